@@ -18,8 +18,8 @@ pub struct TimeMs(#[n(0)] pub u64);
 #[error("expected an instant such as 2026-11-21T10:15:30.123Z")]
 pub struct BadInstant;
 
-/// The last millisecond that has a four-digit year: 9999-12-31T23:59:59.999Z.
-const LAST_MS: u64 = 253_402_300_799_999;
+/// The last millisecond that has a four-digit year in every time zone: 9999-12-30T22:00:00.999Z.
+const LAST_MS: u64 = 253_402_207_200_999;
 
 impl TimeMs {
     /// Reads a FHIR `instant`: date, time and offset, fractions of a second beyond milliseconds cut off.
@@ -28,7 +28,7 @@ impl TimeMs {
         u64::try_from(at.as_millisecond()).map(Self).map_err(|_| BadInstant)
     }
 
-    /// Writes a FHIR `instant` in UTC with milliseconds. Times after the year 9999 are written as its last millisecond.
+    /// Writes a FHIR `instant` in UTC with milliseconds. Later times than [`LAST_MS`] are written as it.
     pub fn to_instant(self) -> String {
         let ms = i64::try_from(self.0.min(LAST_MS)).unwrap_or(0);
         Timestamp::from_millisecond(ms).map(|at| format!("{at:.3}")).unwrap_or_default()
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(TimeMs::from_instant("2026-11-21T09:15:30Z").unwrap().to_instant(), "2026-11-21T09:15:30.000Z");
         assert_eq!(TimeMs::from_instant("2026-11-21"), Err(BadInstant));
         assert_eq!(TimeMs::from_instant("1969-12-31T23:59:59Z"), Err(BadInstant));
-        assert_eq!(TimeMs(u64::MAX).to_instant(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(TimeMs(u64::MAX).to_instant(), "9999-12-30T22:00:00.999Z");
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! The one encoding of everything on the ledger: CBOR by `minicbor`, refused unless it is the encoding we would write.
+
+use minicbor::{Decode, Encode};
+
+/// Why bytes are not the encoding of what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// More bytes than the format allows.
+    #[error("{got} bytes are more than the {max} that a {what} may have")]
+    TooLarge {
+        /// What was read.
+        what: &'static str,
+        /// Bytes received.
+        got: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Not CBOR of the expected shape.
+    #[error("not a {what}: {why}")]
+    Malformed {
+        /// What was read.
+        what: &'static str,
+        /// What the decoder said.
+        why: String,
+    },
+    /// Well-formed, but not the deterministic encoding.
+    #[error("not the deterministic encoding of a {what}")]
+    NotDeterministic {
+        /// What was read.
+        what: &'static str,
+    },
+}
+
+/// The deterministic encoding of `value`.
+pub fn to_cbor<T: Encode<()>>(value: &T) -> Vec<u8> {
+    match minicbor::to_vec(value) {
+        Ok(bytes) => bytes,
+        Err(_) => unreachable!("writing to a vector never fails"),
+    }
+}
+
+/// Reads `bytes` as a `T`, named `what` in errors, of at most `max` bytes, and refuses every other encoding than [`to_cbor`]'s.
+pub fn from_cbor<'b, T>(what: &'static str, bytes: &'b [u8], max: usize) -> Result<T, FormatError>
+where
+    T: Decode<'b, ()> + Encode<()>,
+{
+    if bytes.len() > max {
+        return Err(FormatError::TooLarge { what, got: bytes.len(), max });
+    }
+    let value: T = minicbor::decode(bytes).map_err(|e| FormatError::Malformed { what, why: e.to_string() })?;
+    if to_cbor(&value) != bytes {
+        return Err(FormatError::NotDeterministic { what });
+    }
+    Ok(value)
+}

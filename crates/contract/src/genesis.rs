@@ -1,0 +1,170 @@
+//! The genesis document: who founded the consortium, by which keys, under which policies.
+
+use crate::{FormatError, from_cbor, to_cbor};
+use ed25519_dalek::VerifyingKey;
+use minicbor::{Decode, Encode};
+use record::{Digest, OrgId, OrgRole, TimeMs, sha256};
+use serde::{Deserialize, Serialize};
+
+/// The longest genesis document in its binary form, in bytes.
+pub const GENESIS_BYTES_MAX: usize = 1024 * 1024;
+/// The most founding members.
+pub const MEMBERS_MAX: usize = 256;
+/// The format that this version of the software reads and writes.
+pub const GENESIS_VERSION: u32 = 1;
+
+const GENESIS_DOMAIN: &[u8] = b"vitaltrace/genesis/1\0";
+const VALIDATORS_DOMAIN: &[u8] = b"vitaltrace/validators/1\0";
+
+/// An ed25519 public key, 32 bytes. Text form: hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
+#[serde(transparent)]
+#[cbor(transparent)]
+pub struct PublicKey(#[n(0)] pub Digest);
+
+impl PublicKey {
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0.0
+    }
+}
+impl From<[u8; 32]> for PublicKey {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(Digest(bytes))
+    }
+}
+
+/// A founding organisation. Separate keys for entries, for consensus and for wrapping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(array)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its name.
+    #[n(0)]
+    pub org: OrgId,
+    /// What it is.
+    #[n(1)]
+    pub role: OrgRole,
+    /// Signs its submissions.
+    #[n(2)]
+    pub entry_key: PublicKey,
+    /// Signs its votes and its peer-to-peer handshakes.
+    #[n(3)]
+    pub consensus_key: PublicKey,
+    /// Patient keys are wrapped to this age recipient (`age1...`).
+    #[n(4)]
+    pub wrap_key: String,
+    /// Where its validator listens: `host:port`.
+    #[n(5)]
+    pub address: String,
+}
+
+/// What a consortium starts from. Its id, [`Genesis::id`], is all that a stranger needs to trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(array)]
+#[serde(deny_unknown_fields)]
+pub struct Genesis {
+    /// [`GENESIS_VERSION`].
+    #[n(0)]
+    pub version: u32,
+    /// A name for people.
+    #[n(1)]
+    pub name: String,
+    /// Block time of height 0.
+    #[n(2)]
+    pub time: TimeMs,
+    /// Sorted by name.
+    #[n(3)]
+    pub members: Vec<Member>,
+    /// Digest of the access policy in force from the start.
+    #[n(4)]
+    pub access_policy: Digest,
+    /// Digest of the derivation policy in force from the start.
+    #[n(5)]
+    pub derivation_policy: Digest,
+}
+
+/// Why a document is no genesis.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadGenesis {
+    /// Not the format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A version this software does not know.
+    #[error("genesis version {0} is unknown: this software reads version {GENESIS_VERSION}")]
+    Version(u32),
+    /// No members, or too many.
+    #[error("a consortium has 1 to {MEMBERS_MAX} founding members, not {0}")]
+    Members(usize),
+    /// Not sorted, or named twice.
+    #[error("members must be sorted by name and named once: `{0}` is not")]
+    Order(OrgId),
+    /// A key is shared between members or purposes.
+    #[error("a key of `{0}` is used twice: every member needs its own entry key and consensus key")]
+    SharedKey(OrgId),
+    /// A key is no ed25519 public key.
+    #[error("a key of `{0}` is no ed25519 public key")]
+    BadKey(OrgId),
+}
+
+impl Genesis {
+    /// Reads and checks the binary form.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadGenesis> {
+        let genesis: Self = from_cbor("genesis document", bytes, GENESIS_BYTES_MAX)?;
+        genesis.check()?;
+        Ok(genesis)
+    }
+
+    /// The binary form, which the id is the digest of.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// The chain's name: SHA-256(domain ‖ binary form).
+    pub fn id(&self) -> Digest {
+        sha256(&[GENESIS_DOMAIN, &self.to_bytes()])
+    }
+
+    /// Consensus signatures are made in this namespace, so that no signature of one chain means anything on another.
+    pub fn namespace(&self) -> Vec<u8> {
+        format!("vitaltrace/1/{}", self.id()).into_bytes()
+    }
+
+    /// Checks what every reader must be able to rely on: version, order, distinct and valid keys.
+    pub fn check(&self) -> Result<(), BadGenesis> {
+        if self.version != GENESIS_VERSION {
+            return Err(BadGenesis::Version(self.version));
+        }
+        if self.members.is_empty() || self.members.len() > MEMBERS_MAX {
+            return Err(BadGenesis::Members(self.members.len()));
+        }
+        if let Some(pair) = self.members.windows(2).find(|pair| pair[0].org >= pair[1].org) {
+            return Err(BadGenesis::Order(pair[1].org.clone()));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for member in &self.members {
+            for key in [member.entry_key, member.consensus_key] {
+                if VerifyingKey::from_bytes(key.as_bytes()).is_ok_and(|key| !key.is_weak()) {
+                    if !seen.insert(key) {
+                        return Err(BadGenesis::SharedKey(member.org.clone()));
+                    }
+                } else {
+                    return Err(BadGenesis::BadKey(member.org.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The founding member of that name.
+    pub fn member(&self, org: &OrgId) -> Option<&Member> {
+        self.members.binary_search_by(|member| member.org.cmp(org)).ok().map(|i| &self.members[i])
+    }
+
+    /// Digest of the validator set: the consensus keys, sorted.
+    pub fn validators_digest(&self) -> Digest {
+        let mut keys: Vec<PublicKey> = self.members.iter().map(|member| member.consensus_key).collect();
+        keys.sort();
+        sha256(&[VALIDATORS_DOMAIN, &to_cbor(&keys)])
+    }
+}

@@ -1,0 +1,136 @@
+//! A block: the header that validators sign, and the submissions that it orders.
+
+use crate::{FormatError, PublicKey, SignedSubmission, from_cbor, merkle::Frontier, to_cbor};
+use minicbor::{Decode, Encode};
+use record::{Digest, TimeMs, sha256};
+
+/// The longest encoded block, in bytes.
+pub const BLOCK_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// The longest encoded header, in bytes.
+pub const HEADER_BYTES_MAX: usize = 1024;
+/// The format that this version of the software reads and writes.
+pub const HEADER_VERSION: u32 = 1;
+
+const HEADER_DOMAIN: &[u8] = b"vitaltrace/header/1\0";
+const BODY_DOMAIN: &[u8] = b"vitaltrace/body/1\0";
+
+/// What a quorum of validators signs. Its digest names the block.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Header {
+    /// [`HEADER_VERSION`].
+    #[n(0)]
+    pub version: u32,
+    /// Genesis id.
+    #[n(1)]
+    pub chain: Digest,
+    /// Consensus epoch of the proposal.
+    #[n(2)]
+    pub epoch: u64,
+    /// Consensus view of the proposal.
+    #[n(3)]
+    pub view: u64,
+    /// Consensus key of the proposer.
+    #[n(4)]
+    pub leader: PublicKey,
+    /// Consensus view of the parent.
+    #[n(5)]
+    pub parent_view: u64,
+    /// Digest of the parent's header; zeros at height 0.
+    #[n(6)]
+    pub parent: Digest,
+    /// One more than the parent's.
+    #[n(7)]
+    pub height: u64,
+    /// Block time: above the parent's.
+    #[n(8)]
+    pub time: TimeMs,
+    /// Entries in this block, applied and refused.
+    #[n(9)]
+    pub entry_count: u32,
+    /// Digest of the body.
+    #[n(10)]
+    pub body: Digest,
+    /// Leaves of the entry log after this block.
+    #[n(11)]
+    pub log_size: u64,
+    /// RFC 9162 root of the entry log after this block.
+    #[n(12)]
+    pub log_root: Digest,
+    /// Root of the authenticated state after this block: what state proofs are checked against.
+    #[n(13)]
+    pub state_root: Digest,
+    /// Root of the state's operations: what state sync is checked against.
+    #[n(14)]
+    pub ops_root: Digest,
+    /// First operation that state sync must fetch.
+    #[n(15)]
+    pub ops_start: u64,
+    /// One past the last operation.
+    #[n(16)]
+    pub ops_end: u64,
+    /// Digest of the validator set that decides this block.
+    #[n(17)]
+    pub validators: Digest,
+}
+
+/// A header with what it orders.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Block {
+    /// What is signed.
+    #[n(0)]
+    pub header: Header,
+    /// The entry log's frontier before this block, so that the root can be recomputed from the block alone.
+    #[n(1)]
+    pub frontier: Frontier,
+    /// In order of application.
+    #[n(2)]
+    pub submissions: Vec<SignedSubmission>,
+}
+
+impl Header {
+    /// Reads a header.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
+        from_cbor("block header", bytes, HEADER_BYTES_MAX)
+    }
+
+    /// The deterministic encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// What validators sign and what names the block: SHA-256(domain ‖ encoding).
+    pub fn digest(&self) -> Digest {
+        sha256(&[HEADER_DOMAIN, &self.to_bytes()])
+    }
+}
+
+impl Block {
+    /// Reads a block, and checks that header and body belong together.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
+        let block: Self = from_cbor("block", bytes, BLOCK_BYTES_MAX)?;
+        let malformed = |why: &str| FormatError::Malformed { what: "block", why: why.to_owned() };
+        if block.header.body != Self::body_digest(&block.frontier, &block.submissions) {
+            return Err(malformed("the header names another body"));
+        }
+        let entries: usize = block.submissions.iter().map(|s| s.submission.entries.len()).sum();
+        if block.header.entry_count as usize != entries {
+            return Err(malformed("the header counts other entries"));
+        }
+        for signed in &block.submissions {
+            signed.check_shape().map_err(|e| malformed(&e.to_string()))?;
+        }
+        Ok(block)
+    }
+
+    /// The deterministic encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// What [`Header::body`] must be: SHA-256(domain ‖ encoding of frontier and submissions).
+    pub fn body_digest(frontier: &Frontier, submissions: &[SignedSubmission]) -> Digest {
+        sha256(&[BODY_DOMAIN, &to_cbor(frontier), &to_cbor(&submissions)])
+    }
+}

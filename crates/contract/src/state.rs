@@ -1,0 +1,363 @@
+//! The ledger's state: what every peer knows after a block, as authenticated key-value pairs.
+//!
+//! A key is SHA-256(domain ‖ kind ‖ name); a value is the deterministic CBOR of the type named beside the key's function.
+
+use crate::{PublicKey, entry::ClaimStep, entry::PolicyKind, merkle::Frontier};
+use minicbor::{Decode, Encode};
+use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, TimeMs, sha256};
+
+/// The longest value, in bytes: a frontier of 64 peaks is the largest.
+pub const VALUE_BYTES_MAX: usize = 4 * 1024;
+
+const KEY_DOMAIN: &[u8] = b"vitaltrace/state/1\0";
+
+/// Where a value stands in the state.
+pub type Key = Digest;
+
+/// Reads of the state as it is before an entry.
+pub trait State {
+    /// The value's bytes, if there is one.
+    fn read(&self, key: &Key) -> Option<&[u8]>;
+}
+
+fn key(kind: &str, parts: &[&[u8]]) -> Key {
+    let mut all: Vec<&[u8]> = vec![KEY_DOMAIN, kind.as_bytes(), b"\0"];
+    all.extend_from_slice(parts);
+    sha256(&all)
+}
+
+/// [`Organisation`] by name.
+pub fn organisation_key(org: &OrgId) -> Key {
+    key("org", &[org.as_str().as_bytes()])
+}
+/// [`Lane`] of an organisation.
+pub fn lane_key(org: &OrgId, lane: u32) -> Key {
+    key("lane", &[&lane.to_be_bytes(), org.as_str().as_bytes()])
+}
+/// [`RecordHead`] of a record.
+pub fn record_key(tag: &RecordTag) -> Key {
+    key("record", &[tag.0.as_ref()])
+}
+/// [`LogHead`] of a pseudonym.
+pub fn log_key(patient: &Pseudonym) -> Key {
+    key("log", &[patient.0.as_ref()])
+}
+/// [`DeviceHead`] by digest of the device's name.
+pub fn device_key(device: &Digest) -> Key {
+    key("device", &[device.as_ref()])
+}
+/// [`Binding`] by its id.
+pub fn binding_key(id: &Id16) -> Key {
+    key("binding", &[id.as_ref()])
+}
+/// [`Grant`] by its id.
+pub fn grant_key(id: &Id16) -> Key {
+    key("grant", &[id.as_ref()])
+}
+/// [`Override`] by its id.
+pub fn override_key(id: &Id16) -> Key {
+    key("override", &[id.as_ref()])
+}
+/// [`AlarmHead`] by its id.
+pub fn alarm_key(id: &Id16) -> Key {
+    key("alarm", &[id.as_ref()])
+}
+/// [`HandoffHead`] by its id.
+pub fn handoff_key(id: &Id16) -> Key {
+    key("handoff", &[id.as_ref()])
+}
+/// [`Claim`] by its id.
+pub fn claim_key(id: &Id16) -> Key {
+    key("claim", &[id.as_ref()])
+}
+/// [`Nullifier`] of a billed service.
+pub fn nullifier_key(service: &Digest) -> Key {
+    key("nullifier", &[service.as_ref()])
+}
+/// [`Investigation`] by its id.
+pub fn investigation_key(id: &Id16) -> Key {
+    key("investigation", &[id.as_ref()])
+}
+/// [`Custody`] by its id.
+pub fn custody_key(id: &Id16) -> Key {
+    key("custody", &[id.as_ref()])
+}
+/// [`ActivePolicy`] of a kind.
+pub fn policy_key(kind: PolicyKind) -> Key {
+    key("policy", &[&[kind as u8]])
+}
+/// [`Proposal`] of a policy document.
+pub fn proposal_key(kind: PolicyKind, document: &Digest) -> Key {
+    key("proposal", &[&[kind as u8], document.as_ref()])
+}
+
+/// A member.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Organisation {
+    /// What it is.
+    #[n(0)]
+    pub role: OrgRole,
+    /// Signs its submissions.
+    #[n(1)]
+    pub entry_key: PublicKey,
+    /// Whether it left.
+    #[n(2)]
+    pub left: bool,
+    /// Overrides that it opened and nobody has reviewed.
+    #[n(3)]
+    pub unreviewed: u64,
+}
+
+/// How far a lane is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Lane {
+    /// Sequence number of the last entry in a final block, applied or refused.
+    #[n(0)]
+    pub seq: u64,
+}
+
+/// The latest version of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct RecordHead {
+    /// Its number.
+    #[n(0)]
+    pub version: u64,
+    /// Commitment to its bytes.
+    #[n(1)]
+    pub commitment: Commitment,
+    /// Who wrote it.
+    #[n(2)]
+    pub org: OrgId,
+    /// Height of the block that it is in.
+    #[n(3)]
+    pub height: u64,
+    /// Whether it deletes the record.
+    #[n(4)]
+    pub deleted: bool,
+}
+
+/// The log of all entries filed under a pseudonym.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LogHead {
+    /// The tree over the leaves of [`log_leaf`].
+    #[n(0)]
+    pub frontier: Frontier,
+    /// Height of the block with the last entry.
+    #[n(1)]
+    pub height: u64,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct DeviceHead {
+    /// The organisation that runs it.
+    #[n(0)]
+    pub org: OrgId,
+    /// The binding in force.
+    #[n(1)]
+    pub binding: Option<Id16>,
+    /// Keys that are not to be trusted any more, at most 16; the oldest is forgotten with its bindings ended.
+    #[n(2)]
+    pub revoked: Vec<PublicKey>,
+}
+
+/// A device's time with a patient.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Binding {
+    /// The device.
+    #[n(0)]
+    pub device: Digest,
+    /// The organisation that bound it.
+    #[n(1)]
+    pub org: OrgId,
+    /// Its frames are signed by this key.
+    #[n(2)]
+    pub key: PublicKey,
+    /// The pseudonym that it was bound under.
+    #[n(3)]
+    pub patient: Pseudonym,
+    /// Block time of the start.
+    #[n(4)]
+    pub from: TimeMs,
+    /// Block time of the end.
+    #[n(5)]
+    pub until: Option<TimeMs>,
+    /// Counter of the last frame in a batch.
+    #[n(6)]
+    pub last: u64,
+}
+
+/// A patient's permission.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Grant {
+    /// Commitment to the Consent.
+    #[n(0)]
+    pub consent: Commitment,
+    /// Who filed it.
+    #[n(1)]
+    pub org: OrgId,
+    /// When it ends by itself.
+    #[n(2)]
+    pub until: Option<TimeMs>,
+    /// Whether it was revoked.
+    #[n(3)]
+    pub revoked: bool,
+}
+
+/// A break-glass override.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Override {
+    /// Who opened it.
+    #[n(0)]
+    pub org: OrgId,
+    /// The person at that organisation.
+    #[n(1)]
+    pub actor: Digest,
+    /// For which patient.
+    #[n(2)]
+    pub patient: Pseudonym,
+    /// It ends by itself then.
+    #[n(3)]
+    pub until: TimeMs,
+    /// Whether it was closed.
+    #[n(4)]
+    pub closed: bool,
+    /// Whether it was justified, once reviewed.
+    #[n(5)]
+    pub reviewed: Option<bool>,
+}
+
+/// An alarm.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct AlarmHead {
+    /// Who raised it.
+    #[n(0)]
+    pub org: OrgId,
+    /// Whether somebody took note.
+    #[n(1)]
+    pub acknowledged: bool,
+    /// Whether the condition is over.
+    #[n(2)]
+    pub ended: bool,
+}
+
+/// A handoff.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct HandoffHead {
+    /// Who gives.
+    #[n(0)]
+    pub from: OrgId,
+    /// Who takes.
+    #[n(1)]
+    pub to: OrgId,
+    /// Whether it was taken.
+    #[n(2)]
+    pub accepted: bool,
+}
+
+/// A claim.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Claim {
+    /// Who bills.
+    #[n(0)]
+    pub provider: OrgId,
+    /// Who pays.
+    #[n(1)]
+    pub insurer: OrgId,
+    /// The last step.
+    #[n(2)]
+    pub step: ClaimStep,
+    /// Commitment to the amount, as the last step says.
+    #[n(3)]
+    pub amount: Commitment,
+}
+
+/// A service that was billed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Nullifier {
+    /// The claim that billed it.
+    #[n(0)]
+    pub claim: Id16,
+}
+
+/// An investigation.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Investigation {
+    /// Who investigates.
+    #[n(0)]
+    pub org: OrgId,
+    /// Over which patient, if over one.
+    #[n(1)]
+    pub patient: Option<Pseudonym>,
+    /// Whether it was concluded.
+    #[n(2)]
+    pub concluded: bool,
+}
+
+/// A custody procedure.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Custody {
+    /// Who asked for it.
+    #[n(0)]
+    pub org: OrgId,
+    /// Members in favour, each once, sorted.
+    #[n(1)]
+    pub votes: Vec<OrgId>,
+    /// Whether it is carried out.
+    #[n(2)]
+    pub done: bool,
+}
+
+/// The policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ActivePolicy {
+    /// Digest of the document.
+    #[n(0)]
+    pub document: Digest,
+    /// In force from this height.
+    #[n(1)]
+    pub height: u64,
+}
+
+/// A policy put forward.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Proposal {
+    /// Who put it forward.
+    #[n(0)]
+    pub org: OrgId,
+    /// In force from this height, if voted before.
+    #[n(1)]
+    pub height: u64,
+    /// Members in favour, each once, sorted.
+    #[n(2)]
+    pub votes: Vec<OrgId>,
+    /// Whether it was activated.
+    #[n(3)]
+    pub activated: bool,
+}
+
+/// The leaf of an entry in its patient's log: binds height, block time and entry digest.
+pub fn log_leaf(height: u64, time: TimeMs, entry: &Digest) -> Digest {
+    crate::merkle::leaf(&[&height.to_be_bytes()[..], &time.0.to_be_bytes(), entry.as_ref()].concat())
+}
+
+/// The leaf of an entry in the log over all entries: also says whether it was applied (0) or why it was refused.
+pub fn entry_leaf(height: u64, time: TimeMs, verdict: u8, entry: &Digest) -> Digest {
+    crate::merkle::leaf(&[&height.to_be_bytes()[..], &time.0.to_be_bytes(), &[verdict], entry.as_ref()].concat())
+}

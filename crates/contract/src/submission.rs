@@ -1,0 +1,156 @@
+//! A submission: consecutive entries of one organisation's lane under one signature.
+
+use crate::{Entry, FormatError, PublicKey, entry::ENTRY_BYTES_MAX, from_cbor, to_cbor};
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+use record::{Digest, OrgId, sha256};
+
+/// The most entries of one submission.
+pub const ENTRIES_MAX: usize = 256;
+/// The longest signed submission, in bytes.
+pub const SUBMISSION_BYTES_MAX: usize = 512 * 1024;
+
+const SUBMISSION_DOMAIN: &[u8] = b"vitaltrace/submission/1\0";
+
+/// Entries `first_seq, first_seq + 1, ...` of a lane of an organisation. A gateway has a lane of its own, so that lanes never wait for each other.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Submission {
+    /// Genesis id of the chain that it is meant for.
+    #[n(0)]
+    pub chain: Digest,
+    /// The signing organisation; the same in every entry.
+    #[n(1)]
+    pub org: OrgId,
+    /// The lane.
+    #[n(2)]
+    pub lane: u32,
+    /// Sequence number of the first entry; a lane begins with 1.
+    #[n(3)]
+    pub first_seq: u64,
+    /// At least one entry.
+    #[n(4)]
+    pub entries: Vec<Entry>,
+}
+
+/// An ed25519 signature, 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+impl<C> Encode<C> for Signature {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+impl<'b, C> Decode<'b, C> for Signature {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        d.bytes()?.try_into().map(Self).map_err(|_| decode::Error::message("a signature has 64 bytes"))
+    }
+}
+
+/// A submission with its organisation's signature over SHA-256(domain ‖ encoding).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct SignedSubmission {
+    /// What is signed.
+    #[n(0)]
+    pub submission: Submission,
+    /// By the organisation's entry key.
+    #[n(1)]
+    pub signature: Signature,
+}
+
+/// Why a submission was not admitted. All of these are the submitter's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmissionError {
+    /// Not the format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// No entries, too many, or an entry too large.
+    #[error("a submission has 1 to {ENTRIES_MAX} entries of at most {ENTRY_BYTES_MAX} bytes")]
+    Bounds,
+    /// Meant for another chain.
+    #[error("the submission is for the chain `{got}`")]
+    OtherChain {
+        /// The chain it names.
+        got: Digest,
+    },
+    /// An entry names another organisation than the submission.
+    #[error("an entry names another organisation than the submission's `{org}`")]
+    OtherOrg {
+        /// The submission's organisation.
+        org: OrgId,
+    },
+    /// The organisation is no member.
+    #[error("`{org}` is no member")]
+    UnknownOrg {
+        /// The organisation named.
+        org: OrgId,
+    },
+    /// The signature does not hold.
+    #[error("the signature of `{org}` does not hold")]
+    BadSignature {
+        /// The organisation named.
+        org: OrgId,
+    },
+}
+
+impl Submission {
+    /// What is signed, and what names the submission: SHA-256(domain ‖ encoding).
+    pub fn digest(&self) -> Digest {
+        sha256(&[SUBMISSION_DOMAIN, &to_cbor(self)])
+    }
+
+    /// Sequence number of the last entry.
+    pub fn last_seq(&self) -> u64 {
+        self.first_seq.saturating_add(self.entries.len() as u64).saturating_sub(1)
+    }
+
+    /// Signs the submission.
+    pub fn sign(self, key: &SigningKey) -> SignedSubmission {
+        let signature = Signature(key.sign(self.digest().as_ref()).to_bytes());
+        SignedSubmission { submission: self, signature }
+    }
+}
+
+impl SignedSubmission {
+    /// Reads a signed submission, and checks everything about it that needs neither state nor keys.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SubmissionError> {
+        let signed: Self = from_cbor("signed submission", bytes, SUBMISSION_BYTES_MAX)?;
+        signed.check_shape()?;
+        Ok(signed)
+    }
+
+    /// The deterministic encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// Entry count, entry sizes, sequence range, and that all entries are the organisation's.
+    pub fn check_shape(&self) -> Result<(), SubmissionError> {
+        let Submission { org, entries, first_seq, .. } = &self.submission;
+        let overflows = first_seq.checked_add(entries.len() as u64).is_none();
+        if entries.is_empty() || entries.len() > ENTRIES_MAX || *first_seq == 0 || overflows {
+            return Err(SubmissionError::Bounds);
+        }
+        if entries.iter().any(|entry| entry.to_bytes().len() > ENTRY_BYTES_MAX) {
+            return Err(SubmissionError::Bounds);
+        }
+        if entries.iter().any(|entry| entry.org != *org) {
+            return Err(SubmissionError::OtherOrg { org: org.clone() });
+        }
+        Ok(())
+    }
+
+    /// Checks the chain and the signature by the organisation's entry key, strictly (RFC 8032, no small-order keys).
+    pub fn verify(&self, chain: &Digest, key: &PublicKey) -> Result<(), SubmissionError> {
+        let org = &self.submission.org;
+        if self.submission.chain != *chain {
+            return Err(SubmissionError::OtherChain { got: self.submission.chain });
+        }
+        let bad = || SubmissionError::BadSignature { org: org.clone() };
+        let key = VerifyingKey::from_bytes(&key.0.0).map_err(|_| bad())?;
+        let signature = ed25519_dalek::Signature::from_bytes(&self.signature.0);
+        key.verify_strict(self.submission.digest().as_ref(), &signature).map_err(|_| bad())
+    }
+}
