@@ -93,6 +93,7 @@ mod tests {
             salt 3ad21850b12f850da24ab7f7fcaa0c7d1e68c56e042ef6d18be458aa58cd74f3
             commitment 710bb180b64104bdc52ba69e74bea502af02bad1bc171f777c56561a4b9b5db3
             tag 691f42f3b805dda706a610de6fcb44b6e06aa3f947a68e4fb96f9b3ca670db0c
-        "#]].assert_eq(&format!("salt {salt}\ncommitment {}\ntag {}\n", commitment.0, tag.0));
+        "#]]
+        .assert_eq(&format!("salt {salt}\ncommitment {}\ntag {}\n", commitment.0, tag.0));
     }
 }

@@ -11,6 +11,8 @@ mod pseudonym;
 mod purpose;
 mod role;
 
+pub mod fhir;
+
 pub use clock::{BadInstant, Month, TimeMs};
 pub use commitment::{Commitment, RecordTag, Salt, commit, record_tag, salt};
 pub use digest::{BadHex, Digest, Id16, sha256};

@@ -1,0 +1,356 @@
+//! Bundles that go out: answers to batches and transactions, search results, histories, collections, documents.
+//!
+//! Resources are taken as the bytes they are stored in and stand in the Bundle as exactly these bytes.
+
+use super::{BundleKind, Outcome, json::push_string};
+use crate::TimeMs;
+
+/// Writes JSON objects member by member, commas included.
+pub(super) struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes) }
+    }
+
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// A comma, unless something was just opened.
+    fn separate(&mut self) {
+        if !matches!(self.out.last(), None | Some(b'{' | b'[' | b':')) {
+            self.out.push(b',');
+        }
+    }
+
+    pub(super) fn key(&mut self, key: &str) {
+        self.separate();
+        self.quoted(key);
+        self.out.push(b':');
+    }
+
+    fn quoted(&mut self, text: &str) {
+        let mut quoted = String::with_capacity(text.len() + 2);
+        push_string(&mut quoted, text);
+        self.raw(quoted.as_bytes());
+    }
+
+    pub(super) fn string(&mut self, key: &str, text: &str) {
+        self.key(key);
+        self.quoted(text);
+    }
+
+    pub(super) fn value(&mut self, key: &str, raw: &[u8]) {
+        self.key(key);
+        self.raw(raw);
+    }
+
+    pub(super) fn number(&mut self, key: &str, number: u64) {
+        self.value(key, number.to_string().as_bytes());
+    }
+
+    /// An object under `key`.
+    pub(super) fn object(&mut self, key: &str, inner: impl FnOnce(&mut Self)) {
+        self.key(key);
+        self.braces(inner);
+    }
+
+    /// An object in an array or on its own.
+    pub(super) fn item(&mut self, inner: impl FnOnce(&mut Self)) {
+        self.separate();
+        self.braces(inner);
+    }
+
+    fn braces(&mut self, inner: impl FnOnce(&mut Self)) {
+        self.out.push(b'{');
+        inner(self);
+        self.out.push(b'}');
+    }
+
+    /// An array under `key`, left out when there is nothing to put in it: FHIR has no empty arrays.
+    pub(super) fn array<T>(&mut self, key: &str, of: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut Self, T)) {
+        let mut of = of.into_iter().peekable();
+        if of.peek().is_none() {
+            return;
+        }
+        self.key(key);
+        self.out.push(b'[');
+        of.for_each(|item| each(self, item));
+        self.out.push(b']');
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.out
+    }
+}
+
+/// The answer to one entry of a batch or transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryAnswer {
+    /// The HTTP status, such as `201`.
+    pub status: u16,
+    /// `Type/id/_history/version` of what was written.
+    pub location: Option<String>,
+    /// The version that is current now.
+    pub version: Option<u64>,
+    /// When that version was written.
+    pub last_modified: Option<TimeMs>,
+    /// The resource that was asked for, as stored.
+    pub resource: Option<Vec<u8>>,
+    /// What there is to say.
+    pub outcome: Option<Outcome>,
+}
+
+/// The answer to a batch or transaction; `entries` in the order of the request.
+pub fn bundle_response(kind: BundleKind, entries: &[EntryAnswer]) -> Vec<u8> {
+    let kind = match kind {
+        BundleKind::Batch => "batch-response",
+        BundleKind::Transaction => "transaction-response",
+    };
+    let resources: usize = entries.iter().filter_map(|entry| entry.resource.as_ref()).map(Vec::len).sum();
+    bundle(kind, resources + entries.len() * 192, |out| {
+        out.array("entry", entries, |out, entry| out.item(|out| entry_answer(out, entry)));
+    })
+}
+
+fn entry_answer(out: &mut Writer, entry: &EntryAnswer) {
+    if let Some(resource) = &entry.resource {
+        out.value("resource", resource);
+    }
+    out.object("response", |out| {
+        out.string("status", &status_line(entry.status));
+        if let Some(location) = &entry.location {
+            out.string("location", location);
+        }
+        if let Some(version) = entry.version {
+            out.string("etag", &format!("W/\"{version}\""));
+        }
+        if let Some(at) = entry.last_modified {
+            out.string("lastModified", &at.to_instant());
+        }
+        if let Some(outcome) = &entry.outcome {
+            out.value("outcome", outcome.to_json().as_bytes());
+        }
+    });
+}
+
+/// Status and reason, as `Bundle.entry.response.status` has them.
+fn status_line(status: u16) -> String {
+    let reason = match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        410 => "Gone",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => return status.to_string(),
+    };
+    format!("{status} {reason}")
+}
+
+/// Why a resource is in a search result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SearchMode {
+    /// It matched.
+    Match,
+    /// A match refers to it.
+    Include,
+    /// It says something about the search: an OperationOutcome.
+    Outcome,
+}
+
+/// One resource of a search result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is: an absolute URL, without a version. None for an OperationOutcome.
+    pub full_url: Option<String>,
+    /// The resource as stored.
+    pub resource: Vec<u8>,
+    /// Why it is here.
+    pub mode: SearchMode,
+}
+
+/// A page of a search result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SearchSet {
+    /// How many match in all, if that is known.
+    pub total: Option<u64>,
+    /// Relation (`self`, `next`, ...) and URL.
+    pub links: Vec<(String, String)>,
+    /// The page.
+    pub entries: Vec<Found>,
+}
+
+impl SearchSet {
+    /// The Bundle.
+    pub fn to_json(&self) -> Vec<u8> {
+        let resources: usize = self.entries.iter().map(|found| found.resource.len() + 160).sum();
+        bundle("searchset", resources + 512, |out| {
+            if let Some(total) = self.total {
+                out.number("total", total);
+            }
+            links(out, &self.links);
+            out.array("entry", &self.entries, |out, found| {
+                out.item(|out| {
+                    if let Some(full_url) = &found.full_url {
+                        out.string("fullUrl", full_url);
+                    }
+                    out.value("resource", &found.resource);
+                    let mode = match found.mode {
+                        SearchMode::Match => "match",
+                        SearchMode::Include => "include",
+                        SearchMode::Outcome => "outcome",
+                    };
+                    out.object("search", |out| out.string("mode", mode));
+                });
+            });
+        })
+    }
+}
+
+/// One version in a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastVersion {
+    /// Where the record is: an absolute URL, without a version.
+    pub full_url: String,
+    /// `Type/id`.
+    pub record: String,
+    /// The version, counted from 1.
+    pub version: u64,
+    /// When it was written.
+    pub written: TimeMs,
+    /// The resource as stored; none of a deletion.
+    pub resource: Option<Vec<u8>>,
+}
+
+/// A history, newest version first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// How many versions there are in all.
+    pub total: u64,
+    /// Relation (`self`, `next`, ...) and URL.
+    pub links: Vec<(String, String)>,
+    /// The versions, newest first.
+    pub versions: Vec<PastVersion>,
+}
+
+impl History {
+    /// The Bundle.
+    pub fn to_json(&self) -> Vec<u8> {
+        let bytes: usize =
+            self.versions.iter().map(|version| version.resource.as_ref().map_or(0, Vec::len) + 320).sum();
+        bundle("history", bytes + 512, |out| {
+            out.number("total", self.total);
+            links(out, &self.links);
+            out.array("entry", &self.versions, |out, version| out.item(|out| past_version(out, version)));
+        })
+    }
+}
+
+fn past_version(out: &mut Writer, version: &PastVersion) {
+    out.string("fullUrl", &version.full_url);
+    let rtype = version.record.split('/').next().unwrap_or_default();
+    let (method, url, status) = match (&version.resource, version.version) {
+        (None, _) => ("DELETE", version.record.as_str(), 204),
+        (Some(_), 1) => ("POST", rtype, 201),
+        (Some(_), _) => ("PUT", version.record.as_str(), 200),
+    };
+    if let Some(resource) = &version.resource {
+        out.value("resource", resource);
+    }
+    out.object("request", |out| {
+        out.string("method", method);
+        out.string("url", url);
+    });
+    out.object("response", |out| {
+        out.string("status", &status_line(status));
+        out.string("etag", &format!("W/\"{}\"", version.version));
+        out.string("lastModified", &version.written.to_instant());
+    });
+}
+
+/// A collection: absolute URL and stored bytes of each resource.
+pub fn collection(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+    bundle("collection", entries.iter().map(|(url, bytes)| url.len() + bytes.len() + 64).sum(), |out| {
+        entries_of(out, entries);
+    })
+}
+
+/// A document: a Composition, and then what it refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its identifier, unique for ever: system and value.
+    pub identifier: (String, String),
+    /// When it was put together.
+    pub timestamp: TimeMs,
+    /// `fullUrl` and bytes of each resource, the Composition first.
+    pub entries: Vec<(String, Vec<u8>)>,
+}
+
+impl Document {
+    /// The Bundle, with an id when it has one of its own.
+    pub fn to_json(&self, id: Option<&str>, profile: Option<&str>) -> Vec<u8> {
+        let bytes: usize = self.entries.iter().map(|(url, bytes)| url.len() + bytes.len() + 64).sum();
+        let mut out = Writer::with_capacity(bytes + 512);
+        out.item(|out| {
+            out.string("resourceType", "Bundle");
+            if let Some(id) = id {
+                out.string("id", id);
+            }
+            if let Some(profile) = profile {
+                out.object("meta", |out| out.array("profile", [profile], |out, profile| out.quoted(profile)));
+            }
+            out.object("identifier", |out| {
+                out.string("system", &self.identifier.0);
+                out.string("value", &self.identifier.1);
+            });
+            out.string("type", "document");
+            out.string("timestamp", &self.timestamp.to_instant());
+            entries_of(out, &self.entries);
+        });
+        out.finish()
+    }
+}
+
+fn entries_of(out: &mut Writer, entries: &[(String, Vec<u8>)]) {
+    out.array("entry", entries, |out, (full_url, resource)| {
+        out.item(|out| {
+            out.string("fullUrl", full_url);
+            out.value("resource", resource);
+        });
+    });
+}
+
+fn links(out: &mut Writer, links: &[(String, String)]) {
+    out.array("link", links, |out, (relation, url)| {
+        out.item(|out| {
+            out.string("relation", relation);
+            out.string("url", url);
+        });
+    });
+}
+
+fn bundle(kind: &str, bytes: usize, inner: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut out = Writer::with_capacity(bytes + 64);
+    out.item(|out| {
+        out.string("resourceType", "Bundle");
+        out.string("type", kind);
+        inner(out);
+    });
+    out.finish()
+}

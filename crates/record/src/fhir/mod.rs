@@ -1,0 +1,26 @@
+//! FHIR R4 as this program speaks it: exact texts read, checked, edited in place, bundled, summarised and audited.
+//!
+//! Source of every fact: FHIR R4 4.0.1, <http://hl7.org/fhir/R4/>. Nothing here stores, resolves or decides.
+
+mod json;
+mod patient;
+mod resource;
+mod resource_type;
+
+mod answer;
+mod bundle;
+mod outcome;
+mod transaction;
+
+pub use answer::{
+    Document, EntryAnswer, Found, History, PastVersion, SearchMode, SearchSet, bundle_response, collection,
+};
+pub use bundle::{Bundle, BundleError, BundleFault, BundleKind, ENTRIES_MAX, Entry, Method, Target, URL_BYTES_MAX};
+pub use json::{Json, Kind, Node, push_string, rewrite_strings};
+pub use outcome::{Issue, IssueType, Outcome, Severity};
+pub use resource::{
+    BUNDLE_BYTES_MAX, Confidentiality, DEPTH_MAX, Fault, FoundReference, Limits, ParseError, RESOURCE_BYTES_MAX,
+    Resource, is_id,
+};
+pub use resource_type::{RESOURCE_TYPES, ResourceType, UnknownResourceType};
+pub use transaction::{Action, Answer, Plan, Question, Step, TransactionError};
