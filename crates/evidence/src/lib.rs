@@ -1,1 +1,34 @@
-//! Placeholder.
+//! How a stranger checks it: bundles of evidence, and the one function that believes nothing in them.
+//!
+//! A prover [`assemble`]s a [`Bundle`] from what its node serves; anybody runs [`verify`] on the bytes with nothing else than the
+//! genesis id, and gets a [`Report`] that says what is proven and what is not, or [`Refused`]. One record alone travels as a
+//! [`RecordProof`] and is checked by [`verify_record`]. Consensus signatures and state proofs are checked by the engine's own
+//! verifiers; nothing here makes cryptography.
+//!
+//! The format is `spec/evidence.md`. Everything here is pure: no clock is read, nothing is drawn at random, nothing is written.
+
+mod bounded;
+mod bundle;
+mod finality;
+mod log;
+mod opened;
+mod record_proof;
+mod report;
+mod state;
+mod verify;
+
+pub use bundle::{
+    Bundle, ENTRIES_MAX, EVIDENCE_FORMAT, Finality, Log, LoggedEntry, MONTHS_MAX, MonthLog, OPENED_MAX, OPENINGS_MAX,
+    Opened, OpenedLink, POLICIES, Parts, Policies, StateProof, assemble,
+};
+pub use log::BadLog;
+pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
+pub use report::{
+    Decided, EntryReport, Link, MonthReport, OpenedBytes, PolicyReport, RecordProven, RecordReport, Report,
+    VersionReport,
+};
+pub use state::{CHUNK_BYTES, PROOF_BYTES_MAX, PROOF_DIGESTS_MAX, absent, current};
+pub use verify::{Limits, Refused, Subject, prove, verify};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,321 @@
+//! The bundle: what one patient's evidence consists of, and how it is put together. Layout: `spec/evidence.md`.
+
+use crate::{Limits, Refused, bounded, state::PROOF_BYTES_MAX};
+use contract::{FormatError, MonthOpening, from_cbor, to_cbor};
+use minicbor::{Decode, Decoder, Encode, decode::Error};
+use record::{Month, Pseudonym, Salt, TimeMs};
+
+/// First element of every bundle; the number is the format's version.
+pub const EVIDENCE_FORMAT: &str = "vitaltrace/evidence/1";
+/// The most months of one bundle: a hundred years.
+pub const MONTHS_MAX: usize = 1_200;
+/// The most entries of one month's log in a bundle.
+pub const ENTRIES_MAX: usize = 1_000_000;
+/// The most opened month links of one month.
+pub const OPENINGS_MAX: usize = 1_024;
+/// The most opened records of one bundle.
+pub const OPENED_MAX: usize = 1_000_000;
+/// How many policies are in force: access and derivation.
+pub const POLICIES: usize = 2;
+/// The longest opened record, in bytes.
+const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest name of a record, `Type/id`, in bytes.
+const RECORD_NAME_BYTES_MAX: usize = 256;
+/// The longest genesis document, in bytes. `contract` has the same bound.
+const GENESIS_BYTES_MAX: usize = 1024 * 1024;
+/// The longest header, in bytes. `contract` has the same bound.
+const HEADER_BYTES_MAX: usize = 1024;
+/// The longest entry, in bytes. `contract` has the same bound.
+const ENTRY_BYTES_MAX: usize = 8 * 1024;
+/// The longest certificate, in bytes: 256 signatures of 64 bytes, their bitmap and the proposal.
+const CERTIFICATE_BYTES_MAX: usize = 32 * 1024;
+
+/// All evidence about one patient's months.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Bundle {
+    /// [`EVIDENCE_FORMAT`].
+    #[n(0)]
+    format: String,
+    #[n(1)]
+    finality: Finality,
+    #[n(2)]
+    policies: Policies,
+    #[cbor(n(3), decode_with = "read::months")]
+    months: Vec<MonthLog>,
+    #[cbor(n(4), decode_with = "read::opened")]
+    opened: Vec<Opened>,
+}
+
+/// What proves that a header is final: the document that names the validators, the header, and their certificate over it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Finality {
+    /// The genesis document in its binary form.
+    #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "read::genesis_bytes")]
+    pub genesis: Vec<u8>,
+    /// The header in its deterministic encoding.
+    #[cbor(n(1), encode_with = "minicbor::bytes::encode", decode_with = "read::header_bytes")]
+    pub header: Vec<u8>,
+    /// The engine's finalization of the header's digest: proposal, bitmap of signers, ed25519 signatures.
+    #[cbor(n(2), encode_with = "minicbor::bytes::encode", decode_with = "read::certificate_bytes")]
+    pub certificate: Vec<u8>,
+}
+
+/// A value of the ledger's state with the proof that it is the current one under the header's state root. The reader knows the key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct StateProof {
+    /// The value in its deterministic encoding.
+    #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "read::value_bytes")]
+    pub value: Vec<u8>,
+    /// The engine's proof.
+    #[cbor(n(1), encode_with = "minicbor::bytes::encode", decode_with = "read::proof_bytes")]
+    pub proof: Vec<u8>,
+}
+
+/// The policies in force at the header.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Policies {
+    /// Who may.
+    #[n(0)]
+    pub access: StateProof,
+    /// What goes on the ledger.
+    #[n(1)]
+    pub derivation: StateProof,
+}
+
+/// One month of a patient.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct MonthLog {
+    /// Which month.
+    #[n(0)]
+    pub month: Month,
+    /// The patient's pseudonym in it.
+    #[n(1)]
+    pub pseudonym: Pseudonym,
+    /// What was filed under it.
+    #[n(2)]
+    pub log: Log,
+}
+
+/// What was filed under a pseudonym.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Log {
+    /// There is a log.
+    #[n(0)]
+    Present {
+        /// The log's head, proven.
+        #[n(0)]
+        head: StateProof,
+        /// Every entry, in the ledger's order.
+        #[cbor(n(1), decode_with = "read::entries")]
+        entries: Vec<LoggedEntry>,
+        /// What the month links of these entries commit to, as far as it is opened; sorted by entry.
+        #[cbor(n(2), decode_with = "read::links")]
+        links: Vec<OpenedLink>,
+    },
+    /// There is none.
+    #[n(1)]
+    Absent {
+        /// The engine's proof that the log's key has no value.
+        #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "read::proof_bytes")]
+        proof: Vec<u8>,
+    },
+}
+
+/// An entry as it stands in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LoggedEntry {
+    /// Height of its block.
+    #[n(0)]
+    pub height: u64,
+    /// Time of its block.
+    #[n(1)]
+    pub time: TimeMs,
+    /// The entry in its deterministic encoding.
+    #[cbor(n(2), encode_with = "minicbor::bytes::encode", decode_with = "read::entry_bytes")]
+    pub entry: Vec<u8>,
+}
+
+/// What the month link of one entry commits to.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct OpenedLink {
+    /// Index of the entry in its month's log.
+    #[n(0)]
+    pub entry: u64,
+    /// The month before, as its author saw it.
+    #[n(1)]
+    pub opening: MonthOpening,
+}
+
+/// A version of a record, opened: the exact bytes that an entry commits to.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Opened {
+    /// `Type/id`.
+    #[cbor(n(0), decode_with = "read::record_name")]
+    pub record: String,
+    /// Which version.
+    #[n(1)]
+    pub version: u64,
+    /// The salt of the commitment.
+    #[n(2)]
+    pub salt: Salt,
+    /// The bytes, exactly as stored.
+    #[cbor(n(3), encode_with = "minicbor::bytes::encode", decode_with = "read::record_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// What a prover brings: finality, state proofs and months all of the same header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// What proves the header.
+    pub finality: Finality,
+    /// Policies in force at that header.
+    pub policies: Policies,
+    /// The patient's months; whole months.
+    pub months: Vec<MonthLog>,
+    /// Opened records.
+    pub opened: Vec<Opened>,
+}
+
+/// Puts a bundle together in the one order that the format allows. Nothing is checked: [`crate::prove`] does both.
+pub fn assemble(parts: Parts) -> Bundle {
+    let Parts { finality, policies, mut months, mut opened } = parts;
+    months.sort_by_key(|part| part.month);
+    for part in &mut months {
+        if let Log::Present { links, .. } = &mut part.log {
+            links.sort_by_key(|link| link.entry);
+        }
+    }
+    opened.sort_by(|a, b| (&a.record, a.version).cmp(&(&b.record, b.version)));
+    Bundle { format: EVIDENCE_FORMAT.to_owned(), finality, policies, months, opened }
+}
+
+impl Bundle {
+    /// Reads a bundle within `limits`. Says nothing about whether it holds.
+    pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, Refused> {
+        check_format(bytes, limits.bundle_bytes_max, EVIDENCE_FORMAT)?;
+        let bundle: Self = from_cbor("evidence bundle", bytes, limits.bundle_bytes_max)?;
+        let entries = bundle.months.iter().map(|part| part.log.len()).sum();
+        for (what, got, max) in [
+            ("months", bundle.months.len(), limits.months_max),
+            ("entries", entries, limits.entries_max),
+            ("opened records", bundle.opened.len(), limits.opened_max),
+        ] {
+            if got > max {
+                return Err(Refused::TooMany { what, got, max });
+            }
+        }
+        Ok(bundle)
+    }
+
+    /// The file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// What proves the header.
+    pub fn finality(&self) -> &Finality {
+        &self.finality
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The months, in order of time.
+    pub fn months(&self) -> &[MonthLog] {
+        &self.months
+    }
+
+    /// The opened records.
+    pub fn opened(&self) -> &[Opened] {
+        &self.opened
+    }
+
+    /// The same bundle in pieces, as [`assemble`] takes them.
+    pub fn into_parts(self) -> Parts {
+        Parts { finality: self.finality, policies: self.policies, months: self.months, opened: self.opened }
+    }
+}
+
+impl Log {
+    /// How many entries the bundle gives.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Present { entries, .. } => entries.len(),
+            Self::Absent { .. } => 0,
+        }
+    }
+
+    /// Whether the bundle gives no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Checks the size and the name of the format, before anything else of a file is read.
+pub(crate) fn check_format(bytes: &[u8], max: usize, expected: &'static str) -> Result<(), Refused> {
+    if bytes.len() > max {
+        return Err(FormatError::TooLarge { what: "evidence file", got: bytes.len(), max }.into());
+    }
+    let mut decoder = Decoder::new(bytes);
+    let name = decoder.array().and_then(|_| decoder.str());
+    match name {
+        Ok(name) if name == expected => Ok(()),
+        _ => Err(Refused::UnknownFormat { expected }),
+    }
+}
+
+/// The fields with a bound of their own.
+pub(crate) mod read {
+    use super::*;
+
+    pub(crate) fn months<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<MonthLog>, Error> {
+        bounded::array(d, ctx, MONTHS_MAX)
+    }
+    pub(crate) fn opened<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Opened>, Error> {
+        bounded::array(d, ctx, OPENED_MAX)
+    }
+    pub(crate) fn entries<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<LoggedEntry>, Error> {
+        bounded::array(d, ctx, ENTRIES_MAX)
+    }
+    pub(crate) fn links<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<OpenedLink>, Error> {
+        bounded::array(d, ctx, OPENINGS_MAX)
+    }
+    pub(crate) fn genesis_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+        bounded::bytes(d, GENESIS_BYTES_MAX)
+    }
+    pub(crate) fn header_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+        bounded::bytes(d, HEADER_BYTES_MAX)
+    }
+    pub(crate) fn certificate_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+        bounded::bytes(d, CERTIFICATE_BYTES_MAX)
+    }
+    pub(crate) fn value_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+        bounded::bytes(d, contract::state::VALUE_BYTES_MAX)
+    }
+    pub(crate) fn proof_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+        bounded::bytes(d, PROOF_BYTES_MAX)
+    }
+    pub(crate) fn entry_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+        bounded::bytes(d, ENTRY_BYTES_MAX)
+    }
+    pub(crate) fn record_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
+        bounded::bytes(d, RECORD_BYTES_MAX)
+    }
+    pub(crate) fn record_name<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<String, Error> {
+        let name = d.str()?;
+        if name.len() > RECORD_NAME_BYTES_MAX {
+            return Err(Error::message("the name of a record is too long"));
+        }
+        Ok(name.to_owned())
+    }
+}

@@ -1,0 +1,96 @@
+//! Opened records: which entries commit to their bytes, and that the bytes are the record that the file says.
+
+use crate::{Opened, Refused, log::Filed};
+use contract::Body;
+use record::{Commitment, RecordTag, commit};
+use serde::Deserialize;
+use std::collections::{BTreeSet, HashMap};
+
+/// A version of a record that an entry commits to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committed {
+    pub(crate) tag: RecordTag,
+    pub(crate) version: u64,
+    pub(crate) commitment: Commitment,
+    pub(crate) deleted: bool,
+}
+
+/// What an entry commits to, if it is about a record: the record itself, or the audit event of an access.
+pub(crate) fn committed(body: &Body) -> Option<Committed> {
+    match body {
+        Body::Record { tag, version, commitment, deleted, .. } => {
+            Some(Committed { tag: *tag, version: *version, commitment: *commitment, deleted: *deleted })
+        }
+        Body::Access { audit, commitment, .. } => {
+            Some(Committed { tag: *audit, version: 1, commitment: *commitment, deleted: false })
+        }
+        _ => None,
+    }
+}
+
+/// The opened versions by what the ledger knows them by.
+#[derive(Debug, Default)]
+pub(crate) struct Contents<'a> {
+    by_version: HashMap<(RecordTag, u64, Commitment), &'a Opened>,
+    names: HashMap<RecordTag, &'a str>,
+}
+
+impl<'a> Contents<'a> {
+    /// The opened bytes of what an entry commits to.
+    pub(crate) fn of(&self, committed: &Committed) -> Option<&'a Opened> {
+        self.by_version.get(&(committed.tag, committed.version, committed.commitment)).copied()
+    }
+
+    /// `Type/id` of a record, where any version of it is opened.
+    pub(crate) fn name(&self, tag: &RecordTag) -> Option<&'a str> {
+        self.names.get(tag).copied()
+    }
+}
+
+/// Matches every opened record to the entries that commit to it; one that matches none is refused by name.
+pub(crate) fn check<'a>(
+    opened: &'a [Opened],
+    entries: impl Iterator<Item = &'a Filed>,
+) -> Result<Contents<'a>, Refused> {
+    let mut commitments: HashMap<(Commitment, u64), Vec<Committed>> = HashMap::new();
+    for found in entries.filter_map(|filed| committed(&filed.entry.body)) {
+        commitments.entry((found.commitment, found.version)).or_default().push(found);
+    }
+    let mut contents = Contents::default();
+    let mut seen = BTreeSet::new();
+    for item in opened {
+        let (record, version) = (&item.record, item.version);
+        let commitment = commit(&item.salt, &item.bytes);
+        if !seen.insert((commitment, version)) {
+            return Err(Refused::OpenedTwice { record: record.clone(), version });
+        }
+        let Some(matches) = commitments.get(&(commitment, version)) else {
+            return Err(Refused::OtherBytes { record: record.clone(), version });
+        };
+        let nameless = item.bytes.is_empty() && matches.iter().all(|found| found.deleted);
+        if !nameless && resource_name(&item.bytes).as_ref() != Some(record) {
+            return Err(Refused::Misnamed { record: record.clone(), version });
+        }
+        for found in matches {
+            if contents.names.insert(found.tag, record).is_some_and(|name| name != record) {
+                return Err(Refused::Misnamed { record: record.clone(), version });
+            }
+            contents.by_version.insert((found.tag, found.version, found.commitment), item);
+        }
+    }
+    Ok(contents)
+}
+
+/// The parts of a FHIR resource that name it. A member that stands twice is an error, so that a name has one reading.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    resource_type: String,
+    id: String,
+}
+
+/// `Type/id` as the bytes themselves say it.
+pub(crate) fn resource_name(bytes: &[u8]) -> Option<String> {
+    let named: Named = serde_json::from_slice(bytes).ok()?;
+    Some(format!("{}/{}", named.resource_type, named.id))
+}

@@ -1,0 +1,358 @@
+//! The report: what a bundle proves and what it does not, for people and for `--json`. Never health data.
+
+use crate::{
+    finality::Final,
+    log::{Checked, Filed},
+    opened::{Contents, committed},
+};
+use contract::state::ActivePolicy;
+use record::{Digest, Id16, Month, OrgId, Pseudonym, Purpose, RecordTag, TimeMs};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+mod sentences;
+mod words;
+
+/// Everything that verifying a bundle established.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The format of the bundle.
+    pub format: &'static str,
+    /// The consortium's genesis id: what the verifier trusted.
+    pub chain: Digest,
+    /// The consortium's name for people.
+    pub consortium: String,
+    /// Height of the header that everything is proven under.
+    pub height: u64,
+    /// Its block time, milliseconds since 1970.
+    pub time: TimeMs,
+    /// Its digest.
+    pub block: Digest,
+    /// Validators that signed it.
+    pub signers: usize,
+    /// Validators in all.
+    pub validators: usize,
+    /// Size of the file, in bytes.
+    pub bundle_bytes: usize,
+    /// Whether every month's log is complete and every month but the first is proven to continue the one before.
+    pub complete: bool,
+    /// The months, in order of time.
+    pub months: Vec<MonthReport>,
+    /// How many entries in all.
+    pub entry_count: u64,
+    /// How many of each kind.
+    pub by_kind: BTreeMap<&'static str, u64>,
+    /// How many by each organisation.
+    pub by_organisation: BTreeMap<String, u64>,
+    /// The policies in force, and those that entries were decided under.
+    pub policies: PolicyReport,
+    /// How many committed versions are opened: their bytes are in the file and hold.
+    pub opened: u64,
+    /// How many are not.
+    pub unopened: u64,
+    /// The records, each with its history, in order of their first entry.
+    pub records: Vec<RecordReport>,
+    /// Every entry, in order.
+    pub entries: Vec<EntryReport>,
+    /// What is proven, in plain sentences.
+    pub proven: Vec<String>,
+    /// What is not, in plain sentences.
+    pub not_proven: Vec<String>,
+}
+
+/// A month of the patient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MonthReport {
+    /// As `2026-11`.
+    #[serde(serialize_with = "month_text")]
+    pub month: Month,
+    /// The patient's name on the ledger in it.
+    pub pseudonym: Pseudonym,
+    /// Entries in its log: all that there are.
+    pub entries: u64,
+    /// RFC 9162 root of the log; none where there is no log.
+    pub root: Option<Digest>,
+    /// Height of the block with the last entry.
+    pub last_height: Option<u64>,
+    /// Entries whose own time is in another month than this.
+    pub misdated: u64,
+    /// How it continues the month before.
+    pub link: Link,
+}
+
+/// How a month continues the month before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "is")]
+pub enum Link {
+    /// The first entry names the log of a month before that the file gives, as it stood then.
+    Continues {
+        /// The month before.
+        #[serde(serialize_with = "month_text")]
+        month: Month,
+        /// Entries that it had then.
+        entries: u64,
+    },
+    /// The first entry names a month before that is not in the file.
+    Earlier {
+        /// The patient's name in it.
+        pseudonym: Pseudonym,
+        /// Entries that it had then.
+        entries: u64,
+    },
+    /// The file does not open what the first entry names, or there is no entry.
+    Unproven,
+}
+
+/// Policies by the digests of their documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyReport {
+    /// The access policy in force at the header.
+    pub access: Digest,
+    /// It is in force from this height.
+    pub access_height: u64,
+    /// The derivation policy in force at the header.
+    pub derivation: Digest,
+    /// It is in force from this height.
+    pub derivation_height: u64,
+    /// Access policies that the entries say they were decided under.
+    pub decided_under: Vec<Decided>,
+}
+
+/// How many entries were decided under a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decided {
+    /// Digest of the document.
+    pub policy: Digest,
+    /// How many entries.
+    pub entries: u64,
+}
+
+/// A record with its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordReport {
+    /// What the ledger knows it by.
+    pub tag: RecordTag,
+    /// `Type/id`, where a version of it is opened.
+    pub name: Option<String>,
+    /// Which of the seven types, or `audit event`.
+    pub kind: &'static str,
+    /// Whether each version follows the one before without a gap, from the first that the file shows.
+    pub contiguous: bool,
+    /// Its versions, in the ledger's order.
+    pub versions: Vec<VersionReport>,
+}
+
+/// A version of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VersionReport {
+    /// Its number.
+    pub version: u64,
+    /// Who wrote it.
+    pub organisation: OrgId,
+    /// The person there, as a digest that only the organisation can open.
+    pub actor: Digest,
+    /// Why.
+    pub purpose: Purpose,
+    /// When, by the organisation's clock.
+    pub time: TimeMs,
+    /// Height of the block that made it final.
+    pub height: u64,
+    /// Time of that block.
+    pub final_at: TimeMs,
+    /// Whether it deletes the record.
+    pub deleted: bool,
+    /// The ledger entry.
+    pub entry: Id16,
+    /// The opened bytes; none where the file does not open them.
+    pub opened: Option<OpenedBytes>,
+}
+
+/// Bytes that the file gives and that hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenedBytes {
+    /// Their number.
+    pub length: usize,
+}
+
+/// One line of provenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EntryReport {
+    /// The entry's id.
+    pub id: Id16,
+    /// Its digest.
+    pub digest: Digest,
+    /// Which month's log it is in.
+    #[serde(serialize_with = "month_text")]
+    pub month: Month,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What happened, in a few words.
+    pub what: String,
+    /// Who says it.
+    pub organisation: OrgId,
+    /// The person there, as a digest that only the organisation can open.
+    pub actor: Digest,
+    /// Why.
+    pub purpose: Purpose,
+    /// When, by the organisation's clock.
+    pub time: TimeMs,
+    /// Height of the block that made it final.
+    pub height: u64,
+    /// Time of that block.
+    pub final_at: TimeMs,
+}
+
+/// What the light check of one record established.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordProven {
+    /// The consortium's genesis id.
+    pub chain: Digest,
+    /// Height of the header that it is proven under.
+    pub height: u64,
+    /// Its block time.
+    pub time: TimeMs,
+    /// What the ledger knows the record by.
+    pub tag: RecordTag,
+    /// `Type/id` as the bytes say it.
+    pub name: Option<String>,
+    /// The version that is current at that height.
+    pub version: u64,
+    /// Whether it deletes the record.
+    pub deleted: bool,
+    /// Who wrote it.
+    pub organisation: OrgId,
+    /// Height of the block that made it final.
+    pub written_at_height: u64,
+    /// Length of the bytes.
+    pub bytes: usize,
+}
+
+/// What was verified, before it is told.
+pub(crate) struct Verified<'a> {
+    pub(crate) at: &'a Final,
+    pub(crate) access: ActivePolicy,
+    pub(crate) derivation: ActivePolicy,
+    pub(crate) months: &'a [Checked<'a>],
+    pub(crate) contents: &'a Contents<'a>,
+    pub(crate) size: usize,
+}
+
+/// Tells what was verified.
+pub(crate) fn report(verified: &Verified<'_>) -> Report {
+    let Verified { at, access, derivation, months, contents, size } = verified;
+    let all = || months.iter().flat_map(|month| month.entries.iter().map(move |filed| (month.part.month, filed)));
+    let mut by_kind = BTreeMap::new();
+    let mut by_organisation = BTreeMap::new();
+    let mut decided = BTreeMap::new();
+    for (_, Filed { entry, .. }) in all() {
+        *by_kind.entry(entry.kind()).or_default() += 1;
+        *by_organisation.entry(entry.org.to_string()).or_default() += 1;
+        *decided.entry(entry.policy).or_default() += 1;
+    }
+    let records = records(all().map(|(_, filed)| filed), contents);
+    let versions = || records.iter().flat_map(|record| &record.versions);
+    let linked = |month: &Checked<'_>| matches!(month.link, Link::Continues { .. });
+    let mut report = Report {
+        format: crate::EVIDENCE_FORMAT,
+        chain: at.header.chain,
+        consortium: at.genesis.name.clone(),
+        height: at.header.height,
+        time: at.header.time,
+        block: at.digest,
+        signers: at.signers,
+        validators: at.genesis.members.len(),
+        bundle_bytes: *size,
+        complete: !months.is_empty() && months[1..].iter().all(linked),
+        months: months.iter().map(month).collect(),
+        entry_count: all().count() as u64,
+        by_kind,
+        by_organisation,
+        policies: PolicyReport {
+            access: access.document,
+            access_height: access.height,
+            derivation: derivation.document,
+            derivation_height: derivation.height,
+            decided_under: decided.into_iter().map(|(policy, entries)| Decided { policy, entries }).collect(),
+        },
+        opened: versions().filter(|version| version.opened.is_some()).count() as u64,
+        unopened: versions().filter(|version| version.opened.is_none()).count() as u64,
+        entries: all().map(|(month, filed)| line(month, filed)).collect(),
+        records,
+        proven: Vec::new(),
+        not_proven: Vec::new(),
+    };
+    report.proven = sentences::proven(&report);
+    report.not_proven = sentences::not_proven(&report);
+    report
+}
+
+fn month(checked: &Checked<'_>) -> MonthReport {
+    let month = checked.part.month;
+    MonthReport {
+        month,
+        pseudonym: checked.part.pseudonym,
+        entries: checked.entries.len() as u64,
+        root: checked.head.as_ref().map(|head| head.frontier.root()),
+        last_height: checked.head.as_ref().map(|head| head.height),
+        misdated: checked.entries.iter().filter(|filed| filed.entry.time.month() != month).count() as u64,
+        link: checked.link,
+    }
+}
+
+fn line(month: Month, filed: &Filed) -> EntryReport {
+    let entry = &filed.entry;
+    EntryReport {
+        id: entry.id,
+        digest: filed.digest,
+        month,
+        kind: entry.kind(),
+        what: words::what(&entry.body),
+        organisation: entry.org.clone(),
+        actor: entry.actor,
+        purpose: entry.purpose,
+        time: entry.time,
+        height: filed.height,
+        final_at: filed.time,
+    }
+}
+
+/// The records in order of their first entry, versions in the ledger's order.
+fn records<'a>(entries: impl Iterator<Item = &'a Filed>, contents: &Contents<'_>) -> Vec<RecordReport> {
+    let mut order: BTreeMap<RecordTag, usize> = BTreeMap::new();
+    let mut records: Vec<RecordReport> = Vec::new();
+    for filed in entries {
+        let entry = &filed.entry;
+        let Some(found) = committed(&entry.body) else { continue };
+        let at = *order.entry(found.tag).or_insert_with(|| {
+            records.push(RecordReport {
+                tag: found.tag,
+                name: contents.name(&found.tag).map(str::to_owned),
+                kind: words::record_kind(&entry.body),
+                contiguous: true,
+                versions: Vec::new(),
+            });
+            records.len() - 1
+        });
+        let record = &mut records[at];
+        if let Some(last) = record.versions.last() {
+            record.contiguous &= last.version.checked_add(1) == Some(found.version);
+        }
+        record.versions.push(VersionReport {
+            version: found.version,
+            organisation: entry.org.clone(),
+            actor: entry.actor,
+            purpose: entry.purpose,
+            time: entry.time,
+            height: filed.height,
+            final_at: filed.time,
+            deleted: found.deleted,
+            entry: entry.id,
+            opened: contents.of(&found).map(|opened| OpenedBytes { length: opened.bytes.len() }),
+        });
+    }
+    records
+}
+
+fn month_text<S: serde::Serializer>(month: &Month, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(month)
+}

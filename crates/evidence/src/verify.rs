@@ -1,0 +1,205 @@
+//! `verify`: from untrusted bytes and a genesis id to a report, or a refusal that names what is wrong and where.
+
+use crate::{
+    BadLog, Bundle, Parts, Report, StateProof, assemble,
+    finality::{self, Final},
+    log, opened, report, state,
+};
+use contract::{
+    BadGenesis, FormatError, PolicyKind,
+    state::{ActivePolicy, Key, VALUE_BYTES_MAX, policy_key},
+};
+use minicbor::{Decode, Encode};
+use record::{Digest, Month, RecordTag};
+use std::fmt;
+
+/// How much a verifier is willing to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest file, in bytes.
+    pub bundle_bytes_max: usize,
+    /// The most months.
+    pub months_max: usize,
+    /// The most entries over all months.
+    pub entries_max: usize,
+    /// The most opened records.
+    pub opened_max: usize,
+}
+
+impl Default for Limits {
+    /// 256 MiB, a hundred years, 200,000 entries and as many opened records.
+    fn default() -> Self {
+        Self { bundle_bytes_max: 256 * 1024 * 1024, months_max: 1_200, entries_max: 200_000, opened_max: 200_000 }
+    }
+}
+
+/// Why a file proves nothing. All of these are the file's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too long, malformed, or not the deterministic encoding.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// Does not begin with the name of the format.
+    #[error("the file is not in the format `{expected}`")]
+    UnknownFormat {
+        /// What this software reads.
+        expected: &'static str,
+    },
+    /// More than the verifier is willing to read.
+    #[error("{got} {what} are more than the {max} allowed")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// In the file.
+        got: usize,
+        /// Allowed.
+        max: usize,
+    },
+    /// The genesis document is malformed.
+    #[error("genesis document: {0}")]
+    Genesis(#[from] BadGenesis),
+    /// Evidence of another consortium.
+    #[error("the file is about the consortium `{got}`, not `{expected}`")]
+    OtherGenesis {
+        /// Id of the genesis document in the file.
+        got: Digest,
+        /// The id that the verifier trusts.
+        expected: Digest,
+    },
+    /// A header of a version that this software does not know.
+    #[error("header version {version} is unknown")]
+    UnknownHeader {
+        /// The version it names.
+        version: u32,
+    },
+    /// The header belongs to another chain.
+    #[error("the header belongs to the chain `{got}`")]
+    OtherChain {
+        /// The chain it names.
+        got: Digest,
+    },
+    /// The header was decided by other validators than the genesis document names.
+    #[error("the header was decided by other validators than the genesis document names")]
+    OtherValidators,
+    /// The certificate is not in the engine's encoding.
+    #[error("the certificate is malformed")]
+    MalformedCertificate,
+    /// The certificate is about another header.
+    #[error("the certificate is for the header `{certified}`, the file gives `{given}`")]
+    OtherHeader {
+        /// What was signed.
+        certified: Digest,
+        /// What the file gives.
+        given: Digest,
+    },
+    /// Too few validators signed, or a signature does not hold.
+    #[error("the certificate of height {height} is not signed by a quorum of the validators")]
+    NoQuorum {
+        /// The header's height.
+        height: u64,
+    },
+    /// A state proof does not hold, or its value is malformed.
+    #[error("the state proof of {subject} does not hold under the header")]
+    State {
+        /// What it is about.
+        subject: Subject,
+    },
+    /// A month does not hold.
+    #[error("{month}: {why}")]
+    Month {
+        /// Which month.
+        month: Month,
+        /// What is wrong with it.
+        why: BadLog,
+    },
+    /// The bytes of an opened record are not what any entry commits to.
+    #[error("the bytes given for `{record}` version {version} are not those that the ledger has a commitment to")]
+    OtherBytes {
+        /// `Type/id`.
+        record: String,
+        /// Its version.
+        version: u64,
+    },
+    /// A record is opened twice.
+    #[error("`{record}` version {version} is given twice")]
+    OpenedTwice {
+        /// `Type/id`.
+        record: String,
+        /// Its version.
+        version: u64,
+    },
+    /// The bytes of an opened record are another record than the file says.
+    #[error("the bytes given for `{record}` version {version} are those of another record")]
+    Misnamed {
+        /// `Type/id`.
+        record: String,
+        /// Its version.
+        version: u64,
+    },
+}
+
+/// What a state proof is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// The access policy in force.
+    AccessPolicy,
+    /// The derivation policy in force.
+    DerivationPolicy,
+    /// The head of a record.
+    Record(RecordTag),
+}
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AccessPolicy => f.write_str("the access policy"),
+            Self::DerivationPolicy => f.write_str("the derivation policy"),
+            Self::Record(tag) => write!(f, "the record `{}`", tag.0),
+        }
+    }
+}
+
+/// Checks a bundle from scratch: consortium, validators, certificate, state, logs, links, opened records.
+///
+/// `genesis_id` is all that is trusted. The same bytes always get the same answer.
+pub fn verify(bundle: &[u8], genesis_id: &Digest, limits: &Limits) -> Result<Report, Refused> {
+    let size = bundle.len();
+    let bundle = Bundle::from_bytes(bundle, limits)?;
+    let at = finality::check(bundle.finality(), genesis_id)?;
+    let policies = bundle.policies();
+    let access = policy(PolicyKind::Access, &policies.access, &at)?;
+    let derivation = policy(PolicyKind::Derivation, &policies.derivation, &at)?;
+    let mut months = Vec::with_capacity(bundle.months().len());
+    for part in bundle.months() {
+        let checked = log::check(part, &months, &at).map_err(|why| Refused::Month { month: part.month, why })?;
+        months.push(checked);
+    }
+    let contents = opened::check(bundle.opened(), months.iter().flat_map(|month| &month.entries))?;
+    Ok(report::report(&report::Verified { at: &at, access, derivation, months: &months, contents: &contents, size }))
+}
+
+/// Assembles a bundle and verifies it, so that no prover hands out what a stranger would refuse.
+pub fn prove(parts: Parts, genesis_id: &Digest, limits: &Limits) -> Result<(Vec<u8>, Report), Refused> {
+    let bytes = assemble(parts).to_bytes();
+    let report = verify(&bytes, genesis_id, limits)?;
+    Ok((bytes, report))
+}
+
+fn policy(kind: PolicyKind, proof: &StateProof, at: &Final) -> Result<ActivePolicy, Refused> {
+    let subject = match kind {
+        PolicyKind::Access => Subject::AccessPolicy,
+        PolicyKind::Derivation => Subject::DerivationPolicy,
+    };
+    value(subject, &policy_key(kind), proof, at)
+}
+
+/// A value of the state that the header commits to.
+pub(crate) fn value<T>(subject: Subject, key: &Key, proof: &StateProof, at: &Final) -> Result<T, Refused>
+where
+    T: for<'b> Decode<'b, ()> + Encode<()>,
+{
+    let bad = Refused::State { subject };
+    if !state::current(key, proof, &at.header.state_root) {
+        return Err(bad);
+    }
+    contract::from_cbor("state value", &proof.value, VALUE_BYTES_MAX).map_err(|_| bad)
+}
