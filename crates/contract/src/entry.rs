@@ -409,9 +409,9 @@ pub enum DeviceStep {
     /// The binding ended.
     #[n(1)]
     Unbound(#[n(0)] Id16),
-    /// The key is not to be trusted any more.
+    /// The key is not to be trusted any more; with the device's binding in force, which ends when its frames are signed by that key.
     #[n(2)]
-    Revoked(#[n(0)] PublicKey),
+    Revoked(#[n(0)] PublicKey, #[n(1)] Option<Id16>),
 }
 
 /// Counters that never arrived: `first..=last`.

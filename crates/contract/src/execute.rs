@@ -1,7 +1,7 @@
 //! A whole block, applied: the same writes, verdicts and roots on every peer.
 
 use crate::{
-    Genesis, Reject, SignedSubmission, apply,
+    Genesis, PolicyKind, Reject, SignedSubmission, apply,
     merkle::Frontier,
     state::{self, Key, State},
     to_cbor,
@@ -137,7 +137,7 @@ pub fn execute(
                 }
                 Err(reject) => Some(reject),
             };
-            let verdict = refused.as_ref().map_or(0, Reject::code);
+            let verdict = refused.as_ref().map_or(0, |reject| reject.code());
             receipts.push(Receipt { org: org.clone(), lane, seq, index: log.size(), digest, refused });
             log.push(state::entry_leaf(parent.height, parent.time, verdict, &digest));
         }
@@ -148,15 +148,22 @@ pub fn execute(
 
 /// The state that a genesis document begins with.
 pub fn genesis_state(genesis: &Genesis) -> BTreeMap<Key, Vec<u8>> {
-    let members = genesis.members.iter().map(|member| {
+    let mut founding = BTreeMap::new();
+    let roll = state::Roll { members: genesis.members.iter().map(|member| member.org.clone()).collect() };
+    founding.insert(state::roll_key(), to_cbor(&roll));
+    for member in &genesis.members {
         let organisation =
             state::Organisation { role: member.role, entry_key: member.entry_key, left: false, unreviewed: 0 };
-        (state::organisation_key(&member.org), to_cbor(&organisation))
-    });
-    let policies = [
-        (crate::PolicyKind::Access, genesis.access_policy),
-        (crate::PolicyKind::Derivation, genesis.derivation_policy),
-    ]
-    .map(|(kind, document)| (state::policy_key(kind), to_cbor(&state::ActivePolicy { document, height: 0 })));
-    members.chain(policies).collect()
+        founding.insert(state::organisation_key(&member.org), to_cbor(&organisation));
+        let owner = to_cbor(&state::KeyOwner { org: member.org.clone() });
+        for key in [member.entry_key, member.consensus_key] {
+            founding.insert(state::key_owner_key(&key), owner.clone());
+        }
+    }
+    let policies = [(PolicyKind::Access, genesis.access_policy), (PolicyKind::Derivation, genesis.derivation_policy)];
+    for (kind, document) in policies {
+        founding.insert(state::policy_key(kind), to_cbor(&state::ActivePolicy { document, height: 0 }));
+        founding.insert(state::policy_term_key(kind, &document), to_cbor(&state::PolicyTerm { until: None }));
+    }
+    founding
 }

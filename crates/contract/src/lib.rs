@@ -1,32 +1,32 @@
 //! What the ledger accepts: `derive`, `apply`, the Merkle log. Pure.
 //!
 //! An [`Entry`] is one line of provenance. Organisations sign [`Submission`]s of entries; consensus puts submissions into a
-//! [`Block`]; [`execute`] applies a block to the [`state`] in the same way on every peer. [`derive()`] is the other half of the
+//! [`Block`]; [`execute`] applies a block to the [`state`] in the same way on every peer. `derive` is the other half of the
 //! contract: it turns what happened in the cloud database into entries, as the derivation policy in force says.
 //!
 //! All formats are deterministic CBOR: what does not encode back to the same bytes is refused.
 
+mod apply;
 mod cbor;
 mod entry;
-mod submission;
+mod execute;
 mod genesis;
 mod header;
 pub mod merkle;
 pub mod state;
-mod execute;
-mod apply;
-mod policy;
-mod derive;
+mod submission;
 
-pub use apply::Reject;
+pub use apply::{
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CODE_BYTES_MAX, CODES_MAX, ENTRY_AHEAD_MS, OVERRIDE_MS_MAX,
+    POLICY_GRACE_MS, Reject,
+};
 pub use cbor::{FormatError, from_cbor, to_cbor};
-pub use derive::{DeriveError, Event, derive};
 pub use entry::{
-    AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep, Entry, Gap, GrantStep,
-    HandoffStep, InvestigationStep, MemberStep, MonthLink, OverrideStep, PolicyKind, PolicyStep, Priority,
+    AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep,
+    ENTRY_BYTES_MAX, Entry, Gap, GrantStep, HandoffStep, InvestigationStep, MemberStep, MonthLink, OverrideStep,
+    PolicyKind, PolicyStep, Priority,
 };
 pub use execute::{Executed, InvalidBlock, Parent, Receipt, execute, genesis_state, touched};
-pub use genesis::{BadGenesis, Genesis, Member, PublicKey};
-pub use header::{BLOCK_BYTES_MAX, Block, HEADER_VERSION, Header};
-pub use policy::{BadDerivationPolicy, DerivationPolicy};
+pub use genesis::{BadGenesis, GENESIS_BYTES_MAX, GENESIS_VERSION, Genesis, MEMBERS_MAX, Member, PublicKey};
+pub use header::{BLOCK_BYTES_MAX, Block, HEADER_BYTES_MAX, HEADER_VERSION, Header};
 pub use submission::{ENTRIES_MAX, SUBMISSION_BYTES_MAX, Signature, SignedSubmission, Submission, SubmissionError};

@@ -2,12 +2,16 @@
 //!
 //! A key is SHA-256(domain ‖ kind ‖ name); a value is the deterministic CBOR of the type named beside the key's function.
 
-use crate::{PublicKey, entry::ClaimStep, entry::PolicyKind, merkle::Frontier};
+use crate::{
+    PublicKey,
+    entry::{ClaimStep, CustodyStep, PolicyKind},
+    merkle::Frontier,
+};
 use minicbor::{Decode, Encode};
-use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, TimeMs, sha256};
+use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, RecordType, TimeMs, sha256};
 
-/// The longest value, in bytes: a frontier of 64 peaks is the largest.
-pub const VALUE_BYTES_MAX: usize = 4 * 1024;
+/// The longest value, in bytes: the roll of [`crate::MEMBERS_MAX`] members with the longest names is the largest.
+pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 
 const KEY_DOMAIN: &[u8] = b"vitaltrace/state/1\0";
 
@@ -30,6 +34,14 @@ fn key(kind: &str, parts: &[&[u8]]) -> Key {
 pub fn organisation_key(org: &OrgId) -> Key {
     key("org", &[org.as_str().as_bytes()])
 }
+/// [`Roll`] of the members.
+pub fn roll_key() -> Key {
+    key("roll", &[])
+}
+/// [`KeyOwner`] of an entry key or consensus key, from the moment it was first named.
+pub fn key_owner_key(public: &PublicKey) -> Key {
+    key("key-owner", &[public.as_bytes()])
+}
 /// [`Lane`] of an organisation.
 pub fn lane_key(org: &OrgId, lane: u32) -> Key {
     key("lane", &[&lane.to_be_bytes(), org.as_str().as_bytes()])
@@ -45,6 +57,10 @@ pub fn log_key(patient: &Pseudonym) -> Key {
 /// [`DeviceHead`] by digest of the device's name.
 pub fn device_key(device: &Digest) -> Key {
     key("device", &[device.as_ref()])
+}
+/// [`DeviceKey`] of a key that frames are signed by.
+pub fn device_signer_key(public: &PublicKey) -> Key {
+    key("device-signer", &[public.as_bytes()])
 }
 /// [`Binding`] by its id.
 pub fn binding_key(id: &Id16) -> Key {
@@ -82,9 +98,21 @@ pub fn investigation_key(id: &Id16) -> Key {
 pub fn custody_key(id: &Id16) -> Key {
     key("custody", &[id.as_ref()])
 }
+/// [`Hold`] on the records filed under a pseudonym.
+pub fn hold_key(patient: &Pseudonym) -> Key {
+    key("hold", &[patient.0.as_ref()])
+}
+/// [`Said`] by an entry's id.
+pub fn said_key(entry: &Id16) -> Key {
+    key("said", &[entry.as_ref()])
+}
 /// [`ActivePolicy`] of a kind.
 pub fn policy_key(kind: PolicyKind) -> Key {
     key("policy", &[&[kind as u8]])
+}
+/// [`PolicyTerm`] of a document that is or was in force.
+pub fn policy_term_key(kind: PolicyKind, document: &Digest) -> Key {
+    key("policy-term", &[&[kind as u8], document.as_ref()])
 }
 /// [`Proposal`] of a policy document.
 pub fn proposal_key(kind: PolicyKind, document: &Digest) -> Key {
@@ -107,6 +135,24 @@ pub struct Organisation {
     /// Overrides that it opened and nobody has reviewed.
     #[n(3)]
     pub unreviewed: u64,
+}
+
+/// Who the members are: what majorities are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Roll {
+    /// Sorted by name.
+    #[n(0)]
+    pub members: Vec<OrgId>,
+}
+
+/// Whose a key is. A key is never used by a second member, nor again after it was replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct KeyOwner {
+    /// The member.
+    #[n(0)]
+    pub org: OrgId,
 }
 
 /// How far a lane is.
@@ -137,6 +183,12 @@ pub struct RecordHead {
     /// Whether it deletes the record.
     #[n(4)]
     pub deleted: bool,
+    /// Which of the seven types.
+    #[n(5)]
+    pub kind: RecordType,
+    /// Whether it is the audit event of an access: such a record never gets another version.
+    #[n(6)]
+    pub audit: bool,
 }
 
 /// The log of all entries filed under a pseudonym.
@@ -161,9 +213,24 @@ pub struct DeviceHead {
     /// The binding in force.
     #[n(1)]
     pub binding: Option<Id16>,
-    /// Keys that are not to be trusted any more, at most 16; the oldest is forgotten with its bindings ended.
+    /// The key of the last binding.
     #[n(2)]
-    pub revoked: Vec<PublicKey>,
+    pub key: PublicKey,
+    /// Counter of the last frame in a batch under that key when a binding ended; the next binding by that key goes on from it.
+    #[n(3)]
+    pub last: u64,
+}
+
+/// A key that frames are signed by. It belongs to one device.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct DeviceKey {
+    /// The device.
+    #[n(0)]
+    pub device: Digest,
+    /// Not to be trusted from this entry time on.
+    #[n(1)]
+    pub revoked: Option<TimeMs>,
 }
 
 /// A device's time with a patient.
@@ -182,15 +249,18 @@ pub struct Binding {
     /// The pseudonym that it was bound under.
     #[n(3)]
     pub patient: Pseudonym,
-    /// Block time of the start.
+    /// Entry time of the start.
     #[n(4)]
     pub from: TimeMs,
-    /// Block time of the end.
+    /// Entry time of the end.
     #[n(5)]
     pub until: Option<TimeMs>,
-    /// Counter of the last frame in a batch.
+    /// Counter of the last frame in a batch; before the first batch, the counter that it must be above.
     #[n(6)]
     pub last: u64,
+    /// How many batches there were.
+    #[n(7)]
+    pub batches: u64,
 }
 
 /// A patient's permission.
@@ -206,9 +276,15 @@ pub struct Grant {
     /// When it ends by itself.
     #[n(2)]
     pub until: Option<TimeMs>,
-    /// Whether it was revoked.
+    /// Entry time of the revocation.
     #[n(3)]
-    pub revoked: bool,
+    pub revoked: Option<TimeMs>,
+    /// The pseudonym that it was issued under.
+    #[n(4)]
+    pub patient: Pseudonym,
+    /// Entry time of the issue.
+    #[n(5)]
+    pub from: TimeMs,
 }
 
 /// A break-glass override.
@@ -227,12 +303,15 @@ pub struct Override {
     /// It ends by itself then.
     #[n(3)]
     pub until: TimeMs,
-    /// Whether it was closed.
+    /// Entry time of its closing.
     #[n(4)]
-    pub closed: bool,
+    pub closed: Option<TimeMs>,
     /// Whether it was justified, once reviewed.
     #[n(5)]
     pub reviewed: Option<bool>,
+    /// Entry time of its opening.
+    #[n(6)]
+    pub from: TimeMs,
 }
 
 /// An alarm.
@@ -302,9 +381,12 @@ pub struct Investigation {
     /// Over which patient, if over one.
     #[n(1)]
     pub patient: Option<Pseudonym>,
-    /// Whether it was concluded.
+    /// Entry time of its conclusion.
     #[n(2)]
-    pub concluded: bool,
+    pub concluded: Option<TimeMs>,
+    /// Entry time of its opening.
+    #[n(3)]
+    pub from: TimeMs,
 }
 
 /// A custody procedure.
@@ -317,9 +399,27 @@ pub struct Custody {
     /// Members in favour, each once, sorted.
     #[n(1)]
     pub votes: Vec<OrgId>,
-    /// Whether it is carried out.
+    /// The last step that changed it: held, released, erased, recovery proposed, recovered.
     #[n(2)]
-    pub done: bool,
+    pub step: CustodyStep,
+}
+
+/// Holds on the records filed under a pseudonym.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Hold {
+    /// How many are open.
+    #[n(0)]
+    pub open: u32,
+}
+
+/// Remembers an entry whose kind leaves nothing else in the state, so that it is applied once.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Said {
+    /// The entry's digest.
+    #[n(0)]
+    pub entry: Digest,
 }
 
 /// The policy in force.
@@ -332,6 +432,15 @@ pub struct ActivePolicy {
     /// In force from this height.
     #[n(1)]
     pub height: u64,
+}
+
+/// How long a policy document was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PolicyTerm {
+    /// Block time at which another took its place; none while it is in force.
+    #[n(0)]
+    pub until: Option<TimeMs>,
 }
 
 /// A policy put forward.
@@ -347,8 +456,11 @@ pub struct Proposal {
     /// Members in favour, each once, sorted.
     #[n(2)]
     pub votes: Vec<OrgId>,
-    /// Whether it was activated.
+    /// Members against, each once, sorted.
     #[n(3)]
+    pub against: Vec<OrgId>,
+    /// Whether it was activated.
+    #[n(4)]
     pub activated: bool,
 }
 
