@@ -1,6 +1,6 @@
 //! The secret key of one patient, and the names that the ledger knows the patient by.
 
-use crate::{Digest, Month};
+use crate::{Digest, Id16, Month, Salt};
 use hmac::{Hmac, KeyInit, Mac};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,21 @@ impl PatientKey {
     /// The patient's name on the ledger in `month`: HMAC-SHA-256(key, "patient" ‖ month as 4 bytes big-endian).
     pub fn pseudonym(&self, month: Month) -> Pseudonym {
         Pseudonym(self.hmac(&[b"patient", &month.0.to_be_bytes()]))
+    }
+
+    /// Stands for a billed service at every insurer alike: HMAC-SHA-256(key, "service" ‖ 0 ‖ `Type/id` of the service's record).
+    pub fn nullifier(&self, record: &str) -> Digest {
+        self.hmac(&[b"service\0", record.as_bytes()])
+    }
+
+    /// Stands for a person or program at the organisation whose key this is: HMAC-SHA-256(key, "actor" ‖ 0 ‖ user).
+    pub fn actor(&self, user: &str) -> Digest {
+        self.hmac(&[b"actor\0", user.as_bytes()])
+    }
+
+    /// Salt of the commitment that continues a month's log from the month before: HMAC-SHA-256(key, "month" ‖ 0 ‖ entry id).
+    pub fn month_salt(&self, entry: &Id16) -> Salt {
+        self.hmac(&[b"month\0", entry.as_ref()])
     }
 
     /// HMAC-SHA-256 under this key over the concatenation of `parts`.
@@ -73,5 +88,15 @@ mod tests {
         assert_ne!(key.pseudonym(november), key.pseudonym(november.previous()));
         assert_ne!(key.pseudonym(november), PatientKey::from_bytes([2; 32]).pseudonym(november));
         assert_eq!(format!("{key:?}"), "PatientKey(secret)");
+    }
+
+    #[test]
+    fn services_actors_and_salts_of_one_key_have_nothing_in_common() {
+        let key = PatientKey::from_bytes([1; 32]);
+        let text = std::str::from_utf8(&[97; 16]).unwrap();
+        let all = [key.nullifier(text), key.actor(text), key.month_salt(&Id16([97; 16]))];
+        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+        assert_eq!(key.nullifier("Procedure/1"), PatientKey::from_bytes([1; 32]).nullifier("Procedure/1"));
+        assert_ne!(key.nullifier("Procedure/1"), PatientKey::from_bytes([2; 32]).nullifier("Procedure/1"));
     }
 }

@@ -234,7 +234,10 @@ impl<'a> Node<'a> {
 
     /// Its text with whole string values replaced wherever `replace(key, value)` gives another; every other byte as it is.
     pub fn rewrite_strings(self, mut replace: impl FnMut(&str, &str) -> Option<String>) -> String {
-        let mut edits = Edits::of(self);
+        self.rewrite_into(Edits::of(self), &mut replace)
+    }
+
+    fn rewrite_into(self, mut edits: Edits<'a>, replace: &mut impl FnMut(&str, &str) -> Option<String>) -> String {
         self.strings(|key, node| {
             if let Some(text) = node.as_str().and_then(|text| replace(key, &text)) {
                 edits.replace_with(node.range(), |out| push_string(out, &text));
@@ -255,9 +258,10 @@ impl<'a> Node<'a> {
 pub fn rewrite_strings(
     text: &str,
     limits: Limits,
-    replace: impl FnMut(&str, &str) -> Option<String>,
+    mut replace: impl FnMut(&str, &str) -> Option<String>,
 ) -> Result<String, ParseError> {
-    Ok(Json::parse(text.to_owned(), limits)?.root().rewrite_strings(replace))
+    let json = Json::parse(text.to_owned(), limits)?;
+    Ok(json.root().rewrite_into(Edits::of_all(&json), &mut replace))
 }
 
 /// Replacements in the text of a node, made from left to right.

@@ -7,6 +7,11 @@ mod patient;
 mod resource;
 mod resource_type;
 
+mod check;
+mod definitions;
+mod moment;
+mod narrative;
+
 mod answer;
 mod bundle;
 mod outcome;
@@ -16,7 +21,9 @@ pub use answer::{
     Document, EntryAnswer, Found, History, PastVersion, SearchMode, SearchSet, bundle_response, collection,
 };
 pub use bundle::{Bundle, BundleError, BundleFault, BundleKind, ENTRIES_MAX, Entry, Method, Target, URL_BYTES_MAX};
+pub use check::{CheckFault, PROBLEMS_MAX, Problem, check};
 pub use json::{Json, Kind, Node, push_string, rewrite_strings};
+pub use narrative::{NarrativeFault, check_narrative, push_escaped};
 pub use outcome::{Issue, IssueType, Outcome, Severity};
 pub use resource::{
     BUNDLE_BYTES_MAX, Confidentiality, DEPTH_MAX, Fault, FoundReference, Limits, ParseError, RESOURCE_BYTES_MAX,

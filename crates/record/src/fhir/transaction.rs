@@ -181,7 +181,15 @@ impl Plan {
         if bundle.kind != BundleKind::Transaction {
             return Err(TransactionError::NotATransaction);
         }
-        let entries = bundle.entries.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Self::of(bundle.entries.into_iter().collect::<Result<Vec<_>, _>>()?, &mut next_id)
+    }
+
+    /// The same for one entry on its own: of a batch, or a conditional request.
+    pub fn of_one(entry: Entry, mut next_id: impl FnMut(ResourceType) -> String) -> Result<Self, TransactionError> {
+        Self::of(vec![entry], &mut next_id)
+    }
+
+    fn of(entries: Vec<Entry>, next_id: &mut impl FnMut(ResourceType) -> String) -> Result<Self, TransactionError> {
         let mut full_urls = HashSet::new();
         let mut assigned = Vec::with_capacity(entries.len());
         let mut questions = IndexMap::new();
@@ -193,7 +201,7 @@ impl Plan {
                 return Err(BundleError::at(BundleFault::SameFullUrl, format!("{}.fullUrl", entry.expression())).into());
             }
             let created = created_type(entry);
-            let id = created.map(&mut next_id);
+            let id = created.map(&mut *next_id);
             if id.as_deref().is_some_and(|id| !is_id(id)) {
                 return Err(TransactionError::BadAssignedId { entry: entry.index });
             }

@@ -1,0 +1,273 @@
+//! FHIR on data that others made: published examples, generated patients, files that must be refused.
+
+use record::{
+    TimeMs,
+    fhir::{Action, Answer, Bundle, BundleKind, Limits, ParseError, Plan, Problem, Resource, check, rewrite_strings},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// The FHIR part of the shared test data, or none with a loud line.
+fn data() -> Option<PathBuf> {
+    let root = std::env::var_os("VITALTRACE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
+    let fhir = root.join("fhir");
+    if fhir.is_dir() {
+        return Some(fhir);
+    }
+    println!("SKIPPED: FHIR test data at {} not found", fhir.display());
+    None
+}
+
+/// Every JSON file under `folder`, unpacked, by name.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for item in fs::read_dir(folder).unwrap() {
+            let path = item.unwrap().path();
+            let name = path.display().to_string();
+            if path.is_dir() {
+                open.push(path);
+            } else if name.ends_with(".json.gz") {
+                let mut bytes = Vec::new();
+                flate2::read::GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+                found.push((name, bytes));
+            } else if name.ends_with(".json") {
+                found.push((name, fs::read(path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[derive(Debug)]
+enum Refusal {
+    #[expect(dead_code, reason = "shown by Debug")]
+    Parse(ParseError),
+    Check(Vec<Problem>),
+}
+
+fn read(bytes: &[u8]) -> Result<Resource, Refusal> {
+    let resource = Resource::parse(bytes, Limits::BUNDLE).map_err(Refusal::Parse)?;
+    check(&resource).map_err(Refusal::Check)?;
+    Ok(resource)
+}
+
+/// What is said about valid files: their names and the refusals.
+fn refused(files: &[(String, Vec<u8>)]) -> Vec<String> {
+    files.iter().filter_map(|(name, bytes)| read(bytes).err().map(|why| format!("{name}: {why:?}"))).collect()
+}
+
+#[test]
+fn every_published_example_is_accepted() {
+    let Some(data) = data() else { return };
+    let files = files(&data.join("examples"));
+    let refused = refused(&files);
+    println!("{} examples, {} refused", files.len(), refused.len());
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    assert!(files.len() >= 480);
+}
+
+#[test]
+fn every_synthea_bundle_is_accepted() {
+    let Some(data) = data() else { return };
+    let mut files = files(&data.join("synthea"));
+    files.retain(|(name, _)| !name.ends_with("patients.json"));
+    let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    let start = Instant::now();
+    let refused = refused(&files);
+    let mb_per_s = bytes as f64 / 1e6 / start.elapsed().as_secs_f64();
+    println!("{} bundles, {} MB, parsed and checked at {mb_per_s:.0} MB/s", files.len(), bytes / 1_000_000);
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    assert_eq!(files.len(), 61);
+}
+
+#[test]
+fn tricky_but_valid_files_are_accepted() {
+    let Some(data) = data() else { return };
+    let refused = refused(&files(&data.join("invalid/tricky-valid")));
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+#[test]
+fn every_single_fault_mutation_is_refused_at_its_place() {
+    let Some(data) = data() else { return };
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(data.join("invalid/mutations-index.json")).unwrap()).unwrap();
+    let mut accepted = Vec::new();
+    let mut elsewhere = Vec::new();
+    for case in index.as_array().unwrap() {
+        let file = case["file"].as_str().unwrap();
+        let at = case["at"].as_str().unwrap();
+        match read(&fs::read(data.join("..").join("fhir").join(file)).unwrap()) {
+            Ok(_) => accepted.push(file),
+            Err(Refusal::Check(problems)) if problems.iter().any(|problem| problem.expression.starts_with(at)) => {}
+            Err(Refusal::Check(problems)) => elsewhere.push(format!("{file} {at}: {problems:?}")),
+            Err(Refusal::Parse(_)) => {}
+        }
+    }
+    println!("{} mutations, accepted {accepted:?}", index.as_array().unwrap().len());
+    assert!(accepted.is_empty(), "{accepted:?}");
+    assert!(elsewhere.is_empty(), "{}", elsewhere.join("\n"));
+}
+
+#[test]
+fn official_files_that_a_server_should_reject_are_rejected() {
+    let Some(data) = data() else { return };
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(data.join("invalid/official-index.json")).unwrap()).unwrap();
+    let mut counts: BTreeMap<(String, bool), usize> = BTreeMap::new();
+    let mut accepted = Vec::new();
+    for case in index.as_array().unwrap() {
+        let (Some(file), Some("reject"), Some(tier)) =
+            (case["file"].as_str(), case["expected"].as_str(), case["tier"].as_str())
+        else {
+            continue;
+        };
+        let answer = read(&fs::read(data.join(file)).unwrap());
+        *counts.entry((tier.to_owned(), answer.is_err())).or_default() += 1;
+        if tier == "A" && answer.is_ok() {
+            accepted.push(file.to_owned());
+        }
+    }
+    println!("official (tier, refused): {counts:?}; tier A accepted: {accepted:?}");
+    assert!(accepted.is_empty(), "{accepted:?}");
+}
+
+#[test]
+fn stamping_changes_nothing_else() {
+    let Some(data) = data() else { return };
+    let at = TimeMs::from_instant("2026-11-21T10:15:30.123Z").unwrap();
+    let mut count = 0;
+    for (name, bytes) in files(&data.join("examples")) {
+        let resource = Resource::parse(&bytes, Limits::BUNDLE).unwrap();
+        let stamped = resource.stamped("new-id", 7, at);
+        let again = Resource::parse(&stamped, Limits::BUNDLE).unwrap();
+        assert_eq!(again.id().unwrap(), "new-id", "{name}");
+        assert_eq!(again.version_id().unwrap(), "7", "{name}");
+        assert_eq!(again.stamped("new-id", 7, at), stamped, "{name}: stamping twice is stamping once");
+        let mut was = resource.value();
+        let mut is = again.value();
+        assert_eq!(is["meta"]["lastUpdated"], "2026-11-21T10:15:30.123Z", "{name}");
+        for value in [&mut was, &mut is] {
+            let object = value.as_object_mut().unwrap();
+            object.remove("id");
+            let mut meta = object.remove("meta").unwrap_or_else(|| serde_json::json!({}));
+            let inner = meta.as_object_mut().unwrap();
+            inner.remove("versionId");
+            inner.remove("lastUpdated");
+            object.insert("meta".to_owned(), meta);
+        }
+        assert_eq!(was, is, "{name}");
+        let rewritten = rewrite_strings(resource.text(), Limits::BUNDLE, |_, text| Some(text.to_owned())).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&rewritten).unwrap(), resource.value(), "{name}");
+        assert_eq!(rewrite_strings(resource.text(), Limits::BUNDLE, |_, _| None).unwrap(), resource.text(), "{name}");
+        count += 1;
+    }
+    assert!(count >= 480);
+}
+
+#[test]
+fn every_synthea_transaction_is_planned_without_a_dangling_reference() {
+    let Some(data) = data() else { return };
+    let (mut steps, mut questions, mut conditional) = (0, 0, 0);
+    let mut ids = 0;
+    for (name, bytes) in files(&data.join("synthea")) {
+        if name.ends_with("patients.json") {
+            continue;
+        }
+        let mut next_id = |_| {
+            ids += 1;
+            format!("id-{ids}")
+        };
+        let bundle = Bundle::parse(&bytes, Limits::BUNDLE).unwrap();
+        let plans: Vec<Plan> = match bundle.kind {
+            BundleKind::Transaction => vec![Plan::new(bundle, &mut next_id).unwrap()],
+            BundleKind::Batch => {
+                bundle.entries.into_iter().map(|entry| Plan::of_one(entry.unwrap(), &mut next_id).unwrap()).collect()
+            }
+        };
+        for plan in plans {
+            // The batches ask whether to create; the transactions look for what the batches created.
+            let answer = |n| if name.contains("/0-") { Answer::None } else { Answer::One(format!("found-{n}")) };
+            let answers: Vec<Answer> = (0..plan.questions().len()).map(answer).collect();
+            questions += answers.len();
+            for step in plan.resolve(&answers).unwrap() {
+                conditional += usize::from(step.entry.if_none_exist.is_some());
+                let Action::Create { resource, .. } = step.action else { panic!("{name}: {:?}", step.action) };
+                for reference in resource.references() {
+                    assert!(
+                        !reference.text.starts_with("urn:") && !reference.text.contains('?'),
+                        "{name}: {}",
+                        reference.text
+                    );
+                }
+                assert_eq!(check(&resource), Ok(()), "{name}");
+                let nobodys = ["Organization", "Practitioner", "PractitionerRole", "Location", "Medication", "Patient"];
+                if !nobodys.contains(&resource.rtype().as_str()) {
+                    assert!(
+                        resource.patient_reference().is_some_and(|patient| patient.starts_with("Patient/id-")),
+                        "{name}"
+                    );
+                }
+                steps += 1;
+            }
+        }
+    }
+    println!("{steps} entries planned, {questions} conditions, {conditional} conditional creates");
+    assert_eq!((steps, conditional), (37_511, 583));
+}
+
+#[test]
+fn the_reference_servers_transactions_are_planned() {
+    let Some(data) = data() else { return };
+    for (name, bytes) in files(&data.join("reference-server")) {
+        if name.contains("group") {
+            continue;
+        }
+        let bundle = Bundle::parse(&bytes, Limits::BUNDLE).unwrap();
+        let entries = bundle.entries.len();
+        let mut ids = 0;
+        let plan = Plan::new(bundle, |_| {
+            ids += 1;
+            format!("id-{ids}")
+        });
+        let plan = plan.unwrap();
+        let answers = vec![Answer::None; plan.questions().len()];
+        let steps = plan.resolve(&answers).unwrap();
+        assert_eq!(steps.len(), entries, "{name}");
+        assert!(
+            steps.iter().all(|step| matches!(step.action, Action::Create { .. } | Action::Update { .. })),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn parsing_and_stamping_a_small_observation_is_timed() {
+    let text = r#"{"resourceType":"Observation","meta":{"profile":["http://hl7.org/fhir/StructureDefinition/bp"]},"status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs","display":"vital-signs"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"85354-9","display":"Blood Pressure"}],"text":"Blood Pressure"},"subject":{"reference":"Patient/e3ba24ed-aad7-86db-2646-4c510dfd7280"},"encounter":{"reference":"Encounter/0b1d2f3a-aad7-86db-2646-4c510dfd7280"},"effectiveDateTime":"2015-04-12T03:21:11-04:00","issued":"2015-04-12T03:21:11.283-04:00","component":[{"code":{"coding":[{"system":"http://loinc.org","code":"8462-4","display":"Diastolic Blood Pressure"}],"text":"Diastolic Blood Pressure"},"valueQuantity":{"value":88.10,"unit":"mm[Hg]","system":"http://unitsofmeasure.org","code":"mm[Hg]"}},{"code":{"coding":[{"system":"http://loinc.org","code":"8480-6","display":"Systolic Blood Pressure"}],"text":"Systolic Blood Pressure"},"valueQuantity":{"value":131,"unit":"mm[Hg]","system":"http://unitsofmeasure.org","code":"mm[Hg]"}}]}"#;
+    let at = TimeMs::from_instant("2026-11-21T10:15:30.123Z").unwrap();
+    let rounds = 20_000u32;
+    let mut bytes = 0;
+    check(&Resource::parse(text.as_bytes(), Limits::RESOURCE).unwrap()).unwrap();
+    let start = Instant::now();
+    for _ in 0..rounds {
+        bytes += Resource::parse(text.as_bytes(), Limits::RESOURCE).unwrap().stamped("abc", 1, at).len();
+    }
+    let parse_us = start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds);
+    let resource = Resource::parse(text.as_bytes(), Limits::RESOURCE).unwrap();
+    let start = Instant::now();
+    for _ in 0..rounds {
+        check(&resource).unwrap();
+    }
+    let check_us = start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds);
+    println!("{} bytes: parse and stamp {parse_us:.1} us, check {check_us:.1} us", text.len());
+    assert!(bytes > text.len() * rounds as usize);
+}
