@@ -1,18 +1,24 @@
 //! What the ledger accepts: `derive`, `apply`, the Merkle log. Pure.
 //!
 //! An [`Entry`] is one line of provenance. Organisations sign [`Submission`]s of entries; consensus puts submissions into a
-//! [`Block`]; [`execute`] applies a block to the [`state`] in the same way on every peer. `derive` is the other half of the
+//! [`Block`]; [`execute`] applies a block to the [`state`] in the same way on every peer. [`derive()`] is the other half of the
 //! contract: it turns what happened in the cloud database into entries, as the derivation policy in force says.
 //!
 //! All formats are deterministic CBOR: what does not encode back to the same bytes is refused.
 
 mod apply;
+mod batch;
 mod cbor;
+mod derive;
 mod entry;
+mod essential;
+mod event;
 mod execute;
 mod genesis;
 mod header;
 pub mod merkle;
+mod month;
+mod policy;
 pub mod state;
 mod submission;
 
@@ -20,13 +26,19 @@ pub use apply::{
     ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CODE_BYTES_MAX, CODES_MAX, ENTRY_AHEAD_MS, OVERRIDE_MS_MAX,
     POLICY_GRACE_MS, Reject,
 };
+pub use batch::{BatchError, GAPS_MAX};
 pub use cbor::{FormatError, from_cbor, to_cbor};
+pub use derive::{About, Author, DeriveError, Derived, Filed, Row, derive};
 pub use entry::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep,
     ENTRY_BYTES_MAX, Entry, Gap, GrantStep, HandoffStep, InvestigationStep, MemberStep, MonthLink, OverrideStep,
     PolicyKind, PolicyStep, Priority,
 };
+pub use essential::{COPY_FORMAT, COPY_PAD_BYTES, CopyError, OpenedCopy, open_copy, seal_copy};
+pub use event::{AuditEvent, Event, Frames, RecordWritten};
 pub use execute::{Executed, InvalidBlock, Parent, Receipt, execute, genesis_state, touched};
 pub use genesis::{BadGenesis, GENESIS_BYTES_MAX, GENESIS_VERSION, Genesis, MEMBERS_MAX, Member, PublicKey};
 pub use header::{BLOCK_BYTES_MAX, Block, HEADER_BYTES_MAX, HEADER_VERSION, Header};
+pub use month::{LastMonth, MonthOpening};
+pub use policy::{BadDerivationPolicy, DERIVATION_POLICY_BYTES_MAX, DerivationPolicy};
 pub use submission::{ENTRIES_MAX, SUBMISSION_BYTES_MAX, Signature, SignedSubmission, Submission, SubmissionError};
