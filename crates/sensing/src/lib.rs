@@ -1,1 +1,28 @@
-//! Placeholder.
+//! Who measured it, and was it them: bytes in, `Reading` or `Reject` out.
+//!
+//! A device numbers its [`Frame`]s, links each to the one before and signs it. [`admit`] checks signature, binding, sequence
+//! and clock and gives a [`Reading`]: [`observation`] serves it as FHIR, [`Batch`] sums it up for the ledger.
+//!
+//! Everything here is pure: no clock is read, nothing is spawned, no randomness is drawn.
+
+mod admit;
+mod batch;
+mod decimal;
+mod device;
+mod frame;
+mod senml;
+mod signal;
+
+pub mod observation;
+pub mod sensor;
+
+pub use admit::{
+    CLOCK_AHEAD_MS_MAX, CLOCK_BEHIND_MS_MAX, DeviceState, Doubt, Gap, Reading, Reject, admit, admit_frame,
+};
+pub use batch::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Batch, NotBatched};
+pub use decimal::Decimal;
+pub use device::{BadDeviceId, BadKey, Binding, DeviceId, device_key};
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
+pub use frame::{BadFrame, FRAME_BYTES_MAX, Frame, NO_PREVIOUS, Sequence};
+pub use senml::{Pack, SAMPLES_MAX, SIGNALS_MAX};
+pub use signal::{Absence, Samples, Signal, Value, Waveform};
