@@ -1,1 +1,43 @@
-//! Placeholder.
+//! Where it rests: versions, search indexes, frames, signed entries; SQLite under a suite that other databases can pass as well.
+//!
+//! The store gets bytes and gives the same bytes back; it knows neither FHIR's rules nor the ledger's formats. A [`Put`] is all or
+//! nothing and durable when it is answered. One writer thread commits many of them together: rows, then the group's ledger entries
+//! sealed by the caller's [`Seal`], then the journal (fsync), then the database (fsync). Readers have connections and threads of their
+//! own and never wait for the writer. Several processes may share one database file; each has its own journal.
+//!
+//! The database is not trusted: what is read from it has yet to be verified, and the journal decides what is still to be anchored.
+
+mod store;
+
+mod put;
+mod row;
+mod seal;
+
+mod extract;
+mod search;
+
+mod readers;
+mod writer;
+
+mod journal;
+mod sqlite;
+
+mod fault;
+
+#[cfg(test)]
+mod crash;
+
+pub use extract::{DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, extract, indexed, kind, normalise};
+pub use journal::JournalError;
+pub use put::{
+    Committed, Expected, KEY_BYTES_MAX, NewEntry, NewVersion, PUT_BYTES_MAX, Put, PutError, RECORD_BYTES_MAX, Unless,
+};
+pub use readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, ReadError, Reader, Sweep};
+pub use row::{Attachment, EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey};
+pub use seal::{Kept, Seal, SealError, SealedSubmission};
+pub use search::{
+    ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Page, Prefix, Search, Sort,
+    TextMatch,
+};
+pub use store::{Config, LaneEnd, OpenError, Opened, Store};
+pub use writer::{GROUP_BYTES_MAX, GROUP_MS_MAX, GROUP_PUTS_MAX, QUEUE_BYTES_MAX, QUEUE_LEN_MAX};

@@ -1,0 +1,256 @@
+//! Reading: a pool of connections on threads of their own, and every question that may be asked.
+
+use crate::{
+    row::{EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
+    search::{BadSearch, Page, Search},
+    sqlite,
+    store::OpenError,
+};
+use record::{Digest, Id16, OrgId, TimeMs};
+use rusqlite::Connection;
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+};
+use tokio::sync::oneshot;
+
+/// The most reads that may wait.
+const READ_QUEUE_LEN_MAX: usize = 4_096;
+
+/// Why a read was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Too many reads are waiting: the caller should try again a little later.
+    #[error("too many reads are waiting; try again")]
+    Busy,
+    /// The readers have stopped.
+    #[error("the store answers no more reads")]
+    Stopped,
+    /// The search cannot be answered.
+    #[error(transparent)]
+    Search(#[from] BadSearch),
+    /// The row is there, but not in the form that this program writes.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The answer has more rows than are given at once.
+    #[error("the answer has more than {max} rows")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+    /// The database failed.
+    #[error("the database cannot be read: {0}")]
+    Database(String),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+/// A step of a sweep over all versions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// The step's rows, in order of arrival.
+    pub found: Rows,
+    /// Where the next step begins; none when the sweep has reached the end.
+    pub next: Option<u64>,
+    /// Place of the last row seen, for a sweep that goes on later.
+    pub last: u64,
+}
+
+/// Which frames are looked for: those measured from `from` until before `to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameQuery {
+    /// Whose.
+    pub of: FrameFilter,
+    /// First time of measurement.
+    pub from: TimeMs,
+    /// First time of measurement that is too late.
+    pub to: TimeMs,
+    /// Where the page before ended.
+    pub after: Option<FrameCursor>,
+    /// Frames on the page, at most [`crate::PAGE_MAX`].
+    pub limit: usize,
+}
+
+/// Whose frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrameFilter {
+    /// Of the Patient with this logical id.
+    Patient(String),
+    /// Of this device.
+    Device(String),
+}
+
+/// Where a page of frames ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameCursor {
+    pub(crate) measured_at: i64,
+    pub(crate) fid: i64,
+}
+
+/// Frames in order of measurement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FramePage {
+    /// The page's frames.
+    pub frames: Vec<Frame>,
+    /// Rows among them that are not in the form that this program writes.
+    pub malformed: usize,
+    /// Where the next page begins; none on the last.
+    pub next: Option<FrameCursor>,
+}
+
+type Job = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Reads from the database. Clones share the connections; the last one to go closes them.
+#[derive(Clone)]
+pub struct Reader {
+    jobs: SyncSender<Job>,
+}
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl Reader {
+    /// Opens an existing database for reading only, such as a backup that nobody trusts.
+    pub fn open(database: &Path, readers: usize) -> Result<Self, OpenError> {
+        sqlite::check_format(database)?;
+        Self::start(database, readers)
+    }
+
+    pub(crate) fn start(database: &Path, readers: usize) -> Result<Self, OpenError> {
+        let (jobs, received) = sync_channel::<Job>(READ_QUEUE_LEN_MAX);
+        let received = Arc::new(Mutex::new(received));
+        for number in 0..readers.max(1) {
+            let connection = sqlite::open_reader(database)?;
+            let received = Arc::clone(&received);
+            thread::Builder::new()
+                .name(format!("store-read-{number}"))
+                .spawn(move || serve(&connection, &received))
+                .map_err(|error| OpenError::Thread(error.to_string()))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    async fn ask<T, F>(&self, question: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move |connection: &Connection| {
+            if !answer.is_closed() {
+                // An error means that the caller has stopped waiting.
+                let _gone = answer.send(question(connection));
+            }
+        });
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => ReadError::Busy,
+            TrySendError::Disconnected(_) => ReadError::Stopped,
+        })?;
+        answered.await.map_err(|_| ReadError::Stopped)?
+    }
+
+    /// The current version of a record, a deletion included; none if there never was one.
+    pub async fn read(&self, rtype: &str, id: &str) -> Result<Option<Row>, ReadError> {
+        let (rtype, id) = (rtype.to_owned(), id.to_owned());
+        self.ask(move |db| sqlite::read(db, &rtype, &id)).await
+    }
+
+    /// One version of a record.
+    pub async fn vread(&self, key: VersionKey) -> Result<Option<Row>, ReadError> {
+        self.ask(move |db| sqlite::vread(db, &key)).await
+    }
+
+    /// Versions of a record below `before`, newest first, at most `limit` and [`crate::PAGE_MAX`].
+    pub async fn history(&self, rtype: &str, id: &str, before: Option<u64>, limit: usize) -> Result<Rows, ReadError> {
+        let (rtype, id) = (rtype.to_owned(), id.to_owned());
+        self.ask(move |db| sqlite::history(db, &rtype, &id, before, limit)).await
+    }
+
+    /// Current records that meet all criteria.
+    pub async fn search(&self, search: Search) -> Result<Page, ReadError> {
+        self.ask(move |db| sqlite::search(db, &search)).await
+    }
+
+    /// All current versions of one patient, deletions included, for verification as a set. No types means all types.
+    pub async fn patient_records(&self, patient: &str, types: &[&str]) -> Result<Rows, ReadError> {
+        let patient = patient.to_owned();
+        let types: Vec<String> = types.iter().map(|rtype| (*rtype).to_owned()).collect();
+        self.ask(move |db| sqlite::patient_records(db, &patient, &types)).await
+    }
+
+    /// All versions of all records that arrived after place `after` (0 is the beginning), in order of arrival.
+    pub async fn rows(&self, after: u64, limit: usize) -> Result<Sweep, ReadError> {
+        self.ask(move |db| sqlite::sweep(db, after, limit)).await
+    }
+
+    /// How many current records of each type there are, deleted ones not counted.
+    pub async fn counts(&self) -> Result<Vec<(String, u64)>, ReadError> {
+        self.ask(sqlite::counts).await
+    }
+
+    /// Frames of a patient or device in order of measurement.
+    pub async fn frames(&self, query: FrameQuery) -> Result<FramePage, ReadError> {
+        self.ask(move |db| sqlite::frames(db, &query)).await
+    }
+
+    /// The frame that was filed under this digest.
+    pub async fn frame(&self, digest: Digest) -> Result<Option<Frame>, ReadError> {
+        self.ask(move |db| sqlite::frame(db, &digest)).await
+    }
+
+    /// The attachment that was filed under this digest; whether it has it, the caller checks.
+    pub async fn attachment(&self, digest: Digest) -> Result<Option<Vec<u8>>, ReadError> {
+        self.ask(move |db| sqlite::attachment(db, &digest)).await
+    }
+
+    /// All copies of a patient's key.
+    pub async fn wrapped_keys(&self, patient: &str) -> Result<Vec<WrappedKey>, ReadError> {
+        let patient = patient.to_owned();
+        self.ask(move |db| sqlite::wrapped_keys(db, &patient)).await
+    }
+
+    /// Where an entry stands.
+    pub async fn entry(&self, id: Id16) -> Result<Option<EntryPlace>, ReadError> {
+        self.ask(move |db| sqlite::entry(db, &id)).await
+    }
+
+    /// Submissions of a lane whose last entry is at `seq` or above, in order, at most `limit` and [`crate::PAGE_MAX`].
+    /// Rows that are not in our form are left out: nobody could submit them.
+    pub async fn submissions_since(
+        &self,
+        org: &OrgId,
+        lane: u32,
+        seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Submission>, ReadError> {
+        let org = org.clone();
+        self.ask(move |db| sqlite::submissions_since(db, &org, lane, seq, limit)).await
+    }
+
+    /// Every lane that has submissions, with the last sequence number filed in it.
+    pub async fn lanes(&self) -> Result<Vec<(OrgId, u32, u64)>, ReadError> {
+        self.ask(sqlite::lanes).await
+    }
+}
+
+fn serve(connection: &Connection, jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        // The lock is held while waiting, not while reading.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(connection),
+            Err(_) => return,
+        }
+    }
+}

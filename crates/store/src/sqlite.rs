@@ -1,0 +1,14 @@
+//! SQLite: all SQL of the crate, behind functions that a second database can mirror.
+
+mod columns;
+mod read;
+mod schema;
+mod select;
+mod write;
+
+pub(crate) use read::{
+    attachment, counts, entry, frame, frames, history, lanes, patient_records, read, search, submissions_since, sweep,
+    vread, wrapped_keys,
+};
+pub(crate) use schema::{check_format, open_reader};
+pub(crate) use write::Writer;

@@ -1,0 +1,342 @@
+//! The writing connection: one transaction for a group of puts, a savepoint for each of them.
+
+use super::{
+    columns::int,
+    schema::{self, VALUE_TABLES},
+    select::{ABOUT_MANY, PATIENT_PARAMS, ids},
+};
+use crate::{
+    extract::{IndexRow, IndexValue, cut, normalise},
+    put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError, Unless},
+    row::{EntryPlace, Frame, Row},
+    seal::SealedSubmission,
+    store::OpenError,
+};
+use record::OrgId;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a writer waits for its turn, and how often it asks.
+const TURN_WAIT: Duration = Duration::from_secs(60);
+const TURN_POLL: Duration = Duration::from_micros(250);
+
+/// The one connection of this process that writes.
+///
+/// Writers of several processes take turns: who waits for the database's write lock holds the turn file's lock, so a process that
+/// has just committed queues behind it instead of taking the write lock again and again.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    db: Connection,
+    turn: File,
+}
+
+impl From<rusqlite::Error> for PutError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::NotWritten(error.to_string())
+    }
+}
+
+impl Writer {
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let mut turn = path.as_os_str().to_owned();
+        turn.push("-turn");
+        let turn = File::options().create(true).truncate(false).write(true).open(turn);
+        let turn = turn.map_err(|error| OpenError::Database(error.to_string()))?;
+        Ok(Self { db: schema::open_writer(path)?, turn })
+    }
+
+    /// Whether the database has this very submission.
+    pub(crate) fn holds(&self, org: &OrgId, submission: &SealedSubmission) -> rusqlite::Result<bool> {
+        let Ok(first_seq) = i64::try_from(submission.first_seq) else { return Ok(false) };
+        let mut statement = self.db.prepare_cached(
+            "SELECT 1 FROM submission WHERE org = ?1 AND lane = ?2 AND first_seq = ?3 AND count = ?4 AND bytes = ?5",
+        )?;
+        statement.exists(params![org.as_str(), submission.lane, first_seq, submission.count, submission.bytes])
+    }
+
+    /// Begins a transaction that no other writer shares.
+    pub(crate) fn begin(&self) -> Result<(), PutError> {
+        let failed = |error: std::io::Error| PutError::NotWritten(error.to_string());
+        let since = Instant::now();
+        loop {
+            match self.turn.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if since.elapsed() < TURN_WAIT => thread::sleep(TURN_POLL),
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+        let begun = self.db.execute_batch("BEGIN IMMEDIATE");
+        self.turn.unlock().map_err(failed)?;
+        Ok(begun?)
+    }
+
+    pub(crate) fn commit(&self) -> rusqlite::Result<()> {
+        self.db.prepare_cached("COMMIT")?.execute([]).map(|_| ())
+    }
+
+    /// Undoes the transaction. A failure of it is one of the connection, which undoes it as well.
+    pub(crate) fn rollback(&self) {
+        if !self.db.is_autocommit()
+            && let Err(error) = self.db.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "rollback failed");
+        }
+    }
+
+    pub(crate) fn optimize(&self) -> rusqlite::Result<()> {
+        self.db.execute_batch("ANALYZE; PRAGMA wal_checkpoint(PASSIVE)")
+    }
+
+    /// Inserts all of `put` but its ledger entries, or nothing of it.
+    pub(crate) fn insert(&self, put: &Put) -> Result<(), PutError> {
+        self.db.prepare_cached("SAVEPOINT put")?.execute([])?;
+        let inserted = self.insert_all(put);
+        if inserted.is_err() && !self.db.is_autocommit() {
+            self.db.prepare_cached("ROLLBACK TO put")?.execute([])?;
+        }
+        if !self.db.is_autocommit() {
+            self.db.prepare_cached("RELEASE put")?.execute([])?;
+        }
+        inserted
+    }
+
+    /// Whether an error has ended the whole transaction.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.db.is_autocommit()
+    }
+
+    fn insert_all(&self, put: &Put) -> Result<(), PutError> {
+        put.conditions.iter().enumerate().try_for_each(|(index, unless)| self.check(index, unless))?;
+        put.records.iter().try_for_each(|new| self.version(new))?;
+        put.frames.iter().try_for_each(|frame| self.frame(frame))?;
+        for attachment in &put.attachments {
+            // A copy that somebody damaged is replaced.
+            let sql = "INSERT INTO attachment (digest, bytes) VALUES (?1, ?2) \
+                ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes";
+            self.db.prepare_cached(sql)?.execute(params![attachment.digest.as_bytes(), attachment.bytes])?;
+        }
+        for key in &put.wrapped_keys {
+            let sql = "INSERT INTO wrapped_key (patient, org, bytes) VALUES (?1, ?2, ?3) \
+                ON CONFLICT (patient, org) DO UPDATE SET bytes = excluded.bytes";
+            self.db.prepare_cached(sql)?.execute(params![key.patient, key.org.as_str(), key.bytes])?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, index: usize, unless: &Unless) -> Result<(), PutError> {
+        const SHOWN: i64 = 2;
+        if unless.criteria.is_empty() {
+            return Err(PutError::Invalid("a condition without criteria"));
+        }
+        let sql = ids(&unless.rtype, &unless.criteria, SHOWN);
+        let mut statement = self.db.prepare_cached(&sql.text)?;
+        let found = statement.query_map(params_from_iter(sql.values), |columns| columns.get(0))?;
+        let ids: Vec<String> = found.collect::<Result<_, _>>()?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        Err(PutError::Matched { condition: index, rtype: unless.rtype.clone(), ids })
+    }
+
+    fn version(&self, new: &NewVersion) -> Result<(), PutError> {
+        let Row { rtype, id, version, .. } = &new.row;
+        if rtype.is_empty() || id.is_empty() || rtype.len() > KEY_BYTES_MAX || id.len() > KEY_BYTES_MAX {
+            return Err(PutError::Invalid("a type or id that is empty or too long"));
+        }
+        let number = int(*version, "a version number that is too large")?;
+        let newest: Option<(i64, i64)> = self
+            .db
+            .prepare_cached(
+                "SELECT version, vid FROM version WHERE rtype = ?1 AND id = ?2 ORDER BY version DESC LIMIT 1",
+            )?
+            .query_row(params![rtype, id], |columns| Ok((columns.get(0)?, columns.get(1)?)))
+            .optional()?;
+        let found = newest.and_then(|(newest, _)| u64::try_from(newest).ok());
+        let stands = match new.expected {
+            Expected::New if *version != 1 => return Err(PutError::Invalid("a new record begins with version 1")),
+            Expected::Version(before) if before.checked_add(1) != Some(*version) => {
+                return Err(PutError::Invalid("a version number that does not follow the one expected"));
+            }
+            Expected::New => newest.is_none(),
+            Expected::Version(before) => found == Some(before),
+            Expected::Any => !self
+                .db
+                .prepare_cached("SELECT 1 FROM version WHERE rtype = ?1 AND id = ?2 AND version = ?3")?
+                .exists(params![rtype, id, number])?,
+        };
+        if !stands {
+            let (rtype, id) = (rtype.clone(), id.clone());
+            return Err(PutError::Conflict { rtype, id, expected: new.expected, found });
+        }
+        // Recovery may insert an old version below a newer one.
+        let current = newest.is_none_or(|(newest, _)| newest < number);
+        if let (true, Some((_, replaced))) = (current, newest) {
+            self.retire(rtype, id, replaced)?;
+        }
+        let vid = self.row(&new.row, number, current)?;
+        if current && !new.row.deleted {
+            self.index(vid, rtype, &new.index)?;
+        }
+        Ok(())
+    }
+
+    /// Version `vid` is not current any more.
+    fn retire(&self, rtype: &str, id: &str, vid: i64) -> Result<(), PutError> {
+        self.db
+            .prepare_cached("UPDATE version SET current = 0 WHERE rtype = ?1 AND id = ?2 AND current = 1")?
+            .execute(params![rtype, id])?;
+        for table in VALUE_TABLES {
+            self.db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([vid])?;
+        }
+        Ok(())
+    }
+
+    fn row(&self, row: &Row, number: i64, current: bool) -> Result<i64, PutError> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO version (current, rtype, id, version, deleted, written_at, patient, author, entry, salt, tag, \
+                 pseudonym, label, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            )?
+            .execute(params![
+                current,
+                row.rtype,
+                row.id,
+                number,
+                row.deleted,
+                int(row.written_at.0, "a time that is too late")?,
+                row.patient,
+                row.author.as_str(),
+                row.entry.as_bytes(),
+                row.salt.as_bytes(),
+                row.tag.0.as_bytes(),
+                row.pseudonym.as_ref().map(|pseudonym| pseudonym.0.as_bytes()),
+                row.label,
+                row.bytes,
+            ])?;
+        Ok(self.db.last_insert_rowid())
+    }
+
+    fn index(&self, vid: i64, rtype: &str, rows: &[IndexRow]) -> Result<(), PutError> {
+        let about = about(rows);
+        for IndexRow { param, value } in rows {
+            let param = param.as_ref();
+            match value {
+                IndexValue::Token { system, code } => self
+                    .db
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO token (vid, param, code, system, rtype, about) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    )?
+                    .execute(params![vid, param, cut(code), cut(system), rtype, about])?,
+                IndexValue::Text(text) => self
+                    .db
+                    .prepare_cached("INSERT OR IGNORE INTO text (vid, param, exact, norm, rtype) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                    .execute(params![vid, param, cut(text), normalise(text), rtype])?,
+                IndexValue::Date(span) => self
+                    .db
+                    .prepare_cached("INSERT OR IGNORE INTO date (vid, param, lo, hi, rtype) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                    .execute(params![vid, param, span.lo_ms, span.hi_ms, rtype])?,
+                IndexValue::Reference { rtype: target_type, id } => self
+                    .db
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO reference (vid, param, target, target_type, rtype) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![vid, param, cut(id), target_type, rtype])?,
+            };
+        }
+        Ok(())
+    }
+
+    fn frame(&self, frame: &Frame) -> Result<(), PutError> {
+        let counter = int(frame.counter, "a frame counter that is too large")?;
+        let inserted = self
+            .db
+            .prepare_cached(
+                "INSERT INTO frame (device, counter, binding, patient, received_at, measured_at, digest, bytes) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (device, counter) DO NOTHING",
+            )?
+            .execute(params![
+                frame.device,
+                counter,
+                frame.binding.as_bytes(),
+                frame.patient,
+                int(frame.received_at.0, "a time that is too late")?,
+                int(frame.measured_at.0, "a time that is too late")?,
+                frame.digest.as_bytes(),
+                frame.bytes,
+            ])?;
+        let same = inserted == 1
+            || self
+                .db
+                .prepare_cached("SELECT 1 FROM frame WHERE device = ?1 AND counter = ?2 AND bytes = ?3")?
+                .exists(params![frame.device, counter, frame.bytes])?;
+        if same {
+            Ok(())
+        } else {
+            Err(PutError::FrameConflict { device: frame.device.clone(), counter: frame.counter })
+        }
+    }
+
+    /// Files the submissions of a group, and where each of its entries stands. The lane is ours alone, so whatever else stands at
+    /// these numbers was not written by us.
+    pub(crate) fn submissions(
+        &self,
+        org: &OrgId,
+        sealed: &[SealedSubmission],
+        entries: &[EntryPlace],
+    ) -> Result<(), PutError> {
+        for submission in sealed {
+            self.db
+                .prepare_cached(
+                    "INSERT INTO submission (org, lane, first_seq, count, bytes) VALUES (?1, ?2, ?3, ?4, ?5) \
+                     ON CONFLICT (org, lane, first_seq) DO UPDATE SET count = excluded.count, bytes = excluded.bytes",
+                )?
+                .execute(params![
+                    org.as_str(),
+                    submission.lane,
+                    int(submission.first_seq, "a sequence number that is too large")?,
+                    submission.count,
+                    submission.bytes
+                ])?;
+        }
+        for entry in entries {
+            let record = entry.record.as_ref();
+            let version = record.map(|key| int(key.version, "a version number that is too large")).transpose()?;
+            self.db
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO entry (id, org, lane, seq, rtype, record, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    entry.id.as_bytes(),
+                    entry.org.as_str(),
+                    entry.lane,
+                    int(entry.seq, "a sequence number that is too large")?,
+                    record.map(|key| &key.rtype),
+                    record.map(|key| &key.id),
+                    version,
+                ])?;
+        }
+        Ok(())
+    }
+}
+
+/// The one patient that all patient references of a record name; empty for none, [`ABOUT_MANY`] otherwise.
+fn about(rows: &[IndexRow]) -> &str {
+    let mut about = "";
+    for row in rows {
+        if let IndexValue::Reference { rtype, id } = &row.value
+            && PATIENT_PARAMS.contains(&row.param.as_ref())
+        {
+            let id = cut(id);
+            if rtype != "Patient" || !(about.is_empty() || about == id) {
+                return ABOUT_MANY;
+            }
+            about = id;
+        }
+    }
+    about
+}

@@ -1,0 +1,267 @@
+//! The writer thread: many puts, one commit.
+//!
+//! ```text
+//! begin ─► insert puts, a savepoint each ─► seal their entries ─► journal append, fsync ─► commit (fsync) ─► marker ─► answers
+//!                 │ conflict: that put alone fails     └── any failure before the commit: rollback, numbers taken back ──► errors
+//! ```
+
+use crate::{
+    fault::{Step, reached},
+    journal::{Journal, Outcome},
+    put::{Committed, NewEntry, Put, PutError},
+    row::EntryPlace,
+    seal::{Seal, SealError, SealedSubmission},
+    sqlite,
+    store::OpenError,
+};
+use record::OrgId;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Receiver,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// The most requests that may wait.
+pub const QUEUE_LEN_MAX: usize = 1_024;
+/// The most bytes that waiting requests may hold.
+pub const QUEUE_BYTES_MAX: usize = 256 << 20;
+/// The most puts that are committed together.
+pub const GROUP_PUTS_MAX: usize = 512;
+/// The most bytes that are committed together, unless one put alone has more.
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
+/// No put joins a group that has held the database for longer, so that other processes get their turn.
+pub const GROUP_MS_MAX: u64 = 10;
+
+/// What the writer is asked for.
+pub(crate) enum Request {
+    Put { put: Box<Put>, bytes: usize, answer: oneshot::Sender<Result<Committed, PutError>> },
+    Settle { lane: u32, up_to_seq: u64, answer: oneshot::Sender<Result<(), PutError>> },
+    Optimize { answer: oneshot::Sender<Result<(), PutError>> },
+    Close { answer: oneshot::Sender<()> },
+}
+
+/// Starts the thread. It ends when it is asked to, when all senders are gone, or when the disk can no longer be relied on.
+pub(crate) fn start(
+    database: sqlite::Writer,
+    journal: Journal,
+    seal: Box<dyn Seal>,
+    org: OrgId,
+    requests: Receiver<Request>,
+    queued_bytes: Arc<AtomicUsize>,
+) -> Result<(), OpenError> {
+    let writer = Writer { database, journal, seal, org, requests, queued_bytes };
+    thread::Builder::new()
+        .name("store-write".into())
+        .spawn(move || writer.run())
+        .map(|_| ())
+        .map_err(|error| OpenError::Thread(error.to_string()))
+}
+
+struct Writer {
+    database: sqlite::Writer,
+    journal: Journal,
+    seal: Box<dyn Seal>,
+    org: OrgId,
+    requests: Receiver<Request>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+/// A put whose rows are inserted and which waits for the commit.
+struct Waiting {
+    entries: Vec<NewEntry>,
+    answer: oneshot::Sender<Result<Committed, PutError>>,
+}
+
+/// The puts of a transaction that succeeded so far, and the request that ended its gathering.
+#[derive(Default)]
+struct Group {
+    waiting: Vec<Waiting>,
+    next: Option<Request>,
+    broken: bool,
+}
+
+/// Why a group failed.
+enum Failure {
+    /// Nothing was written; later groups may succeed.
+    Undone(PutError),
+    /// The disk did not do as it was told; what it holds is known after a restart only.
+    Disk(PutError),
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut next = self.requests.recv().ok();
+        while let Some(request) = next {
+            let (following, goes_on) = match request {
+                Request::Put { .. } => self.group(request),
+                Request::Settle { lane, up_to_seq, answer } => {
+                    let settled = self.journal.settle(lane, up_to_seq);
+                    tell(answer, settled.map_err(|error| PutError::NotWritten(error.to_string())));
+                    (None, true)
+                }
+                Request::Optimize { answer } => {
+                    tell(answer, self.database.optimize().map_err(PutError::from));
+                    (None, true)
+                }
+                Request::Close { answer } => {
+                    // The locks are free before the caller goes on.
+                    drop(self);
+                    tell(answer, ());
+                    return;
+                }
+            };
+            if !goes_on {
+                tracing::error!("the writer stops: the disk can no longer be relied on");
+                return;
+            }
+            next = following.or_else(|| self.requests.recv().ok());
+        }
+    }
+
+    /// Commits `first` and what waits behind it. Returns the request that did not fit in, and whether the writer may go on.
+    fn group(&mut self, first: Request) -> (Option<Request>, bool) {
+        if let Err(error) = self.database.begin() {
+            self.refuse(first, &error);
+            return (None, true);
+        }
+        let Group { waiting, next, broken } = self.gather(first);
+        reached(Step::Inserted);
+        let committed = if broken {
+            Err(Failure::Undone(PutError::NotWritten("the transaction failed".into())))
+        } else if waiting.is_empty() {
+            self.database.rollback();
+            Ok(Vec::new())
+        } else {
+            self.commit(&waiting)
+        };
+        let goes_on = !matches!(committed, Err(Failure::Disk(_)));
+        match committed {
+            Ok(places) => answer(waiting, places),
+            Err(Failure::Undone(error) | Failure::Disk(error)) => {
+                self.database.rollback();
+                waiting.into_iter().for_each(|waiting| tell(waiting.answer, Err(error.clone())));
+            }
+        }
+        (next, goes_on)
+    }
+
+    /// Inserts puts until the group is full or nothing waits. A put that fails is answered at once.
+    fn gather(&mut self, first: Request) -> Group {
+        let since = Instant::now();
+        let mut group = Group::default();
+        let mut size = 0;
+        let mut request = Some(first);
+        while let Some(Request::Put { put, bytes, answer }) = request {
+            self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            match self.database.insert(&put) {
+                Ok(()) => group.waiting.push(Waiting { entries: put.entries, answer }),
+                Err(error) => tell(answer, Err(error)),
+            }
+            // Some errors of the disk end the transaction and with it what was inserted before.
+            group.broken = self.database.is_broken();
+            size += bytes;
+            let full = group.waiting.len() >= GROUP_PUTS_MAX
+                || size >= GROUP_BYTES_MAX
+                || since.elapsed() >= Duration::from_millis(GROUP_MS_MAX);
+            if full || group.broken {
+                return group;
+            }
+            request = self.requests.try_recv().ok();
+        }
+        group.next = request;
+        group
+    }
+
+    /// Seals, journals and commits what was inserted. Returns where the entries stand, in order.
+    fn commit(&mut self, waiting: &[Waiting]) -> Result<Vec<EntryPlace>, Failure> {
+        let entries: Vec<&NewEntry> = waiting.iter().flat_map(|waiting| &waiting.entries).collect();
+        if entries.is_empty() {
+            self.database.commit().map_err(in_doubt)?;
+            reached(Step::Committed);
+            return Ok(Vec::new());
+        }
+        let bytes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.bytes.clone()).collect();
+        let sealed = self.seal.seal(&bytes).map_err(|error| Failure::Undone(error.into()))?;
+        reached(Step::Sealed);
+        let filed = places(&self.org, &sealed, &entries)
+            .and_then(|places| self.database.submissions(&self.org, &sealed, &places).map(|()| places));
+        let places = match filed {
+            Ok(places) => places,
+            Err(error) => return Err(self.abort(error)),
+        };
+        let group = match self.journal.append(&sealed) {
+            Ok(group) => group,
+            Err(error) => return Err(self.abort(PutError::NotWritten(error.to_string()))),
+        };
+        reached(Step::Appended);
+        if let Err(error) = self.journal.sync() {
+            self.seal.abort();
+            return Err(Failure::Disk(PutError::NotWritten(error.to_string())));
+        }
+        reached(Step::Synced);
+        self.database.commit().map_err(in_doubt)?;
+        reached(Step::Committed);
+        if let Err(error) = self.journal.mark(group, Outcome::Committed) {
+            // The database has the submissions, which is what the next opening looks for.
+            tracing::warn!(%error, "no commit marker in the journal");
+        }
+        self.journal.keep(&sealed);
+        reached(Step::Marked);
+        self.seal.committed(&sealed);
+        Ok(places)
+    }
+
+    /// Takes back what was sealed; nothing of it is in the journal.
+    fn abort(&mut self, error: PutError) -> Failure {
+        self.database.rollback();
+        self.seal.abort();
+        Failure::Undone(error)
+    }
+
+    fn refuse(&self, request: Request, error: &PutError) {
+        if let Request::Put { bytes, answer, .. } = request {
+            self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            tell(answer, Err(error.clone()));
+        }
+    }
+}
+
+fn in_doubt(error: rusqlite::Error) -> Failure {
+    tracing::error!(%error, "commit failed");
+    Failure::Disk(PutError::InDoubt)
+}
+
+/// Where each entry stands, if the submissions carry all entries in order.
+fn places(org: &OrgId, sealed: &[SealedSubmission], entries: &[&NewEntry]) -> Result<Vec<EntryPlace>, PutError> {
+    let numbers = sealed.iter().flat_map(|submission| {
+        (0..u64::from(submission.count)).map(|i| (submission.lane, submission.first_seq.checked_add(i)))
+    });
+    // One more than wanted shows that there are too many.
+    let numbers: Vec<_> = numbers.take(entries.len() + 1).collect();
+    if numbers.len() != entries.len() {
+        return Err(SealError("the submissions do not carry each entry once".into()).into());
+    }
+    let place = |((lane, seq), entry): ((u32, Option<u64>), &&NewEntry)| {
+        let seq = seq.ok_or(PutError::Invalid("a sequence number that is too large"))?;
+        Ok(EntryPlace { id: entry.id, org: org.clone(), lane, seq, record: entry.record.clone() })
+    };
+    numbers.into_iter().zip(entries).map(place).collect()
+}
+
+fn answer(waiting: Vec<Waiting>, places: Vec<EntryPlace>) {
+    let mut places = places.into_iter();
+    for Waiting { entries, answer } in waiting {
+        let entries = places.by_ref().take(entries.len()).collect();
+        tell(answer, Ok(Committed { entries }));
+    }
+}
+
+/// Answers; a caller that has gone does not need it.
+fn tell<T>(answer: oneshot::Sender<T>, value: T) {
+    let _gone = answer.send(value);
+}
