@@ -1,7 +1,7 @@
 //! The bundle: what one patient's evidence consists of, and how it is put together. Layout: `spec/evidence.md`.
 
-use crate::{Limits, Refused, bounded, state::PROOF_BYTES_MAX};
-use contract::{FormatError, MonthOpening, from_cbor, to_cbor};
+use crate::{Limits, MonthOpening, Refused, bounded, state::PROOF_BYTES_MAX};
+use contract::{ENTRY_BYTES_MAX, FormatError, GENESIS_BYTES_MAX, HEADER_BYTES_MAX, from_cbor, to_cbor};
 use minicbor::{Decode, Decoder, Encode, decode::Error};
 use record::{Month, Pseudonym, Salt, TimeMs};
 
@@ -21,12 +21,6 @@ pub const POLICIES: usize = 2;
 const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest name of a record, `Type/id`, in bytes.
 const RECORD_NAME_BYTES_MAX: usize = 256;
-/// The longest genesis document, in bytes. `contract` has the same bound.
-const GENESIS_BYTES_MAX: usize = 1024 * 1024;
-/// The longest header, in bytes. `contract` has the same bound.
-const HEADER_BYTES_MAX: usize = 1024;
-/// The longest entry, in bytes. `contract` has the same bound.
-const ENTRY_BYTES_MAX: usize = 8 * 1024;
 /// The longest certificate, in bytes: 256 signatures of 64 bytes, their bitmap and the proposal.
 const CERTIFICATE_BYTES_MAX: usize = 32 * 1024;
 

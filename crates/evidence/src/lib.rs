@@ -12,6 +12,7 @@ mod bundle;
 mod finality;
 mod log;
 mod opened;
+mod opening;
 mod record_proof;
 mod report;
 mod state;
@@ -22,6 +23,7 @@ pub use bundle::{
     Opened, OpenedLink, POLICIES, Parts, Policies, StateProof, assemble,
 };
 pub use log::BadLog;
+pub use opening::MonthOpening;
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
 pub use report::{
     Decided, EntryReport, Link, MonthReport, OpenedBytes, PolicyReport, RecordProven, RecordReport, Report,

@@ -1,8 +1,8 @@
 //! The log of a pseudonym: that the entries given are all of them, and how one month continues the month before.
 
-use crate::{Log, LoggedEntry, MonthLog, OpenedLink, finality::Final, report::Link, state};
+use crate::{Log, LoggedEntry, MonthLog, MonthOpening, OpenedLink, finality::Final, report::Link, state};
 use contract::{
-    Entry, FormatError, MonthOpening,
+    Entry, FormatError,
     merkle::{self, Frontier},
     state::{LogHead, VALUE_BYTES_MAX, log_key, log_leaf},
 };

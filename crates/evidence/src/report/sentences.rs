@@ -11,7 +11,7 @@ pub(super) fn proven(report: &Report) -> Vec<String> {
     for month in &report.months {
         if let Some(last) = month.last_height {
             said.push(format!(
-                "{}: {} filed under this pseudonym, and these are all, in this order: none is missing, and none came after height {last} up to height {height}.",
+                "{}: {} filed under this pseudonym up to height {height}, the last at height {last}; these are all, in this order: none is missing, none was added.",
                 month.month,
                 entries(month.entries)
             ));
@@ -83,6 +83,10 @@ fn scope(report: &Report, said: &mut Vec<String>) {
         return;
     };
     match first.link {
+        Link::Earlier { entries: 0, .. } => said.push(format!(
+            "Before {}: the first entry says that the month before had no entries; whether there were earlier ones is not proven.",
+            first.month
+        )),
         Link::Earlier { entries: count, .. } => said.push(format!(
             "Before {}: the month before is named, with {}, but it is not in the file.",
             first.month,

@@ -1,0 +1,510 @@
+//! A small consortium with one patient: files entries block by block, and proves what stands at the end.
+
+use crate::{
+    CHUNK_BYTES, Finality, Limits, Log, LoggedEntry, MonthLog, MonthOpening, Opened, OpenedLink, Parts, Policies,
+    Refused, Report, StateProof, assemble, verify,
+};
+use bytes::Bytes;
+use commonware_codec::{DecodeExt as _, Encode as _, RangeCfg};
+use commonware_consensus::{
+    simplex::{
+        scheme::ed25519::Scheme,
+        types::{Finalization, Finalize, Proposal},
+    },
+    types::{Epoch, Round, View},
+};
+use commonware_cryptography::{
+    Sha256, Signer as _,
+    certificate::Signers,
+    ed25519::{PrivateKey, PublicKey},
+    sha256,
+};
+use commonware_parallel::Sequential;
+use commonware_runtime::{Runner as _, Supervisor as _, buffer::paged::CacheRef, deterministic};
+use commonware_storage::{
+    journal::contiguous::variable::Config as JournalConfig,
+    merkle::full::Config as MerkleConfig,
+    mmr,
+    qmdb::{
+        current::{VariableConfig, ordered::variable},
+        floor::Proportional,
+    },
+    translator::EightCap,
+};
+use commonware_utils::{NZU16, NZU64, NZUsize, Participant, TryCollect as _, ordered::Set};
+use contract::{
+    AccessAction, Body, Entry, Genesis, HEADER_VERSION, Header, InvestigationStep, Member, Parent, PolicyKind,
+    SignedSubmission, Submission, execute,
+    merkle::Frontier,
+    state::{Key, VALUE_BYTES_MAX, log_key, log_leaf, policy_key},
+};
+use ed25519_dalek::SigningKey;
+use record::{
+    Commitment, Digest, Id16, Month, OrgId, OrgRole, PatientKey, Pseudonym, Purpose, RecordType, TimeMs, commit,
+    record_tag, salt, sha256,
+};
+use std::collections::{BTreeMap, HashMap};
+
+type Db = variable::Db<
+    mmr::Family,
+    deterministic::Context,
+    sha256::Digest,
+    Vec<u8>,
+    Sha256,
+    EightCap,
+    CHUNK_BYTES,
+    Sequential,
+>;
+
+/// Everything there is to prove.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) genesis: Genesis,
+    /// In the order of the genesis document.
+    pub(crate) validators: Vec<PrivateKey>,
+    pub(crate) patient: PatientKey,
+    pub(crate) opened: Vec<Opened>,
+    /// The block that entries are being filed into.
+    block: Parent,
+    ids: u64,
+    /// Next sequence number of each organisation.
+    seqs: BTreeMap<String, u64>,
+    waiting: Vec<(Month, SignedSubmission)>,
+    state: HashMap<Key, Vec<u8>>,
+    logs: BTreeMap<Pseudonym, PatientLog>,
+    versions: BTreeMap<String, (u64, Commitment)>,
+    /// What the contract wrote, one map for each block.
+    writes: Vec<BTreeMap<Key, Option<Vec<u8>>>>,
+}
+
+#[derive(Clone)]
+struct PatientLog {
+    month: Month,
+    frontier: Frontier,
+    entries: Vec<LoggedEntry>,
+    links: Vec<OpenedLink>,
+}
+
+/// A proof as the engine gives it: the value and its proof, or the proof that there is none.
+enum Proven {
+    Value(StateProof),
+    Absent(Vec<u8>),
+}
+
+pub(crate) const ORGS: [(&str, OrgRole); 4] = [
+    ("ambulance", OrgRole::Ems),
+    ("insurance", OrgRole::Insurer),
+    ("mercy", OrgRole::Hospital),
+    ("regulator", OrgRole::Compliance),
+];
+
+impl World {
+    /// Four organisations, no entries yet; `name` makes another consortium with other keys.
+    pub(crate) fn new(name: u64) -> Self {
+        let validators: Vec<PrivateKey> = (0..4).map(|i| PrivateKey::from_seed(100 * name + i)).collect();
+        let members = ORGS
+            .iter()
+            .zip(&validators)
+            .map(|((org, role), validator)| Member {
+                org: org.parse().unwrap(),
+                role: *role,
+                entry_key: entry_key(org).verifying_key().to_bytes().into(),
+                consensus_key: <[u8; 32]>::try_from(validator.public_key().as_ref()).unwrap().into(),
+                wrap_key: "age1example".to_owned(),
+                address: "localhost:7000".to_owned(),
+            })
+            .collect();
+        let genesis = Genesis {
+            version: 1,
+            name: format!("test {name}"),
+            time: at("2026-08-01T00:00:00Z"),
+            members,
+            access_policy: sha256(&[b"access"]),
+            derivation_policy: sha256(&[b"derivation"]),
+        };
+        genesis.check().unwrap();
+        Self {
+            block: Parent { height: 1, time: genesis.time, log: Frontier::default() },
+            genesis,
+            validators,
+            patient: PatientKey::from_bytes([7; 32]),
+            opened: Vec::new(),
+            ids: 0,
+            seqs: BTreeMap::new(),
+            waiting: Vec::new(),
+            state: HashMap::new(),
+            logs: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> Digest {
+        self.genesis.id()
+    }
+
+    /// Ends the block, which the contract executes, and begins the next at a time, or a second later.
+    pub(crate) fn block(&mut self, instant: Option<&str>) {
+        let (months, submissions): (Vec<Month>, Vec<SignedSubmission>) = self.waiting.drain(..).unzip();
+        let executed = execute(&self.genesis, &self.block, &submissions, &self.state).unwrap();
+        for ((month, receipt), signed) in months.into_iter().zip(&executed.receipts).zip(submissions) {
+            assert_eq!(receipt.refused, None, "{:?}", signed.submission.entries);
+            let log = self.logs.get_mut(&self.patient.pseudonym(month)).unwrap();
+            log.frontier.push(log_leaf(self.block.height, self.block.time, &receipt.digest));
+            let entry = signed.submission.entries[0].to_bytes();
+            log.entries.push(LoggedEntry { height: self.block.height, time: self.block.time, entry });
+        }
+        for (key, value) in &executed.writes {
+            match value {
+                Some(value) => self.state.insert(*key, value.clone()),
+                None => self.state.remove(key),
+            };
+        }
+        self.writes.push(executed.writes);
+        let time = instant.map_or(self.block.time.plus_ms(1000), at);
+        self.block = Parent { height: self.block.height + 1, time, log: executed.log };
+    }
+
+    /// Files an entry about the patient in this block.
+    pub(crate) fn file(&mut self, org: &str, id: Id16, body: Body) {
+        self.file_at(org, id, body, self.block.time);
+    }
+
+    /// Files an entry that was made at another time than the block's, as one that waited was.
+    pub(crate) fn file_at(&mut self, org: &str, id: Id16, body: Body, time: TimeMs) {
+        let month = time.month();
+        let pseudonym = self.patient.pseudonym(month);
+        let mut link = None;
+        if !self.logs.contains_key(&pseudonym) {
+            let previous = self.patient.pseudonym(month.previous());
+            let frontier = self.logs.get(&previous).map(|log| log.frontier.clone()).unwrap_or_default();
+            let salt = sha256(&[b"link", &month.0.to_be_bytes()]);
+            let opening = MonthOpening { previous, count: frontier.size(), root: frontier.root(), salt };
+            link = Some(opening.link());
+            let links = vec![OpenedLink { entry: 0, opening }];
+            let log = PatientLog { month, frontier: Frontier::default(), entries: Vec::new(), links };
+            self.logs.insert(pseudonym, log);
+        }
+        let entry = Entry {
+            id,
+            org: org.parse().unwrap(),
+            time,
+            purpose: if org == "regulator" { Purpose::Compliance } else { Purpose::Treat },
+            policy: self.genesis.access_policy,
+            actor: sha256(&[b"actor", org.as_bytes()]),
+            patient: Some(pseudonym),
+            month: link,
+            body,
+        };
+        let seq = self.seqs.entry(org.to_owned()).or_default();
+        *seq += 1;
+        let submission = Submission {
+            chain: self.genesis.id(),
+            org: entry.org.clone(),
+            lane: 1,
+            first_seq: *seq,
+            entries: vec![entry],
+        };
+        self.waiting.push((month, submission.sign(&entry_key(org))));
+    }
+
+    /// Files the next version of a record, and keeps its bytes for opening.
+    pub(crate) fn record(&mut self, org: &str, name: &str, text: &str) {
+        let (resource_type, resource_id) = name.split_once('/').unwrap();
+        let bytes =
+            format!(r#"{{"resourceType":"{resource_type}","id":"{resource_id}","note":"{text}"}}"#).into_bytes();
+        let previous = self.versions.get(name).copied();
+        let version = previous.map_or(1, |(version, _)| version + 1);
+        let (id, author) = (self.next_id(), org.parse::<OrgId>().unwrap());
+        let salt = salt(&self.patient, name, version, &author, &id);
+        let commitment = commit(&salt, &bytes);
+        let tag = record_tag(&self.patient, name);
+        self.file(
+            org,
+            id,
+            Body::Record {
+                tag,
+                kind: RecordType::MedicalRecord,
+                version,
+                previous: previous.map(|(_, commitment)| commitment),
+                commitment,
+                deleted: false,
+                codes: Vec::new(),
+                attachments: Vec::new(),
+            },
+        );
+        self.versions.insert(name.to_owned(), (version, commitment));
+        self.opened.push(Opened { record: name.to_owned(), version, salt, bytes });
+    }
+
+    /// Files a disclosure with its audit event, whose bytes are not kept.
+    pub(crate) fn access(&mut self, org: &str) {
+        let id = self.next_id();
+        let body = self.disclosure(&id, None);
+        self.file(org, id, body);
+    }
+
+    /// Files a disclosure under an investigation.
+    pub(crate) fn access_under(&mut self, org: &str, investigation: Id16) {
+        let id = self.next_id();
+        let body = self.disclosure(&id, Some(investigation));
+        self.file(org, id, body);
+    }
+
+    /// Files a disclosure that happened in a month that is over.
+    pub(crate) fn access_late(&mut self, org: &str, time: TimeMs) {
+        let id = self.next_id();
+        let body = self.disclosure(&id, None);
+        self.file_at(org, id, body, time);
+    }
+
+    pub(crate) fn investigate(&mut self, org: &str) -> Id16 {
+        let id = self.next_id();
+        let document = Commitment(sha256(&[b"order", id.as_ref()]));
+        self.file(org, id, Body::Investigation { id, step: InvestigationStep::Opened, document });
+        id
+    }
+
+    /// What was written about the patient before stays on the ledger, and the next patient's records begin.
+    pub(crate) fn next_patient(&mut self, key: PatientKey) {
+        self.block(None);
+        self.patient = key;
+        self.logs.clear();
+        self.versions.clear();
+        self.opened.clear();
+    }
+
+    fn disclosure(&self, id: &Id16, under: Option<Id16>) -> Body {
+        Body::Access {
+            action: AccessAction::Read,
+            set: sha256(&[b"set"]),
+            count: 1,
+            denied: false,
+            under,
+            audit: record_tag(&self.patient, &format!("AuditEvent/{id}")),
+            commitment: Commitment(sha256(&[b"audit", id.as_ref()])),
+        }
+    }
+
+    pub(crate) fn next_id(&mut self) -> Id16 {
+        self.ids += 1;
+        Id16(u128::from(self.ids).to_be_bytes())
+    }
+
+    /// The patient's months from first to last, those without entries included.
+    pub(crate) fn prove(&self) -> Parts {
+        let months: Vec<Month> = self.logs.values().map(|log| log.month).collect();
+        let (Some(first), Some(last)) = (months.iter().min(), months.iter().max()) else {
+            return self.prove_months(&[]);
+        };
+        self.prove_months(&(first.0..=last.0).map(Month).collect::<Vec<_>>())
+    }
+
+    pub(crate) fn prove_months(&self, months: &[Month]) -> Parts {
+        let sealed = self.sealed();
+        let pseudonyms: Vec<Pseudonym> = months.iter().map(|month| self.patient.pseudonym(*month)).collect();
+        let mut keys = vec![policy_key(PolicyKind::Access), policy_key(PolicyKind::Derivation)];
+        keys.extend(pseudonyms.iter().map(log_key));
+        let (finality, mut proofs) = sealed.prove_keys(&keys);
+        let mut rest = proofs.split_off(2).into_iter();
+        let mut policies = proofs.into_iter().map(|proof| match proof {
+            Proven::Value(proof) => proof,
+            Proven::Absent(_) => unreachable!("policies are written first"),
+        });
+        let policies = Policies { access: policies.next().unwrap(), derivation: policies.next().unwrap() };
+        let months = months
+            .iter()
+            .zip(&pseudonyms)
+            .map(|(month, pseudonym)| {
+                let log = match rest.next().unwrap() {
+                    Proven::Absent(proof) => Log::Absent { proof },
+                    Proven::Value(head) => {
+                        let PatientLog { entries, links, .. } = sealed.logs[pseudonym].clone();
+                        Log::Present { head, entries, links }
+                    }
+                };
+                MonthLog { month: *month, pseudonym: *pseudonym, log }
+            })
+            .collect();
+        Parts { finality, policies, months, opened: self.opened.clone() }
+    }
+
+    /// The proof of one value that exists.
+    pub(crate) fn prove_value(&self, key: Key) -> (Finality, StateProof) {
+        match self.sealed().prove_keys(&[key]) {
+            (finality, mut proofs) => match proofs.remove(0) {
+                Proven::Value(proof) => (finality, proof),
+                Proven::Absent(_) => panic!("there is no such value"),
+            },
+        }
+    }
+
+    /// The world after the block that is being filled, which becomes the last.
+    fn sealed(&self) -> Self {
+        let mut sealed = self.clone();
+        sealed.block(None);
+        sealed
+    }
+
+    /// Plays all blocks into a database, and proves the keys at its end.
+    fn prove_keys(&self, keys: &[Key]) -> (Finality, Vec<Proven>) {
+        let (blocks, keys) = (self.writes.clone(), keys.to_vec());
+        let (root, ops_root, proofs) = deterministic::Runner::default().start(|context| async move {
+            let mut db = Db::init(context.child("state"), config(), None).await.unwrap();
+            for writes in blocks {
+                let mut batch = db.new_batch();
+                for (key, value) in writes {
+                    batch = batch.write(sha256::Digest(key.0), value);
+                }
+                let batch = batch.merkleize(&db, None, &mut Proportional).await.unwrap();
+                db = db.apply_batch(batch).await.unwrap().commit().await.unwrap();
+            }
+            let mut proofs = Vec::new();
+            for key in keys {
+                let key = sha256::Digest(key.0);
+                proofs.push(match db.get(&key).await.unwrap() {
+                    Some(value) => {
+                        let proof = db.key_value_proof(key).await.unwrap().encode().to_vec();
+                        Proven::Value(StateProof { value, proof })
+                    }
+                    None => Proven::Absent(db.exclusion_proof(&key).await.unwrap().encode().to_vec()),
+                });
+            }
+            (Digest(db.root().0), Digest(db.ops_root().0), proofs)
+        });
+        let header = self.header(root, ops_root);
+        let certificate = self.certificate(&header, &[0, 1, 2]);
+        (Finality { genesis: self.genesis.to_bytes(), header: header.to_bytes(), certificate }, proofs)
+    }
+
+    /// The header of the last block.
+    pub(crate) fn header(&self, state_root: Digest, ops_root: Digest) -> Header {
+        let height = self.block.height - 1;
+        Header {
+            version: HEADER_VERSION,
+            chain: self.id(),
+            epoch: 0,
+            view: height + 3,
+            leader: self.genesis.members[0].consensus_key,
+            parent_view: height + 2,
+            parent: sha256(&[b"parent"]),
+            height,
+            time: TimeMs(self.block.time.0 - 1000),
+            entry_count: 1,
+            body: sha256(&[b"body"]),
+            log_size: self.block.log.size(),
+            log_root: self.block.log.root(),
+            state_root,
+            ops_root,
+            ops_start: 0,
+            ops_end: 1,
+            validators: self.genesis.validators_digest(),
+        }
+    }
+
+    /// The certificate of a header by some of the validators. Fewer than a quorum is what no engine would assemble.
+    pub(crate) fn certificate(&self, header: &Header, signers: &[usize]) -> Vec<u8> {
+        certificate(&self.genesis.namespace(), &self.validators, &header.digest(), header.view, signers)
+    }
+
+    pub(crate) fn verify(&self, parts: Parts) -> Result<Report, Refused> {
+        verify(&assemble(parts).to_bytes(), &self.id(), &Limits::default())
+    }
+}
+
+/// A finalization by some of `keys`, in the engine's encoding.
+pub(crate) fn certificate(
+    namespace: &[u8],
+    keys: &[PrivateKey],
+    digest: &Digest,
+    view: u64,
+    signers: &[usize],
+) -> Vec<u8> {
+    let set: Set<PublicKey> = keys
+        .iter()
+        .map(|key| PublicKey::decode(Bytes::copy_from_slice(key.public_key().as_ref())).unwrap())
+        .try_collect()
+        .unwrap();
+    let round = Round::new(Epoch::new(0), View::new(view));
+    let proposal = Proposal::new(round, View::new(view - 1), sha256::Digest(digest.0));
+    let mut votes: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let scheme = Scheme::signer(namespace, set.clone(), key.clone()).unwrap();
+            Finalize::sign(&scheme, proposal.clone()).unwrap()
+        })
+        .collect();
+    let verifier = Scheme::verifier(namespace, set);
+    let all = commonware_utils::iter::NonEmpty::try_new(votes.clone().into_iter()).unwrap();
+    let mut finalization = Finalization::from_owned_finalizes(&verifier, all, &Sequential).unwrap();
+    let mut chosen = signers.iter().map(|i| votes[*i].attestation.clone()).collect::<Vec<_>>();
+    chosen.sort_by_key(|vote| vote.signer);
+    votes.clear();
+    let indices: Vec<Participant> = chosen.iter().map(|vote| vote.signer).collect();
+    finalization.certificate.signers = Signers::new(keys.len() as u32, indices).unwrap();
+    finalization.certificate.signatures = chosen.into_iter().map(|vote| vote.signature).collect();
+    finalization.encode().to_vec()
+}
+
+/// The key that an organisation signs its submissions with.
+fn entry_key(org: &str) -> SigningKey {
+    SigningKey::from_bytes(&sha256(&[b"entry key", org.as_bytes()]).0)
+}
+
+pub(crate) fn at(instant: &str) -> TimeMs {
+    TimeMs::from_instant(instant).unwrap()
+}
+
+fn config() -> VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential> {
+    let page_cache = CacheRef::new(NZU16!(4096), NZUsize!(64));
+    VariableConfig {
+        merkle_config: MerkleConfig {
+            journal_partition: "merkle-journal".into(),
+            metadata_partition: "merkle-metadata".into(),
+            items_per_blob: NZU64!(4096),
+            write_buffer: NZUsize!(65536),
+            replay_buffer: NZUsize!(65536),
+            strategy: Sequential,
+            page_cache: page_cache.clone(),
+        },
+        journal_config: JournalConfig {
+            partition: "operations".into(),
+            items_per_section: NZU64!(4096),
+            compression: None,
+            codec_config: ((), (RangeCfg::from(0..=VALUE_BYTES_MAX), ())),
+            page_cache,
+            write_buffer: NZUsize!(65536),
+            replay_buffer: NZUsize!(65536),
+        },
+        grafted_metadata_partition: "grafted".into(),
+        translator: EightCap,
+        init_cache: Some(NZUsize!(1024)),
+        init_buffer: NZUsize!(1 << 16),
+        init_concurrency: (),
+    }
+}
+
+/// A patient over three months with entries of four organisations: 5 in September, 4 in October, 7 in November.
+pub(crate) fn three_months() -> World {
+    let mut world = World::new(1);
+    for instant in ["2026-09-03T10:00:00Z", "2026-09-04T10:00:00Z"] {
+        world.block(Some(instant));
+        world.record("mercy", "Patient/p1", "born");
+        world.access("ambulance");
+    }
+    world.record("mercy", "AllergyIntolerance/a1", "penicillin");
+    world.block(Some("2026-10-09T08:00:00Z"));
+    world.record("ambulance", "Encounter/e1", "accident");
+    world.access("mercy");
+    world.block(None);
+    world.record("mercy", "AllergyIntolerance/a1", "penicillin, severe");
+    world.access("insurance");
+    world.block(Some("2026-11-20T23:00:00Z"));
+    world.record("mercy", "Patient/p1", "moved");
+    let investigation = world.investigate("regulator");
+    for _ in 0..5 {
+        world.block(None);
+        world.access_under("regulator", investigation);
+    }
+    world
+}
