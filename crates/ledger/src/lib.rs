@@ -1,1 +1,40 @@
-//! Placeholder.
+//! In which order everybody agrees: the engine's wiring, mempool, vault, sync. The only crate that knows commonware's engine.
+//!
+//! A [`Config`] names a chain and a member; [`run_tokio`] starts that member's node on threads of its own, and the [`Handle`] is how the
+//! rest of the program talks to it: [`Handle::submit`] a signed submission, follow [`Handle::blocks_from`] a height until its receipts
+//! are there, [`Handle::prove`] the state, keep and fetch attachments. [`start`] is the same node on a runtime of the caller's choice,
+//! which is how a whole consortium is simulated under one seed.
+
+mod app;
+mod attachments;
+mod block;
+mod config;
+mod gossip;
+mod handle;
+mod mempool;
+mod node;
+mod pace;
+mod peers;
+mod rules;
+mod run;
+mod serve;
+mod state;
+mod vault;
+mod verdicts;
+
+pub use app::PROPOSAL_ENTRIES_MAX;
+pub use config::{Config, ConsensusKey, StartError, VaultPlace, WORKERS_DEFAULT};
+pub use handle::{Blocks, FinalBlock, Handle, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator};
+pub use mempool::{Accepted, LANE_AHEAD_MAX, MEMPOOL_BYTES_MAX, MEMPOOL_SUBMISSIONS_MAX, SubmitError};
+pub use node::{Running, Runtime, start, verifier};
+pub use pace::IDLE_MS;
+pub use rules::CLOCK_AHEAD_MS_MAX;
+pub use run::run_tokio;
+pub use state::{CHUNK_BYTES, ExclusionProof, KeyValueProof};
+pub use vault::{ATTACHMENT_BYTES_MAX, VaultStatus};
+
+/// How validators sign: a quorum of ed25519 signatures, each attributable to its member.
+pub type Scheme = commonware_consensus::simplex::scheme::ed25519::Scheme;
+/// What a quorum signed: the certificate of a final block.
+pub type Finalization =
+    commonware_consensus::simplex::types::Finalization<Scheme, commonware_cryptography::sha256::Digest>;

@@ -1,0 +1,538 @@
+//! Submissions that wait for a block: checked at the door, in order per lane, bounded.
+
+use bytes::Bytes;
+use contract::{
+    Block, Body, Genesis, PublicKey, SignedSubmission, SubmissionError, from_cbor,
+    state::{self, Key, Organisation},
+};
+use record::{Digest, OrgId, sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::{mpsc, watch};
+
+/// The most bytes of submissions that wait, shared evenly between the members, so that none can crowd out another.
+pub const MEMPOOL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The most submissions that wait, shared likewise.
+pub const MEMPOOL_SUBMISSIONS_MAX: usize = 128 * 1024;
+/// How far beyond a lane's last final entry a submission may begin.
+pub const LANE_AHEAD_MAX: u64 = 1024 * 1024;
+/// The most lanes that are remembered; further ones are read from the state again.
+const LANES_MAX: usize = 64 * 1024;
+/// The most signatures that are remembered as checked.
+const CHECKED_MAX: usize = 256 * 1024;
+
+/// What became of an admitted submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It waits for a block.
+    New,
+    /// It waited already.
+    Pending,
+    /// Its sequence numbers are final already; the receipts tell by which entries.
+    Final,
+}
+
+/// Why a submission was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The submission itself is bad: the submitter's fault.
+    #[error(transparent)]
+    Invalid(#[from] SubmissionError),
+    /// Another submission waits for these sequence numbers: the organisation contradicts itself. The first one stays.
+    #[error("`{org}` lane {lane} has another submission at sequence number {seq}")]
+    Conflict {
+        /// The organisation.
+        org: OrgId,
+        /// Its lane.
+        lane: u32,
+        /// Where they meet.
+        seq: u64,
+    },
+    /// Far ahead of what is final: submit what comes before it first.
+    #[error("`{org}` lane {lane} is at {final_seq}: {seq} is too far ahead")]
+    TooFarAhead {
+        /// The organisation.
+        org: OrgId,
+        /// Its lane.
+        lane: u32,
+        /// The last final sequence number.
+        final_seq: u64,
+        /// The submission's first.
+        seq: u64,
+    },
+    /// The organisation's share of the mempool is full: submit again later.
+    #[error("the mempool share of `{org}` is full")]
+    Full {
+        /// The organisation.
+        org: OrgId,
+    },
+    /// The node stopped: ours to mend.
+    #[error("the ledger node stopped")]
+    Stopped,
+}
+
+/// Names a lane.
+pub(crate) type LaneId = (OrgId, u32);
+
+/// A submission that waits.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) signed: SignedSubmission,
+    pub(crate) bytes: Bytes,
+    /// Names submission and signature.
+    digest: Digest,
+    /// The signature holds by this key.
+    key: PublicKey,
+}
+
+struct Waiting {
+    pending: Arc<Pending>,
+    /// Whether it came by this node's own door.
+    own: bool,
+    /// Rounds of gossip since it came.
+    rounds: u32,
+}
+
+#[derive(Default)]
+struct Lane {
+    /// Last final sequence number.
+    final_seq: u64,
+    /// Last sequence number in a block that was executed and may yet be orphaned; and that block's height.
+    seen: (u64, u64),
+    /// By first sequence number.
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+impl Lane {
+    /// The sequence number that continues final blocks and those about to be.
+    fn next(&self, final_height: u64) -> u64 {
+        let seen = if self.seen.1 > final_height { self.seen.0 } else { 0 };
+        self.final_seq.max(seen).saturating_add(1)
+    }
+}
+
+#[derive(Default)]
+struct Share {
+    bytes: usize,
+    submissions: usize,
+}
+
+#[derive(Default)]
+struct Pool {
+    final_height: u64,
+    members: HashMap<OrgId, PublicKey>,
+    lanes: HashMap<LaneId, Lane>,
+    /// Lanes in which something waits.
+    live: BTreeSet<LaneId>,
+    shares: HashMap<OrgId, Share>,
+    /// Signatures that hold, and by which key; the oldest are forgotten first.
+    checked: HashMap<Digest, PublicKey>,
+    checked_order: VecDeque<Digest>,
+    /// Attachments that waiting submissions name, each with the number of times.
+    named: HashMap<Digest, u32>,
+}
+
+/// What admission needs from the state.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unknown {
+    Member(OrgId),
+    Lane(OrgId, u32),
+}
+
+impl Unknown {
+    pub(crate) fn key(&self) -> Key {
+        match self {
+            Self::Member(org) => state::organisation_key(org),
+            Self::Lane(org, lane) => state::lane_key(org, *lane),
+        }
+    }
+}
+
+/// A lane as a block's parent leaves it.
+pub(crate) struct LaneAt {
+    pub(crate) lane: LaneId,
+    pub(crate) seq: u64,
+    pub(crate) key: PublicKey,
+}
+
+/// The node's mempool.
+pub(crate) struct Mempool {
+    chain: Digest,
+    share_bytes: usize,
+    share_submissions: usize,
+    pool: Mutex<Pool>,
+    /// Changes when something came that may go into the next block.
+    fresh: watch::Sender<u64>,
+    /// What came by this node's own door, for gossip. Bounded by the mempool, since only what it takes is sent.
+    news: mpsc::UnboundedSender<Arc<Pending>>,
+}
+
+fn signed_digest(signed: &SignedSubmission) -> Digest {
+    sha256(&[signed.submission.digest().as_ref(), &signed.signature.0])
+}
+
+/// The attachments that a submission names, with their lengths in bytes.
+pub(crate) fn attachments_of(signed: &SignedSubmission) -> impl Iterator<Item = (Digest, u32)> + '_ {
+    let attachments = signed.submission.entries.iter().flat_map(|entry| match &entry.body {
+        Body::Record { attachments, .. } => attachments.as_slice(),
+        _ => &[],
+    });
+    attachments.map(|attachment| (attachment.digest, attachment.length))
+}
+
+/// The entry key in an encoded [`Organisation`], unless it left.
+pub(crate) fn entry_key(value: &[u8]) -> Option<PublicKey> {
+    let organisation: Organisation = from_cbor("organisation", value, state::VALUE_BYTES_MAX).ok()?;
+    (!organisation.left).then_some(organisation.entry_key)
+}
+
+/// The sequence number in an encoded [`state::Lane`]; 0 when the state has none.
+pub(crate) fn lane_seq(value: Option<&[u8]>) -> u64 {
+    value.and_then(|v| from_cbor::<state::Lane>("lane", v, state::VALUE_BYTES_MAX).ok()).map_or(0, |lane| lane.seq)
+}
+
+impl Mempool {
+    /// An empty mempool, and the stream of the submissions that it takes from this node's own door.
+    pub(crate) fn new(genesis: &Genesis) -> (Self, mpsc::UnboundedReceiver<Arc<Pending>>) {
+        let (news, received) = mpsc::unbounded_channel();
+        let members = genesis.members.iter().map(|member| (member.org.clone(), member.entry_key)).collect();
+        let count = genesis.members.len().max(1);
+        let mempool = Self {
+            chain: genesis.id(),
+            share_bytes: MEMPOOL_BYTES_MAX / count,
+            share_submissions: MEMPOOL_SUBMISSIONS_MAX / count,
+            pool: Mutex::new(Pool { members, ..Pool::default() }),
+            fresh: watch::channel(0).0,
+            news,
+        };
+        (mempool, received)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a submission and checks what needs no state.
+    pub(crate) fn parse(&self, bytes: &[u8]) -> Result<SignedSubmission, SubmitError> {
+        let signed = SignedSubmission::from_bytes(bytes)?;
+        if signed.submission.chain != self.chain {
+            return Err(SubmissionError::OtherChain { got: signed.submission.chain }.into());
+        }
+        Ok(signed)
+    }
+
+    /// What admission of `submissions` needs to know of the state, and does not know yet.
+    pub(crate) fn unknown<'a>(&self, submissions: impl IntoIterator<Item = &'a SignedSubmission>) -> Vec<Unknown> {
+        let pool = self.pool();
+        let mut unknown = BTreeSet::new();
+        for SignedSubmission { submission, .. } in submissions {
+            if !pool.members.contains_key(&submission.org) {
+                unknown.insert(Unknown::Member(submission.org.clone()));
+            }
+            if !pool.lanes.contains_key(&(submission.org.clone(), submission.lane)) {
+                unknown.insert(Unknown::Lane(submission.org.clone(), submission.lane));
+            }
+        }
+        unknown.into_iter().collect()
+    }
+
+    /// Takes note of values that were read from the final state.
+    pub(crate) fn learn(&self, unknown: Vec<Unknown>, values: Vec<Option<Vec<u8>>>) {
+        let mut pool = self.pool();
+        for (unknown, value) in unknown.into_iter().zip(values) {
+            match unknown {
+                Unknown::Member(org) => {
+                    if let Some(key) = value.as_deref().and_then(entry_key) {
+                        pool.members.insert(org, key);
+                    }
+                }
+                Unknown::Lane(org, lane) => {
+                    let seq = lane_seq(value.as_deref());
+                    let lane = pool.lanes.entry((org, lane)).or_default();
+                    // A block may have become final since the value was read.
+                    lane.final_seq = lane.final_seq.max(seq);
+                }
+            }
+        }
+    }
+
+    /// Takes a submission in, if its signature holds and there is room. `own`: by this node's own door, so that peers are told.
+    pub(crate) fn admit(&self, signed: SignedSubmission, bytes: Bytes, own: bool) -> Result<Accepted, SubmitError> {
+        let (org, lane) = (signed.submission.org.clone(), signed.submission.lane);
+        let (first, last) = (signed.submission.first_seq, signed.submission.last_seq());
+        let id = (org.clone(), lane);
+        let digest = signed_digest(&signed);
+        let key = {
+            let mut pool = self.pool();
+            let key = pool.members.get(&org).copied();
+            let key = key.ok_or_else(|| SubmissionError::UnknownOrg { org: org.clone() })?;
+            if let Some(accepted) = pool.standing(&id, first, last, &digest, own)? {
+                return Ok(accepted);
+            }
+            key
+        };
+        // Checked without the lock: this is most of the work.
+        signed.verify(&self.chain, &key)?;
+        let mut pool = self.pool();
+        if let Some(accepted) = pool.standing(&id, first, last, &digest, own)? {
+            return Ok(accepted);
+        }
+        let share = pool.shares.entry(org.clone()).or_default();
+        if share.bytes + bytes.len() > self.share_bytes || share.submissions >= self.share_submissions {
+            return Err(SubmitError::Full { org });
+        }
+        let pending = Arc::new(Pending { signed, bytes, digest, key });
+        pool.insert(id, pending.clone(), own);
+        pool.remember(digest, key);
+        drop(pool);
+        self.fresh.send_modify(|count| *count = count.wrapping_add(1));
+        if own {
+            let _ = self.news.send(pending);
+        }
+        Ok(Accepted::New)
+    }
+
+    /// Whether something waits that continues all that is in blocks already.
+    pub(crate) fn has_fresh(&self) -> bool {
+        let pool = self.pool();
+        pool.live.iter().filter_map(|id| pool.lanes.get(id)).any(|lane| {
+            let next = lane.next(pool.final_height);
+            lane.waiting.contains_key(&next)
+        })
+    }
+
+    /// Completes soon after [`Self::has_fresh`] may have become true.
+    pub(crate) fn fresh(&self) -> watch::Receiver<u64> {
+        self.fresh.subscribe()
+    }
+
+    /// At most `max` lanes in which something waits.
+    pub(crate) fn live_lanes(&self, max: usize) -> Vec<LaneId> {
+        self.pool().live.iter().take(max).cloned().collect()
+    }
+
+    /// What may follow the lanes as they stand in a parent: one submission of each lane in turn, until `bytes_max` or `entries_max` is reached.
+    pub(crate) fn select(&self, lanes: &[LaneAt], bytes_max: usize, entries_max: usize) -> Vec<Arc<Pending>> {
+        let pool = self.pool();
+        let mut next: Vec<(&LaneAt, &Lane, u64)> = lanes
+            .iter()
+            .filter_map(|at| pool.lanes.get(&at.lane).map(|lane| (at, lane, at.seq.saturating_add(1))))
+            .collect();
+        let (mut selected, mut bytes, mut entries) = (Vec::new(), 0, 0);
+        while !next.is_empty() {
+            next.retain_mut(|(at, lane, seq)| {
+                let Some(Waiting { pending, .. }) = lane.waiting.get(seq) else { return false };
+                let count = pending.signed.submission.entries.len();
+                if pending.key != at.key || bytes + pending.bytes.len() > bytes_max || entries + count > entries_max {
+                    return false;
+                }
+                bytes += pending.bytes.len();
+                entries += count;
+                *seq = pending.signed.submission.last_seq().saturating_add(1);
+                selected.push(pending.clone());
+                true
+            });
+        }
+        selected
+    }
+
+    /// Checks the signature by `key`, unless that was done before.
+    pub(crate) fn check(&self, signed: &SignedSubmission, key: &PublicKey) -> Result<(), SubmissionError> {
+        let digest = signed_digest(signed);
+        if signed.submission.chain == self.chain && self.pool().checked.get(&digest) == Some(key) {
+            return Ok(());
+        }
+        signed.verify(&self.chain, key)?;
+        self.pool().remember(digest, *key);
+        Ok(())
+    }
+
+    /// Takes note that a block was executed: what it orders need not hurry the next one.
+    pub(crate) fn saw(&self, block: &Block) {
+        let mut pool = self.pool();
+        for SignedSubmission { submission, .. } in &block.submissions {
+            if let Some(lane) = pool.lanes.get_mut(&(submission.org.clone(), submission.lane)) {
+                lane.seen = lane.seen.max((submission.last_seq(), block.header.height));
+            }
+        }
+    }
+
+    /// Lets go of what a final block ordered.
+    pub(crate) fn finalize(&self, block: &Block) {
+        let mut pool = self.pool();
+        pool.final_height = pool.final_height.max(block.header.height);
+        for SignedSubmission { submission, .. } in &block.submissions {
+            pool.reach((submission.org.clone(), submission.lane), submission.last_seq());
+            for entry in &submission.entries {
+                if let Body::Member { member, .. } = &entry.body {
+                    // The key is read from the state again when it next matters, and what waits may not hold by it.
+                    pool.members.remove(member);
+                    pool.forget(member);
+                }
+            }
+        }
+        if pool.lanes.len() > LANES_MAX {
+            let Pool { lanes, live, .. } = &mut *pool;
+            lanes.retain(|id, _| live.contains(id));
+        }
+    }
+
+    /// Own submissions that have waited for 1, 2, 4, 8, 16, 32, 48, ... rounds, in order per lane, of at most `bytes_max` bytes together.
+    pub(crate) fn overdue(&self, bytes_max: usize) -> Vec<Arc<Pending>> {
+        let mut pool = self.pool();
+        let Pool { lanes, live, .. } = &mut *pool;
+        let (mut overdue, mut bytes) = (Vec::new(), 0);
+        for id in live.iter() {
+            let Some(lane) = lanes.get_mut(id) else { continue };
+            for waiting in lane.waiting.values_mut().filter(|waiting| waiting.own) {
+                let due = waiting.rounds.is_power_of_two() && waiting.rounds <= 16 || waiting.rounds % 16 == 0;
+                if due && waiting.rounds > 0 && bytes + waiting.pending.bytes.len() <= bytes_max {
+                    bytes += waiting.pending.bytes.len();
+                    overdue.push(waiting.pending.clone());
+                }
+                waiting.rounds = waiting.rounds.saturating_add(1);
+            }
+        }
+        overdue
+    }
+
+    /// At most `max` lanes that lack what comes before a waiting submission: the first sequence number that is missing, and the waiting one's.
+    pub(crate) fn gaps(&self, max: usize) -> Vec<(OrgId, u32, u64, u64)> {
+        let pool = self.pool();
+        let gap = |id: &LaneId| {
+            let lane = pool.lanes.get(id)?;
+            let next = lane.next(pool.final_height);
+            let first = *lane.waiting.keys().next()?;
+            (first > next).then(|| (id.0.clone(), id.1, next, first))
+        };
+        pool.live.iter().filter_map(gap).take(max).collect()
+    }
+
+    /// What waits in a lane from sequence number `from` on and below `until`, of at most `bytes_max` bytes together.
+    pub(crate) fn between(&self, org: &OrgId, lane: u32, from: u64, until: u64, bytes_max: usize) -> Vec<Arc<Pending>> {
+        let pool = self.pool();
+        let Some(lane) = pool.lanes.get(&(org.clone(), lane)).filter(|_| from < until) else { return Vec::new() };
+        let mut bytes = 0;
+        let fits = |pending: &Arc<Pending>| {
+            bytes += pending.bytes.len();
+            bytes <= bytes_max
+        };
+        lane.waiting.range(from..until).map(|(_, waiting)| waiting.pending.clone()).take_while(fits).collect()
+    }
+
+    /// Whether a waiting submission names the attachment.
+    pub(crate) fn names(&self, attachment: &Digest) -> bool {
+        self.pool().named.contains_key(attachment)
+    }
+
+    /// How many submissions wait, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let pool = self.pool();
+        pool.shares.values().fold((0, 0), |(n, bytes), share| (n + share.submissions, bytes + share.bytes))
+    }
+}
+
+impl Pool {
+    /// The answer for a submission that need not, or must not, be taken in.
+    fn standing(
+        &mut self,
+        id: &LaneId,
+        first: u64,
+        last: u64,
+        digest: &Digest,
+        own: bool,
+    ) -> Result<Option<Accepted>, SubmitError> {
+        let Some(lane) = self.lanes.get_mut(id) else { return Ok(None) };
+        let (org, lane_no) = id;
+        if last <= lane.final_seq {
+            return Ok(Some(Accepted::Final));
+        }
+        let conflict = |seq| SubmitError::Conflict { org: org.clone(), lane: *lane_no, seq };
+        if first <= lane.final_seq {
+            return Err(conflict(first));
+        }
+        if first - lane.final_seq > LANE_AHEAD_MAX {
+            let final_seq = lane.final_seq;
+            return Err(SubmitError::TooFarAhead { org: org.clone(), lane: *lane_no, final_seq, seq: first });
+        }
+        if let Some(waiting) = lane.waiting.get_mut(&first) {
+            if waiting.pending.digest != *digest {
+                return Err(conflict(first));
+            }
+            waiting.own |= own;
+            return Ok(Some(Accepted::Pending));
+        }
+        let before = lane.waiting.range(..first).next_back();
+        if before.is_some_and(|(_, waiting)| waiting.pending.signed.submission.last_seq() >= first) {
+            return Err(conflict(first));
+        }
+        match lane.waiting.range(first..).next() {
+            Some((seq, _)) if *seq <= last => Err(conflict(*seq)),
+            _ => Ok(None),
+        }
+    }
+
+    fn insert(&mut self, id: LaneId, pending: Arc<Pending>, own: bool) {
+        let share = self.shares.entry(id.0.clone()).or_default();
+        share.bytes += pending.bytes.len();
+        share.submissions += 1;
+        for (attachment, _) in attachments_of(&pending.signed) {
+            *self.named.entry(attachment).or_default() += 1;
+        }
+        let first = pending.signed.submission.first_seq;
+        self.lanes.entry(id.clone()).or_default().waiting.insert(first, Waiting { pending, own, rounds: 0 });
+        self.live.insert(id);
+    }
+
+    /// The lane is final up to `seq`: nothing that begins there or before waits any longer.
+    fn reach(&mut self, id: LaneId, seq: u64) {
+        let lane = self.lanes.entry(id.clone()).or_default();
+        lane.final_seq = lane.final_seq.max(seq);
+        let later = lane.waiting.split_off(&lane.final_seq.saturating_add(1));
+        let done = std::mem::replace(&mut lane.waiting, later);
+        if lane.waiting.is_empty() {
+            self.live.remove(&id);
+        }
+        self.release(&id.0, done);
+    }
+
+    /// Nothing of the organisation waits any longer.
+    fn forget(&mut self, org: &OrgId) {
+        let ids: Vec<LaneId> = self.live.iter().filter(|id| id.0 == *org).cloned().collect();
+        for id in ids {
+            let waiting = self.lanes.get_mut(&id).map(|lane| std::mem::take(&mut lane.waiting)).unwrap_or_default();
+            self.live.remove(&id);
+            self.release(org, waiting);
+        }
+    }
+
+    fn release(&mut self, org: &OrgId, done: BTreeMap<u64, Waiting>) {
+        for Waiting { pending, .. } in done.into_values() {
+            if let Some(share) = self.shares.get_mut(org) {
+                share.bytes = share.bytes.saturating_sub(pending.bytes.len());
+                share.submissions = share.submissions.saturating_sub(1);
+            }
+            for (attachment, _) in attachments_of(&pending.signed) {
+                if let Some(count) = self.named.get_mut(&attachment) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.named.remove(&attachment);
+                    }
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, digest: Digest, key: PublicKey) {
+        if self.checked.insert(digest, key).is_none() {
+            self.checked_order.push_back(digest);
+        }
+        while self.checked_order.len() > CHECKED_MAX {
+            if let Some(oldest) = self.checked_order.pop_front() {
+                self.checked.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What makes a block valid beside its execution, and what a block's receipts are. Nothing here knows the engine's runtime.
+
+use crate::{block::ChainBlock, handle::Receipt};
+use contract::{
+    Block, Genesis, HEADER_VERSION, Header, PublicKey, SignedSubmission,
+    merkle::Frontier,
+    state::{self, Key},
+};
+use record::{Digest, OrgId, TimeMs};
+use std::collections::HashMap;
+
+/// A block may be this far ahead of the voter's clock, in milliseconds.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 2_000;
+/// A block's time is at most this much after its parent's, in milliseconds: ten years. What a leader can make voters wait for is bounded.
+const STEP_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
+
+/// What every block of a chain has in common.
+pub(crate) struct Chain {
+    pub(crate) genesis: Genesis,
+    id: Digest,
+    validators: Digest,
+}
+
+impl Chain {
+    pub(crate) fn new(genesis: Genesis) -> Self {
+        Self { id: genesis.id(), validators: genesis.validators_digest(), genesis }
+    }
+
+    /// Whether `block` may follow `parent`, as far as headers and the log's frontier tell.
+    pub(crate) fn follows(&self, parent: &Header, parent_digest: &Digest, block: &Block) -> bool {
+        let header = &block.header;
+        header.version == HEADER_VERSION
+            && header.chain == self.id
+            && header.validators == self.validators
+            && header.parent == *parent_digest
+            && Some(header.height) == parent.height.checked_add(1)
+            && header.time > parent.time
+            && header.time <= parent.time.plus_ms(STEP_MS_MAX)
+            && block.frontier.is_consistent()
+            && block.frontier.size() == parent.log_size
+            && block.frontier.root() == parent.log_root
+    }
+
+    /// A header for a block on `parent`, with what execution tells left open.
+    pub(crate) fn header_on(&self, parent: &ChainBlock, context: &crate::block::Context, time: TimeMs) -> Header {
+        let leader = crate::block::our_key(&context.leader);
+        Header {
+            version: HEADER_VERSION,
+            chain: self.id,
+            epoch: context.round.epoch().get(),
+            view: context.round.view().get(),
+            leader,
+            parent_view: context.parent.0.get(),
+            parent: parent.our_digest(),
+            height: parent.header().height.saturating_add(1),
+            time,
+            validators: self.validators,
+            ..parent.header().clone()
+        }
+    }
+
+    /// The entry key of an organisation in the state that a block at `height` begins with; `before` holds its value, if it has one.
+    pub(crate) fn entry_key(&self, org: &OrgId, height: u64, before: &HashMap<Key, Vec<u8>>) -> Option<PublicKey> {
+        if height <= 1 {
+            return self.genesis.member(org).map(|member| member.entry_key);
+        }
+        before.get(&state::organisation_key(org)).and_then(|value| crate::mempool::entry_key(value))
+    }
+}
+
+/// The log after `block`, and its receipts, when each entry met the verdict at its place; entries beyond the end were applied.
+pub(crate) fn replay(block: &Block, verdicts: &[u8]) -> Option<(Frontier, Vec<Receipt>)> {
+    let header = &block.header;
+    let mut log = block.frontier.clone();
+    let mut receipts = Vec::with_capacity(header.entry_count as usize);
+    for SignedSubmission { submission, .. } in &block.submissions {
+        for (seq, entry) in (submission.first_seq..).zip(&submission.entries) {
+            let verdict = verdicts.get(receipts.len()).copied().unwrap_or(0);
+            let digest = entry.digest();
+            let (org, lane, index) = (submission.org.clone(), submission.lane, log.size());
+            receipts.push(Receipt { org, lane, seq, index, digest, verdict });
+            log.push(state::entry_leaf(header.height, header.time, verdict, &digest));
+        }
+    }
+    (log.size() == header.log_size && log.root() == header.log_root).then_some((log, receipts))
+}

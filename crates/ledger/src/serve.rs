@@ -1,0 +1,215 @@
+//! Answers the handle: reads, proofs and final blocks; and carries attachments to the peers and back.
+
+use crate::{
+    Scheme,
+    app::Node,
+    attachments::{Attachments, Message, Outgoing, Timer},
+    block::{ChainBlock, engine_key, our_key},
+    handle::{FinalBlock, Handle, Proof, Request},
+    mempool::attachments_of,
+    rules::replay,
+    state::{self, Dbs},
+    verdicts::Verdicts,
+};
+use commonware_codec::Encode as _;
+use commonware_consensus::{
+    marshal::{core::Mailbox, standard::Standard},
+    types::Height,
+};
+use commonware_cryptography::ed25519;
+use commonware_p2p::{Receiver, Recipients, Sender};
+use commonware_runtime::{Clock, Spawner};
+use commonware_storage::Context as StorageContext;
+use contract::state::Key;
+use futures::future::Either;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Requests that are answered at the same time.
+const CONCURRENT_MAX: usize = 256;
+/// Final blocks kept in memory for those who follow the chain.
+const CACHED_MAX: usize = 64;
+/// How long a proof waits before it looks again for a certificate.
+const PROOF_RETRY: Duration = Duration::from_millis(50);
+/// How often missing attachments are asked for.
+const MISSING_RETRY: Duration = Duration::from_secs(2);
+/// The search for attachments is written down at least every so many blocks.
+const SEARCHED_EVERY: u64 = 256;
+
+pub(crate) type Marshal = Mailbox<Scheme, Standard<ChainBlock>>;
+
+/// What the answers come from.
+pub(crate) struct Server<E: StorageContext> {
+    pub(crate) node: Arc<Node>,
+    pub(crate) dbs: Dbs<E>,
+    pub(crate) marshal: Marshal,
+    pub(crate) verdicts: Verdicts<E>,
+    pub(crate) cache: Arc<Mutex<VecDeque<Arc<FinalBlock>>>>,
+}
+
+impl<E: StorageContext> Clone for Server<E> {
+    fn clone(&self) -> Self {
+        Self {
+            node: self.node.clone(),
+            dbs: self.dbs.clone(),
+            marshal: self.marshal.clone(),
+            verdicts: self.verdicts.clone(),
+            cache: self.cache.clone(),
+        }
+    }
+}
+
+impl<E: StorageContext + Spawner + Clock> Server<E> {
+    /// Answers requests until nobody can ask any more.
+    pub(crate) async fn run(self, context: E, mut requests: mpsc::Receiver<Request>) {
+        let concurrent = Arc::new(Semaphore::new(CONCURRENT_MAX));
+        while let Some(request) = requests.recv().await {
+            let Ok(permit) = concurrent.clone().acquire_owned().await else { return };
+            let server = self.clone();
+            context.child("answer").spawn(move |context| async move {
+                server.answer(&context, request).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// A failed read drops the reply, which tells the caller that the node is not available.
+    async fn answer(&self, context: &E, request: Request) {
+        match request {
+            Request::Get(keys, reply) => {
+                if let Some(values) = state::read(&self.dbs, &keys).await {
+                    let _ = reply.send(values);
+                }
+            }
+            Request::Prove(keys, mut reply) => {
+                let proof = {
+                    let proof = Box::pin(self.prove(context, &keys));
+                    match futures::future::select(proof, Box::pin(reply.closed())).await {
+                        Either::Left((proof, _)) => proof,
+                        Either::Right(_) => None,
+                    }
+                };
+                if let Some(proof) = proof {
+                    let _ = reply.send(proof);
+                }
+            }
+            Request::Block(height, reply) => {
+                let _ = reply.send(self.block(height).await);
+            }
+        }
+    }
+
+    /// Proofs of the latest state go with the header of that very block, and with its certificate; a block that was made final by a
+    /// later block's certificate has none of its own, and the next one is tried.
+    async fn prove(&self, context: &E, keys: &[Key]) -> Option<Proof> {
+        loop {
+            let (root, proofs) = state::prove(&self.dbs, keys).await?;
+            if let Some(header) = self.node.header_with_root(&root)
+                && let Some(certificate) = self.certificate(header.height).await
+            {
+                return Some(Proof { header: header.to_bytes(), certificate, proofs });
+            }
+            context.sleep(PROOF_RETRY).await;
+        }
+    }
+
+    async fn certificate(&self, height: u64) -> Option<Vec<u8>> {
+        let finalization = self.marshal.get_finalization(Height::new(height)).await?;
+        Some(finalization.encode().to_vec())
+    }
+
+    async fn block(&self, height: u64) -> Option<Arc<FinalBlock>> {
+        let cached = |cache: &VecDeque<Arc<FinalBlock>>| cache.iter().find(|b| b.header().height == height).cloned();
+        if let Some(block) = cached(&self.cache.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Some(block);
+        }
+        if height == 0 || height > self.node.head.borrow().header.height {
+            return None;
+        }
+        let digested = self.marshal.get_block(Height::new(height)).await?;
+        let chain_block: &ChainBlock = digested.inner();
+        let verdicts = self.verdicts.at(height).await.ok()?;
+        let Some((_, receipts)) = replay(chain_block.block(), &verdicts) else {
+            tracing::error!(height, "the verdicts of a final block do not give its log root");
+            return None;
+        };
+        let certificate = self.certificate(height).await;
+        let (block, digest) = (chain_block.block().clone(), chain_block.our_digest());
+        let block = Arc::new(FinalBlock { block, digest, receipts, certificate });
+        if block.certificate.is_some() {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.push_back(block.clone());
+            if cache.len() > CACHED_MAX {
+                cache.pop_front();
+            }
+        }
+        Some(block)
+    }
+}
+
+/// Lets timers fire for callers that have no clock of this runtime.
+pub(crate) async fn time<E: Clock + Spawner>(context: E, mut timers: mpsc::Receiver<Timer>) {
+    while let Some(Timer { after, fired }) = timers.recv().await {
+        context.child("timer").spawn(move |context| async move {
+            context.sleep(after).await;
+            let _ = fired.send(());
+        });
+    }
+}
+
+/// Sends what the attachments' desk puts out.
+pub(crate) async fn post<S: Sender<PublicKey = ed25519::PublicKey>>(
+    mut sender: S,
+    mut outbox: mpsc::Receiver<Outgoing>,
+) {
+    while let Some(Outgoing { to, message }) = outbox.recv().await {
+        let to: Vec<ed25519::PublicKey> = to.iter().filter_map(engine_key).collect();
+        if !to.is_empty() {
+            let _ = sender.send(Recipients::Some(to), contract::to_cbor(&message), false);
+        }
+    }
+}
+
+/// Takes in what peers send about attachments.
+pub(crate) async fn collect<R: Receiver<PublicKey = ed25519::PublicKey>>(attachments: Attachments, mut receiver: R) {
+    while let Ok((peer, bytes)) = receiver.recv().await {
+        match minicbor::decode::<Message>(bytes.as_ref()) {
+            Ok(message) => {
+                if let Err(error) = attachments.receive(our_key(&peer), message).await {
+                    tracing::error!(%error, "an attachment could not be taken in");
+                }
+            }
+            Err(_) => tracing::warn!(%peer, "a message about attachments that is not the format"),
+        }
+    }
+}
+
+/// Searches final blocks for attachments that this node shall hold.
+pub(crate) async fn search(handle: Handle) {
+    let attachments = handle.shared.attachments.clone();
+    let Ok(status) = attachments.status().await else { return };
+    let mut searched = status.searched_height;
+    let mut blocks = handle.blocks_from(searched.saturating_add(1));
+    while let Ok(block) = blocks.next().await {
+        let height = block.header().height;
+        let named: Vec<_> = block.submissions().iter().flat_map(attachments_of).map(|(digest, _)| digest).collect();
+        if named.is_empty() && height.saturating_sub(searched) < SEARCHED_EVERY {
+            continue;
+        }
+        if attachments.named(named, height).await.is_err() {
+            return;
+        }
+        searched = height;
+    }
+}
+
+/// Asks again and again for what is missing.
+pub(crate) async fn look_for_missing<E: Clock>(context: E, attachments: Attachments) {
+    while attachments.look_for_missing().await.is_ok() {
+        context.sleep(MISSING_RETRY).await;
+    }
+}
