@@ -1,2 +1,53 @@
-//! Placeholder.
-fn main() {}
+//! The project's own chores: `cargo xtask tidy | test | demo | help`.
+
+mod packages;
+mod run;
+
+mod demo;
+mod test;
+mod tidy;
+
+use std::{path::PathBuf, process::ExitCode};
+
+const HELP: &str = "\
+cargo xtask demo [-- ARGUMENTS]   build `vitaltrace` and play the accident on four organisations; ARGUMENTS go to `vitaltrace demo`
+cargo xtask test                  everything that must hold before a change lands: format, lints, tidy, documentation, tests, demo
+cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, demo, demo-shared
+cargo xtask tidy                  the house rules alone, in a second
+cargo xtask help                  this text
+
+The demo stage of `test` also runs on shared test data where there is any: in the folder that VITALTRACE_SHARED names, or in
+`../shared/data` beside the project.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("tidy") if rest.is_empty() => tidy::tidy(&root()),
+        Some("test") => test::test(&root(), rest),
+        Some("demo") => demo::demo(&root(), rest),
+        None | Some("help" | "--help" | "-h") => {
+            run::say(HELP);
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            run::say(&format!("xtask: `{}` is no chore of mine\n\n{HELP}", arguments.join(" ")));
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            run::say(&format!("xtask: {error:#}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// The project's root folder: the parent of this crate's.
+fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}

@@ -1,0 +1,220 @@
+//! The demonstration: started for people, or run headless and its document judged.
+
+use crate::{
+    packages,
+    run::{cargo, say, shown, streamed, vitaltrace},
+};
+use anyhow::Context;
+use serde_json::Value;
+use std::{
+    ffi::OsString,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The rows of the scenario, 0 to 19.
+const ROWS: u64 = 20;
+/// Entries of all bundles in `fhir/synthea/2021-blaze`, conditional creates included.
+const SYNTHEA_ENTRIES: u64 = 31_011;
+/// A demonstration that takes longer hangs.
+const DEMO_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How long a demonstration that was asked to stop may take to do so.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Builds the product and plays the demonstration with these arguments.
+pub(crate) fn demo(root: &Path, arguments: &[String]) -> anyhow::Result<bool> {
+    packages::ensure()?;
+    if !build(root)? {
+        return Ok(false);
+    }
+    let arguments = if arguments.first().is_some_and(|first| first == "--") { &arguments[1..] } else { arguments };
+    let mut command = Command::new(vitaltrace(root)?);
+    command.arg("demo").args(arguments);
+    say(&format!("$ {}", shown(&command)));
+    // The terminal stays the demonstration's own, so that Ctrl-C reaches it.
+    Ok(command.status().context("cannot run `vitaltrace`")?.success())
+}
+
+/// Builds the product's program as it is shipped.
+pub(crate) fn build(root: &Path) -> anyhow::Result<bool> {
+    streamed(cargo(root, &["build", "--release", "--locked", "--package", "gateway", "--bin", "vitaltrace"]))
+}
+
+/// What a demonstration is run on.
+pub(crate) struct Input {
+    arguments: Vec<OsString>,
+    /// The number that `resources_loaded` must be, where it is known.
+    entries: Option<u64>,
+}
+
+impl Input {
+    /// What the project generates itself.
+    pub(crate) fn generated() -> Self {
+        Self { arguments: Vec::new(), entries: None }
+    }
+
+    /// The shared test data, or the folder that it was looked for in.
+    pub(crate) fn shared(root: &Path) -> Result<Self, PathBuf> {
+        let data = std::env::var_os("VITALTRACE_SHARED")
+            .map(PathBuf::from)
+            .unwrap_or_else(|| root.join("..").join("shared").join("data"));
+        let patients = data.join("fhir/synthea/2021-blaze");
+        let ecg = data.join("signals/mitdb/100.hea");
+        if !patients.is_dir() || !ecg.is_file() {
+            return Err(data);
+        }
+        let arguments = vec!["--patients".into(), patients.into(), "--ecg".into(), ecg.into()];
+        Ok(Self { arguments, entries: Some(SYNTHEA_ENTRIES) })
+    }
+}
+
+/// Runs the demonstration headless and says what is wrong with its outcome; nothing is good.
+pub(crate) fn headless(root: &Path, input: &Input) -> anyhow::Result<Vec<String>> {
+    let mut command = Command::new(vitaltrace(root)?);
+    command.args(["demo", "--headless", "--json"]).args(&input.arguments);
+    say(&format!("$ {}", shown(&command)));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run `vitaltrace`")?;
+    let mut output = child.stdout.take().context("no standard output")?;
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        output.read_to_string(&mut text).map(|_| text)
+    });
+    let started = Instant::now();
+    let mut limit = DEMO_LIMIT;
+    let mut asked = false;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if started.elapsed() > limit {
+            if asked {
+                child.kill()?;
+            } else {
+                // Asked first, so that it can stop the processes that it started.
+                Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status()?;
+                asked = true;
+                limit += STOP_LIMIT;
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    if asked {
+        return Ok(vec![format!("did not end within {} minutes", DEMO_LIMIT.as_secs() / 60)]);
+    }
+    let text = reader.join().map_err(|_| anyhow::anyhow!("reading the output panicked"))??;
+    say(text.trim_end());
+    let mut wrong = match serde_json::from_str::<Value>(&text) {
+        Ok(document) => judge(&document, input.entries),
+        Err(error) => vec![format!("standard output is not one JSON document: {error}")],
+    };
+    if !status.success() {
+        wrong.push(format!("ended with {status}"));
+    }
+    Ok(wrong)
+}
+
+/// Everything in the document that is not as promised.
+fn judge(document: &Value, entries: Option<u64>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut expect = |holds: bool, what: String| {
+        if !holds {
+            wrong.push(what);
+        }
+    };
+    expect(document["ok"] == true, "`ok` is not true".into());
+
+    let steps = list(document, "steps");
+    for row in 0..ROWS {
+        let of_row: Vec<&Value> = steps.iter().filter(|step| step["row"] == row).collect();
+        expect(!of_row.is_empty(), format!("row {row} was not played"));
+        for step in of_row {
+            let (name, error) = (&step["name"], step["error"].as_str().unwrap_or("no reason given"));
+            expect(step["ok"] == true, format!("row {row} {name} failed: {error}"));
+        }
+    }
+
+    let attacks = list(document, "attacks");
+    expect(!attacks.is_empty(), "no attack was made".into());
+    for attack in attacks {
+        let [injected, found, named] = ["injected", "found", "named"].map(|key| attack[key].as_u64());
+        let all = injected.is_some_and(|count| count > 0) && found == injected && named == injected;
+        expect(all, format!("attack {}: not every one was found and named: {attack}", attack["kind"]));
+    }
+    expect(document["false_alarms"] == 0, format!("false alarms: {}", document["false_alarms"]));
+
+    let recover = &document["recover"];
+    let [essential, restored, identical] = ["essential", "restored", "identical"].map(|key| recover[key].as_u64());
+    let all = essential.is_some_and(|count| count > 0) && restored == essential && identical == essential;
+    expect(all, format!("not every essential record came back identical: {recover}"));
+
+    let evidence = &document["evidence"];
+    expect(
+        evidence["verified"] == true && evidence["complete"] == true && evidence["entries"].as_u64() > Some(0),
+        format!("the evidence file was not verified as complete: {evidence}"),
+    );
+    expect(document["ledger"]["validators"] == 4, format!("not four validators: {}", document["ledger"]));
+    if let Some(entries) = entries {
+        let loaded = &document["resources_loaded"];
+        expect(*loaded == entries, format!("`resources_loaded` is {loaded}, the bundles have {entries} entries"));
+    }
+    wrong
+}
+
+fn list<'a>(document: &'a Value, key: &str) -> &'a [Value] {
+    document[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn good() -> Value {
+        let steps: Vec<Value> = (0..ROWS).map(|row| json!({"row": row, "name": "n", "ok": true})).collect();
+        json!({
+            "ok": true, "steps": steps, "ledger": {"validators": 4},
+            "attacks": [{"kind": "modified", "injected": 3, "found": 3, "named": 3}],
+            "false_alarms": 0, "recover": {"essential": 5, "restored": 5, "identical": 5},
+            "evidence": {"entries": 40, "complete": true, "verified": true}, "resources_loaded": 7,
+        })
+    }
+
+    #[track_caller]
+    fn check(pointer: &str, value: Value, expected: &str) {
+        let mut document = good();
+        *document.pointer_mut(pointer).unwrap() = value;
+        let wrong = judge(&document, Some(7));
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        assert!(wrong[0].contains(expected), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_document_as_promised_has_nothing_wrong() {
+        assert_eq!(judge(&good(), Some(7)), Vec::<String>::new());
+        assert_eq!(judge(&good(), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn everything_that_is_not_as_promised_is_named() {
+        check("/ok", json!(false), "`ok` is not true");
+        check("/steps/4/ok", json!(false), "row 4 \"n\" failed");
+        check("/steps/19/row", json!(18), "row 19 was not played");
+        check("/attacks", json!([]), "no attack was made");
+        check("/attacks/0/named", json!(2), "not every one was found and named");
+        check("/attacks/0/injected", json!(0), "not every one was found and named");
+        check("/false_alarms", json!(1), "false alarms: 1");
+        check("/recover/identical", json!(4), "not every essential record came back identical");
+        check("/evidence/complete", json!(false), "not verified as complete");
+        check("/evidence/entries", json!(0), "not verified as complete");
+        check("/ledger/validators", json!(3), "not four validators");
+        check("/resources_loaded", json!(6), "the bundles have 7 entries");
+    }
+
+    #[test]
+    fn an_empty_document_is_wrong_in_every_part() {
+        assert!(judge(&json!({}), None).len() > 20);
+    }
+}

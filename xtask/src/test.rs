@@ -1,0 +1,200 @@
+//! Everything that must hold before a change lands, stage by stage.
+
+use crate::{
+    demo, packages,
+    run::{cargo, say, streamed, watched},
+    tidy,
+};
+use anyhow::bail;
+use std::{path::Path, time::Instant};
+
+/// How a stage ended.
+enum Outcome {
+    Passed,
+    Failed,
+    /// Not run; why.
+    Skipped(String),
+}
+
+/// A part of the test, which can also be run alone by its name.
+struct Stage {
+    name: &'static str,
+    run: fn(&Path, &mut Notes) -> anyhow::Result<Outcome>,
+}
+
+/// One line for each, the quick ones first. All build under the release profile, so that dependencies are built once.
+const STAGES: &[Stage] = &[
+    Stage { name: "format", run: format },
+    Stage { name: "lints", run: lints },
+    Stage { name: "tidy", run: house_rules },
+    Stage { name: "docs", run: docs },
+    Stage { name: "tests", run: tests },
+    Stage { name: "demo", run: demo_generated },
+    Stage { name: "demo-shared", run: demo_shared },
+];
+
+/// What is worth saying again at the end.
+#[derive(Default)]
+struct Notes {
+    lines: Vec<String>,
+}
+
+/// Runs the named stages, all of them when none is named; whether all that ran passed.
+pub(crate) fn test(root: &Path, names: &[String]) -> anyhow::Result<bool> {
+    for name in names {
+        if !STAGES.iter().any(|stage| stage.name == name) {
+            let known: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+            bail!("`{name}` is no stage: use {}", known.join(", "));
+        }
+    }
+    packages::ensure()?;
+    let mut notes = Notes::default();
+    let mut table = Vec::new();
+    let mut failed = Vec::new();
+    let mut passed = 0;
+    for stage in STAGES.iter().filter(|stage| names.is_empty() || names.iter().any(|name| name == stage.name)) {
+        say(&format!("\n=== {}", stage.name));
+        let started = Instant::now();
+        let outcome = (stage.run)(root, &mut notes).unwrap_or_else(|error| {
+            say(&format!("{error:#}"));
+            Outcome::Failed
+        });
+        let seconds = started.elapsed().as_secs_f64();
+        let word = match outcome {
+            Outcome::Passed => {
+                passed += 1;
+                "passed"
+            }
+            Outcome::Failed => {
+                failed.push(stage.name);
+                "FAILED"
+            }
+            Outcome::Skipped(why) => {
+                let line = format!("SKIPPED: stage {}: {why}", stage.name);
+                say(&line);
+                notes.lines.push(line);
+                "SKIPPED"
+            }
+        };
+        table.push(format!("{:<12} {word:<8} {seconds:>8.1} s", stage.name));
+        say(&format!("=== {}", table[table.len() - 1]));
+    }
+    say(&format!("\n{}", table.join("\n")));
+    for line in &notes.lines {
+        say(line);
+    }
+    for name in &failed {
+        say(&format!("{name} failed; alone it runs as: cargo xtask test {name}"));
+    }
+    say(&format!("{passed} passed, {} failed", failed.len()));
+    Ok(failed.is_empty())
+}
+
+fn verdict(good: bool) -> Outcome {
+    if good { Outcome::Passed } else { Outcome::Failed }
+}
+
+fn format(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+    streamed(cargo(root, &["fmt", "--all", "--check"])).map(verdict)
+}
+
+fn lints(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+    let arguments = ["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    streamed(cargo(root, &arguments)).map(verdict)
+}
+
+fn house_rules(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+    tidy::tidy(root).map(verdict)
+}
+
+fn docs(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+    let mut command = cargo(root, &["doc", "--release", "--locked", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    streamed(command).map(verdict)
+}
+
+/// All tests; what they skip is said again at the end, because the test harness hides what a good test prints.
+fn tests(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
+    let mut tally = Tally::default();
+    let arguments = ["test", "--release", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"];
+    let good = watched(cargo(root, &arguments), |line| tally.read(line))?;
+    notes.lines.append(&mut tally.skipped);
+    notes.lines.push(format!("tests: {} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored));
+    Ok(verdict(good && tally.failed == 0 && tally.passed > 0))
+}
+
+fn demo_generated(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+    demo_on(root, &demo::Input::generated())
+}
+
+fn demo_shared(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+    match demo::Input::shared(root) {
+        Ok(input) => demo_on(root, &input),
+        Err(data) => Ok(Outcome::Skipped(format!("shared test data not found in `{}`", data.display()))),
+    }
+}
+
+fn demo_on(root: &Path, input: &demo::Input) -> anyhow::Result<Outcome> {
+    if !demo::build(root)? {
+        return Ok(Outcome::Failed);
+    }
+    let wrong = demo::headless(root, input)?;
+    for line in &wrong {
+        say(&format!("demo: {line}"));
+    }
+    Ok(verdict(wrong.is_empty()))
+}
+
+/// Adds up what the test harness reports of each test program.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    skipped: Vec<String>,
+}
+
+impl Tally {
+    fn read(&mut self, line: &str) {
+        if line.starts_with("SKIPPED:") && !self.skipped.iter().any(|known| known == line) {
+            self.skipped.push(line.to_owned());
+        }
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let words: Vec<&str> = result.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+        let count = |name: &str| {
+            let at = words.iter().position(|word| *word == name)?;
+            words.get(at.checked_sub(1)?)?.parse::<u64>().ok()
+        };
+        self.passed += count("passed").unwrap_or(0);
+        self.failed += count("failed").unwrap_or(0);
+        self.ignored += count("ignored").unwrap_or(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_all_test_programs_are_added_and_skips_kept_once() {
+        let mut tally = Tally::default();
+        for line in [
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s",
+            "SKIPPED: `signals` not found",
+            "SKIPPED: `signals` not found",
+            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.12s",
+        ] {
+            tally.read(line);
+        }
+        let skipped = vec!["SKIPPED: `signals` not found".to_owned()];
+        assert_eq!(tally, Tally { passed: 15, failed: 2, ignored: 1, skipped });
+    }
+
+    #[test]
+    fn stages_have_names_of_their_own_that_the_help_lists() {
+        for (index, stage) in STAGES.iter().enumerate() {
+            assert!(STAGES[index + 1..].iter().all(|other| other.name != stage.name));
+            assert!(crate::HELP.contains(stage.name), "{}", stage.name);
+        }
+    }
+}

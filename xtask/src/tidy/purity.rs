@@ -1,0 +1,184 @@
+//! Pure crates stay pure, and the consensus engine stays behind the ledger.
+
+use super::{
+    Checked, Finding, counted,
+    rust::{code, line_of, without_tests, word_at},
+    sources::Sources,
+};
+
+/// Crates that do no I/O, read no clock, spawn nothing and draw nothing at random.
+const PURE: [&str; 6] = ["record", "sensing", "analytics", "policy", "contract", "evidence"];
+
+/// What a pure crate does not name outside of tests.
+const IMPURE: [&str; 16] = [
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "std::time::SystemTime",
+    "std::time::Instant",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "Zoned::now",
+    "tokio",
+    "getrandom",
+    "OsRng",
+    "SysRng",
+    "ThreadRng",
+];
+/// The one that may name `rand`: batch verification of signatures asks for a generator, and gets one with a fixed seed.
+const RAND: (&str, &str) = ("rand", "evidence");
+
+/// Crates that may name the engine: the ledger and its simulation, and evidence for the engine's own verifiers.
+const ENGINE_CRATES: [&str; 3] = ["crates/ledger/", "crates/evidence/", "sim/"];
+const ENGINE: &str = concat!("common", "ware");
+
+pub(super) fn check(sources: &Sources) -> Checked {
+    let mut findings = Vec::new();
+    let (mut pure, mut kept_out) = (0, 0);
+    for file in sources.ending(".rs") {
+        let code = code(&file.text);
+        if let Some(name) = pure_crate(&file.path) {
+            pure += 1;
+            findings.extend(impure(name, &file.path, &without_tests(&code)));
+        }
+        if !may_name_the_engine(&file.path) {
+            kept_out += 1;
+            findings.extend(code.find(ENGINE).map(|at| engine(&file.path, line_of(&code, at))));
+        }
+    }
+    for file in sources.ending("/Cargo.toml").filter(|file| !may_name_the_engine(&file.path)) {
+        kept_out += 1;
+        findings.extend(file.text.find(ENGINE).map(|at| engine(&file.path, line_of(&file.text, at))));
+    }
+    Checked {
+        findings,
+        seen: format!("{} of pure crates, {} without the engine", counted(pure, "file"), counted(kept_out, "file")),
+    }
+}
+
+/// The pure crate that a file belongs to. Its `tests/` folder, and modules that are only compiled for tests, may do as they like.
+fn pure_crate(path: &str) -> Option<&'static str> {
+    let (name, inside) = path.strip_prefix("crates/")?.split_once("/src/")?;
+    if inside == "tests.rs" || inside.ends_with("/tests.rs") || inside.split('/').any(|folder| folder == "tests") {
+        return None;
+    }
+    PURE.into_iter().find(|pure| *pure == name)
+}
+
+fn may_name_the_engine(path: &str) -> bool {
+    ENGINE_CRATES.iter().any(|folder| path.starts_with(folder))
+}
+
+fn engine(path: &str, line: usize) -> Finding {
+    Finding::new(
+        path,
+        line,
+        "names the consensus engine: only `ledger`, `evidence` and `sim` do; go through their types",
+    )
+}
+
+fn impure(name: &str, path: &str, code: &str) -> Vec<Finding> {
+    let told = |at: usize, word: &str| {
+        Finding::new(
+            path,
+            line_of(code, at),
+            format!("`{word}` in the pure crate `{name}`: let the caller do it and pass the result"),
+        )
+    };
+    let mut findings = Vec::new();
+    for word in IMPURE.iter().copied().chain((name != RAND.1).then_some(RAND.0)) {
+        // `std::time::SystemTime` is told once, as itself.
+        if word == "SystemTime" && word_at(code, "std::time::SystemTime").is_some() {
+            continue;
+        }
+        findings.extend(word_at(code, word).map(|at| told(at, word)));
+    }
+    for (at, path) in grouped(code) {
+        let word = IMPURE.iter().find(|word| path == **word || path.starts_with(&format!("{word}::")));
+        findings.extend(word.map(|word| told(at, word)));
+    }
+    findings
+}
+
+/// Paths of grouped imports from `std`, such as `std::{fs, time::{Duration, Instant}}`, each with where it stands.
+fn grouped(code: &str) -> Vec<(usize, String)> {
+    let mut paths = Vec::new();
+    for (start, _) in code.match_indices("std::") {
+        let mut at = start + "std::".len();
+        // Prefixes of the open braces; the last is the one that the next name continues.
+        let mut prefixes: Vec<String> = Vec::new();
+        let mut path = "std::".to_owned();
+        for c in code[at..].chars() {
+            match c {
+                '{' => prefixes.push(path.clone()),
+                ',' | '}' | ';' => {
+                    if !prefixes.is_empty() {
+                        paths.push((at, path.clone()));
+                    }
+                    if c == '}' {
+                        prefixes.pop();
+                    }
+                    let Some(prefix) = prefixes.last() else { break };
+                    path.clone_from(prefix);
+                }
+                c if c.is_whitespace() => {}
+                c if c.is_alphanumeric() || c == '_' || c == ':' || c == '*' => path.push(c),
+                _ => break,
+            }
+            at += c.len_utf8();
+        }
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_one(path: &str, text: &str, expected: &[&str]) {
+        check(&Sources::of(&[(path, text)])).assert_told(expected);
+    }
+
+    #[test]
+    fn input_output_clocks_and_chance_are_found_in_pure_crates() {
+        check_one("crates/record/src/a.rs", "\nfn a() { std::fs::read(p); }", &["a.rs:2: `std::fs`"]);
+        check_one("crates/record/src/a.rs", "use std::{fmt, fs};", &["`std::fs`"]);
+        check_one(
+            "crates/record/src/a.rs",
+            "use std::{\n  fmt,\n  time::{Duration, Instant},\n};",
+            &["a.rs:3: `std::time::Instant`"],
+        );
+        check_one("crates/contract/src/a.rs", "use std::time::SystemTime;", &["`std::time::SystemTime`"]);
+        check_one("crates/policy/src/a.rs", "let now = jiff::Timestamp::now();", &["`Timestamp::now`"]);
+        check_one("crates/contract/src/a.rs", "use rand::Rng;", &["`rand`"]);
+        check_one("crates/evidence/src/a.rs", "use rand::rngs::StdRng;", &[]);
+        check_one("crates/evidence/src/a.rs", "use rand::rngs::SysRng;", &["`SysRng`"]);
+    }
+
+    #[test]
+    fn names_that_only_look_alike_tests_comments_and_other_crates_are_left_alone() {
+        check_one("crates/record/src/a.rs", "struct BadInstant; // std::fs\nuse std::{fmt, str::FromStr};", &[]);
+        check_one("crates/record/src/a.rs", "#[cfg(test)]\nmod tests { use std::fs; }", &[]);
+        check_one("crates/record/src/tests.rs", "use std::fs;", &[]);
+        check_one("crates/record/tests/a.rs", "use std::fs;", &[]);
+        check_one("crates/store/src/a.rs", "use std::fs;", &[]);
+    }
+
+    #[test]
+    fn the_engine_is_named_by_those_who_may_only() {
+        let import = format!("use {ENGINE}_codec::Read;");
+        check_one("crates/gateway/src/a.rs", &import, &["names the consensus engine"]);
+        check_one("crates/ledger/src/a.rs", &import, &[]);
+        check_one("sim/src/a.rs", &import, &[]);
+        check_one(
+            "crates/gateway/Cargo.toml",
+            &format!("{ENGINE}-codec.workspace = true"),
+            &["names the consensus engine"],
+        );
+        check_one("Cargo.toml", &format!("{ENGINE}-codec = \"1\""), &[]);
+    }
+}
