@@ -1,7 +1,7 @@
 //! The bundle: what one patient's evidence consists of, and how it is put together. Layout: `spec/evidence.md`.
 
-use crate::{Limits, MonthOpening, Refused, bounded, state::PROOF_BYTES_MAX};
-use contract::{ENTRY_BYTES_MAX, FormatError, GENESIS_BYTES_MAX, HEADER_BYTES_MAX, from_cbor, to_cbor};
+use crate::{Limits, Refused, bounded, state::PROOF_BYTES_MAX};
+use contract::{ENTRY_BYTES_MAX, FormatError, GENESIS_BYTES_MAX, HEADER_BYTES_MAX, MonthOpening, from_cbor, to_cbor};
 use minicbor::{Decode, Decoder, Encode, decode::Error};
 use record::{Month, Pseudonym, Salt, TimeMs};
 

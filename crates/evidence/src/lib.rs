@@ -12,7 +12,6 @@ mod bundle;
 mod finality;
 mod log;
 mod opened;
-mod opening;
 mod record_proof;
 mod report;
 mod state;
@@ -23,7 +22,6 @@ pub use bundle::{
     Opened, OpenedLink, POLICIES, Parts, Policies, StateProof, assemble,
 };
 pub use log::BadLog;
-pub use opening::MonthOpening;
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
 pub use report::{
     Decided, EntryReport, Link, MonthReport, OpenedBytes, PolicyReport, RecordProven, RecordReport, Report,

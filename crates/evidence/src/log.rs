@@ -1,8 +1,8 @@
 //! The log of a pseudonym: that the entries given are all of them, and how one month continues the month before.
 
-use crate::{Log, LoggedEntry, MonthLog, MonthOpening, OpenedLink, finality::Final, report::Link, state};
+use crate::{Log, LoggedEntry, MonthLog, OpenedLink, finality::Final, report::Link, state};
 use contract::{
-    Entry, FormatError,
+    Entry, FormatError, MonthOpening,
     merkle::{self, Frontier},
     state::{LogHead, VALUE_BYTES_MAX, log_key, log_leaf},
 };
@@ -205,21 +205,17 @@ fn chained(entries: &[Filed], links: &[OpenedLink], before: &[Checked<'_>]) -> R
     Ok(first)
 }
 
-/// What an opening says about the month before, when it agrees with the file.
+/// What an opening says about the past, when it agrees with the file.
 ///
-/// The author saw the month before as it was then; entries that came later only add to it, so that a prefix must agree.
+/// The author saw the earlier month as it was then; entries that came later only add to it, so that a prefix must agree. It need
+/// not be the latest month before: entries that waited may have filled a month in between since.
 fn past(opening: &MonthOpening, before: &[Checked<'_>]) -> Option<Link> {
-    if before.is_empty() {
+    let mut logs = before.iter().filter(|earlier| earlier.head.is_some()).peekable();
+    if logs.peek().is_none() {
         return Some(Link::Earlier { pseudonym: opening.previous, entries: opening.count });
     }
     let seen = usize::try_from(opening.count).ok()?;
-    let previous = candidates(before).find(|earlier| earlier.part.pseudonym == opening.previous)?;
+    let previous = logs.find(|earlier| earlier.part.pseudonym == opening.previous)?;
     let agrees = previous.leaves.get(..seen).is_some_and(|leaves| merkle::root(leaves.iter().copied()) == opening.root);
-    agrees.then_some(Link::Continues { month: previous.part.month, entries: opening.count })
-}
-
-/// The months that an author may name as the one before: back to the last one with entries.
-fn candidates<'b, 'a>(before: &'b [Checked<'a>]) -> impl Iterator<Item = &'b Checked<'a>> {
-    let back = before.iter().rev().position(|earlier| earlier.head.is_some()).map_or(before.len(), |back| back + 1);
-    before.iter().rev().take(back)
+    (agrees && seen > 0).then_some(Link::Continues { month: previous.part.month, entries: opening.count })
 }

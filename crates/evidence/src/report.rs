@@ -34,7 +34,8 @@ pub struct Report {
     pub validators: usize,
     /// Size of the file, in bytes.
     pub bundle_bytes: usize,
-    /// Whether every month's log is complete and every month but the first is proven to continue the one before.
+    /// Whether the months tell one patient's whole story from the first to the last: every log is complete, every log but the first
+    /// continues an earlier one, and the last month has a log, so that nothing rests on a proof of absence.
     pub complete: bool,
     /// The months, in order of time.
     pub months: Vec<MonthReport>,
@@ -84,15 +85,15 @@ pub struct MonthReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "is")]
 pub enum Link {
-    /// The first entry names the log of a month before that the file gives, as it stood then.
+    /// The first entry names the log of an earlier month that the file gives, as it stood then.
     Continues {
-        /// The month before.
+        /// The earlier month.
         #[serde(serialize_with = "month_text")]
         month: Month,
         /// Entries that it had then.
         entries: u64,
     },
-    /// The first entry names a month before that is not in the file.
+    /// The first entry names an earlier month that is not in the file; no entries there mean that nothing was filed before.
     Earlier {
         /// The patient's name in it.
         pseudonym: Pseudonym,
@@ -251,7 +252,6 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
     }
     let records = records(all().map(|(_, filed)| filed), contents);
     let versions = || records.iter().flat_map(|record| &record.versions);
-    let linked = |month: &Checked<'_>| matches!(month.link, Link::Continues { .. });
     let mut report = Report {
         format: crate::EVIDENCE_FORMAT,
         chain: at.header.chain,
@@ -262,7 +262,7 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
         signers: at.signers,
         validators: at.genesis.members.len(),
         bundle_bytes: *size,
-        complete: !months.is_empty() && months[1..].iter().all(linked),
+        complete: complete(months),
         months: months.iter().map(month).collect(),
         entry_count: all().count() as u64,
         by_kind,
@@ -284,6 +284,12 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
     report.proven = sentences::proven(&report);
     report.not_proven = sentences::not_proven(&report);
     report
+}
+
+fn complete(months: &[Checked<'_>]) -> bool {
+    let mut logs = months.iter().filter(|month| month.head.is_some());
+    let last_is_log = months.last().is_some_and(|month| month.head.is_some());
+    logs.next().is_some() && logs.all(|month| matches!(month.link, Link::Continues { .. })) && last_is_log
 }
 
 fn month(checked: &Checked<'_>) -> MonthReport {

@@ -82,13 +82,14 @@ fn scope(report: &Report, said: &mut Vec<String>) {
         said.push("The file gives no month of a patient: nothing is said about any log.".to_owned());
         return;
     };
+    let first = report.months.iter().find(|month| month.last_height.is_some()).unwrap_or(first);
     match first.link {
         Link::Earlier { entries: 0, .. } => said.push(format!(
-            "Before {}: the first entry says that the month before had no entries; whether there were earlier ones is not proven.",
+            "Before {}: the first entry says that nothing was filed about this patient before; only its author vouches for that.",
             first.month
         )),
         Link::Earlier { entries: count, .. } => said.push(format!(
-            "Before {}: the month before is named, with {}, but it is not in the file.",
+            "Before {}: an earlier month is named, with {}, but it is not in the file.",
             first.month,
             entries(count)
         )),
@@ -109,7 +110,7 @@ fn doubts(report: &Report, month: &MonthReport, said: &mut Vec<String>) {
         said.push(format!(
             "{name}: there is no log under the pseudonym that the file names, but nothing proves that this pseudonym is the patient's; evidence never rests on such a proof of absence alone."
         ));
-    } else if month.link == Link::Unproven && report.months.first() != Some(month) {
+    } else if month.link == Link::Unproven && !is_first(report, month) {
         said.push(format!("{name}: that this is the same patient as in the months before is not proven."));
     }
     if let Link::Continues { month: before, .. } = month.link
@@ -120,6 +121,11 @@ fn doubts(report: &Report, month: &MonthReport, said: &mut Vec<String>) {
     if month.misdated > 0 {
         said.push(format!("{name}: {} by their own time made in another month.", entries_were(month.misdated)));
     }
+}
+
+/// Whether no month before has a log that this one could continue.
+fn is_first(report: &Report, month: &MonthReport) -> bool {
+    report.months.iter().find(|earlier| earlier.last_height.is_some()) == Some(month)
 }
 
 fn entries(count: u64) -> String {

@@ -281,14 +281,14 @@ fn a_changed_header_is_not_the_certified_one() {
         let mut changed = certified.clone();
         edit(&mut changed);
         check(
-            |_, parts| drop(with_header(parts, edit)),
+            |_, parts| _ = with_header(parts, edit),
             Refused::OtherHeader { certified: certified.digest(), given: changed.digest() },
         );
     }
-    check(|_, parts| drop(with_header(parts, |header| header.version = 9)), Refused::UnknownHeader { version: 9 });
+    check(|_, parts| _ = with_header(parts, |header| header.version = 9), Refused::UnknownHeader { version: 9 });
     let other = sha256(&[b"other"]);
-    check(|_, parts| drop(with_header(parts, |header| header.chain = other)), Refused::OtherChain { got: other });
-    check(|_, parts| drop(with_header(parts, |header| header.validators = other)), Refused::OtherValidators);
+    check(|_, parts| _ = with_header(parts, |header| header.chain = other), Refused::OtherChain { got: other });
+    check(|_, parts| _ = with_header(parts, |header| header.validators = other), Refused::OtherValidators);
 }
 
 /// Two of four colluding validators sign a header of their own making.

@@ -48,7 +48,7 @@ fn the_sentences_say_what_is_proven_and_what_is_not() {
         6 versions opened: the bytes in the file are exactly those committed to on the ledger when they were written.
         At height 11 the access policy `a0561fd649cdb6baa784055f051bad796ea0afef17fca38219549deeba4e8c1a` and the derivation policy `8abf01d3d4a7939f22ca115d89e86d5f03a41f612d7be837e198ef5eb975f11f` are in force, since heights 0 and 0.
         NOT PROVEN
-        Before 2026-09: the first entry says that the month before had no entries; whether there were earlier ones is not proven.
+        Before 2026-09: the first entry says that nothing was filed about this patient before; only its author vouches for that.
         After height 11: whatever was filed later is not covered.
         The content of 9 versions is not opened: only that they were written, by whom and when.
         Misfiling under another patient is not excluded: complete means all that was filed under these pseudonyms.
@@ -87,16 +87,48 @@ fn the_same_bundle_gets_the_same_report_and_encodes_to_the_same_bytes() {
 }
 
 #[test]
-fn a_month_without_entries_is_shown_absent_and_breaks_the_chain_openly() {
+fn a_month_without_entries_is_shown_absent_and_the_next_continues_the_one_before_it() {
     let mut world = three_months();
     world.block(Some("2027-01-02T00:00:00Z"));
     world.access("mercy");
     let report = verified(&world);
     let december = &report.months[3];
     assert_eq!((december.month.to_string().as_str(), december.entries, december.root), ("2026-12", 0, None));
-    assert_eq!(report.months[4].link, Link::Continues { month: december.month, entries: 0 });
-    assert!(!report.complete);
+    assert_eq!(report.months[4].link, Link::Continues { month: report.months[2].month, entries: 7 });
+    assert!(report.complete);
     assert!(report.not_proven.iter().any(|said| said.contains("2026-12") && said.contains("proof of absence alone")));
+    assert!(report.not_proven.iter().any(|said| said.starts_with("Between 2026-11 and 2027-01: ")));
+}
+
+/// Any pseudonym that nobody uses is absent: a prover could hide the latest month behind one.
+#[test]
+fn a_last_month_without_entries_leaves_the_story_incomplete() {
+    let world = three_months();
+    let last = world.prove().months[2].month;
+    let report = world.verify(world.prove_months(&[last, Month(last.0 + 1)])).map(|report| report.complete);
+    assert!(matches!(report, Err(Refused::OtherBytes { .. })), "records of months outside the file stay unproven");
+    let mut parts = world.prove_months(&[last, Month(last.0 + 1)]);
+    parts.opened.clear();
+    assert!(!world.verify(parts.clone()).unwrap().complete);
+    parts.months.pop();
+    assert!(world.verify(parts).unwrap().complete);
+}
+
+/// A gateway that was away files into October what happened there, after November has begun and named September.
+#[test]
+fn a_month_filled_late_is_passed_over_by_the_month_that_began_before() {
+    let mut world = World::new(1);
+    world.block(Some("2026-09-03T10:00:00Z"));
+    world.access("mercy");
+    world.block(Some("2026-11-03T10:00:00Z"));
+    world.access("mercy");
+    world.block(None);
+    world.access_late("ambulance", super::world::at("2026-10-15T10:00:00Z"));
+    let report = verified(&world);
+    let september = report.months[0].month;
+    assert_eq!(report.months[1].link, Link::Continues { month: september, entries: 1 });
+    assert_eq!(report.months[2].link, Link::Continues { month: september, entries: 1 });
+    assert!(report.complete);
 }
 
 #[test]
@@ -125,7 +157,7 @@ fn a_range_of_months_says_that_it_is_one() {
         report
             .not_proven
             .iter()
-            .any(|said| said.starts_with("Before 2026-10: the month before is named, with 5 entries"))
+            .any(|said| said.starts_with("Before 2026-10: an earlier month is named, with 5 entries"))
     );
     assert!(report.not_proven.iter().any(|said| said.starts_with("After 2026-10: ")));
     let allergy = report.records.iter().find(|record| record.versions[0].version == 2).unwrap();

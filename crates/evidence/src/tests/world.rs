@@ -1,8 +1,8 @@
 //! A small consortium with one patient: files entries block by block, and proves what stands at the end.
 
 use crate::{
-    CHUNK_BYTES, Finality, Limits, Log, LoggedEntry, MonthLog, MonthOpening, Opened, OpenedLink, Parts, Policies,
-    Refused, Report, StateProof, assemble, verify,
+    CHUNK_BYTES, Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, Refused, Report,
+    StateProof, assemble, verify,
 };
 use bytes::Bytes;
 use commonware_codec::{DecodeExt as _, Encode as _, RangeCfg};
@@ -33,8 +33,8 @@ use commonware_storage::{
 };
 use commonware_utils::{NZU16, NZU64, NZUsize, Participant, TryCollect as _, ordered::Set};
 use contract::{
-    AccessAction, Body, Entry, Genesis, HEADER_VERSION, Header, InvestigationStep, Member, Parent, PolicyKind,
-    SignedSubmission, Submission, execute,
+    AccessAction, Body, Entry, Genesis, HEADER_VERSION, Header, InvestigationStep, LastMonth, Member, MonthOpening,
+    Parent, PolicyKind, SignedSubmission, Submission, execute,
     merkle::Frontier,
     state::{Key, VALUE_BYTES_MAX, log_key, log_leaf, policy_key},
 };
@@ -55,6 +55,9 @@ type Db = variable::Db<
     CHUNK_BYTES,
     Sequential,
 >;
+
+/// How keys and values are read: values are bounded.
+type ValueCodec = ((), (RangeCfg<usize>, ()));
 
 /// Everything there is to prove.
 #[derive(Clone)]
@@ -176,10 +179,15 @@ impl World {
         let pseudonym = self.patient.pseudonym(month);
         let mut link = None;
         if !self.logs.contains_key(&pseudonym) {
-            let previous = self.patient.pseudonym(month.previous());
-            let frontier = self.logs.get(&previous).map(|log| log.frontier.clone()).unwrap_or_default();
-            let salt = sha256(&[b"link", &month.0.to_be_bytes()]);
-            let opening = MonthOpening { previous, count: frontier.size(), root: frontier.root(), salt };
+            let last = self.logs.values().filter(|log| log.month < month).max_by_key(|log| log.month).map_or_else(
+                || LastMonth::none(&self.patient, month),
+                |log| LastMonth {
+                    pseudonym: self.patient.pseudonym(log.month),
+                    count: log.frontier.size(),
+                    root: log.frontier.root(),
+                },
+            );
+            let opening = MonthOpening::new(&self.patient, &id, last);
             link = Some(opening.link());
             let links = vec![OpenedLink { entry: 0, opening }];
             let log = PatientLog { month, frontier: Frontier::default(), entries: Vec::new(), links };
@@ -331,11 +339,10 @@ impl World {
 
     /// The proof of one value that exists.
     pub(crate) fn prove_value(&self, key: Key) -> (Finality, StateProof) {
-        match self.sealed().prove_keys(&[key]) {
-            (finality, mut proofs) => match proofs.remove(0) {
-                Proven::Value(proof) => (finality, proof),
-                Proven::Absent(_) => panic!("there is no such value"),
-            },
+        let (finality, mut proofs) = self.sealed().prove_keys(&[key]);
+        match proofs.remove(0) {
+            Proven::Value(proof) => (finality, proof),
+            Proven::Absent(_) => panic!("there is no such value"),
         }
     }
 
@@ -455,7 +462,7 @@ pub(crate) fn at(instant: &str) -> TimeMs {
     TimeMs::from_instant(instant).unwrap()
 }
 
-fn config() -> VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential> {
+fn config() -> VariableConfig<EightCap, ValueCodec, Sequential> {
     let page_cache = CacheRef::new(NZU16!(4096), NZUsize!(64));
     VariableConfig {
         merkle_config: MerkleConfig {
