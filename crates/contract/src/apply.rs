@@ -11,6 +11,9 @@ mod permission;
 mod reject;
 mod versions;
 
+#[cfg(test)]
+mod tests;
+
 pub use device::BATCH_CLOSE_MS;
 pub use governance::POLICY_GRACE_MS;
 pub use permission::OVERRIDE_MS_MAX;

@@ -1,0 +1,9 @@
+//! Each kind's accepted and refused cases, as tables.
+
+mod care;
+mod claim;
+mod device;
+mod governance;
+mod log;
+mod permission;
+mod versions;

@@ -1,0 +1,145 @@
+//! Custody, policies, members.
+
+use crate::{
+    Body, CustodyStep, MemberStep, PolicyKind, PolicyStep,
+    state::{self, ActivePolicy},
+    testing::{Said, World, check, digest, id, org, public, said},
+};
+use record::OrgRole;
+
+fn custody(name: &str, n: u8, step: CustodyStep) -> Said {
+    said(name, Body::Custody { id: id(n), step, records: digest(1), count: 3 })
+}
+
+#[test]
+fn a_hold_forbids_erasing_until_it_is_released() {
+    use CustodyStep::{Erased, Held, Released};
+    check(
+        &mut World::new(),
+        [
+            (custody("acme", 1, Held), "Role"),
+            (custody("watch", 1, Held), "applied"),
+            (custody("watch", 1, Held), "NotNew"),
+            (custody("mercy", 2, Held), "applied"),
+            (custody("mercy", 3, Erased), "Held"),
+            (custody("mercy", 3, Erased).patient(2), "applied"),
+            (custody("mercy", 1, Released), "OtherOrg"),
+            (custody("watch", 1, Released), "applied"),
+            (custody("watch", 1, Released), "Over"),
+            (custody("mercy", 4, Erased), "Held"),
+            (custody("mercy", 2, Released), "applied"),
+            (custody("watch", 4, Erased), "Role"),
+            (custody("mercy", 4, Erased), "applied"),
+            (custody("mercy", 4, Erased), "NotNew"),
+            (custody("mercy", 9, Released), "Unknown"),
+        ],
+    );
+}
+
+#[test]
+fn a_recovery_needs_more_than_half_of_the_members() {
+    use CustodyStep::{RecoverProposed, RecoverVoted, Recovered, Released};
+    check(
+        &mut World::new(),
+        [
+            (custody("acme", 1, RecoverProposed), "Role"),
+            (custody("mercy", 1, RecoverVoted), "Unknown"),
+            (custody("mercy", 1, RecoverProposed), "applied"),
+            (custody("mercy", 1, Recovered), "Votes"),
+            (custody("county", 1, RecoverVoted), "applied"),
+            (custody("county", 1, RecoverVoted), "VotedAlready"),
+            (custody("acme", 1, RecoverVoted), "applied"),
+            (custody("mercy", 1, Recovered), "Votes"),
+            (custody("watch", 1, RecoverVoted), "applied"),
+            (custody("watch", 1, Recovered), "OtherOrg"),
+            (custody("mercy", 1, Released), "Over"),
+            (custody("mercy", 1, Recovered), "applied"),
+            (custody("mercy", 1, Recovered), "Over"),
+            (custody("rescue", 1, RecoverVoted), "Over"),
+        ],
+    );
+}
+
+#[test]
+fn a_policy_needs_more_than_two_thirds_and_its_height() {
+    let policy = |name: &str, step| {
+        said(name, Body::Policy { kind: PolicyKind::Derivation, document: digest(2), step }).nobody()
+    };
+    use PolicyStep::{Activated, Proposed, Voted};
+    let mut world = World::new();
+    check(
+        &mut world,
+        [
+            (policy("mercy", Voted(true)), "Unknown"),
+            (policy("mercy", Activated), "Unknown"),
+            (policy("mercy", Proposed(3)), "Height"),
+            (policy("mercy", Proposed(12)), "applied"),
+            (policy("county", Proposed(12)), "NotNew"),
+            (policy("mercy", Voted(true)), "applied"),
+            (policy("mercy", Voted(true)), "VotedAlready"),
+            (policy("mercy", Voted(false)), "VotedAlready"),
+            (policy("county", Voted(true)), "applied"),
+            (policy("acme", Voted(true)), "applied"),
+            (policy("mercy", Activated), "Height"),
+            (policy("mercy", Activated), "Votes"),
+            (policy("watch", Voted(true)), "applied"),
+            (policy("watch", Activated), "applied"),
+            (policy("watch", Activated), "Over"),
+            (policy("rescue", Voted(true)), "Over"),
+            (policy("mercy", Proposed(99)), "NotNew"),
+        ],
+    );
+    let active: ActivePolicy = world.get(&state::policy_key(PolicyKind::Derivation)).unwrap();
+    assert_eq!(active, ActivePolicy { document: digest(2), height: 14 });
+}
+
+#[test]
+fn what_was_voted_down_may_be_proposed_again() {
+    let policy =
+        |name: &str, step| said(name, Body::Policy { kind: PolicyKind::Access, document: digest(2), step }).nobody();
+    check(
+        &mut World::new(),
+        [
+            (policy("mercy", PolicyStep::Proposed(100)), "applied"),
+            (policy("acme", PolicyStep::Voted(false)), "applied"),
+            (policy("mercy", PolicyStep::Proposed(100)), "NotNew"),
+            (policy("watch", PolicyStep::Voted(false)), "applied"),
+            (policy("mercy", PolicyStep::Proposed(100)), "applied"),
+            (policy("acme", PolicyStep::Voted(true)), "applied"),
+        ],
+    );
+}
+
+#[test]
+fn a_member_rotates_its_own_entry_key_to_one_that_nobody_used() {
+    let rotated = |name: &str, member: &str, key| {
+        said(name, Body::Member { member: org(member), step: MemberStep::EntryKeyRotated(key) }).nobody()
+    };
+    let mut world = World::new();
+    let first = world.genesis.members[2].entry_key;
+    check(
+        &mut world,
+        [
+            (rotated("mercy", "county", public(1)), "OtherOrg"),
+            (rotated("mercy", "mercy", [0; 32].into()), "MemberKey"),
+            (rotated("mercy", "mercy", public(150)), "MemberKey"),
+            (rotated("mercy", "mercy", public(1)), "applied"),
+            (rotated("mercy", "mercy", first), "MemberKey"),
+            (rotated("county", "county", public(1)), "MemberKey"),
+        ],
+    );
+    assert_eq!(world.organisation("mercy").entry_key, public(1));
+}
+
+#[test]
+fn members_neither_join_nor_leave_under_these_rules() {
+    let member = |step| said("mercy", Body::Member { member: org("mercy"), step }).nobody();
+    check(
+        &mut World::new(),
+        [
+            (member(MemberStep::JoinProposed(OrgRole::Hospital, public(1))), "MembershipFixed"),
+            (member(MemberStep::Voted(true)), "MembershipFixed"),
+            (member(MemberStep::Left), "MembershipFixed"),
+        ],
+    );
+}
