@@ -1,7 +1,8 @@
 //! Who measured it, and was it them: bytes in, `Reading` or `Reject` out.
 //!
 //! A device numbers its [`Frame`]s, links each to the one before and signs it. [`admit`] checks signature, binding, sequence
-//! and clock and gives a [`Reading`]: [`observation`] serves it as FHIR, [`Batch`] sums it up for the ledger.
+//! and clock and gives a [`Reading`]: [`observation`] serves it as FHIR, [`Batch`] sums it up for the ledger. [`wfdb`]
+//! reads recordings and [`generated`] makes signals, so that a reference device has something to send.
 //!
 //! Everything here is pure: no clock is read, nothing is spawned, no randomness is drawn.
 
@@ -15,6 +16,9 @@ mod signal;
 
 pub mod observation;
 pub mod sensor;
+
+pub mod generated;
+pub mod wfdb;
 
 pub use admit::{
     CLOCK_AHEAD_MS_MAX, CLOCK_BEHIND_MS_MAX, DeviceState, Doubt, Gap, Reading, Reject, admit, admit_frame,
