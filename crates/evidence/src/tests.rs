@@ -4,4 +4,5 @@ mod forged;
 mod honest;
 mod mutated;
 mod record_proof;
+mod vectors;
 mod world;

@@ -1,0 +1,53 @@
+//! The vectors in `spec/vectors/`: a change of one is a change of format.
+
+use super::world::World;
+use crate::{Limits, RecordProof, Report, assemble, verify, verify_record};
+use contract::state::record_key;
+use expect_test::{ExpectFile, expect_file};
+use record::record_tag;
+
+/// The worked example of `spec/evidence.md`: two months, three entries, one opened record, one that is not.
+fn example() -> World {
+    let mut world = World::new(1);
+    world.block(Some("2026-10-31T22:15:00Z"));
+    world.record("ambulance", "Patient/p1", "found unconscious");
+    world.access("mercy");
+    world.block(Some("2026-11-01T00:30:00Z"));
+    world.record("mercy", "Patient/p1", "identified");
+    world.opened.remove(0);
+    world
+}
+
+fn check(file: ExpectFile, bytes: &[u8]) {
+    let lines: Vec<String> = bytes.chunks(32).map(hex).collect();
+    file.assert_eq(&(lines.join("\n") + "\n"));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn json(report: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(report).unwrap() + "\n"
+}
+
+#[test]
+fn the_published_bundle_has_the_published_report() {
+    let world = example();
+    let bytes = assemble(world.prove()).to_bytes();
+    let report: Report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    check(expect_file!["../../../../spec/vectors/evidence-1.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/evidence-1.json"].assert_eq(&json(&report));
+}
+
+#[test]
+fn the_published_record_proof_has_the_published_report() {
+    let world = example();
+    let tag = record_tag(&world.patient, "Patient/p1");
+    let (finality, head) = world.prove_value(record_key(&tag));
+    let opened = world.opened[0].clone();
+    let bytes = RecordProof::new(finality, tag, head, opened.salt, opened.bytes).to_bytes();
+    let proven = verify_record(&bytes, &world.id(), &Limits::default()).unwrap();
+    check(expect_file!["../../../../spec/vectors/record-proof-1.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/record-proof-1.json"].assert_eq(&json(&proven));
+}
