@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Who may: one Cedar decision with its reasons.
+//!
+//! [`Policy`] holds a validated set of Cedar policies; [`Policy::decide`] answers one [`Request`]. It is pure: the caller brings
+//! everything that the decision rests on, role and organisation from a checked token, [`Facts`] from ledger state and the record
+//! itself. Only the purpose of use is what the person says.
+
+mod decide;
+mod load;
+mod request;
+
+pub use decide::{Decision, Reason};
+pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, Policy};
+pub use request::{Action, Consented, Facts, Person, Record, Request};
+
+#[cfg(test)]
+mod cases;
