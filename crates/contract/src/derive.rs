@@ -345,3 +345,6 @@ fn attach(kind: AttachmentKind, bytes: Vec<u8>) -> Result<(Attachment, Vec<u8>),
 fn count(items: usize) -> Result<u32, DeriveError> {
     u32::try_from(items).map_err(|_| DeriveError::Count)
 }
+
+#[cfg(test)]
+mod tests;

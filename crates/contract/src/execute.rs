@@ -167,3 +167,6 @@ pub fn genesis_state(genesis: &Genesis) -> BTreeMap<Key, Vec<u8>> {
     }
     founding
 }
+
+#[cfg(test)]
+mod tests;
