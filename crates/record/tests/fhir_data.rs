@@ -1,11 +1,17 @@
 //! FHIR on data that others made: published examples, generated patients, files that must be refused.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "the functions here are called by tests only")]
+
 use record::{
     TimeMs,
-    fhir::{Action, Answer, Bundle, BundleKind, Limits, ParseError, Plan, Problem, Resource, check, rewrite_strings},
+    fhir::{
+        Action, Answer, AuditEvent, AuditOutcome, Bundle, BundleKind, Completeness, Event, Interaction, Limits, Listed,
+        Machine, Node, ParseError, Party, Plan, Problem, Resource, Section, Standing, Summary, User, check,
+        rewrite_strings,
+    },
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Read,
     path::{Path, PathBuf},
@@ -270,4 +276,162 @@ fn parsing_and_stamping_a_small_observation_is_timed() {
     let check_us = start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds);
     println!("{} bytes: parse and stamp {parse_us:.1} us, check {check_us:.1} us", text.len());
     assert!(bytes > text.len() * rounds as usize);
+}
+
+/// A value with its members sorted, and the items of `entity` too: BALP gives them no order.
+fn sorted(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Object(object) => {
+            let members: BTreeMap<&str, String> = object
+                .iter()
+                .map(|(key, value)| match (key.as_str(), value) {
+                    ("entity", serde_json::Value::Array(items)) => {
+                        let items: BTreeSet<String> = items.iter().map(sorted).collect();
+                        (key.as_str(), format!("{items:#?}"))
+                    }
+                    _ => (key.as_str(), sorted(value)),
+                })
+                .collect();
+            format!("{members:#?}")
+        }
+        serde_json::Value::Array(items) => format!("{:#?}", items.iter().map(sorted).collect::<Vec<_>>()),
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn audit_events_are_what_balp_publishes() {
+    let Some(data) = data() else { return };
+    let cases = [
+        ("ReadServer", Interaction::Read),
+        ("CreateClient", Interaction::Create),
+        ("Patch", Interaction::Patch),
+        ("DeleteClient", Interaction::Delete),
+        ("QueryGetServer", Interaction::Search),
+    ];
+    for (name, interaction) in cases {
+        let file = data.join(format!("examples/balp/AuditEvent-ex-auditBasic{name}.json"));
+        let mut published: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        let text = |pointer: &str| published.pointer(pointer).and_then(|text| text.as_str()).map(str::to_owned);
+        let entities = published["entity"].as_array().unwrap();
+        let request =
+            entities.iter().find_map(|entity| entity.pointer("/what/identifier/value")?.as_str()).map(str::to_owned);
+        let query = text("/entity/0/description").filter(|_| interaction == Interaction::Search);
+        let record = text("/entity/0/what/reference");
+        let listed: Vec<&str> = record.as_deref().into_iter().collect();
+        let ours = AuditEvent {
+            id: &text("/id").unwrap(),
+            recorded: TimeMs::from_instant(&text("/recorded").unwrap()).unwrap(),
+            event: Event::Done(interaction),
+            outcome: AuditOutcome::Success,
+            outcome_text: None,
+            client: Machine {
+                who: Party { display: text("/agent/0/who/display").as_deref(), ..Party::default() },
+                address: &text("/agent/0/network/address").unwrap(),
+            },
+            server: Machine {
+                who: Party { reference: Some("Device/ex-device"), ..Party::default() },
+                address: "http://server.example.com/fhir",
+            },
+            user: Some(User {
+                who: Party { display: Some("John Smith"), ..Party::default() },
+                role: None,
+                purposes: &[],
+            }),
+            site: "server.example.com",
+            patient: Some("Patient/ex-patient"),
+            data: &listed,
+            query: query.as_deref(),
+            request_id: request.as_deref(),
+            confidentiality: None,
+        }
+        .to_json();
+        let mut ours: serde_json::Value = serde_json::from_slice(&ours).unwrap();
+        for value in [&mut published, &mut ours] {
+            value.as_object_mut().unwrap().remove("meta");
+            for entity in value["entity"].as_array_mut().unwrap() {
+                entity.as_object_mut().unwrap().remove("description");
+            }
+        }
+        assert_eq!(sorted(&ours), sorted(&published), "{name}");
+    }
+}
+
+/// The members of an object, and of what is below each: `section.code.coding.code`.
+fn shape(node: Node<'_>, prefix: &str, into: &mut BTreeSet<String>) {
+    for (key, value) in node.members() {
+        let path = if prefix.is_empty() { key.into_owned() } else { format!("{prefix}.{key}") };
+        shape(value, &path, into);
+        into.insert(path);
+    }
+    node.items().for_each(|item| shape(item, prefix, into));
+}
+
+#[test]
+fn summaries_of_synthea_patients_are_shaped_as_ips_publishes_them() {
+    let Some(data) = data() else { return };
+    let published = fs::read(data.join("examples/ips/Bundle-bundle-minimal.json")).unwrap();
+    let published = Resource::parse(&published, Limits::BUNDLE).unwrap();
+    let composition_shape = |bundle: &Resource| {
+        let mut paths = BTreeSet::new();
+        let first = bundle.root().get("entry").unwrap().items().next().unwrap();
+        shape(first.get("resource").unwrap(), "", &mut paths);
+        paths
+    };
+    let theirs = composition_shape(&published);
+    let at = TimeMs::from_instant("2026-11-21T10:15:30.123Z").unwrap();
+    let (mut count, mut bytes, mut slowest_ms) = (0, 0, 0.0f64);
+    for (name, file) in files(&data.join("synthea")) {
+        if name.ends_with("patients.json") || name.contains("nformation") {
+            continue;
+        }
+        let mut ids = 0;
+        let plan = Plan::new(Bundle::parse(&file, Limits::BUNDLE).unwrap(), |_| {
+            ids += 1;
+            format!("id-{ids}")
+        })
+        .unwrap();
+        let answers: Vec<Answer> = plan.questions().map(|_| Answer::One("found".to_owned())).collect();
+        let mut resources = Vec::new();
+        for step in plan.resolve(&answers).unwrap() {
+            let Action::Create { id, resource } = step.action else { continue };
+            resources.push(Resource::parse(&resource.stamped(&id, 1, at), Limits::RESOURCE).unwrap());
+        }
+        let start = Instant::now();
+        let listed = |resource| Listed { resource, standing: Standing::Verified };
+        let patient = resources.iter().find(|resource| resource.rtype() == "Patient").unwrap();
+        let chosen: Vec<_> = resources
+            .iter()
+            .filter(|resource| Section::of(resource).is_some_and(|of| of < Section::Procedures))
+            .map(listed)
+            .collect();
+        let summary = Summary {
+            id: "28b95815-76ce-457b-b7ae-a972e527db40",
+            made_at: at,
+            base_url: "https://ems.example/fhir",
+            patient: listed(patient),
+            author: Party { reference: Some("Organization/ems"), display: Some("EMS"), identifier: None },
+            custodian: Some(Party { reference: Some("Organization/ems"), ..Party::default() }),
+            records: &chosen,
+            completeness: &Section::ALL.map(|section| (section, Completeness::Complete)),
+            warnings: &[],
+        }
+        .to_json()
+        .unwrap();
+        slowest_ms = slowest_ms.max(start.elapsed().as_secs_f64() * 1e3);
+        let bundle = Resource::parse(&summary, Limits::BUNDLE).unwrap();
+        assert_eq!(check(&bundle), Ok(()), "{name}");
+        let ours = composition_shape(&bundle);
+        let legal = ["attester", "relatesTo", "event"];
+        let missing: Vec<_> = theirs
+            .iter()
+            .filter(|path| !ours.contains(*path) && !legal.iter().any(|of| path.starts_with(of)))
+            .collect();
+        let empty = !ours.contains("section.entry");
+        assert!(missing.is_empty() || empty, "{name}: {missing:?}");
+        count += 1;
+        bytes += summary.len();
+    }
+    println!("{count} summaries, {} kB on average, slowest {slowest_ms:.1} ms", bytes / count / 1000);
+    assert_eq!(count, 57);
 }

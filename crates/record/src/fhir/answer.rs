@@ -82,6 +82,14 @@ impl Writer {
         self.out.push(b']');
     }
 
+    /// An array of strings under `key`, left out when there are none.
+    pub(super) fn strings<'a>(&mut self, key: &str, of: impl IntoIterator<Item = &'a str>) {
+        self.array(key, of, |out, text| {
+            out.separate();
+            out.quoted(text);
+        });
+    }
+
     pub(super) fn finish(self) -> Vec<u8> {
         self.out
     }
@@ -313,7 +321,7 @@ impl Document {
                 out.string("id", id);
             }
             if let Some(profile) = profile {
-                out.object("meta", |out| out.array("profile", [profile], |out, profile| out.quoted(profile)));
+                out.object("meta", |out| out.strings("profile", [profile]));
             }
             out.object("identifier", |out| {
                 out.string("system", &self.identifier.0);
@@ -353,4 +361,115 @@ fn bundle(kind: &str, bytes: usize, inner: impl FnOnce(&mut Writer)) -> Vec<u8> 
         inner(out);
     });
     out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fhir::{Issue, IssueType, Limits, Resource, check};
+    use expect_test::{Expect, expect};
+
+    const AT: TimeMs = TimeMs(1_795_255_530_123);
+    const STORED: &[u8] = br#"{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}}"#;
+
+    fn check_bundle(bytes: Vec<u8>, expected: Expect) {
+        let bundle = Resource::parse(&bytes, Limits::BUNDLE).unwrap();
+        assert_eq!(check(&bundle), Ok(()));
+        expected.assert_eq(bundle.text());
+    }
+
+    #[test]
+    fn a_transactions_answer_says_what_became_of_each_entry() {
+        let created = EntryAnswer {
+            status: 201,
+            location: Some("Patient/1/_history/1".to_owned()),
+            version: Some(1),
+            last_modified: Some(AT),
+            ..EntryAnswer::default()
+        };
+        let failed = EntryAnswer {
+            status: 404,
+            outcome: Some(Issue::error(IssueType::NotFound, "no such record").into()),
+            ..EntryAnswer::default()
+        };
+        let read = EntryAnswer { status: 200, resource: Some(STORED.to_vec()), ..EntryAnswer::default() };
+        check_bundle(
+            bundle_response(BundleKind::Transaction, &[created, read]),
+            expect![[
+                r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201 Created","location":"Patient/1/_history/1","etag":"W/\"1\"","lastModified":"2026-11-21T10:05:30.123Z"}},{"resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}},"response":{"status":"200 OK"}}]}"#
+            ]],
+        );
+        check_bundle(
+            bundle_response(BundleKind::Batch, &[failed]),
+            expect![[
+                r#"{"resourceType":"Bundle","type":"batch-response","entry":[{"response":{"status":"404 Not Found","outcome":{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found","diagnostics":"no such record"}]}}}]}"#
+            ]],
+        );
+        check_bundle(
+            bundle_response(BundleKind::Batch, &[]),
+            expect![[r#"{"resourceType":"Bundle","type":"batch-response"}"#]],
+        );
+    }
+
+    #[test]
+    fn search_results_keep_stored_bytes() {
+        let found = Found {
+            full_url: Some("http://a/Observation/1".to_owned()),
+            resource: STORED.to_vec(),
+            mode: SearchMode::Match,
+        };
+        let set = SearchSet {
+            total: Some(1),
+            links: vec![("self".to_owned(), "http://a/Observation?code=x".to_owned())],
+            entries: vec![found],
+        };
+        check_bundle(
+            set.to_json(),
+            expect![[
+                r#"{"resourceType":"Bundle","type":"searchset","total":1,"link":[{"relation":"self","url":"http://a/Observation?code=x"}],"entry":[{"fullUrl":"http://a/Observation/1","resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}},"search":{"mode":"match"}}]}"#
+            ]],
+        );
+        check_bundle(SearchSet::default().to_json(), expect![[r#"{"resourceType":"Bundle","type":"searchset"}"#]]);
+    }
+
+    #[test]
+    fn histories_show_creation_change_and_deletion() {
+        let version = |version, resource: Option<&[u8]>| PastVersion {
+            full_url: "http://a/Observation/1".to_owned(),
+            record: "Observation/1".to_owned(),
+            version,
+            written: AT,
+            resource: resource.map(<[u8]>::to_vec),
+        };
+        let history = History {
+            total: 3,
+            links: Vec::new(),
+            versions: vec![version(3, None), version(2, Some(STORED)), version(1, Some(STORED))],
+        };
+        check_bundle(
+            history.to_json(),
+            expect![[
+                r#"{"resourceType":"Bundle","type":"history","total":3,"entry":[{"fullUrl":"http://a/Observation/1","request":{"method":"DELETE","url":"Observation/1"},"response":{"status":"204 No Content","etag":"W/\"3\"","lastModified":"2026-11-21T10:05:30.123Z"}},{"fullUrl":"http://a/Observation/1","resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}},"request":{"method":"PUT","url":"Observation/1"},"response":{"status":"200 OK","etag":"W/\"2\"","lastModified":"2026-11-21T10:05:30.123Z"}},{"fullUrl":"http://a/Observation/1","resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}},"request":{"method":"POST","url":"Observation"},"response":{"status":"201 Created","etag":"W/\"1\"","lastModified":"2026-11-21T10:05:30.123Z"}}]}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn collections_and_documents_hold_what_they_are_given() {
+        let entries = vec![("http://a/Observation/1".to_owned(), STORED.to_vec())];
+        check_bundle(
+            collection(&entries),
+            expect![[
+                r#"{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"http://a/Observation/1","resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}}}]}"#
+            ]],
+        );
+        let document =
+            Document { identifier: ("urn:ietf:rfc:3986".to_owned(), "urn:uuid:1".to_owned()), timestamp: AT, entries };
+        check_bundle(
+            document.to_json(Some("d"), None),
+            expect![[
+                r#"{"resourceType":"Bundle","id":"d","identifier":{"system":"urn:ietf:rfc:3986","value":"urn:uuid:1"},"type":"document","timestamp":"2026-11-21T10:05:30.123Z","entry":[{"fullUrl":"http://a/Observation/1","resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}}}]}"#
+            ]],
+        );
+    }
 }

@@ -350,3 +350,117 @@ fn fits_together(entry: &Entry) -> Result<(), BundleError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_its_place() {
+        let patient = r#""resource":{"resourceType":"Patient","id":"1"}"#;
+        let cases = [
+            (r#"7"#.to_owned(), "expected an object (at `Bundle.entry[0]`)"),
+            (format!("{{{patient}}}"), "it is required here (at `Bundle.entry[0].request`)"),
+            (
+                r#"{"request":{"url":"Patient"}}"#.to_owned(),
+                "it is required here (at `Bundle.entry[0].request.method`)",
+            ),
+            (
+                r#"{"request":{"method":"POKE","url":"Patient"}}"#.to_owned(),
+                "expected one of GET, HEAD, POST, PUT, DELETE, PATCH (at `Bundle.entry[0].request.method`)",
+            ),
+            (
+                r#"{"request":{"method":"GET","url":1}}"#.to_owned(),
+                "expected a string (at `Bundle.entry[0].request.url`)",
+            ),
+            (
+                r#"{"request":{"method":"POST","url":"Patient"}}"#.to_owned(),
+                "it is required here (at `Bundle.entry[0].resource`)",
+            ),
+            (
+                format!(r#"{{{patient},"request":{{"method":"POST","url":"Patient/1"}}}}"#),
+                "a create is posted to a type, such as `Patient` (at `Bundle.entry[0].request.url`)",
+            ),
+            (
+                format!(r#"{{{patient},"request":{{"method":"POST","url":"Group"}}}}"#),
+                "the resource is of another type than the URL (at `Bundle.entry[0].resource.resourceType`)",
+            ),
+            (
+                format!(r#"{{{patient},"request":{{"method":"PUT","url":"Patient/2"}}}}"#),
+                "an update's resource has the id that its URL names (at `Bundle.entry[0].resource.id`)",
+            ),
+            (
+                format!(r#"{{{patient},"request":{{"method":"PUT","url":"Patient/1","ifNoneExist":"a=b"}}}}"#),
+                "only a create takes `ifNoneExist` (at `Bundle.entry[0].request.ifNoneExist`)",
+            ),
+            (
+                r#"{"request":{"method":"DELETE","url":"Patient"}}"#.to_owned(),
+                "this verb names a record or a condition, such as `Patient/1` (at `Bundle.entry[0].request.url`)",
+            ),
+            (
+                r#"{"resource":{"resourceType":"Patient","id":"a b"},"request":{"method":"POST","url":"Patient"}}"#
+                    .to_owned(),
+                "an id is 1 to 64 of the characters A-Z a-z 0-9 - . (at `Bundle.entry[0].resource.id`)",
+            ),
+            (
+                r#"{"resource":{"resourceType":"Zebra"},"request":{"method":"POST","url":"Patient"}}"#.to_owned(),
+                "not a resource type of FHIR R4: names are case sensitive, such as \"Observation\" (at `Bundle.entry[0].resource.resourceType`)",
+            ),
+        ];
+        for (entry, expected) in cases {
+            let text = format!(
+                r#"{{"resourceType":"Bundle","type":"batch","entry":[{entry},{{"request":{{"method":"GET","url":"Patient/1"}}}}]}}"#
+            );
+            let bundle = Bundle::parse(text.as_bytes(), Limits::BUNDLE).unwrap();
+            assert_eq!(bundle.entries[0].as_ref().unwrap_err().to_string(), expected, "{entry}");
+            assert!(bundle.entries[1].is_ok(), "a bad entry spoils only itself in a batch");
+        }
+    }
+
+    #[test]
+    fn other_bundles_and_too_many_entries_are_refused() {
+        let parse = |text: String| {
+            Bundle::parse(text.as_bytes(), Limits::BUNDLE)
+                .map(|bundle| bundle.entries.len())
+                .map_err(|error| error.fault)
+        };
+        assert_eq!(parse(r#"{"resourceType":"Patient"}"#.to_owned()), Err(BundleFault::NotABundle));
+        assert_eq!(parse(r#"{"resourceType":"Bundle"}"#.to_owned()), Err(BundleFault::Missing));
+        assert_eq!(parse(r#"{"resourceType":"Bundle","type":"history"}"#.to_owned()), Err(BundleFault::OtherType));
+        assert_eq!(
+            parse(r#"{"resourceType":"Bundle","type":"batch","entry":{}}"#.to_owned()),
+            Err(BundleFault::WrongType("an array"))
+        );
+        let entries = |count: usize| vec![r#"{"request":{"method":"GET","url":"Patient"}}"#; count].join(",");
+        let bundle =
+            |count| format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{}]}}"#, entries(count));
+        assert_eq!(parse(bundle(ENTRIES_MAX)), Ok(ENTRIES_MAX));
+        assert_eq!(
+            parse(bundle(ENTRIES_MAX + 1)),
+            Err(BundleFault::TooManyEntries { entries: ENTRIES_MAX + 1, max: ENTRIES_MAX })
+        );
+    }
+
+    #[test]
+    fn urls_name_types_records_and_conditions() {
+        let patient: ResourceType = "Patient".parse().unwrap();
+        assert_eq!(Target::of("Patient"), Target::Type(patient));
+        assert_eq!(Target::of("/Patient/a.1-B"), Target::Instance(patient, "a.1-B".to_owned()));
+        assert_eq!(Target::of("Patient?identifier=a|b/c?d"), Target::Query(patient, "identifier=a|b/c?d".to_owned()));
+        for other in [
+            "",
+            "Zebra/1",
+            "Patient/a b",
+            "Patient/1/_history/2",
+            "Patient/1?x=y",
+            "Patient?",
+            "Patient/$match",
+            "metadata",
+        ] {
+            assert_eq!(Target::of(other), Target::Other, "{other}");
+        }
+        assert_eq!(bare_query("?a=b"), "a=b");
+        assert_eq!(bare_query("Patient?a=b"), "a=b");
+        assert_eq!(bare_query("a=b?c"), "a=b?c");
+    }
+}

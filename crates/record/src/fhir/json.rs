@@ -620,3 +620,100 @@ impl Scanner<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let said = match Json::parse(text.to_owned(), Limits::RESOURCE) {
+            Ok(_) => "read".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(said, expected, "{text}");
+    }
+
+    #[test]
+    fn only_json_is_read_and_faults_have_a_place() {
+        check(r#" {"a" : [1, -0.50e+3, true, null, "x\u00e9\ud83d\ude00\/"], "b":{}} "#, "read");
+        check("", "not JSON: expected a value at byte 0");
+        check("\u{feff}{}", "not JSON: expected a value at byte 0");
+        check("{} x", "not JSON: expected nothing after the end of the outermost value at byte 3");
+        check(
+            r#"{"resourceType":"Patient","name":[{"given":["a",}]}"#,
+            "not JSON: expected a value at byte 48 (at `Patient.name[0].given[1]`)",
+        );
+        check(
+            r#"{"name":[{"given":["a"}]}"#,
+            "not JSON: expected `,` or `]` after an item at byte 22 (at `name[0].given`)",
+        );
+        check(r#"{a:1}"#, "not JSON: expected a property name in double quotes at byte 1");
+        check(r#"{"a" 1}"#, "not JSON: expected `:` after a property name at byte 5 (at `a`)");
+        check(r#"{"a":01}"#, "not JSON: expected `,` or `}` after a property at byte 6");
+        check(r#"{"a":1.}"#, "not JSON: expected a digit at byte 7 (at `a`)");
+        check(r#"{"a":"b"#, "not JSON: expected the end of a string at byte 7 (at `a`)");
+        check("{\"a\":\"\n\"}", "not JSON: expected control characters in strings to be escaped at byte 6 (at `a`)");
+        check(r#"{"a":"\ud83d"}"#, "not JSON: expected the second half of a surrogate pair at byte 12 (at `a`)");
+        check(r#"{"a":"\ude00"}"#, "not JSON: expected the first half of a surrogate pair at byte 12 (at `a`)");
+        check(r#"{"a":"\x"}"#, "not JSON: expected a valid escape at byte 8 (at `a`)");
+        check(r#"{"a":"\u12"}"#, "not JSON: expected four hexadecimal digits at byte 10 (at `a`)");
+        check(r#"{"a":tru}"#, "not JSON: expected a value at byte 5 (at `a`)");
+        check(r#"{"<script>":tru}"#, "not JSON: expected a value at byte 12 (at `?`)");
+        check(r#"{"a":[{"b":1,"c":2,"b":3}]}"#, "the property is there twice: send it once (at `a[0].b`)");
+        check(r#"{"ab":1,"a\u0062":2}"#, "the property is there twice: send it once (at `ab`)");
+        let many: Vec<String> = (0..40).chain([7]).map(|n| format!("\"k{n}\":{n}")).collect();
+        check(&format!("{{{}}}", many.join(",")), "the property is there twice: send it once (at `k7`)");
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        check(&nested(64), "read");
+        let place = "[0]".repeat(64);
+        check(&nested(65), &format!("nested deeper than 64 levels (at `{place}`)"));
+        check(&"[".repeat(1_000_000), &format!("nested deeper than 64 levels (at `{place}`)"));
+    }
+
+    #[test]
+    fn values_are_found_where_they_stand() {
+        let json =
+            Json::parse(r#"{"a":[{"b":1.10},"x\ty"],"c":{"d":true},"e":7}"#.to_owned(), Limits::RESOURCE).unwrap();
+        let root = json.root();
+        let items: Vec<_> = root.get("a").unwrap().items().collect();
+        assert_eq!(items[0].get("b").unwrap().raw(), "1.10");
+        assert_eq!(items[1].as_str().unwrap(), "x\ty");
+        assert_eq!(root.path(&["c", "d"]).and_then(Node::as_bool), Some(true));
+        assert_eq!(root.get("e").and_then(Node::as_u64), Some(7));
+        assert!(root.get("f").is_none() && items[1].get("b").is_none() && items[0].as_str().is_none());
+        assert_eq!(root.members().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "c", "e"]);
+    }
+
+    #[test]
+    fn rewriting_touches_whole_values_and_no_other_byte() {
+        let text = " {\"reference\" : \"urn:1\", \"x\":[\"urn:1\", 1.10, \"urn:\\u0031\"] }\n";
+        let rewritten = rewrite_strings(text, Limits::RESOURCE, |key, value| {
+            (key == "x" && value == "urn:1").then(|| "a\"b".to_owned())
+        });
+        assert_eq!(rewritten.unwrap(), " {\"reference\" : \"urn:1\", \"x\":[\"a\\\"b\", 1.10, \"a\\\"b\"] }\n");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_serde_json_reads_is_read_alike_and_nothing_else(text in r#"[\[\]{}:,"a\\u0d8-9eE.+\-tfn \n]{0,24}"#) {
+            let ours = Json::parse(text.clone(), Limits::RESOURCE);
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            match (ours, theirs) {
+                (Ok(ours), Ok(theirs)) => proptest::prop_assert_eq!(ours.root().value(), theirs),
+                // Numbers beyond floating point and keys there twice are the only differences.
+                (Ok(_), Err(error)) => proptest::prop_assert!(error.to_string().contains("number out of range")),
+                (Err(error), Ok(_)) => proptest::prop_assert_eq!(error.fault, Fault::DuplicateKey),
+                (Err(_), Err(_)) => {}
+            }
+        }
+
+        #[test]
+        fn every_text_is_written_so_that_it_is_read_back(text in ".*") {
+            let mut quoted = String::new();
+            push_string(&mut quoted, &text);
+            proptest::prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text.as_str());
+            let json = Json::parse(quoted, Limits::RESOURCE).unwrap();
+            proptest::prop_assert_eq!(json.root().as_str().unwrap(), text.as_str());
+        }
+    }
+}

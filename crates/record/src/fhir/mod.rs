@@ -15,11 +15,18 @@ mod narrative;
 mod answer;
 mod bundle;
 mod outcome;
+mod search_url;
 mod transaction;
+
+pub mod codes;
+
+mod audit_event;
+mod summary;
 
 pub use answer::{
     Document, EntryAnswer, Found, History, PastVersion, SearchMode, SearchSet, bundle_response, collection,
 };
+pub use audit_event::{AuditEvent, AuditOutcome, Event, Interaction, Machine, Party, User};
 pub use bundle::{Bundle, BundleError, BundleFault, BundleKind, ENTRIES_MAX, Entry, Method, Target, URL_BYTES_MAX};
 pub use check::{CheckFault, PROBLEMS_MAX, Problem, check};
 pub use json::{Json, Kind, Node, push_string, rewrite_strings};
@@ -30,4 +37,8 @@ pub use resource::{
     Resource, is_id,
 };
 pub use resource_type::{RESOURCE_TYPES, ResourceType, UnknownResourceType};
+pub use search_url::{
+    PARAMETERS_MAX, Parameter, Prefix, QUERY_BYTES_MAX, SearchUrl, SearchUrlError, Token, VALUES_MAX, Value,
+};
+pub use summary::{Completeness, Listed, Section, Standing, Summary, SummaryError};
 pub use transaction::{Action, Answer, Plan, Question, Step, TransactionError};

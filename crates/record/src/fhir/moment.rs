@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn each_form_takes_what_the_specification_shows_and_nothing_else() {
-        let cases: &[(fn(&str) -> bool, &[&str], &[&str])] = &[
+        type Case = (fn(&str) -> bool, &'static [&'static str], &'static [&'static str]);
+        let cases: &[Case] = &[
             (
                 is_date,
                 &["2026", "2026-11", "2026-11-21", "1600-02-29", "2024-02-29"],

@@ -390,3 +390,95 @@ fn collect_references<'a>(node: Node<'a>, element: &str, found: &mut Vec<FoundRe
         collect_references(item, element, found);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: TimeMs = TimeMs(1_795_255_530_123);
+
+    fn parse(text: &str) -> Result<Resource, ParseError> {
+        Resource::parse(text.as_bytes(), Limits::RESOURCE)
+    }
+
+    #[test]
+    fn what_is_no_resource_is_refused_with_its_place() {
+        let cases = [
+            ("[]", "a resource is a JSON object"),
+            ("{}", "`resourceType` is missing: name the type, such as \"Observation\""),
+            (
+                r#"{"resourceType":"Zebra"}"#,
+                "not a resource type of FHIR R4: names are case sensitive, such as \"Observation\" (at `resourceType`)",
+            ),
+            (
+                r#"{"resourceType":1}"#,
+                "not a resource type of FHIR R4: names are case sensitive, such as \"Observation\" (at `resourceType`)",
+            ),
+            (
+                r#"{"resourceType":"Patient","id":"a b"}"#,
+                "an id is 1 to 64 of the characters A-Z a-z 0-9 - . (at `Patient.id`)",
+            ),
+            (
+                r#"{"resourceType":"Patient","id":7}"#,
+                "an id is 1 to 64 of the characters A-Z a-z 0-9 - . (at `Patient.id`)",
+            ),
+            (r#"{"resourceType":"Patient","meta":null}"#, "`meta` is a JSON object (at `Patient.meta`)"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
+        }
+        let error = Resource::parse(b"{\"a\":\"\xff\"}", Limits::RESOURCE).unwrap_err();
+        assert_eq!(error.fault, Fault::NotUtf8 { offset: 6 });
+        let error = Resource::parse(&[b' '; 101], Limits { bytes_max: 100, depth_max: 9 }).unwrap_err();
+        assert_eq!(error.fault, Fault::TooLarge { bytes: 101, max: 100 });
+    }
+
+    #[test]
+    fn stamping_sets_three_values_and_keeps_every_other_byte() {
+        let stamp = r#""versionId":"3","lastUpdated":"2026-11-21T10:05:30.123Z""#;
+        let cases = [
+            (r#"{"resourceType":"Patient"}"#.to_owned(), format!(r#"{{"resourceType":"Patient","id":"n","meta":{{{stamp}}}}}"#)),
+            (
+                r#" { "id" : "old", "resourceType" : "Observation" , "v": 1.10 } "#.to_owned(),
+                format!(r#" {{ "id" : "n","meta":{{{stamp}}}, "resourceType" : "Observation" , "v": 1.10 }} "#),
+            ),
+            (
+                r#"{"meta":{ "profile":["p"] },"resourceType":"Patient"}"#.to_owned(),
+                format!(r#"{{"meta":{{{stamp}, "profile":["p"] }},"resourceType":"Patient","id":"n"}}"#),
+            ),
+            (
+                r#"{"resourceType":"Patient","meta":{"lastUpdated":"x","tag":[],"versionId":7},"id":"o"}"#.to_owned(),
+                r#"{"resourceType":"Patient","meta":{"lastUpdated":"2026-11-21T10:05:30.123Z","tag":[],"versionId":"3"},"id":"n"}"#.to_owned(),
+            ),
+            (
+                r#"{"resourceType":"Patient","meta":{"versionId":"1"}}"#.to_owned(),
+                r#"{"resourceType":"Patient","id":"n","meta":{"lastUpdated":"2026-11-21T10:05:30.123Z","versionId":"3"}}"#.to_owned(),
+            ),
+            (r#"{"resourceType":"Patient","meta":{}}"#.to_owned(), format!(r#"{{"resourceType":"Patient","id":"n","meta":{{{stamp}}}}}"#)),
+        ];
+        for (text, expected) in cases {
+            let stamped = parse(&text).unwrap().stamped("n", 3, AT);
+            assert_eq!(String::from_utf8(stamped).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn references_and_labels_are_found() {
+        let text = r##"{"resourceType":"Observation","meta":{"security":[
+            {"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"},{"code":"V"},
+            {"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"L"}]},
+            "contained":[{"resourceType":"Device","id":"d","owner":{"reference":"Organization/o"}}],
+            "subject":{"reference":"Patient/1"},"device":{"reference":"#d"},"performer":[{"reference":"Practitioner/2"}]}"##;
+        let resource = parse(text).unwrap();
+        let found: Vec<_> =
+            resource.references().into_iter().map(|found| format!("{} {}", found.element, found.text)).collect();
+        assert_eq!(found, ["owner Organization/o", "subject Patient/1", "device #d", "performer Practitioner/2"]);
+        assert_eq!(resource.labels().len(), 3);
+        assert_eq!(
+            resource.confidentiality(),
+            Confidentiality::Restricted,
+            "a `V` of another system is no confidentiality"
+        );
+        assert_eq!(parse(r#"{"resourceType":"Patient"}"#).unwrap().confidentiality(), Confidentiality::Normal);
+    }
+}

@@ -513,3 +513,114 @@ fn rest_base(full_url: &str) -> Option<&str> {
     rtype.parse::<ResourceType>().ok()?;
     Some(&before[..before.len() - rtype.len()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(entries: &str) -> Bundle {
+        let text = format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{entries}]}}"#);
+        Bundle::parse(text.as_bytes(), Limits::BUNDLE).unwrap()
+    }
+
+    /// The steps of a transaction, one per line; new ids are n0, n1, ...
+    fn planned(entries: &str, answers: &[Answer]) -> String {
+        let mut ids = 0..;
+        let plan = Plan::new(bundle(entries), |_| format!("n{}", ids.next().unwrap())).unwrap();
+        let steps = match plan.resolve(answers) {
+            Ok(steps) => steps,
+            Err(error) => return error.to_string(),
+        };
+        let lines = steps.into_iter().map(|step| {
+            let what = match step.action {
+                Action::Create { id, resource } => format!("create {id} {}", resource.text()),
+                Action::Existing { rtype, id } => format!("existing {rtype}/{id}"),
+                Action::Update { id, if_match, resource } => format!("update {id} {if_match:?} {}", resource.text()),
+                Action::Patch { rtype, id, .. } => format!("patch {rtype}/{id}"),
+                Action::Delete { rtype, id, .. } => format!("delete {rtype}/{id}"),
+                Action::NothingToDelete => "nothing to delete".to_owned(),
+                Action::Other => format!("other {}", step.entry.url),
+            };
+            format!("{} {what}", step.index)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    const PATIENT: &str = r#"{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Patient","active":true},"request":{"method":"POST","url":"Patient","ifNoneExist":"Patient?identifier=a|1"}}"#;
+    const CONDITION: &str = r#"{"fullUrl":"urn:uuid:2","resource":{"resourceType":"Condition","identifier":[{"value":"urn:uuid:1"}],"subject":{"reference":"urn:uuid:1"},"asserter":{"reference":"Practitioner?identifier=b|2"},"text":{"div":"<div><a href=\"urn:uuid:1\">p</a></div>"}},"request":{"method":"POST","url":"Condition"}}"#;
+
+    #[test]
+    fn references_follow_what_their_targets_become_and_identifiers_stay() {
+        let entries = format!("{CONDITION},{PATIENT}");
+        let (none, found) = (Answer::None, |id: &str| Answer::One(id.to_owned()));
+        let condition = |patient: &str| {
+            format!(
+                r#"0 create n0 {{"resourceType":"Condition","identifier":[{{"value":"urn:uuid:1"}}],"subject":{{"reference":"Patient/{patient}"}},"asserter":{{"reference":"Practitioner/d"}},"text":{{"div":"<div><a href=\"Patient/{patient}\">p</a></div>"}}}}"#
+            )
+        };
+        assert_eq!(
+            planned(&entries, &[found("d"), none]),
+            format!("{}\n1 create n1 {}", condition("n1"), r#"{"resourceType":"Patient","active":true}"#)
+        );
+        assert_eq!(
+            planned(&entries, &[found("d"), found("old")]),
+            format!("{}\n1 existing Patient/old", condition("old"))
+        );
+    }
+
+    #[test]
+    fn conditions_that_name_nobody_or_several_fail_the_whole() {
+        let entries = format!("{PATIENT},{CONDITION}");
+        assert_eq!(
+            planned(&entries, &[Answer::None, Answer::None]),
+            "no record matches this condition (at `Bundle.entry[1].resource`)"
+        );
+        assert_eq!(
+            planned(&entries, &[Answer::Many, Answer::None]),
+            "more than one record matches this condition: make it more selective (at `Bundle.entry[0].request`)"
+        );
+        assert_eq!(
+            planned(CONDITION, &[Answer::One("d".to_owned())]),
+            "no entry has this `fullUrl` (at `Bundle.entry[0].resource`)"
+        );
+        assert_eq!(planned(CONDITION, &[]), "1 questions and 0 answers");
+    }
+
+    #[test]
+    fn deletes_come_first_and_reads_last() {
+        let entries = [
+            r#"{"request":{"method":"GET","url":"Patient/1"}}"#,
+            r#"{"fullUrl":"http://a/fhir/Patient/7","resource":{"resourceType":"Patient","id":"7","link":[{"other":{"reference":"Patient/8"}}]},"request":{"method":"PUT","url":"Patient/7","ifMatch":"W/\"2\""}}"#,
+            r#"{"fullUrl":"http://a/fhir/Patient/8","resource":{"resourceType":"Patient","id":"8"},"request":{"method":"POST","url":"Patient"}}"#,
+            r#"{"request":{"method":"DELETE","url":"Patient?identifier=x"}}"#,
+            r#"{"request":{"method":"DELETE","url":"Patient/9"}}"#,
+            r#"{"resource":{"resourceType":"Patient","active":true},"request":{"method":"PUT","url":"Patient?identifier=y"}}"#,
+        ];
+        assert_eq!(
+            planned(&entries.join(","), &[Answer::None, Answer::One("5".to_owned())]),
+            [
+                "3 nothing to delete",
+                "4 delete Patient/9",
+                r#"2 create n0 {"resourceType":"Patient","id":"8"}"#,
+                r#"1 update 7 Some("W/\"2\"") {"resourceType":"Patient","id":"7","link":[{"other":{"reference":"Patient/n0"}}]}"#,
+                r#"5 update 5 None {"resourceType":"Patient","active":true}"#,
+                "0 other Patient/1",
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn one_record_is_written_once() {
+        let put = r#"{"resource":{"resourceType":"Patient","id":"7"},"request":{"method":"PUT","url":"Patient/7"}}"#;
+        let delete = r#"{"request":{"method":"DELETE","url":"Patient/7"}}"#;
+        assert_eq!(planned(&format!("{put},{delete}"), &[]), "entries 0 and 1 write the same record");
+        let twice = Plan::new(bundle(&format!("{PATIENT},{PATIENT}")), |_| "n".to_owned());
+        assert_eq!(
+            twice.unwrap_err().to_string(),
+            "two entries have the same `fullUrl` (at `Bundle.entry[1].fullUrl`)"
+        );
+        let bad = Plan::new(bundle(PATIENT), |_| "not an id".to_owned());
+        assert_eq!(bad.unwrap_err(), TransactionError::BadAssignedId { entry: 0 });
+    }
+}
