@@ -7,7 +7,7 @@ const PAGE: &str = "SPECIFICATION.md";
 /// How a promise without a test says so.
 const PENDING: &str = "test pending";
 
-/// One list item `- **P-7** text Held by `test_name`.`
+/// One list item `- **P-7** text Held by `crate::test_name`.`
 struct Promise<'a> {
     number: u32,
     line: usize,
@@ -33,7 +33,7 @@ pub(super) fn check(sources: &Sources) -> Checked {
         let text = promise.text.join(" ");
         match text.split_once("Held by ") {
             _ if text.contains(PENDING) => pending += 1,
-            None => tell(format!("names no test: end it with «Held by `test_name`.», or with «{PENDING}»")),
+            None => tell(format!("names no test: end it with «Held by `crate::test_name`.», or with «{PENDING}»")),
             Some((_, names)) => {
                 let named: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
                 if named.is_empty() {
@@ -75,25 +75,31 @@ fn promises(page: &str) -> Vec<Promise<'_>> {
     promises
 }
 
-/// Names of functions under a test attribute; those inside `proptest!` carry one too.
-fn test_names(sources: &Sources) -> BTreeSet<&str> {
+/// Functions under a test attribute, as `crate::name`; those inside `proptest!` carry one too.
+fn test_names(sources: &Sources) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in sources.ending(".rs") {
+        let crate_name = crate_name(&file.path);
         let mut marked = false;
         for line in file.text.lines().map(str::trim) {
-            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") || line.starts_with("#[test_traced") {
+            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 marked = true;
             }
-            let function = ["fn ", "async fn ", "pub fn "].iter().find_map(|start| line.strip_prefix(start));
+            let function = ["fn ", "async fn "].iter().find_map(|start| line.strip_prefix(start));
             if let Some(rest) = function {
                 if marked {
-                    names.extend(rest.split(['(', '<']).next());
+                    names.extend(rest.split(['(', '<']).next().map(|name| format!("{crate_name}::{name}")));
                 }
                 marked = false;
             }
         }
     }
     names
+}
+
+/// The folder of a crate is called as the crate.
+fn crate_name(path: &str) -> &str {
+    path.strip_prefix("crates/").unwrap_or(path).split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -105,21 +111,25 @@ mod tests {
 
     #[track_caller]
     fn check_page(page: &str, expected: &[&str]) {
-        check(&Sources::of(&[(PAGE, page), ("a.rs", TESTS)])).assert_told(expected);
+        check(&Sources::of(&[(PAGE, page), ("crates/ledger/src/a.rs", TESTS)])).assert_told(expected);
     }
 
     #[test]
     fn promises_are_held_by_tests_that_exist_or_pending() {
-        check_page("- **P-1** One.\n  Held by `it_holds`, `it_waits`.\n- **P-2** Two: test pending.\n", &[]);
-        check_page("- **P-1** One. Held by `it_hold`.\n", &[":1: P-1 names the test `it_hold`"]);
-        check_page("- **P-1** One. Held by `no_test`.\n", &["which is not in the sources"]);
+        check_page(
+            "- **P-1** One.\n  Held by `ledger::it_holds`, `ledger::it_waits`.\n- **P-2** Two: test pending.\n",
+            &[],
+        );
+        check_page("- **P-1** One. Held by `ledger::it_hold`.\n", &[":1: P-1 names the test `ledger::it_hold`"]);
+        check_page("- **P-1** One. Held by `ledger::no_test`.\n", &["which is not in the sources"]);
+        check_page("- **P-1** One. Held by `store::it_holds`.\n", &["which is not in the sources"]);
         check_page("- **P-1** One.\n", &["names no test"]);
         check_page("- **P-1** One. Held by faith.\n", &["name it in backticks"]);
     }
 
     #[test]
     fn numbers_are_used_once_and_in_order() {
-        let page = "- **P-1** One. Held by `it_holds`.\n\n- **P-1** Again. Held by `it_holds`.\n";
+        let page = "- **P-1** One. Held by `ledger::it_holds`.\n\n- **P-1** Again. Held by `ledger::it_holds`.\n";
         check_page(page, &[":3: P-1 comes after P-1"]);
         check_page("Nothing promised.\n", &["has no promises"]);
     }

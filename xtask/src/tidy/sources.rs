@@ -4,6 +4,9 @@ use super::counted;
 use crate::run::output;
 use std::{fs, path::Path, process::Command};
 
+/// Files that are named one by one when none was looked at.
+const NAMED_MAX: usize = 10;
+
 /// One tracked text file.
 #[derive(Debug, Clone)]
 pub(super) struct File {
@@ -61,7 +64,13 @@ impl Sources {
             ("not looked at, because it is tracked and gone", &self.gone),
         ];
         let told = kinds.into_iter().filter(|(_, paths)| !paths.is_empty());
-        told.map(|(why, paths)| format!("{why}: {}: {}", counted(paths.len(), "file"), paths.join(" "))).collect()
+        told.map(|(why, paths)| {
+            let more =
+                paths.len().checked_sub(NAMED_MAX).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+            let named = paths[..paths.len().min(NAMED_MAX)].join(" ");
+            format!("{why}: {}: {named}{}", counted(paths.len(), "file"), more.unwrap_or_default())
+        })
+        .collect()
     }
 
     /// For tests: files from pairs of path and text.
