@@ -1,0 +1,75 @@
+//! The suite that every database passes, run on SQLite, and what holds for SQLite alone.
+
+mod search;
+mod sqlite;
+mod suite;
+mod synthea;
+
+use record::OrgId;
+use std::path::Path;
+use store::{Config, Seal, SealError, SealedSubmission, Store};
+use suite::Numbering;
+
+/// Opens a store of organisation `org` on the database of `folder`, which it may share with stores of other organisations.
+trait Backend {
+    fn open(&self, folder: &Path, org: &str, seal: Box<dyn Seal>) -> Store;
+
+    fn store(&self, folder: &Path) -> Store {
+        self.open(folder, "ems", Box::new(Numbering::default()))
+    }
+}
+
+struct Sqlite;
+
+impl Backend for Sqlite {
+    fn open(&self, folder: &Path, org: &str, seal: Box<dyn Seal>) -> Store {
+        let opened = Store::open(config(folder, org)).unwrap();
+        opened.start(seal).unwrap()
+    }
+}
+
+fn config(folder: &Path, org: &str) -> Config {
+    let org: OrgId = org.parse().unwrap();
+    Config { database: folder.join("cloud.db"), journal: folder.join(format!("{org}.journal")), org, readers: 3 }
+}
+
+macro_rules! on_sqlite {
+    ($($module:ident :: $test:ident),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            $module::$test(&Sqlite).await;
+        }
+    )*};
+}
+
+on_sqlite! {
+    suite::a_record_reads_back_byte_for_byte,
+    suite::versions_follow_each_other_and_history_shows_them,
+    suite::a_put_that_fails_leaves_nothing,
+    suite::of_many_writers_of_one_version_one_wins,
+    suite::of_two_gateways_under_one_condition_one_creates,
+    suite::deleted_records_are_not_found_but_read,
+    suite::recovery_inserts_versions_in_any_order,
+    suite::frames_are_kept_once_and_read_in_order,
+    suite::attachments_and_keys_take_the_place_of_earlier_copies,
+    suite::entries_stand_where_the_answer_says,
+    suite::a_group_that_cannot_be_sealed_is_not_written,
+    suite::a_full_queue_is_busy_and_a_put_too_large_is_refused,
+    suite::a_closed_store_takes_no_more_writes_and_opens_again,
+    suite::what_is_not_final_is_given_back_at_opening,
+    suite::a_patients_records_are_one_set,
+    suite::a_sweep_sees_every_version_once,
+    search::searches_agree_with_a_plain_filter,
+    search::pages_follow_each_other_while_records_arrive,
+    synthea::real_records_are_found_as_a_plain_filter_finds_them,
+}
+
+/// A seal that never works.
+struct Refusing;
+impl Seal for Refusing {
+    fn seal(&mut self, _: &[Vec<u8>]) -> Result<Vec<SealedSubmission>, SealError> {
+        Err(SealError("no key".into()))
+    }
+    fn abort(&mut self) {}
+    fn committed(&mut self, _: &[SealedSubmission]) {}
+}

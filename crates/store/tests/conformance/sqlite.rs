@@ -1,0 +1,109 @@
+//! What holds for SQLite alone: somebody else's hands in the file.
+
+use crate::{
+    Backend, Sqlite, config,
+    suite::{Numbering, create, row, token},
+};
+use rusqlite::Connection;
+use store::{Criterion, Malformed, OpenError, ReadError, Reader, Search, Store, VersionKey};
+use tempfile::tempdir;
+
+#[tokio::test]
+async fn a_row_in_another_form_is_named_and_hides_no_other() {
+    let folder = tempdir().unwrap();
+    let store = Sqlite.store(folder.path());
+    for id in ["a", "b", "c"] {
+        store.put(create(row("Observation", id, 1, b"x"), vec![token("code", "c")])).await.unwrap();
+    }
+    let db = Connection::open(folder.path().join("cloud.db")).unwrap();
+    db.execute("UPDATE version SET salt = x'0102' WHERE id = 'b'", []).unwrap();
+    let malformed = Malformed { rtype: "Observation".into(), id: "b".into(), version: 1, column: "salt" };
+    assert_eq!(store.read("Observation", "b").await, Err(ReadError::Malformed(malformed.clone())));
+    let search = Search::of("Observation").with(Criterion::code("code", "c"));
+    for rows in [
+        store.search(search).await.unwrap().found,
+        store.patient_records("p", &[]).await.unwrap(),
+        store.rows(0, 10).await.unwrap().found,
+    ] {
+        assert_eq!(rows.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(rows.malformed, [malformed.clone()]);
+    }
+    for (column, value) in [("author", "'Not An Org'"), ("version", "-1"), ("written_at", "-5"), ("pseudonym", "x'00'")]
+    {
+        db.execute(&format!("UPDATE version SET {column} = {value} WHERE id = 'c'"), []).unwrap();
+        let found = store.rows(0, 10).await.unwrap().found;
+        assert_eq!(found.malformed.iter().filter(|row| row.id == "c").count(), 1, "{column}");
+    }
+}
+
+#[tokio::test]
+async fn values_of_a_row_that_somebody_removed_do_not_pass_to_the_next() {
+    let folder = tempdir().unwrap();
+    let store = Sqlite.store(folder.path());
+    store.put(create(row("Observation", "a", 1, b"x"), vec![token("code", "c")])).await.unwrap();
+    Connection::open(folder.path().join("cloud.db")).unwrap().execute("DELETE FROM version", []).unwrap();
+    store.put(create(row("Observation", "b", 1, b"x"), vec![])).await.unwrap();
+    let page = store.search(Search::of("Observation").with(Criterion::code("code", "c"))).await.unwrap();
+    assert_eq!((page.total, page.found.rows.len()), (Some(0), 0));
+}
+
+#[tokio::test]
+async fn triggers_planted_in_the_file_do_not_run() {
+    let folder = tempdir().unwrap();
+    Sqlite.store(folder.path()).close().await;
+    let db = Connection::open(folder.path().join("cloud.db")).unwrap();
+    db.execute_batch("CREATE TRIGGER t AFTER INSERT ON version BEGIN DELETE FROM version; END").unwrap();
+    drop(db);
+    let store = Sqlite.store(folder.path());
+    store.put(create(row("Observation", "a", 1, b"x"), vec![])).await.unwrap();
+    assert!(store.read("Observation", "a").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_lost_database_begins_anew_and_the_journal_keeps_what_is_not_final() {
+    let folder = tempdir().unwrap();
+    let store = Sqlite.store(folder.path());
+    let entries = vec![store::NewEntry { id: record::Id16([1; 16]), bytes: vec![1], record: None }];
+    store.put(store::Put { entries, ..create(row("Observation", "a", 1, b"x"), vec![]) }).await.unwrap();
+    store.close().await;
+    drop(store);
+    for file in ["cloud.db", "cloud.db-wal", "cloud.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(file));
+    }
+    let opened = Store::open(config(folder.path(), "ems")).unwrap();
+    assert_eq!(opened.kept.len(), 1);
+    let store = opened.start(Box::new(Numbering::default())).unwrap();
+    assert_eq!(store.read("Observation", "a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_backup_is_read_without_a_journal_and_other_files_are_refused() {
+    let folder = tempdir().unwrap();
+    let store = Sqlite.store(folder.path());
+    store.put(create(row("Observation", "a", 1, b"x"), vec![])).await.unwrap();
+    store.close().await;
+    drop(store);
+    let backup = folder.path().join("backup.db");
+    Connection::open(folder.path().join("cloud.db"))
+        .unwrap()
+        .execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    let reader = Reader::open(&backup, 1).unwrap();
+    let key = VersionKey { rtype: "Observation".into(), id: "a".into(), version: 1 };
+    assert_eq!(reader.vread(key).await.unwrap(), Some(row("Observation", "a", 1, b"x")));
+
+    let other = folder.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(matches!(Reader::open(&other, 1), Err(OpenError::Format { .. })));
+    std::fs::write(&other, b"no database at all, and longer than its header would be.").unwrap();
+    assert!(matches!(Reader::open(&other, 1), Err(OpenError::Database(_))));
+    assert!(matches!(Reader::open(&folder.path().join("missing.db"), 1), Err(OpenError::Database(_))));
+}
+
+#[tokio::test]
+async fn a_second_store_on_one_journal_is_refused() {
+    let folder = tempdir().unwrap();
+    let _store = Sqlite.store(folder.path());
+    let second = Store::open(config(folder.path(), "ems"));
+    assert!(matches!(second, Err(OpenError::Journal(store::JournalError::InUse))));
+}

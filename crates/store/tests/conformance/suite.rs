@@ -1,0 +1,528 @@
+//! Writing and reading, whatever the database.
+
+use crate::{Backend, Refusing};
+use record::{Digest, Id16, Pseudonym, RecordTag, TimeMs, sha256};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+    mpsc::{Receiver, Sender, channel},
+};
+use store::{
+    Attachment, Committed, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, NewEntry,
+    NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Row, Seal, SealError, SealedSubmission,
+    Search, Store, Unless, VersionKey, WrappedKey,
+};
+use tempfile::tempdir;
+
+/// Numbers entries from 1, in one lane; the submission lists them.
+#[derive(Default)]
+pub(crate) struct Numbering {
+    last: u64,
+    before: u64,
+}
+impl Seal for Numbering {
+    fn seal(&mut self, entries: &[Vec<u8>]) -> Result<Vec<SealedSubmission>, SealError> {
+        self.before = self.last;
+        self.last += entries.len() as u64;
+        let (first_seq, count) = (self.before + 1, entries.len() as u32);
+        Ok(vec![SealedSubmission { lane: 1, first_seq, count, bytes: entries.concat() }])
+    }
+    fn abort(&mut self) {
+        self.last = self.before;
+    }
+    fn committed(&mut self, _: &[SealedSubmission]) {}
+}
+
+pub(crate) fn row(rtype: &str, id: &str, version: u64, bytes: &[u8]) -> Row {
+    Row {
+        rtype: rtype.into(),
+        id: id.into(),
+        version,
+        bytes: bytes.to_vec(),
+        salt: sha256(&[b"salt", id.as_bytes()]),
+        tag: RecordTag(sha256(&[b"tag", id.as_bytes()])),
+        pseudonym: Some(Pseudonym(Digest([9; 32]))),
+        patient: Some("p".into()),
+        author: "ems".parse().unwrap(),
+        entry: Id16([4; 16]),
+        written_at: TimeMs(1_000 + version),
+        deleted: false,
+        label: "R".into(),
+    }
+}
+
+pub(crate) fn token(param: &'static str, code: &str) -> IndexRow {
+    IndexRow { param: param.into(), value: IndexValue::Token { system: "s".into(), code: code.into() } }
+}
+
+pub(crate) fn create(row: Row, index: Vec<IndexRow>) -> Put {
+    Put { records: vec![NewVersion { row, expected: Expected::New, index }], ..Put::default() }
+}
+
+fn update(row: Row) -> Put {
+    let expected = Expected::Version(row.version - 1);
+    Put { records: vec![NewVersion { row, expected, index: vec![] }], ..Put::default() }
+}
+
+fn entry(number: u8, record: Option<VersionKey>) -> NewEntry {
+    NewEntry { id: Id16([number; 16]), bytes: vec![number], record }
+}
+
+fn frame(device: &str, counter: u64, bytes: &[u8]) -> Frame {
+    Frame {
+        device: device.into(),
+        counter,
+        binding: Id16([1; 16]),
+        patient: "p".into(),
+        received_at: TimeMs(counter * 10 + 1),
+        measured_at: TimeMs(counter * 10),
+        digest: sha256(&[bytes]),
+        bytes: bytes.to_vec(),
+    }
+}
+
+async fn code_count(store: &Store, code: &str) -> u64 {
+    let search = Search::of("Observation").with(Criterion::code("code", code));
+    store.search(search).await.unwrap().total.unwrap()
+}
+
+pub(crate) async fn a_record_reads_back_byte_for_byte(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let long: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 7 % 251) as u8).collect();
+    for (id, bytes) in
+        [("a", br#"{ "value": 1.10,  "x":null}"#.as_slice()), ("b", b"\xff\x00\xfe"), ("c", b""), ("d", &long)]
+    {
+        let mut row = row("Observation", id, 1, bytes);
+        if id == "b" {
+            (row.pseudonym, row.patient) = (None, None);
+        }
+        store.put(create(row.clone(), vec![])).await.unwrap();
+        assert_eq!(store.read("Observation", id).await.unwrap().as_ref(), Some(&row));
+        assert_eq!(store.vread(row.key()).await.unwrap(), Some(row));
+    }
+    assert_eq!(store.read("Observation", "e").await.unwrap(), None);
+    assert_eq!(store.read("Patient", "a").await.unwrap(), None);
+}
+
+pub(crate) async fn versions_follow_each_other_and_history_shows_them(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    store.put(create(row("Observation", "a", 1, b"1"), vec![token("code", "old")])).await.unwrap();
+    for version in 2..=5 {
+        let mut put = update(row("Observation", "a", version, &[version as u8]));
+        put.records[0].index = vec![token("code", "new")];
+        store.put(put).await.unwrap();
+    }
+    assert_eq!(store.read("Observation", "a").await.unwrap().unwrap().version, 5);
+    assert_eq!((code_count(&store, "old").await, code_count(&store, "new").await), (0, 1));
+    let versions = |rows: store::Rows| rows.rows.iter().map(|row| row.version).collect::<Vec<_>>();
+    assert_eq!(versions(store.history("Observation", "a", None, 10).await.unwrap()), [5, 4, 3, 2, 1]);
+    assert_eq!(versions(store.history("Observation", "a", Some(4), 2).await.unwrap()), [3, 2]);
+    let conflict = store.put(update(row("Observation", "a", 5, b"again"))).await;
+    let expected = Expected::Version(4);
+    assert_eq!(
+        conflict,
+        Err(PutError::Conflict { rtype: "Observation".into(), id: "a".into(), expected, found: Some(5) })
+    );
+    let mut skips = update(row("Observation", "a", 9, b"skips"));
+    skips.records[0].expected = Expected::Version(5);
+    assert!(matches!(store.put(skips).await, Err(PutError::Invalid(_))));
+}
+
+pub(crate) async fn a_put_that_fails_leaves_nothing(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    store.put(create(row("Patient", "taken", 1, b"first"), vec![])).await.unwrap();
+    // The last record of each third put is taken; its neighbours commit in the same groups.
+    let puts = (0..60_u8).map(|i| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let new = row("Observation", &format!("o{i}"), 1, &[i]);
+            let mut put = create(new.clone(), vec![token("code", "c")]);
+            put.entries = vec![entry(i, Some(new.key()))];
+            put.frames = vec![frame("d", i.into(), &[i])];
+            put.attachments = vec![Attachment { digest: sha256(&[&[i]]), bytes: vec![i] }];
+            let fails = i % 3 == 0;
+            let last = row("Patient", if fails { "taken" } else { "free" }, 1, b"second");
+            if fails {
+                put.records.push(NewVersion { row: last, expected: Expected::New, index: vec![] });
+            }
+            (i, store.put(put).await)
+        })
+    });
+    for put in puts.collect::<Vec<_>>() {
+        let (i, answer) = put.await.unwrap();
+        let written = i % 3 != 0;
+        match answer {
+            Ok(_) => assert!(written),
+            Err(error) => assert!(!written && matches!(error, PutError::Conflict { .. }), "{error}"),
+        }
+        assert_eq!(store.read("Observation", &format!("o{i}")).await.unwrap().is_some(), written);
+        assert_eq!(store.entry(Id16([i; 16])).await.unwrap().is_some(), written);
+        assert_eq!(store.frame(sha256(&[&[i]])).await.unwrap().is_some(), written);
+        assert_eq!(store.attachment(sha256(&[&[i]])).await.unwrap().is_some(), written);
+    }
+    assert_eq!(code_count(&store, "c").await, 40);
+    assert_eq!(store.read("Patient", "taken").await.unwrap().unwrap().bytes, b"first");
+    let submissions = store.submissions_since(&"ems".parse().unwrap(), 1, 1, PAGE_MAX).await.unwrap();
+    assert_eq!(submissions.iter().map(|submission| submission.count).sum::<u32>(), 40);
+}
+
+pub(crate) async fn of_many_writers_of_one_version_one_wins(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let stores = ["ems", "hospital"].map(|org| backend.open(folder.path(), org, Box::new(Numbering::default())));
+    stores[0].put(create(row("Observation", "a", 1, b"1"), vec![])).await.unwrap();
+    for version in 2..12 {
+        let writers = (0..16_u8).map(|i| {
+            let store = stores[usize::from(i % 2)].clone();
+            tokio::spawn(async move { store.put(update(row("Observation", "a", version, &[i]))).await.map(|_| i) })
+        });
+        let mut winners = Vec::new();
+        for writer in writers.collect::<Vec<_>>() {
+            match writer.await.unwrap() {
+                Ok(i) => winners.push(i),
+                Err(error) => assert!(matches!(error, PutError::Conflict { .. }), "{error}"),
+            }
+        }
+        assert_eq!(winners.len(), 1);
+        assert_eq!(stores[0].read("Observation", "a").await.unwrap().unwrap().bytes, winners);
+    }
+}
+
+pub(crate) async fn of_two_gateways_under_one_condition_one_creates(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let stores = ["ems", "hospital"].map(|org| backend.open(folder.path(), org, Box::new(Numbering::default())));
+    let writers = (0..200_u32).map(|i| {
+        let store = stores[(i % 2) as usize].clone();
+        tokio::spawn(async move {
+            let code = format!("mrn-{}", i / 4);
+            let mut put = create(row("Patient", &format!("p{i}"), 1, b"x"), vec![token("identifier", &code)]);
+            put.conditions =
+                vec![Unless { rtype: "Patient".into(), criteria: vec![Criterion::token("identifier", "s", &code)] }];
+            (i, store.put(put).await)
+        })
+    });
+    let mut created = Vec::new();
+    let mut matched = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        match writer.await.unwrap() {
+            (i, Ok(_)) => created.push((i / 4, format!("p{i}"))),
+            (i, Err(PutError::Matched { condition: 0, ids, .. })) => matched.push((i / 4, ids)),
+            (_, Err(error)) => panic!("{error}"),
+        }
+    }
+    created.sort();
+    assert_eq!(created.iter().map(|(code, _)| *code).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+    for (code, ids) in matched {
+        assert_eq!(ids, [created[code as usize].1.clone()]);
+    }
+    let mut empty = create(row("Patient", "q", 1, b"x"), vec![]);
+    empty.conditions = vec![Unless { rtype: "Patient".into(), criteria: vec![] }];
+    assert!(matches!(stores[0].put(empty).await, Err(PutError::Invalid(_))));
+}
+
+pub(crate) async fn deleted_records_are_not_found_but_read(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    store.put(create(row("Observation", "a", 1, b"1"), vec![token("code", "c")])).await.unwrap();
+    let mut deletion = update(Row { deleted: true, ..row("Observation", "a", 2, b"") });
+    deletion.records[0].index = vec![token("code", "c")];
+    store.put(deletion).await.unwrap();
+    assert_eq!(code_count(&store, "c").await, 0);
+    assert_eq!(store.search(Search::of("Observation")).await.unwrap().total, Some(0));
+    assert_eq!(store.counts().await.unwrap(), []);
+    assert!(store.read("Observation", "a").await.unwrap().unwrap().deleted);
+    assert!(store.patient_records("p", &[]).await.unwrap().rows[0].deleted);
+    assert!(matches!(
+        store.put(create(row("Observation", "a", 1, b"1"), vec![])).await,
+        Err(PutError::Conflict { .. })
+    ));
+    store.put(update(row("Observation", "a", 3, b"back"))).await.unwrap();
+    assert_eq!(store.counts().await.unwrap(), [("Observation".to_owned(), 1)]);
+}
+
+pub(crate) async fn recovery_inserts_versions_in_any_order(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    for version in [3, 1, 4, 2] {
+        let index = vec![token("code", &format!("v{version}"))];
+        let new =
+            NewVersion { row: row("Observation", "a", version, &[version as u8]), expected: Expected::Any, index };
+        store.put(Put { records: vec![new.clone()], ..Put::default() }).await.unwrap();
+        let again = store.put(Put { records: vec![new], ..Put::default() }).await;
+        assert!(matches!(again, Err(PutError::Conflict { .. })));
+    }
+    assert_eq!(store.read("Observation", "a").await.unwrap().unwrap().version, 4);
+    for version in 1..=4 {
+        assert_eq!(code_count(&store, &format!("v{version}")).await, u64::from(version == 4));
+    }
+    assert_eq!(store.patient_records("p", &["Observation"]).await.unwrap().rows.len(), 1);
+}
+
+pub(crate) async fn frames_are_kept_once_and_read_in_order(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let put = |frames: Vec<Frame>| store.put(Put { frames, ..Put::default() });
+    let frames: Vec<Frame> = (1..=50).map(|counter| frame("ox1", counter, &counter.to_be_bytes())).collect();
+    put(frames.iter().rev().cloned().collect()).await.unwrap();
+    put(vec![frame("ox2", 7, b"another device")]).await.unwrap();
+    put(frames.clone()).await.unwrap();
+    let replayed = put(vec![frame("ox1", 51, b"good"), frame("ox1", 7, b"forged")]).await;
+    assert_eq!(replayed, Err(PutError::FrameConflict { device: "ox1".into(), counter: 7 }));
+
+    let of = FrameFilter::Device("ox1".into());
+    let query = FrameQuery { of, from: TimeMs(100), to: TimeMs(400), after: None, limit: 7 };
+    let mut read = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.frames(FrameQuery { after, ..query.clone() }).await.unwrap();
+        read.extend(page.frames);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(read, frames[9..39]);
+    let of = FrameFilter::Patient("p".into());
+    let all = store
+        .frames(FrameQuery { of, from: TimeMs(0), to: TimeMs(u64::MAX), after: None, limit: PAGE_MAX })
+        .await
+        .unwrap();
+    assert_eq!((all.frames.len(), all.next, all.malformed), (51, None, 0));
+    assert_eq!(store.frame(frames[3].digest).await.unwrap().as_ref(), Some(&frames[3]));
+    assert_eq!(store.frame(Digest([0; 32])).await.unwrap(), None);
+}
+
+pub(crate) async fn attachments_and_keys_take_the_place_of_earlier_copies(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let digest = Digest([5; 32]);
+    for bytes in [b"damaged".as_slice(), b"good", b"good"] {
+        let attachments = vec![Attachment { digest, bytes: bytes.to_vec() }];
+        let key = |org: &str| WrappedKey { patient: "p".into(), org: org.parse().unwrap(), bytes: bytes.to_vec() };
+        let wrapped_keys = vec![key("hospital"), key("ems")];
+        store.put(Put { attachments, wrapped_keys, ..Put::default() }).await.unwrap();
+    }
+    assert_eq!(store.attachment(digest).await.unwrap().as_deref(), Some(b"good".as_slice()));
+    assert_eq!(store.attachment(Digest([6; 32])).await.unwrap(), None);
+    let keys = store.wrapped_keys("p").await.unwrap();
+    assert_eq!(
+        keys.iter().map(|key| (key.org.as_str(), key.bytes.as_slice())).collect::<Vec<_>>(),
+        [("ems", b"good".as_slice()), ("hospital", b"good")]
+    );
+}
+
+pub(crate) async fn entries_stand_where_the_answer_says(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let puts = (0..40_u8).map(|i| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let new = row("Observation", &format!("o{i}"), 1, b"x");
+            let entries = vec![entry(2 * i, Some(new.key())), entry(2 * i + 1, None)];
+            let committed = store.put(Put { entries, ..create(new, vec![]) }).await.unwrap();
+            (i, committed)
+        })
+    });
+    for put in puts.collect::<Vec<_>>() {
+        let (i, Committed { entries }) = put.await.unwrap();
+        assert_eq!(entries.iter().map(|place| place.id.0[0]).collect::<Vec<_>>(), [2 * i, 2 * i + 1]);
+        for place in entries {
+            assert_eq!(store.entry(place.id).await.unwrap().as_ref(), Some(&place));
+            let submission = &store.submissions_since(&place.org, place.lane, place.seq, 1).await.unwrap()[0];
+            let index = usize::try_from(place.seq - submission.first_seq).unwrap();
+            assert_eq!(submission.bytes[index], place.id.0[0]);
+        }
+    }
+    let ems = "ems".parse().unwrap();
+    assert_eq!(store.lanes().await.unwrap(), [(ems, 1, 80)]);
+    assert_eq!(store.submissions_since(&"ems".parse().unwrap(), 1, 81, 10).await.unwrap(), []);
+    assert_eq!(store.submissions_since(&"ems".parse().unwrap(), 2, 1, 10).await.unwrap(), []);
+    let first = store.submissions_since(&"ems".parse().unwrap(), 1, 0, PAGE_MAX).await.unwrap();
+    assert_eq!(first[0].first_seq, 1);
+}
+
+/// Works, refuses, or claims a wrong number of entries, in turn.
+struct Moody {
+    calls: u32,
+    inner: Numbering,
+    aborted: Arc<AtomicU64>,
+}
+impl Seal for Moody {
+    fn seal(&mut self, entries: &[Vec<u8>]) -> Result<Vec<SealedSubmission>, SealError> {
+        self.calls += 1;
+        match self.calls % 3 {
+            1 => self.inner.seal(entries),
+            2 => Err(SealError("no key".into())),
+            _ => self.inner.seal(&[entries, entries].concat()),
+        }
+    }
+    fn abort(&mut self) {
+        self.aborted.fetch_add(1, Ordering::Relaxed);
+        self.inner.abort();
+    }
+    fn committed(&mut self, _: &[SealedSubmission]) {}
+}
+
+pub(crate) async fn a_group_that_cannot_be_sealed_is_not_written(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let aborted = Arc::new(AtomicU64::new(0));
+    let seal = Moody { calls: 0, inner: Numbering::default(), aborted: Arc::clone(&aborted) };
+    let store = backend.open(folder.path(), "ems", Box::new(seal));
+    for i in 1..=9_u8 {
+        let new = row("Observation", &format!("o{i}"), 1, b"x");
+        let put = Put { entries: vec![entry(i, None)], ..create(new, vec![token("code", "c")]) };
+        let answer = store.put(put).await;
+        if i % 3 == 1 {
+            assert_eq!(answer.unwrap().entries[0].seq, u64::from(i / 3) + 1, "numbers taken back are used again");
+        } else {
+            assert!(matches!(answer, Err(PutError::Sealing(_))), "{answer:?}");
+            assert_eq!(store.read("Observation", &format!("o{i}")).await.unwrap(), None);
+        }
+    }
+    assert_eq!(code_count(&store, "c").await, 3);
+    assert_eq!(aborted.load(Ordering::Relaxed), 3, "only what was sealed is taken back");
+    // A write without entries needs no seal.
+    drop(store);
+    let folder = tempdir().unwrap();
+    let store = backend.open(folder.path(), "ems", Box::new(Refusing));
+    store.put(create(row("Observation", "o", 1, b"x"), vec![])).await.unwrap();
+}
+
+/// Seals when it is told to.
+struct Waiting {
+    reached: Sender<()>,
+    go: Receiver<()>,
+    inner: Numbering,
+}
+impl Seal for Waiting {
+    fn seal(&mut self, entries: &[Vec<u8>]) -> Result<Vec<SealedSubmission>, SealError> {
+        let _ = self.reached.send(());
+        let _ = self.go.recv();
+        self.inner.seal(entries)
+    }
+    fn abort(&mut self) {
+        self.inner.abort();
+    }
+    fn committed(&mut self, _: &[SealedSubmission]) {}
+}
+
+pub(crate) async fn a_full_queue_is_busy_and_a_put_too_large_is_refused(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let ((reached, is_reached), (go, may_go)) = (channel(), channel());
+    let store =
+        backend.open(folder.path(), "ems", Box::new(Waiting { reached, go: may_go, inner: Numbering::default() }));
+    let spawn = |i: usize| {
+        let store = store.clone();
+        let entries = if i == 0 { vec![entry(0, None)] } else { vec![] };
+        let put = Put { entries, ..create(row("Observation", &format!("o{i}"), 1, b"x"), vec![]) };
+        tokio::spawn(async move { store.put(put).await })
+    };
+    let first = spawn(0);
+    tokio::task::spawn_blocking(move || is_reached.recv().unwrap()).await.unwrap();
+    // The writer waits with the first one in its hands.
+    let waiting: Vec<_> = (1..=QUEUE_LEN_MAX + 20).map(spawn).collect();
+    let mut busy = 0;
+    let mut later = Vec::new();
+    for put in waiting {
+        // Refused ones end at once, the others wait for the writer.
+        tokio::task::yield_now().await;
+        later.push(put);
+    }
+    while later.iter().filter(|put| put.is_finished()).count() < 20 {
+        tokio::task::yield_now().await;
+    }
+    // A read does not wait for the writer.
+    assert_eq!(store.read("Observation", "o0").await.unwrap(), None);
+    drop(go);
+    first.await.unwrap().unwrap();
+    for put in later {
+        match put.await.unwrap() {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, PutError::Busy);
+                busy += 1;
+            }
+        }
+    }
+    assert_eq!(busy, 20);
+    assert_eq!(store.search(Search::of("Observation")).await.unwrap().total, Some(QUEUE_LEN_MAX as u64 + 1));
+
+    let large = create(row("Observation", "large", 1, &vec![0; RECORD_BYTES_MAX + 1]), vec![]);
+    assert!(matches!(store.put(large).await, Err(PutError::TooLarge { max: RECORD_BYTES_MAX, .. })));
+    let name = "x".repeat(65);
+    assert!(matches!(store.put(create(row("Observation", &name, 1, b""), vec![])).await, Err(PutError::Invalid(_))));
+}
+
+pub(crate) async fn a_closed_store_takes_no_more_writes_and_opens_again(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    for round in 0..5 {
+        let store = backend.store(folder.path());
+        store.put(create(row("Observation", &format!("o{round}"), 1, b"x"), vec![])).await.unwrap();
+        store.close().await;
+        assert_eq!(store.put(create(row("Observation", "late", 1, b"x"), vec![])).await, Err(PutError::Stopped));
+        assert_eq!(store.counts().await.unwrap(), [("Observation".to_owned(), round + 1)], "reads go on");
+        store.close().await;
+    }
+}
+
+pub(crate) async fn what_is_not_final_is_given_back_at_opening(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    for i in 1..=6 {
+        store.put(Put { entries: vec![entry(i, None)], ..Put::default() }).await.unwrap();
+    }
+    store.settle(1, 4).await.unwrap();
+    store.close().await;
+    let opened = Store::open(crate::config(folder.path(), "ems")).unwrap();
+    assert_eq!(
+        opened.kept.iter().map(|kept| (kept.first_seq, kept.bytes.clone())).collect::<Vec<_>>(),
+        [(5, vec![5]), (6, vec![6])]
+    );
+    assert_eq!(opened.lanes, [store::LaneEnd { lane: 1, last_seq: 6 }]);
+    let filed = opened.reader().unwrap().submissions_since(&"ems".parse().unwrap(), 1, 1, 10).await.unwrap();
+    assert_eq!(filed.len(), 6);
+}
+
+pub(crate) async fn a_patients_records_are_one_set(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    for i in 0..30 {
+        let mut new = row(["Observation", "Condition", "Consent"][i % 3], &format!("r{i}"), 1, b"x");
+        new.patient = [Some("p".to_owned()), Some("q".to_owned()), None, Some("p".to_owned()), None][i % 5].clone();
+        store.put(create(new, vec![])).await.unwrap();
+    }
+    store.put(update(row("Observation", "r0", 2, b"y"))).await.unwrap();
+    let set = store.patient_records("p", &[]).await.unwrap();
+    assert_eq!(set.rows.len(), 12);
+    assert_eq!(set.rows.iter().filter(|row| row.id == "r0").map(|row| row.version).collect::<Vec<_>>(), [2]);
+    let conditions = store.patient_records("p", &["Condition", "Consent"]).await.unwrap();
+    assert_eq!(conditions.rows.len(), set.rows.iter().filter(|row| row.rtype != "Observation").count());
+    assert_eq!(store.patient_records("r", &[]).await.unwrap(), store::Rows::default());
+}
+
+pub(crate) async fn a_sweep_sees_every_version_once(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let mut written = Vec::new();
+    for i in 0..25 {
+        let id = format!("r{}", i % 10);
+        let version = i / 10 + 1;
+        let new = row("Observation", &id, version, &[i as u8]);
+        written.push(new.clone());
+        store.put(if version == 1 { create(new, vec![]) } else { update(new) }).await.unwrap();
+    }
+    let mut swept = Vec::new();
+    let mut place = Some(0);
+    let mut last = 0;
+    while let Some(after) = place {
+        let step = store.rows(after, 7).await.unwrap();
+        swept.extend(step.found.rows);
+        (place, last) = (step.next, step.last);
+    }
+    assert_eq!(swept, written);
+    assert_eq!(store.rows(last, 7).await.unwrap().found.rows, []);
+    store.put(create(row("Observation", "later", 1, b"x"), vec![])).await.unwrap();
+    assert_eq!(store.rows(last, 7).await.unwrap().found.rows[0].id, "later");
+}

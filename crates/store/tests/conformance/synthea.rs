@@ -1,0 +1,103 @@
+//! Real records: Synthea's patients, stored by their extracted values and found as a plain filter over the JSON finds them.
+
+use crate::{
+    Backend,
+    suite::{create, row},
+};
+use flate2::read::GzDecoder;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+use store::{Criterion, NewVersion, Put, Search, Store, extract};
+use tempfile::tempdir;
+
+/// Patients read from the real data; all of it would take long.
+const PATIENTS_READ: usize = 6;
+
+fn bundles() -> Vec<Value> {
+    let shared = env::var_os("VITALTRACE_SHARED").map(PathBuf::from);
+    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
+    let folder = shared.join("fhir/synthea/2019-smart");
+    let Ok(files) = fs::read_dir(&folder) else {
+        println!("SKIPPED: {} not found; a generated bundle is used", folder.display());
+        return vec![generated()];
+    };
+    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.truncate(PATIENTS_READ);
+    let read = |path: &PathBuf| {
+        let mut text = String::new();
+        GzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    files.iter().map(read).collect()
+}
+
+fn generated() -> Value {
+    let observation = |number: u32| {
+        serde_json::json!({"resource": {
+            "resourceType": "Observation", "status": "final", "subject": {"reference": format!("urn:uuid:p{}", number % 3)},
+            "code": {"coding": [{"system": "http://loinc.org", "code": format!("{}-1", number % 7)}]},
+            "effectiveDateTime": format!("20{:02}-03-01T10:00:00+01:00", number % 20)}})
+    };
+    serde_json::json!({"resourceType": "Bundle", "entry": (0..100).map(observation).collect::<Vec<_>>()})
+}
+
+async fn ids(store: &Store, search: Search) -> BTreeSet<String> {
+    let page = store.search(Search { count: 1_000, ..search }).await.unwrap();
+    assert_eq!(page.total, Some(page.found.rows.len() as u64));
+    page.found.rows.into_iter().map(|row| row.id).collect()
+}
+
+pub(crate) async fn real_records_are_found_as_a_plain_filter_finds_them(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    // What a plain filter finds: by patient and code, by patient and year.
+    let mut by_code: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut by_year: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut all = 0;
+    for bundle in bundles() {
+        let mut records = Vec::new();
+        for entry in bundle["entry"].as_array().unwrap() {
+            let resource = &entry["resource"];
+            let rtype = resource["resourceType"].as_str().unwrap();
+            all += 1;
+            let id = format!("r{all}");
+            let bytes = serde_json::to_vec(resource).unwrap();
+            let put = create(row(rtype, &id, 1, &bytes), extract(rtype, resource));
+            records.extend::<Vec<NewVersion>>(put.records);
+            if rtype == "Observation" {
+                let subject = resource["subject"]["reference"].as_str().unwrap().to_owned();
+                for coding in resource["code"]["coding"].as_array().unwrap() {
+                    let code = coding["code"].as_str().unwrap().to_owned();
+                    by_code.entry((subject.clone(), code)).or_default().insert(id.clone());
+                }
+                let time: record::TimeMs =
+                    record::TimeMs::from_instant(resource["effectiveDateTime"].as_str().unwrap()).unwrap();
+                by_year.entry((subject, time.to_instant()[..4].to_owned())).or_default().insert(id);
+            }
+        }
+        store.put(Put { records, ..Put::default() }).await.unwrap();
+    }
+    store.optimize().await.unwrap();
+    assert!(!by_code.is_empty());
+    let subject = |patient: &str| Criterion::parse("Observation", "subject", patient).unwrap();
+    for ((patient, code), expected) in &by_code {
+        let search = Search::of("Observation").with(subject(patient)).with(Criterion::code("code", code));
+        assert_eq!(&ids(&store, search).await, expected, "{patient} {code}");
+    }
+    for ((patient, year), expected) in &by_year {
+        let date = Criterion::parse("Observation", "date", year).unwrap();
+        assert_eq!(
+            &ids(&store, Search::of("Observation").with(subject(patient)).with(date)).await,
+            expected,
+            "{patient} {year}"
+        );
+    }
+    println!("{all} resources, {} searches", by_code.len() + by_year.len());
+}
