@@ -15,8 +15,6 @@ pub const ENTRIES_MAX: usize = 1_000_000;
 pub const OPENINGS_MAX: usize = 1_024;
 /// The most opened records of one bundle.
 pub const OPENED_MAX: usize = 1_000_000;
-/// How many policies are in force: access and derivation.
-pub const POLICIES: usize = 2;
 /// The longest opened record, in bytes.
 const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest name of a record, `Type/id`, in bytes.

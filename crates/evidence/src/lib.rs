@@ -7,19 +7,23 @@
 //!
 //! The format is `spec/evidence.md`. Everything here is pure: no clock is read, nothing is drawn at random, nothing is written.
 
-mod bounded;
+mod report;
+mod verify;
+
 mod bundle;
 mod finality;
+mod state;
+
 mod log;
 mod opened;
+
 mod record_proof;
-mod report;
-mod state;
-mod verify;
+
+mod bounded;
 
 pub use bundle::{
     Bundle, ENTRIES_MAX, EVIDENCE_FORMAT, Finality, Log, LoggedEntry, MONTHS_MAX, MonthLog, OPENED_MAX, OPENINGS_MAX,
-    Opened, OpenedLink, POLICIES, Parts, Policies, StateProof, assemble,
+    Opened, OpenedLink, Parts, Policies, StateProof, assemble,
 };
 pub use log::BadLog;
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};

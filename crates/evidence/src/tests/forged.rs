@@ -407,3 +407,26 @@ fn announced_lengths_allocate_nothing() {
         announced[at..at + 9].copy_from_slice(&kept);
     }
 }
+
+/// A certificate makes nothing a log that is none.
+#[test]
+fn what_a_colluding_quorum_signs_must_still_be_a_log() {
+    let check = |edit: fn(&mut Vec<LoggedEntry>), why: BadLog| {
+        let mut world = three_months();
+        world.collude(edit);
+        assert_eq!(world.verify(world.prove()), Err(bad("2026-11", why)));
+    };
+    let stranger = || "stranger".parse::<record::OrgId>().unwrap();
+    check(|entries| edited(&mut entries[2], |entry| entry.patient = None), BadLog::Misfiled { index: 2 });
+    check(
+        |entries| edited(&mut entries[1], |entry| entry.org = "stranger".parse().unwrap()),
+        BadLog::UnknownOrg { index: 1, org: stranger() },
+    );
+    check(|entries| entries.swap(1, 2), BadLog::Disordered { index: 2 });
+    check(|entries| entries[3].time = entries[2].time, BadLog::Disordered { index: 3 });
+    check(|entries| entries[6].time = at("2026-12-31T00:00:00Z"), BadLog::Disordered { index: 6 });
+    check(
+        |entries| entries.iter_mut().for_each(|logged| edited(logged, |entry| entry.time = at("2026-12-01T00:00:00Z"))),
+        BadLog::OtherMonth,
+    );
+}

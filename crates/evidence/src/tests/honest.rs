@@ -232,3 +232,13 @@ fn a_month_is_named_by_its_entries_and_not_by_the_prover() {
     let why = crate::BadLog::OtherMonth;
     assert_eq!(world.verify(parts.clone()), Err(Refused::Month { month: parts.months[2].month, why }));
 }
+
+#[test]
+fn a_deletion_has_no_bytes_and_ends_the_history() {
+    let mut world = three_months();
+    world.delete("mercy", "AllergyIntolerance/a1");
+    let report = verified(&world);
+    let allergy = report.records.iter().find(|record| record.name.as_deref() == Some("AllergyIntolerance/a1")).unwrap();
+    let last = allergy.versions.last().unwrap();
+    assert_eq!((last.version, last.deleted, last.opened.as_ref().map(|opened| opened.length)), (3, true, Some(0)));
+}

@@ -23,6 +23,16 @@ fn check(file: ExpectFile, bytes: &[u8]) {
     file.assert_eq(&(lines.join("\n") + "\n"));
 }
 
+fn each_byte_changed(good: &[u8], refused: impl Fn(&[u8]) -> bool) {
+    for at in 0..good.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut bytes = good.to_vec();
+            bytes[at] ^= change;
+            assert!(refused(&bytes), "byte {at} changed by {change:#x}");
+        }
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -38,6 +48,7 @@ fn the_published_bundle_has_the_published_report() {
     let report: Report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
     check(expect_file!["../../../../spec/vectors/evidence-1.hex"], &bytes);
     expect_file!["../../../../spec/vectors/evidence-1.json"].assert_eq(&json(&report));
+    each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
 }
 
 #[test]
@@ -50,4 +61,5 @@ fn the_published_record_proof_has_the_published_report() {
     let proven = verify_record(&bytes, &world.id(), &Limits::default()).unwrap();
     check(expect_file!["../../../../spec/vectors/record-proof-1.hex"], &bytes);
     expect_file!["../../../../spec/vectors/record-proof-1.json"].assert_eq(&json(&proven));
+    each_byte_changed(&bytes, |bytes| verify_record(bytes, &world.id(), &Limits::default()).is_err());
 }

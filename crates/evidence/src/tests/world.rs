@@ -36,7 +36,8 @@ use contract::{
     AccessAction, Body, Entry, Genesis, HEADER_VERSION, Header, InvestigationStep, LastMonth, Member, MonthOpening,
     Parent, PolicyKind, SignedSubmission, Submission, execute,
     merkle::Frontier,
-    state::{Key, VALUE_BYTES_MAX, log_key, log_leaf, policy_key},
+    state::{Key, LogHead, VALUE_BYTES_MAX, log_key, log_leaf, policy_key},
+    to_cbor,
 };
 use ed25519_dalek::SigningKey;
 use record::{
@@ -280,6 +281,43 @@ impl World {
         self.logs.clear();
         self.versions.clear();
         self.opened.clear();
+    }
+
+    /// Files the deletion of a record, which has no bytes.
+    pub(crate) fn delete(&mut self, org: &str, name: &str) {
+        let (version, previous) = self.versions[name];
+        let (id, author) = (self.next_id(), org.parse::<OrgId>().unwrap());
+        let salt = salt(&self.patient, name, version + 1, &author, &id);
+        let body = Body::Record {
+            tag: record_tag(&self.patient, name),
+            kind: RecordType::MedicalRecord,
+            version: version + 1,
+            previous: Some(previous),
+            commitment: commit(&salt, b""),
+            deleted: true,
+            codes: Vec::new(),
+            attachments: Vec::new(),
+        };
+        self.file(org, id, body);
+        self.opened.push(Opened { record: name.to_owned(), version: version + 1, salt, bytes: Vec::new() });
+    }
+
+    /// What a quorum of colluding validators could do: the patient's last log becomes what they like, with a valid certificate.
+    pub(crate) fn collude(&mut self, edit: impl FnOnce(&mut Vec<LoggedEntry>)) {
+        self.block(None);
+        let (pseudonym, log) = self.logs.iter_mut().max_by_key(|(_, log)| log.month).unwrap();
+        edit(&mut log.entries);
+        log.frontier = Frontier::default();
+        for logged in &log.entries {
+            log.frontier.push(log_leaf(
+                logged.height,
+                logged.time,
+                &Entry::from_bytes(&logged.entry).unwrap().digest(),
+            ));
+        }
+        let head = LogHead { frontier: log.frontier.clone(), height: log.entries.last().unwrap().height };
+        self.writes.push([(log_key(pseudonym), Some(to_cbor(&head)))].into());
+        self.block.height += 1;
     }
 
     fn disclosure(&self, id: &Id16, under: Option<Id16>) -> Body {
