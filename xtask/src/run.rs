@@ -73,9 +73,9 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{name}` printed something that is no text"))
 }
 
-/// What cargo knows about the workspace members, without their dependencies' graph.
+/// What cargo knows about the members of the workspace and all that they depend on.
 pub(crate) fn metadata(root: &Path) -> anyhow::Result<serde_json::Value> {
-    let text = output(&mut cargo(root, &["metadata", "--no-deps", "--format-version", "1"]))?;
+    let text = output(&mut cargo(root, &["metadata", "--format-version", "1"]))?;
     serde_json::from_str(&text).context("cargo's metadata is no JSON")
 }
 

@@ -2,6 +2,7 @@
 
 mod decisions;
 mod graph;
+mod licences;
 mod links;
 mod opening;
 mod promises;
@@ -60,7 +61,7 @@ impl Checked {
 pub(crate) fn tidy(root: &Path) -> anyhow::Result<bool> {
     let sources = Sources::read(root)?;
     let metadata = metadata(root)?;
-    let rules: [(&str, Checked); 8] = [
+    let rules: [(&str, Checked); 9] = [
         ("crate graph", graph::check(&sources, &metadata)?),
         ("opening sentences", opening::check(&sources)),
         ("words", words::check(&sources)),
@@ -69,6 +70,7 @@ pub(crate) fn tidy(root: &Path) -> anyhow::Result<bool> {
         ("links", links::check(&sources)),
         ("decisions", decisions::check(&sources)),
         ("dependencies", reasons::check(&sources)?),
+        ("licences", licences::check(&sources, &metadata)?),
     ];
     let mut total = 0;
     for (name, checked) in rules {

@@ -33,6 +33,8 @@ pub(super) fn check(sources: &Sources, metadata: &Value) -> anyhow::Result<Check
 /// The normal dependencies between members of the workspace.
 fn manifests(metadata: &Value) -> anyhow::Result<Vec<Arrows>> {
     let packages = metadata["packages"].as_array().context("cargo's metadata has no packages")?;
+    // Members have no source; everything else comes from a registry.
+    let packages: Vec<&Value> = packages.iter().filter(|package| package["source"].is_null()).collect();
     let names: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let arrows = packages.iter().map(|package| {
         let dependencies = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -61,7 +61,7 @@ pub(super) fn word_at(code: &str, word: &str) -> Option<usize> {
     code.match_indices(word).map(|(at, _)| at).find(|at| {
         let before = at.checked_sub(1).map(|index| bytes[index]);
         let after = bytes.get(at + word.len()).copied();
-        !before.is_some_and(|b| is_word(b)) && !after.is_some_and(is_word)
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
     })
 }
 
@@ -70,7 +70,8 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1
 }
 
-fn is_word(byte: u8) -> bool {
+/// Part of a name.
+pub(super) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
