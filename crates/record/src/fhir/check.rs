@@ -286,7 +286,7 @@ impl<'a> Checker<'a> {
                 Some(_) => self.problem(CheckFault::Code(codes)),
                 None => self.problem(CheckFault::JsonType("string")),
             },
-            Type::NameOfType => match node.as_str() {
+            Type::ResourceName => match node.as_str() {
                 Some(code)
                     if code.parse::<ResourceType>().is_ok() || code == "Resource" || code == "DomainResource" => {}
                 Some(_) => self.problem(CheckFault::Format("resource type")),
@@ -344,7 +344,7 @@ impl<'a> Checker<'a> {
 
 impl Type {
     fn is_primitive(&self) -> bool {
-        matches!(self, Self::Primitive(_) | Self::Code(_) | Self::NameOfType)
+        matches!(self, Self::Primitive(_) | Self::Code(_) | Self::ResourceName)
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) enum Type {
     /// A `code` out of these.
     Code(&'static [&'static str]),
     /// A `code` that is a resource type.
-    NameOfType,
+    ResourceName,
     /// An object of a type of this index.
     Complex(usize),
     /// A reference to one of these types; to any if there are none.
@@ -198,7 +198,7 @@ fn type_of(
         }
         "Resource" => Some(Type::Resource),
         "code" => match inside('<', '>') {
-            Some("@") => Some(Type::NameOfType),
+            Some("@") => Some(Type::ResourceName),
             Some(set) => sets.get(set).map(|codes| Type::Code(codes)),
             None => Some(Type::Primitive(Primitive::Code)),
         },

@@ -2,26 +2,32 @@
 //!
 //! Source of every fact: FHIR R4 4.0.1, <http://hl7.org/fhir/R4/>. Nothing here stores, resolves or decides.
 
-mod json;
-mod patient;
+// A resource as exact text.
 mod resource;
 mod resource_type;
 
+mod json;
+mod patient;
+
+// Whether it is what its type demands.
 mod check;
 mod definitions;
 mod moment;
 mod narrative;
 
-mod answer;
+// Requests in bulk, and answers.
 mod bundle;
-mod outcome;
-mod search_url;
 mod transaction;
 
-pub mod codes;
+mod answer;
+mod outcome;
+mod search_url;
 
+// Documents of our own.
 mod audit_event;
 mod summary;
+
+pub mod codes;
 
 pub use answer::{
     Document, EntryAnswer, Found, History, PastVersion, SearchMode, SearchSet, bundle_response, collection,
