@@ -168,3 +168,36 @@ impl Genesis {
         sha256(&[VALIDATORS_DOMAIN, &to_cbor(&keys)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{genesis, org, public};
+
+    fn check(change: impl Fn(&mut Genesis), expected: Result<(), BadGenesis>) {
+        let mut genesis = genesis();
+        change(&mut genesis);
+        assert_eq!(Genesis::from_bytes(&genesis.to_bytes()).map(|_| ()), expected);
+    }
+
+    #[test]
+    fn a_genesis_has_sorted_members_with_keys_of_their_own() {
+        check(|_| {}, Ok(()));
+        check(|genesis| genesis.version = 2, Err(BadGenesis::Version(2)));
+        check(|genesis| genesis.members.clear(), Err(BadGenesis::Members(0)));
+        check(|genesis| genesis.members.swap(0, 1), Err(BadGenesis::Order(org("acme"))));
+        check(|genesis| genesis.members[1].org = org("acme"), Err(BadGenesis::Order(org("acme"))));
+        check(|genesis| genesis.members[1].entry_key = public(100), Err(BadGenesis::SharedKey(org("county"))));
+        check(|genesis| genesis.members[1].consensus_key = public(101), Err(BadGenesis::SharedKey(org("county"))));
+        check(|genesis| genesis.members[2].entry_key = [0; 32].into(), Err(BadGenesis::BadKey(org("mercy"))));
+    }
+
+    #[test]
+    fn every_change_makes_another_chain() {
+        let mut other = genesis();
+        other.time = other.time.plus_ms(1);
+        assert_ne!(other.id(), genesis().id());
+        assert_ne!(other.namespace(), genesis().namespace());
+        assert_eq!(other.validators_digest(), genesis().validators_digest());
+    }
+}

@@ -134,3 +134,53 @@ impl Block {
         sha256(&[BODY_DOMAIN, &to_cbor(frontier), &to_cbor(&submissions)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        AlarmStep, Body, Priority,
+        testing::{World, digest, id, public, said},
+    };
+
+    fn block() -> Block {
+        let alarm = Body::Alarm { id: id(1), step: AlarmStep::Raised, priority: Priority::Low };
+        let (frontier, submissions) = (Frontier::default(), vec![World::new().submission(said("mercy", alarm))]);
+        let header = Header {
+            version: HEADER_VERSION,
+            chain: digest(1),
+            epoch: 0,
+            view: 1,
+            leader: public(1),
+            parent_view: 0,
+            parent: digest(0),
+            height: 1,
+            time: TimeMs(1),
+            entry_count: 1,
+            body: Block::body_digest(&frontier, &submissions),
+            log_size: 1,
+            log_root: digest(2),
+            state_root: digest(3),
+            ops_root: digest(4),
+            ops_start: 0,
+            ops_end: 1,
+            validators: digest(5),
+        };
+        Block { header, frontier, submissions }
+    }
+
+    #[test]
+    fn header_and_body_belong_together() {
+        assert_eq!(Block::from_bytes(&block().to_bytes()), Ok(block()));
+        let check = |change: fn(&mut Block), why: &str| {
+            let mut other = block();
+            change(&mut other);
+            let expected = FormatError::Malformed { what: "block", why: why.to_owned() };
+            assert_eq!(Block::from_bytes(&other.to_bytes()), Err(expected));
+        };
+        check(|block| block.submissions.clear(), "the header names another body");
+        check(|block| block.frontier.push(digest(9)), "the header names another body");
+        check(|block| block.header.body = digest(9), "the header names another body");
+        check(|block| block.header.entry_count = 2, "the header counts other entries");
+    }
+}

@@ -23,6 +23,8 @@ pub mod state;
 mod submission;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod vectors;
 
 pub use apply::{
     ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CODE_BYTES_MAX, CODES_MAX, ENTRY_AHEAD_MS, OVERRIDE_MS_MAX,

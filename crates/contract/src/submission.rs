@@ -154,3 +154,97 @@ impl SignedSubmission {
         key.verify_strict(self.submission.digest().as_ref(), &signature).map_err(|_| bad())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        AlarmStep, Body, Priority,
+        testing::{digest, id, org, public, said},
+    };
+    use proptest::prelude::*;
+
+    fn entry() -> Entry {
+        said("mercy", Body::Alarm { id: id(1), step: AlarmStep::Raised, priority: Priority::Low }).entry
+    }
+    fn submission(entries: Vec<Entry>) -> Submission {
+        Submission { chain: digest(0xcc), org: org("mercy"), lane: 0, first_seq: 1, entries }
+    }
+    fn signed(submission: Submission) -> SignedSubmission {
+        submission.sign(&SigningKey::from_bytes(&[5; 32]))
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_bytes_its_chain_and_its_key_only() {
+        let good = signed(submission(vec![entry()]));
+        assert_eq!(good.verify(&digest(0xcc), &public(5)), Ok(()));
+        assert_eq!(good.verify(&digest(1), &public(5)), Err(SubmissionError::OtherChain { got: digest(0xcc) }));
+        let bad = Err(SubmissionError::BadSignature { org: org("mercy") });
+        assert_eq!(good.verify(&digest(0xcc), &public(6)), bad);
+        assert_eq!(good.verify(&digest(0xcc), &[0; 32].into()), bad);
+        let mut changed = good.clone();
+        changed.submission.entries[0].time.0 += 1;
+        assert_eq!(changed.verify(&digest(0xcc), &public(5)), bad);
+    }
+
+    #[test]
+    fn a_submission_has_one_to_256_entries_of_its_own_organisation() {
+        let check = |submission: Submission, expected: Result<(), SubmissionError>| {
+            let bytes = signed(submission).to_bytes();
+            assert_eq!(SignedSubmission::from_bytes(&bytes).map(|_| ()), expected);
+        };
+        check(submission(vec![entry(); ENTRIES_MAX]), Ok(()));
+        check(submission(vec![]), Err(SubmissionError::Bounds));
+        check(submission(vec![entry(); ENTRIES_MAX + 1]), Err(SubmissionError::Bounds));
+        check(Submission { first_seq: 0, ..submission(vec![entry()]) }, Err(SubmissionError::Bounds));
+        check(Submission { first_seq: u64::MAX, ..submission(vec![entry()]) }, Err(SubmissionError::Bounds));
+        let stranger = Entry { org: org("county"), ..entry() };
+        check(submission(vec![entry(), stranger]), Err(SubmissionError::OtherOrg { org: org("mercy") }));
+        let services = vec![digest(1); 300];
+        let step = crate::ClaimStep::Submitted;
+        let amount = crate::testing::commitment(1);
+        let long = Entry { body: Body::Claim { id: id(1), step, insurer: org("acme"), amount, services }, ..entry() };
+        check(submission(vec![long]), Err(SubmissionError::Bounds));
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_before_it_is_read() {
+        let refused = SignedSubmission::from_bytes(&vec![0; SUBMISSION_BYTES_MAX + 1]);
+        assert!(matches!(refused, Err(SubmissionError::Format(FormatError::TooLarge { .. }))), "{refused:?}");
+    }
+
+    #[test]
+    fn other_encodings_of_the_same_are_refused() {
+        let mut bytes = entry().to_bytes();
+        assert_eq!(Entry::from_bytes(&bytes), Ok(entry()));
+        bytes.push(0);
+        assert_eq!(Entry::from_bytes(&bytes), Err(FormatError::NotDeterministic { what: "ledger entry" }));
+        // An array of indefinite length says the same in other bytes.
+        let mut indefinite = entry().to_bytes();
+        indefinite[0] = 0x9f;
+        indefinite.push(0xff);
+        assert_eq!(Entry::from_bytes(&indefinite), Err(FormatError::NotDeterministic { what: "ledger entry" }));
+    }
+
+    proptest! {
+        #[test]
+        fn outside_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = SignedSubmission::from_bytes(&bytes);
+            let _ = crate::Header::from_bytes(&bytes);
+            let _ = crate::Block::from_bytes(&bytes);
+            let _ = crate::Genesis::from_bytes(&bytes);
+        }
+
+        #[test]
+        fn a_changed_byte_is_refused_or_another_submission(at in any::<prop::sample::Index>(), flip in 1u8..) {
+            let good = signed(submission(vec![entry(); 3]));
+            let mut bytes = good.to_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            if let Ok(read) = SignedSubmission::from_bytes(&bytes) {
+                prop_assert_eq!(read.to_bytes(), bytes);
+                prop_assert!(read.verify(&digest(0xcc), &public(5)).is_err());
+            }
+        }
+    }
+}

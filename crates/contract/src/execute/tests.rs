@@ -81,7 +81,7 @@ fn record(world: &World, n: u8, step: u8, lucky: bool) -> Body {
         version: head.as_ref().map_or(1, |head| head.version + 1),
         previous: head.map(|head| head.commitment),
         commitment: commitment(step),
-        deleted: step % 5 == 0,
+        deleted: step.is_multiple_of(5),
         codes: vec![],
         attachments: vec![],
     }
@@ -102,7 +102,7 @@ fn batch(world: &World, n: u8, step: u8, luck: u8) -> Body {
     let bound = world.get::<DeviceHead>(&state::device_key(&digest(n))).and_then(|head| head.binding);
     let binding = bound.unwrap_or(id(n));
     let last = world.get::<Binding>(&state::binding_key(&binding)).map_or(0, |binding| binding.last);
-    let (first, count) = (last + u64::from(luck % 8 != 0), u32::from(step % 4 + 1));
+    let (first, count) = (last + u64::from(!luck.is_multiple_of(8)), u32::from(step % 4 + 1));
     let last = first + u64::from(count) - 1;
     Body::Batch { binding, root: digest(luck), count, first, last, gaps: vec![], refused: 0 }
 }
