@@ -1,10 +1,15 @@
-//! Relative links of the pages lead to tracked files, and their anchors to headings.
+//! Relative links of the pages lead to tracked files, their anchors to headings, and every page is linked to from another.
 
 use super::{Checked, Finding, counted, sources::Sources};
+use std::collections::BTreeSet;
+
+/// Where readers come from outside.
+const ENTRANCE: &str = "README.md";
 
 pub(super) fn check(sources: &Sources) -> Checked {
     let mut findings = Vec::new();
     let (mut pages, mut followed, mut outside) = (0, 0, 0);
+    let mut linked = BTreeSet::new();
     for page in sources.ending(".md") {
         pages += 1;
         for (line, target) in links(&page.text) {
@@ -13,9 +18,21 @@ pub(super) fn check(sources: &Sources) -> Checked {
                 continue;
             }
             followed += 1;
+            linked.extend(file_of(&page.path, target).filter(|file| *file != page.path));
             if let Some(what) = broken(sources, &page.path, target) {
                 findings.push(Finding::new(&page.path, line, what));
             }
+        }
+    }
+    for page in sources.ending(".md").filter(|page| page.path != ENTRANCE) {
+        // A link to a folder leads to every page in it.
+        let folder = page.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if !linked.contains(&page.path) && !linked.contains(folder) {
+            findings.push(Finding::new(
+                &page.path,
+                1,
+                "no other page links here: link to it from where its readers come",
+            ));
         }
     }
     let seen =
@@ -45,19 +62,21 @@ fn links(page: &str) -> Vec<(usize, &str)> {
 
 /// What is wrong with a relative link, if anything.
 fn broken(sources: &Sources, from: &str, target: &str) -> Option<String> {
-    let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
-    let file = if path.is_empty() { from.to_owned() } else { resolve(from, path)? };
-    if !sources.has(&file) {
+    let Some(file) = file_of(from, target).filter(|file| sources.has(file)) else {
         return Some(format!("links to `{target}`, which is not in the project: mend the link or commit the file"));
-    }
-    let anchor = anchor?;
+    };
+    let (_, anchor) = target.split_once('#')?;
     let text = sources.text(&file).filter(|_| file.ends_with(".md"))?;
     let there = text.lines().filter_map(heading).any(|heading| slug(heading) == anchor);
     (!there).then(|| format!("links to `{target}`, and `{file}` has no such heading: mend the anchor"))
 }
 
-/// `path` as seen from the page `from`; nothing when it leaves the project, which no clone can follow.
-fn resolve(from: &str, path: &str) -> Option<String> {
+/// The file or folder of a relative link as seen from the page `from`; nothing when it leaves the project, which no clone can follow.
+fn file_of(from: &str, target: &str) -> Option<String> {
+    let path = target.split('#').next().unwrap_or_default();
+    if path.is_empty() {
+        return Some(from.to_owned());
+    }
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
     for part in path.trim_end_matches('/').split('/') {
@@ -89,7 +108,8 @@ mod tests {
 
     #[track_caller]
     fn check_page(text: &str, expected: &[&str]) {
-        let files = [("docs/a.md", text), ("README.md", "# Read me\n## `serve`: a node\n"), ("docs/b.md", "")];
+        let readme = "# Read me\n## `serve`: a node\n[a](docs/a.md) [b](docs/b.md)";
+        let files = [("docs/a.md", text), ("README.md", readme), ("docs/b.md", "")];
         check(&Sources::of(&files)).assert_told(expected);
     }
 
@@ -105,7 +125,16 @@ mod tests {
     #[test]
     fn a_link_that_leads_nowhere_is_told_at_its_line() {
         check_page("one\n[c](c.md)", &["docs/a.md:2: links to `c.md`"]);
+        check_page("[out](../../elsewhere.md)", &["not in the project"]);
         check_page("[c](../README.md#write-me)", &["no such heading"]);
+    }
+
+    #[test]
+    fn a_page_is_linked_to_by_name_or_by_its_folder() {
+        let files = |readme| [("README.md", readme), ("spec/a.md", "[self](a.md)")];
+        check(&Sources::of(&files("[a](spec/a.md)"))).assert_told(&[]);
+        check(&Sources::of(&files("[a](spec/)"))).assert_told(&[]);
+        check(&Sources::of(&files("nothing"))).assert_told(&["spec/a.md:1: no other page links here"]);
     }
 
     #[test]
