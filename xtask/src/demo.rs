@@ -10,7 +10,8 @@ use std::{
     ffi::OsString,
     io::Read,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -76,44 +77,68 @@ pub(crate) fn headless(root: &Path, input: &Input) -> anyhow::Result<Vec<String>
     let mut command = Command::new(vitaltrace(root)?);
     command.args(["demo", "--headless", "--json"]).args(&input.arguments);
     say(&format!("$ {}", shown(&command)));
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run `vitaltrace`")?;
-    let mut output = child.stdout.take().context("no standard output")?;
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        output.read_to_string(&mut text).map(|_| text)
-    });
-    let started = Instant::now();
-    let mut limit = DEMO_LIMIT;
-    let mut asked = false;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if started.elapsed() > limit {
-            if asked {
-                child.kill()?;
-            } else {
-                // Asked first, so that it can stop the processes that it started.
-                Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status()?;
-                asked = true;
-                limit += STOP_LIMIT;
-            }
-        }
-        thread::sleep(Duration::from_millis(50));
+    let ended = match run_limited(command, DEMO_LIMIT)? {
+        Some(ended) => ended,
+        None => return Ok(vec![format!("did not end within {} minutes", DEMO_LIMIT.as_secs() / 60)]),
     };
-    if asked {
-        return Ok(vec![format!("did not end within {} minutes", DEMO_LIMIT.as_secs() / 60)]);
-    }
-    let text = reader.join().map_err(|_| anyhow::anyhow!("reading the output panicked"))??;
-    say(text.trim_end());
-    let mut wrong = match serde_json::from_str::<Value>(&text) {
+    say(ended.output.trim_end());
+    let mut wrong = match serde_json::from_str::<Value>(&ended.output) {
         Ok(document) => judge(&document, input.entries),
         Err(error) => vec![format!("standard output is not one JSON document: {error}")],
     };
-    if !status.success() {
-        wrong.push(format!("ended with {status}"));
+    if !ended.status.success() {
+        wrong.push(format!("ended with {}", ended.status));
     }
     Ok(wrong)
+}
+
+/// How a program ended by itself.
+struct Ended {
+    status: ExitStatus,
+    output: String,
+}
+
+/// Runs a program and collects its standard output. When it takes longer than `limit` it is asked to stop, then killed; then there
+/// is no result.
+fn run_limited(mut command: Command, limit: Duration) -> anyhow::Result<Option<Ended>> {
+    let name = shown(&command);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{name}`"))?;
+    let mut output = child.stdout.take().context("no standard output")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        let read = output.read_to_string(&mut text).map(|_| text);
+        // Nobody listens any more once the limit is over.
+        let _ = sender.send(read);
+    });
+    if let Some(status) = wait(&mut child, limit)? {
+        // A process that it left behind may hold its output open.
+        let output = receiver
+            .recv_timeout(STOP_LIMIT)
+            .context("its output is still held open by a process that it left behind")??;
+        return Ok(Some(Ended { status, output }));
+    }
+    // Asked first, so that it can stop the processes that it started.
+    Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status()?;
+    if wait(&mut child, STOP_LIMIT)?.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(None)
+}
+
+fn wait(child: &mut Child, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() > limit {
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Everything in the document that is not as promised.
@@ -189,6 +214,18 @@ mod tests {
         let wrong = judge(&document, Some(7));
         assert_eq!(wrong.len(), 1, "{wrong:?}");
         assert!(wrong[0].contains(expected), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_stopped_and_has_no_result() {
+        let script = |text: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", text]);
+            command
+        };
+        let ended = run_limited(script("echo {}; exit 1"), DEMO_LIMIT).unwrap().unwrap();
+        assert_eq!((ended.status.code(), ended.output.as_str()), (Some(1), "{}\n"));
+        assert!(run_limited(script("exec sleep 60"), Duration::from_millis(1)).unwrap().is_none());
     }
 
     #[test]
