@@ -10,7 +10,7 @@ use std::{
     ffi::OsString,
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -25,18 +25,18 @@ const DEMO_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How long a demonstration that was asked to stop may take to do so.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// Builds the product and plays the demonstration with these arguments.
-pub(crate) fn demo(root: &Path, arguments: &[String]) -> anyhow::Result<bool> {
+/// Builds the product and plays the demonstration with these arguments; its exit code is ours.
+pub(crate) fn demo(root: &Path, arguments: &[String]) -> anyhow::Result<ExitCode> {
     packages::ensure()?;
-    if !build(root)? {
-        return Ok(false);
-    }
+    anyhow::ensure!(build(root)?, "`vitaltrace` does not build");
     let arguments = if arguments.first().is_some_and(|first| first == "--") { &arguments[1..] } else { arguments };
     let mut command = Command::new(vitaltrace(root)?);
     command.arg("demo").args(arguments);
     say(&format!("$ {}", shown(&command)));
     // The terminal stays the demonstration's own, so that Ctrl-C reaches it.
-    Ok(command.status().context("cannot run `vitaltrace`")?.success())
+    let status = command.status().context("cannot run `vitaltrace`")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).context("`vitaltrace` was killed")?;
+    Ok(ExitCode::from(code))
 }
 
 /// Builds the product's program as it is shipped.

@@ -23,8 +23,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
     let outcome = match arguments.first().map(String::as_str) {
-        Some("tidy") if rest.is_empty() => tidy::tidy(&root()),
-        Some("test") => test::test(&root(), rest),
+        Some("tidy") if rest.is_empty() => tidy::tidy(&root()).map(code),
+        Some("test") => test::test(&root(), rest).map(code),
         Some("demo") => demo::demo(&root(), rest),
         None | Some("help" | "--help" | "-h") => {
             run::say(HELP);
@@ -35,14 +35,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            run::say(&format!("xtask: {error:#}"));
-            ExitCode::from(3)
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        run::say(&format!("xtask: {error:#}"));
+        ExitCode::from(3)
+    })
+}
+
+fn code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The project's root folder: the parent of this crate's.

@@ -2,15 +2,14 @@
 
 use anyhow::{Context, bail};
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-/// A line for people, at once.
-#[expect(clippy::print_stdout, reason = "chores talk to the person who runs them")]
+/// A line for people, at once. A reader that has gone away is no reason to stop.
 pub(crate) fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 /// Cargo, as the one that runs this program.
