@@ -158,7 +158,8 @@ async fn a_child_writes_until_it_dies() {
             }
         })
     });
-    for task in tasks.collect::<Vec<_>>() {
+    let tasks: Vec<tokio::task::JoinHandle<()>> = tasks.collect();
+    for task in tasks {
         task.await.unwrap();
     }
 }

@@ -51,7 +51,7 @@ impl Search {
     }
 }
 
-/// Order of the answer. Equal keys keep the order of writing.
+/// Order of the answer. Equal keys are in order of arrival, backwards when the newest comes first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sort {
     /// By `_lastUpdated`.
@@ -260,7 +260,8 @@ impl Criterion {
             let any = alternatives(value).map(|text| token(&text)).collect::<Option<Vec<_>>>().ok_or_else(bad_value)?;
             return Self { param: name.to_owned(), negate: false, any }.bounded();
         }
-        let parse: Box<dyn Fn(&str) -> Option<Match>> = match (kind, modifier) {
+        type Parse<'a> = Box<dyn Fn(&str) -> Option<Match> + 'a>;
+        let parse: Parse<'_> = match (kind, modifier) {
             (Kind::Token, None | Some("not")) => Box::new(token),
             (Kind::Text, None) => Box::new(|text| string(text, TextMatch::Prefix)),
             (Kind::Text, Some("exact")) => Box::new(|text| string(text, TextMatch::Exact)),

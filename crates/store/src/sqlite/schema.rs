@@ -12,9 +12,9 @@ const FORMAT: i64 = 1;
 /// The largest value or statement that SQLite may handle, in bytes.
 const VALUE_BYTES_MAX: i32 = 64 << 20;
 /// Frames of the write-ahead log (4 KiB each) after which a commit moves them into the database.
-const CHECKPOINT_PAGES: i64 = 4_000;
+const CHECKPOINT_PAGES: i64 = 16_000;
 /// What stays of the write-ahead log's file after that, in bytes.
-const WAL_BYTES_KEPT: i64 = 64 << 20;
+const WAL_BYTES_KEPT: i64 = 96 << 20;
 /// Page cache of one connection, in KiB.
 const CACHE_KIB: i64 = 32 << 10;
 /// Part of the database file that is read through the page cache of the operating system, in bytes.
@@ -46,7 +46,7 @@ CREATE INDEX date_lo ON date (rtype, param, lo, hi);
 CREATE TABLE reference (
   vid INTEGER NOT NULL, param TEXT NOT NULL, target TEXT NOT NULL, target_type TEXT NOT NULL, rtype TEXT NOT NULL,
   PRIMARY KEY (vid, param, target, target_type)) STRICT, WITHOUT ROWID;
-CREATE INDEX reference_target ON reference (rtype, param, target, target_type);
+CREATE INDEX reference_target ON reference (target, rtype, param, target_type);
 
 CREATE TABLE submission (
   org TEXT NOT NULL, lane INTEGER NOT NULL, first_seq INTEGER NOT NULL, count INTEGER NOT NULL, bytes BLOB NOT NULL,

@@ -1,5 +1,12 @@
 //! The suite that every database passes, run on SQLite, and what holds for SQLite alone.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests, whose helpers the lints do not know"
+)]
+
 mod search;
 mod sqlite;
 mod suite;

@@ -26,7 +26,7 @@ async fn a_row_in_another_form_is_named_and_hides_no_other() {
         store.rows(0, 10).await.unwrap().found,
     ] {
         assert_eq!(rows.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(rows.malformed, [malformed.clone()]);
+        assert_eq!(rows.malformed, std::slice::from_ref(&malformed));
     }
     for (column, value) in [("author", "'Not An Org'"), ("version", "-1"), ("written_at", "-5"), ("pseudonym", "x'00'")]
     {
