@@ -1,2 +1,16 @@
-//! Placeholder.
-fn main() {}
+//! `vitaltrace`: the chain of custody for medical data, from the sensor to the claim.
+
+mod client;
+mod command;
+mod config;
+mod demo;
+mod http;
+mod issuer;
+mod users;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    command::run(command::Cli::parse())
+}

@@ -18,8 +18,8 @@ pub struct TimeMs(#[n(0)] pub u64);
 #[error("expected an instant such as 2026-11-21T10:15:30.123Z")]
 pub struct BadInstant;
 
-/// The last millisecond that has a four-digit year in every time zone: 9999-12-30T22:00:00.999Z.
-const LAST_MS: u64 = 253_402_207_200_999;
+/// The last millisecond that has a four-digit year in every time zone: 9999-12-30T22:00:00.000Z.
+const LAST_MS: u64 = 253_402_207_200_000;
 
 impl TimeMs {
     /// Reads a FHIR `instant`: date, time and offset, fractions of a second beyond milliseconds cut off.
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(TimeMs::from_instant("2026-11-21T09:15:30Z").unwrap().to_instant(), "2026-11-21T09:15:30.000Z");
         assert_eq!(TimeMs::from_instant("2026-11-21"), Err(BadInstant));
         assert_eq!(TimeMs::from_instant("1969-12-31T23:59:59Z"), Err(BadInstant));
-        assert_eq!(TimeMs(u64::MAX).to_instant(), "9999-12-30T22:00:00.999Z");
+        assert_eq!(TimeMs(u64::MAX).to_instant(), "9999-12-30T22:00:00.000Z");
     }
 
     #[test]

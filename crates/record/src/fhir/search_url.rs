@@ -114,6 +114,11 @@ impl Value {
         Self { escaped: escaped.into() }
     }
 
+    /// Its text as it came, with the escapes `\\,` `\\|` `\\$` `\\\\`: for who takes it apart elsewhere.
+    pub fn escaped(&self) -> &str {
+        &self.escaped
+    }
+
     /// Its text, escapes undone.
     pub fn text(&self) -> Cow<'_, str> {
         unescaped(&self.escaped)

@@ -1,0 +1,199 @@
+//! The audit: every row of the database against the ledger, and every version on the ledger against the database.
+
+use crate::{caller::Caller, failure::Failure, mirror::FinalVersion, node::Node, row::Worth};
+use policy::Action;
+use record::RecordTag;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use store::{PAGE_MAX, Row, VersionKey};
+
+/// What is wrong with a row, or with its absence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Its bytes are not those that the ledger holds a commitment to.
+    Modified,
+    /// No row is left of a record that the ledger holds.
+    Removed,
+    /// The latest version is gone and an older one stands in its place.
+    RolledBack,
+    /// A copy of another record's row.
+    Duplicated,
+    /// The ledger knows nothing of it.
+    Injected,
+    /// A column is not of the form that any gateway writes.
+    Unreadable,
+}
+
+/// One thing that the audit found, with everything that names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// What is wrong.
+    pub kind: Kind,
+    /// `Type/id`; the tag, when the record was never seen here.
+    pub record: String,
+    /// Which version.
+    pub version: u64,
+    /// Who wrote the good one; none when there never was one.
+    pub author: Option<String>,
+    /// When the good one became final.
+    pub written_at: Option<String>,
+}
+
+/// What an audit did and found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Rows compared.
+    pub rows: u64,
+    /// Versions on the ledger compared.
+    pub versions: u64,
+    /// Rows whose entries are not final yet.
+    pub pending: u64,
+    /// The height compared with.
+    pub height: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// How far the incremental audit is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Rows up to this place were compared since the last full audit.
+    after: u64,
+}
+
+impl Node {
+    /// Compares the database with the ledger. `full` begins anew; otherwise it goes on where the last one ended, as far as rows go.
+    pub async fn audit(&self, caller: &Caller, full: bool) -> Result<Report, Failure> {
+        self.allow_operation(caller, Action::Operate).await?;
+        let mut progress = self.audited.lock().await;
+        let after = if full { 0 } else { progress.after };
+        let (report, last) = self.compare(after).await?;
+        progress.after = last;
+        for finding in &report.findings {
+            tracing::warn!(kind = ?finding.kind, record = %finding.record, version = finding.version, "audit finding");
+        }
+        Ok(report)
+    }
+
+    async fn compare(&self, mut after: u64) -> Result<(Report, u64), Failure> {
+        let from_the_start = after == 0;
+        let height = self.mirror.height();
+        let mut report = Report { rows: 0, versions: 0, pending: 0, height, findings: Vec::new() };
+        let mut seen: HashSet<(RecordTag, u64)> = HashSet::new();
+        let mut current: HashMap<RecordTag, u64> = HashMap::new();
+        loop {
+            let sweep = self.store.rows(after, PAGE_MAX).await.map_err(crate::find::search_failure)?;
+            let (page, next) = (sweep.found, sweep.next);
+            after = sweep.last.max(after);
+            report.findings.extend(page.malformed.iter().map(|m| Finding {
+                kind: Kind::Unreadable,
+                record: format!("{}/{}", m.rtype, m.id),
+                version: m.version,
+                author: None,
+                written_at: None,
+            }));
+            let worths = self.weigh(&page.rows).await?;
+            let mut names = Vec::new();
+            for (row, worth) in page.rows.iter().zip(&worths) {
+                report.rows += 1;
+                match worth {
+                    Worth::Good(known) => {
+                        seen.insert((known.tag, known.version));
+                        let top = current.entry(known.tag).or_default();
+                        *top = known.version.max(*top);
+                        names.push((known.tag, name(row)));
+                    }
+                    Worth::Pending => report.pending += 1,
+                    Worth::Refused => {}
+                    Worth::Modified(known) => {
+                        // The row is there, so the version is not missing as well.
+                        seen.insert((known.tag, known.version));
+                        let named = self.mirror.name(known.tag).await?;
+                        let kind = if named.is_some_and(|n| n != name(row)) { Kind::Duplicated } else { Kind::Modified };
+                        report.findings.push(of_known(kind, name(row), known));
+                    }
+                    Worth::Duplicated(known) => report.findings.push(of_known(Kind::Duplicated, name(row), known)),
+                    Worth::Injected => report.findings.push(Finding {
+                        kind: Kind::Injected,
+                        record: name(row),
+                        version: row.version,
+                        author: None,
+                        written_at: None,
+                    }),
+                }
+            }
+            self.mirror.learn_names(names).await?;
+            if next.is_none() {
+                break;
+            }
+        }
+        if from_the_start {
+            self.find_missing(&mut report, &seen, &current).await?;
+        }
+        report.findings.sort();
+        Ok((report, after))
+    }
+
+    /// Versions that the ledger holds, up to the height compared with, and no row has.
+    async fn find_missing(
+        &self,
+        report: &mut Report,
+        seen: &HashSet<(RecordTag, u64)>,
+        current: &HashMap<RecordTag, u64>,
+    ) -> Result<(), Failure> {
+        let erased = self.mirror.erased().await?;
+        let mut missing: BTreeMap<RecordTag, (FinalVersion, Option<String>)> = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let page = self.mirror.sweep(after, PAGE_MAX).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some((last.tag, last.version));
+            for (version, name) in page {
+                report.versions += 1;
+                let gone = version.patient.is_some_and(|patient| erased.contains(&patient));
+                if gone || seen.contains(&(version.tag, version.version)) {
+                    continue;
+                }
+                // Written while the audit was under way: its row may have come after the sweep passed its place.
+                if let Some(name) = &name
+                    && self.stands(name, &version).await?
+                {
+                    continue;
+                }
+                // The sweep is in order of version, so the last one missing of each record stays.
+                missing.insert(version.tag, (version, name));
+            }
+        }
+        for (tag, (version, name)) in missing {
+            let older_stands = current.get(&tag).is_some_and(|top| *top < version.version);
+            let newer_stands = current.get(&tag).is_some_and(|top| *top > version.version);
+            let kind = if older_stands && !newer_stands { Kind::RolledBack } else { Kind::Removed };
+            let record = name.unwrap_or_else(|| tag.0.to_hex());
+            report.findings.push(of_known(kind, record, &version));
+        }
+        Ok(())
+    }
+
+    async fn stands(&self, name: &str, version: &FinalVersion) -> Result<bool, Failure> {
+        let Some((rtype, id)) = name.split_once('/') else { return Ok(false) };
+        let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version: version.version };
+        let row = self.store.vread(key).await.map_err(crate::find::search_failure)?;
+        let Some(row) = row else { return Ok(false) };
+        Ok(matches!(self.weigh(std::slice::from_ref(&row)).await?.first(), Some(Worth::Good(_))))
+    }
+}
+
+fn name(row: &Row) -> String {
+    format!("{}/{}", row.rtype, row.id)
+}
+
+fn of_known(kind: Kind, record: String, known: &FinalVersion) -> Finding {
+    Finding {
+        kind,
+        record,
+        version: known.version,
+        author: Some(known.org.to_string()),
+        written_at: Some(known.time.to_instant()),
+    }
+}

@@ -1,0 +1,173 @@
+//! Investigations, and the evidence that they take away.
+
+use crate::{
+    caller::Caller,
+    desk::Case,
+    failure::Failure,
+    glass::check_text,
+    node::Node,
+    write::{Also, Trail},
+};
+use contract::{AccessAction, Entry, Event, LastMonth, MonthOpening, PolicyKind, state};
+use evidence::{Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies};
+use policy::Action;
+use record::{Digest, Id16, Month, PatientKey, Pseudonym, fhir::Interaction};
+use store::{Row, VersionKey};
+
+impl Node {
+    /// Opens a case about one patient, under an order.
+    pub async fn open_case(&self, caller: &Caller, patient: &str, order: &str) -> Result<Id16, Failure> {
+        check_text("order", order)?;
+        self.allow_about(caller, Action::Investigate, patient).await?;
+        let id = self.new_id()?;
+        let case = Case {
+            id,
+            patient: patient.to_owned(),
+            user: caller.user.clone(),
+            order: order.to_owned(),
+            opened: self.now(),
+            result: None,
+        };
+        self.record_case(caller, patient, Event::InvestigationOpened { id, order: order.as_bytes() }).await?;
+        self.desk.put(case).await?;
+        Ok(id)
+    }
+
+    /// Concludes a case: from now it opens nothing.
+    pub async fn conclude_case(&self, caller: &Caller, id: Id16, result: &str) -> Result<(), Failure> {
+        check_text("result", result)?;
+        let found = self.desk.get::<Case>(&id.to_hex()).await?;
+        let mut case = found.ok_or_else(|| Failure::NotFound(format!("case/{id}")))?;
+        self.allow_about(caller, Action::Investigate, &case.patient).await?;
+        if case.result.is_some() {
+            return Err(Failure::Conflict("this case is concluded already".to_owned()));
+        }
+        case.result = Some(result.to_owned());
+        self.desk.put(case.clone()).await?;
+        self.record_case(caller, &case.patient, Event::InvestigationConcluded { id, result: result.as_bytes() }).await
+    }
+
+    async fn record_case(&self, caller: &Caller, patient: &str, event: Event<'_>) -> Result<(), Failure> {
+        let subject = self.subject(patient).await?;
+        let time = self.now();
+        let mut gathered = self.empty();
+        self.also(&mut gathered, &self.author(caller, time), &Also { subject: subject.clone(), event })?;
+        let trail = Trail::of(Interaction::Operation, AccessAction::Write);
+        self.trail(&mut gathered, caller, time, &subject, &[], &[], &trail)?;
+        self.put(gathered).await
+    }
+
+    /// The complete log of a patient with its opened records, as one file that anybody can verify.
+    pub async fn prove(&self, caller: &Caller, patient: &str, case: Option<Id16>) -> Result<Vec<u8>, Failure> {
+        let decided = self.allow_about(caller, Action::Prove, patient).await?;
+        if case.is_some() && case != decided.under {
+            return Err(Failure::NotFound("this case, open and about this patient".to_owned()));
+        }
+        let key = self.keyring.key(patient).await?;
+        let key = key.ok_or_else(|| Failure::NotFound(format!("Patient/{patient}")))?;
+        let bundle = self.assemble(&key).await?;
+        let trail = Trail { under: decided.under, ..Trail::of(Interaction::Operation, AccessAction::Export) };
+        self.leave_trail(caller, Some(patient), &[], &[format!("Patient/{patient}")], &trail).await?;
+        Ok(bundle)
+    }
+
+    async fn assemble(&self, key: &PatientKey) -> Result<Vec<u8>, Failure> {
+        let months = self.months();
+        let policies = [state::policy_key(PolicyKind::Access), state::policy_key(PolicyKind::Derivation)];
+        let logs = months.iter().map(|month| state::log_key(&key.pseudonym(*month)));
+        let keys = policies.into_iter().chain(logs).collect();
+        let proof = self.ledger.prove(keys).await.map_err(|e| Failure::ours("the ledger gave no proof", e))?;
+        let header = contract::Header::from_bytes(&proof.header).map_err(|e| Failure::ours("the ledger gave no header", e))?;
+        // The mirror follows the ledger: what is proven must be there to be shown.
+        let mut height = self.mirror.watch_height();
+        let mirrored = height.wait_for(|at| *at >= header.height);
+        tokio::time::timeout(std::time::Duration::from_secs(10), mirrored)
+            .await
+            .map_err(|e| Failure::ours("the mirror is behind the ledger", e))?
+            .map_err(|e| Failure::ours("the mirror stopped", e))?;
+        let mut proofs = proof.proofs.into_iter();
+        let mut policy_proof = || -> Result<evidence::StateProof, Failure> {
+            let proof = proofs.next().ok_or_else(|| Failure::Ours("the ledger proved too little".to_owned()))?;
+            let value = proof.value.ok_or_else(|| Failure::Ours("the ledger has no policy".to_owned()))?;
+            Ok(evidence::StateProof { value, proof: proof.proof })
+        };
+        let policies = Policies { access: policy_proof()?, derivation: policy_proof()? };
+        let mut month_logs = Vec::with_capacity(months.len());
+        let mut opened = Vec::new();
+        let mut earlier: Vec<Past> = Vec::new();
+        for (month, proof) in months.into_iter().zip(proofs) {
+            let pseudonym = key.pseudonym(month);
+            let log = match proof.value {
+                None => Log::Absent { proof: proof.proof },
+                Some(value) => {
+                    let entries = self.mirror.log(pseudonym, header.height).await?;
+                    let mut logged = Vec::with_capacity(entries.len());
+                    let mut links = Vec::new();
+                    let mut past = Past { pseudonym, roots: vec![contract::merkle::root([])] };
+                    let mut frontier = contract::merkle::Frontier::default();
+                    for (index, place) in entries.into_iter().enumerate() {
+                        let entry = Entry::from_bytes(&place.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
+                        if index == 0 {
+                            let opening = open_link(key, &entry, month, &earlier);
+                            links.extend(opening.map(|opening| OpenedLink { entry: 0, opening }));
+                        }
+                        frontier.push(state::log_leaf(place.height, place.time, &place.digest));
+                        past.roots.push(frontier.root());
+                        opened.extend(self.open_record(&entry).await?);
+                        logged.push(LoggedEntry { height: place.height, time: place.time, entry: place.bytes });
+                    }
+                    earlier.push(past);
+                    Log::Present { head: evidence::StateProof { value, proof: proof.proof }, entries: logged, links }
+                }
+            };
+            month_logs.push(MonthLog { month, pseudonym, log });
+        }
+        // A month after the last entry says nothing, and would only make the file look as if something were left out.
+        while month_logs.last().is_some_and(|last| matches!(last.log, Log::Absent { .. })) {
+            month_logs.pop();
+        }
+        let finality = Finality { genesis: self.genesis.to_bytes(), header: proof.header, certificate: proof.certificate };
+        let parts = Parts { finality, policies, months: month_logs, opened };
+        // What is given away is checked first by the same rules that a stranger will apply.
+        let (bytes, _report) = evidence::prove(parts, &self.genesis.id(), &Limits::default())
+            .map_err(|e| Failure::ours("the evidence does not verify", e))?;
+        Ok(bytes)
+    }
+
+    /// The bytes and salt of the version that an entry commits to, if a good row or an essential copy has them.
+    async fn open_record(&self, entry: &Entry) -> Result<Option<Opened>, Failure> {
+        let Some((tag, version, commitment)) = crate::row::committed(entry) else { return Ok(None) };
+        let Some(name) = self.name_of(tag, entry.id).await? else { return Ok(None) };
+        let Some((rtype, id)) = name.split_once('/') else { return Ok(None) };
+        let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version };
+        let row = self.store.vread(key).await.map_err(crate::find::search_failure)?;
+        let fits = |row: &Row| row.tag == tag && record::commit(&row.salt, &row.bytes) == commitment;
+        Ok(row.filter(fits).map(|row| Opened { record: name, version, salt: row.salt, bytes: row.bytes }))
+    }
+
+    /// What a record is called: remembered, or as the database says; wrong names open nothing.
+    async fn name_of(&self, tag: record::RecordTag, entry: Id16) -> Result<Option<String>, Failure> {
+        if let Some(name) = self.mirror.name(tag).await? {
+            return Ok(Some(name));
+        }
+        let place = self.store.entry(entry).await.map_err(crate::find::search_failure)?;
+        Ok(place.and_then(|place| place.record).map(|key| format!("{}/{}", key.rtype, key.id)))
+    }
+}
+
+/// A month's log: its root at every count.
+struct Past {
+    pseudonym: Pseudonym,
+    roots: Vec<Digest>,
+}
+
+/// Opens the link of a month's first entry: to the log before it, as far as its author saw it, or to none.
+fn open_link(key: &PatientKey, entry: &Entry, month: Month, earlier: &[Past]) -> Option<MonthOpening> {
+    let link = entry.month?;
+    let none = std::iter::once(LastMonth::none(key, month));
+    let seen = earlier.iter().rev().flat_map(|past| {
+        let counts = past.roots.iter().enumerate().skip(1).rev();
+        counts.map(|(count, root)| LastMonth { pseudonym: past.pseudonym, count: count as u64, root: *root })
+    });
+    none.chain(seen).map(|last| MonthOpening::new(key, &entry.id, last)).find(|opening| opening.verify(&link))
+}

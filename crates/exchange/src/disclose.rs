@@ -1,0 +1,380 @@
+//! What goes out: reads, searches, histories and the patient summary, each verified, decided and traced before it is shown.
+
+use crate::{
+    caller::Caller,
+    facts::{Decided, Target},
+    failure::Failure,
+    ingest::{Shown, check_type},
+    node::Node,
+    row::Worth,
+    set::Set,
+    write::Trail,
+};
+use contract::AccessAction;
+use policy::Action;
+use record::{
+    Commitment, commit,
+    fhir::{
+        Completeness, Found, History, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, PastVersion, Resource,
+        SearchMode, SearchSet, Section, Standing, Summary,
+    },
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use store::{PAGE_MAX, Row, VersionKey};
+
+/// Before `Type/id` in answers: relative, as one gateway has many names.
+const BASE: &str = "/fhir";
+
+/// A row that may be shown to the caller.
+struct Cleared {
+    row: Row,
+    pending: bool,
+    repaired: bool,
+    decided: Decided,
+}
+
+impl Node {
+    /// One version of a record; the current one when none is named.
+    pub async fn read(&self, caller: &Caller, rtype: &str, id: &str, version: Option<u64>) -> Result<Shown, Failure> {
+        check_type(rtype)?;
+        if rtype == "Observation"
+            && let Ok(digest) = id.parse()
+        {
+            return self.read_frame(caller, digest).await;
+        }
+        let name = format!("{rtype}/{id}");
+        let (row, pending, repaired) = self.sound_row(rtype, id, version).await?;
+        let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
+        let interaction = if version.is_some() { Interaction::Vread } else { Interaction::Read };
+        let trail = Trail {
+            under: decided.under,
+            ..Trail::of(interaction, AccessAction::Read)
+        };
+        let commitment = commit(&row.salt, &row.bytes);
+        let shown_name = format!("{name}/_history/{}", row.version);
+        self.leave_trail(caller, row.patient.as_deref(), &[commitment], &[shown_name], &trail).await?;
+        if row.deleted {
+            return Err(Failure::Gone(name));
+        }
+        Ok(Shown { bytes: row.bytes, version: row.version, pending, repaired })
+    }
+
+    /// A row that agrees with the ledger; from a vault, when the database's does not.
+    async fn sound_row(&self, rtype: &str, id: &str, version: Option<u64>) -> Result<(Row, bool, bool), Failure> {
+        let name = format!("{rtype}/{id}");
+        let found = match version {
+            Some(version) => {
+                let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version };
+                self.store.vread(key).await
+            }
+            None => self.store.read(rtype, id).await,
+        };
+        let found = found.map_err(crate::find::search_failure)?;
+        let tag = match &found {
+            Some(row) => Some(row.tag),
+            None => self.mirror.tag(name.clone()).await?,
+        };
+        let Some(tag) = tag else { return Err(Failure::NotFound(name)) };
+        let wanted = match version {
+            Some(version) => self.mirror.version(tag, version).await?,
+            None => self.mirror.heads(vec![tag]).await?.into_iter().next().flatten(),
+        };
+        if let Some(row) = found {
+            let worth = self.weigh(std::slice::from_ref(&row)).await?.into_iter().next().unwrap_or(Worth::Injected);
+            let behind = version.is_none() && wanted.as_ref().is_some_and(|head| head.version > row.version);
+            match worth {
+                Worth::Good(_) if !behind => return Ok((row, false, false)),
+                Worth::Pending if !behind => return Ok((row, true, false)),
+                _ => {}
+            }
+        } else if wanted.is_none() {
+            return Err(Failure::NotFound(name));
+        }
+        // What the database shows is not what was agreed: only the vaults can help, and only for the name that was asked for.
+        let Some(known) = wanted else { return Err(Failure::Tampered(name)) };
+        if let Some(patient) = known.patient
+            && self.mirror.erased().await?.contains(&patient)
+        {
+            return Err(Failure::Gone(name));
+        }
+        let key = self.key_behind(&known).await?;
+        let row = match key {
+            Some(key) => self.repair(&key, &known).await?,
+            None => None,
+        };
+        match row {
+            Some(row) if format!("{}/{}", row.rtype, row.id) == name => {
+                tracing::warn!(version = row.version, "a row was repaired from a vault for a read");
+                Ok((row, false, true))
+            }
+            _ => Err(Failure::Tampered(name)),
+        }
+    }
+
+    /// All versions of a record, newest first.
+    pub async fn history(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Vec<u8>, Failure> {
+        check_type(rtype)?;
+        let found = self.store.history(rtype, id, None, PAGE_MAX).await.map_err(crate::find::search_failure)?;
+        let Some(newest) = found.rows.first() else { return Err(Failure::NotFound(format!("{rtype}/{id}"))) };
+        let patient = newest.patient.clone();
+        let worths = self.weigh(&found.rows).await?;
+        let mut versions = Vec::new();
+        let mut commitments = Vec::new();
+        let mut names = Vec::new();
+        let mut under = None;
+        for (row, _) in found.rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
+            // One version that is denied denies the history: gaps in it would tell what was hidden.
+            under = self.allow(caller, Action::Read, &Target::of(row)).await?.under;
+            commitments.push(commit(&row.salt, &row.bytes));
+            names.push(format!("{rtype}/{id}/_history/{}", row.version));
+            versions.push(PastVersion {
+                full_url: format!("{BASE}/{rtype}/{id}"),
+                record: format!("{rtype}/{id}"),
+                version: row.version,
+                written: row.written_at,
+                resource: (!row.deleted).then(|| row.bytes.clone()),
+            });
+        }
+        let trail = Trail { under, ..Trail::of(Interaction::History, AccessAction::Read) };
+        self.leave_trail(caller, patient.as_deref(), &commitments, &names, &trail).await?;
+        let history = History { total: versions.len() as u64, links: Vec::new(), versions };
+        Ok(history.to_json())
+    }
+
+    /// The records that match a query and that the caller may see.
+    pub async fn search(&self, caller: &Caller, rtype: &str, query: &str) -> Result<Vec<u8>, Failure> {
+        check_type(rtype)?;
+        let asked = self.asked(rtype, query)?;
+        let first_page = asked.search.after.is_none();
+        let by_patient_alone = asked.search.criteria.len() == 1 && asked.patient.is_some();
+        let page = self.store.search(asked.search).await.map_err(crate::find::search_failure)?;
+        let worths = self.weigh(&page.found.rows).await?;
+        let mut withheld = page.found.malformed.len() as u64;
+        let mut rows: Vec<(Row, bool, bool)> = Vec::new();
+        for (row, worth) in page.found.rows.into_iter().zip(worths) {
+            match worth {
+                Worth::Good(_) => rows.push((row, false, false)),
+                Worth::Pending => rows.push((row, true, false)),
+                _ => withheld += 1,
+            }
+        }
+        let mut lost = 0;
+        if let (Some(patient), true) = (&asked.patient, first_page) {
+            // The set says what no query can: that a matching row may have been hidden.
+            let set = self.patient_set(patient, &[rtype]).await?;
+            lost = set.lost.values().sum();
+            let repaired = set.sound.into_iter().filter(|sound| sound.repaired).map(|sound| sound.row);
+            if by_patient_alone {
+                rows.extend(repaired.map(|row| (row, false, true)));
+            } else {
+                lost += repaired.count() as u64;
+            }
+        }
+        let (cleared, denied) = self.clear(caller, Action::Search, rows).await?;
+        let warning = (withheld + lost > 0).then(|| {
+            format!("{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here")
+        });
+        let total = page.total.filter(|_| denied == 0 && withheld + lost == 0);
+        let mut links = vec![("self".to_owned(), format!("{BASE}/{rtype}?{query}"))];
+        if let Some(next) = page.next {
+            links.push(("next".to_owned(), format!("{BASE}/{rtype}?{}&_cursor={next}", without_cursor(query))));
+        }
+        self.trail_of_search(caller, rtype, asked.patient.as_deref(), &asked.query, &cleared).await?;
+        let mut entries: Vec<Found> = cleared
+            .into_iter()
+            .map(|one| Found {
+                full_url: Some(format!("{BASE}/{rtype}/{}", one.row.id)),
+                resource: one.row.bytes,
+                mode: SearchMode::Match,
+            })
+            .collect();
+        if let Some(warning) = warning {
+            tracing::warn!(withheld, lost, "a search met rows that do not agree with the ledger");
+            let outcome = Outcome::new(Issue::warning(IssueType::Incomplete, warning));
+            entries.push(Found { full_url: None, resource: outcome.to_json().into_bytes(), mode: SearchMode::Outcome });
+        }
+        Ok(SearchSet { total, links, entries }.to_json())
+    }
+
+    /// The rows that the caller may see, and how many it may not.
+    async fn clear(&self, caller: &Caller, action: Action, rows: Vec<(Row, bool, bool)>) -> Result<(Vec<Cleared>, u64), Failure> {
+        let mut cleared = Vec::with_capacity(rows.len());
+        let mut denied = 0;
+        for (row, pending, repaired) in rows {
+            let decided = self.decide(caller, action, &Target::of(&row)).await?;
+            if decided.decision.allow {
+                cleared.push(Cleared { row, pending, repaired, decided });
+            } else {
+                denied += 1;
+            }
+        }
+        Ok((cleared, denied))
+    }
+
+    /// One access entry for each patient whose records were found, or one for the patient asked for when nothing was.
+    async fn trail_of_search(
+        &self,
+        caller: &Caller,
+        rtype: &str,
+        patient: Option<&str>,
+        query: &str,
+        cleared: &[Cleared],
+    ) -> Result<(), Failure> {
+        let mut by_patient: BTreeMap<Option<String>, (Vec<Commitment>, Vec<String>, Option<record::Id16>)> = BTreeMap::new();
+        for one in cleared {
+            let row = &one.row;
+            let found = by_patient.entry(row.patient.clone()).or_default();
+            found.0.push(commit(&row.salt, &row.bytes));
+            found.1.push(format!("{rtype}/{}/_history/{}", row.id, row.version));
+            found.2 = one.decided.under.or(found.2);
+        }
+        if by_patient.is_empty() {
+            by_patient.insert(patient.map(str::to_owned), Default::default());
+        }
+        for (patient, (commitments, names, under)) in by_patient {
+            let trail = Trail {
+                query: Some(format!("{rtype}?{query}")),
+                under,
+                ..Trail::of(Interaction::Search, AccessAction::Search)
+            };
+            self.leave_trail(caller, patient.as_deref(), &commitments, &names, &trail).await?;
+        }
+        Ok(())
+    }
+
+    /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
+    pub async fn summary(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
+        const TYPES: [&str; 11] = [
+            "Patient", "AllergyIntolerance", "MedicationRequest", "MedicationStatement", "Condition", "Immunization", "Flag",
+            "Procedure", "Observation", "DiagnosticReport", "Medication",
+        ];
+        let whole = self.allow_about(caller, Action::Summary, patient).await?;
+        let set = self.patient_set(patient, &TYPES).await?;
+        let degraded = set.is_degraded();
+        let completeness = completeness_of(&set);
+        let rows = set.sound.into_iter().map(|sound| (sound.row, sound.pending, sound.repaired)).collect();
+        let (cleared, _) = self.clear(caller, Action::Summary, rows).await?;
+        let withheld = self.withheld_sections(&cleared, patient).await?;
+        let completeness: Vec<(Section, Completeness)> = completeness
+            .into_iter()
+            .map(|(section, known)| match known {
+                Completeness::Complete if withheld.contains(&section) => (section, Completeness::Withheld),
+                _ => (section, known),
+            })
+            .collect();
+        let mut resources = Vec::with_capacity(cleared.len());
+        for one in &cleared {
+            let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
+            let resource = Resource::parse(&one.row.bytes, limits).map_err(|e| Failure::ours("a stored record cannot be read", e))?;
+            let standing = if one.pending { Standing::Pending } else { Standing::Verified };
+            resources.push((resource, standing));
+        }
+        let listed: Vec<Listed<'_>> =
+            resources.iter().map(|(resource, standing)| Listed { resource, standing: *standing }).collect();
+        let is_patient = |one: &&Listed<'_>| one.resource.rtype() == "Patient";
+        let Some(person) = listed.iter().find(is_patient).copied() else {
+            return Err(Failure::NotFound(format!("Patient/{patient}")));
+        };
+        let records: Vec<Listed<'_>> = listed.iter().filter(|one| !is_patient(one)).copied().collect();
+        let warning = "Some records in the database did not agree with the ledger: what is essential was taken from the vaults.";
+        let warnings: &[&str] = if degraded { &[warning] } else { &[] };
+        let id = uuid::Uuid::new_v4().to_string();
+        let document = Summary {
+            id: &id,
+            made_at: self.now(),
+            base_url: BASE,
+            patient: person,
+            author: Party { display: Some(self.org.as_str()), ..Party::default() },
+            custodian: None,
+            records: &records,
+            completeness: &completeness,
+            warnings,
+        };
+        let bytes = document.to_json().map_err(|e| Failure::ours("no summary could be made", e))?;
+        let commitments: Vec<Commitment> = cleared.iter().map(|one| commit(&one.row.salt, &one.row.bytes)).collect();
+        let trail = Trail {
+            under: whole.under,
+            ..Trail::of(Interaction::Operation, AccessAction::Summary)
+        };
+        self.leave_trail(caller, Some(patient), &commitments, &[format!("Patient/{patient}")], &trail).await?;
+        Ok(bytes)
+    }
+
+    /// The sections of which the caller was not shown everything.
+    async fn withheld_sections(&self, cleared: &[Cleared], patient: &str) -> Result<Vec<Section>, Failure> {
+        let all = self.store.patient_records(patient, &[]).await.map_err(crate::find::search_failure)?;
+        let mut withheld = Vec::new();
+        for row in all.rows.iter().filter(|row| !row.deleted) {
+            let shown = cleared.iter().any(|one| one.row.rtype == row.rtype && one.row.id == row.id);
+            if !shown && matches!(row.label.as_str(), "R" | "V") {
+                let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
+                withheld.extend(Resource::parse(&row.bytes, limits).ok().and_then(|resource| Section::of(&resource)));
+            }
+        }
+        Ok(withheld)
+    }
+
+    /// What the ledger says of a record's current version, and of what it began.
+    pub async fn provenance(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Value, Failure> {
+        check_type(rtype)?;
+        let row = self.store.read(rtype, id).await.map_err(crate::find::search_failure)?;
+        let Some(row) = row else { return Err(Failure::NotFound(format!("{rtype}/{id}"))) };
+        self.allow(caller, Action::Read, &Target::of(&row)).await?;
+        let mut receipt = json!({"record": format!("{rtype}/{id}"), "version": row.version, "author": row.author});
+        merge(&mut receipt, &self.receipt_of(self.mirror.entry(row.entry).await?));
+        let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version: 1 };
+        let first = self.store.vread(key).await.map_err(crate::find::search_failure)?;
+        if let Some(first) = first {
+            for (kind, entry) in self.mirror.entries_about(first.entry).await? {
+                receipt[kind] = self.receipt_of(Some(entry));
+            }
+        }
+        Ok(receipt)
+    }
+
+    fn receipt_of(&self, entry: Option<crate::mirror::FinalEntry>) -> Value {
+        match entry {
+            None => json!({"state": "pending"}),
+            Some(entry) => json!({
+                "state": if entry.refused == 0 { "final" } else { "refused" },
+                "reason": (entry.refused != 0).then(|| contract::Reject::from_code(entry.refused).map(|r| r.to_string())),
+                "height": entry.height, "time": entry.time.to_instant(), "index": entry.index, "entry": entry.digest
+            }),
+        }
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from.clone());
+    }
+}
+
+/// The query without the place where the page before ended.
+fn without_cursor(query: &str) -> String {
+    query.split('&').filter(|part| !part.starts_with("_cursor=")).collect::<Vec<_>>().join("&")
+}
+
+/// How much is known of each section: all of it, when nothing that belongs in it is lost or withheld.
+fn completeness_of(set: &Set) -> Vec<(Section, Completeness)> {
+    let hidden = set.lost.get("").is_some_and(|n| *n > 0);
+    Section::ALL
+        .iter()
+        .map(|section| {
+            let types: &[&str] = match section {
+                Section::Alerts => &["Flag"],
+                Section::Allergies => &["AllergyIntolerance"],
+                Section::Medications => &["MedicationRequest", "MedicationStatement"],
+                Section::Problems | Section::PastProblems => &["Condition"],
+                Section::Immunizations => &["Immunization"],
+                Section::Procedures => &["Procedure"],
+                Section::Results => &["Observation", "DiagnosticReport"],
+                Section::VitalSigns => &["Observation"],
+            };
+            let lost = types.iter().any(|fhir_type| set.lost.get(*fhir_type).is_some_and(|n| *n > 0));
+            let known = if set.complete && !lost && !hidden { Completeness::Complete } else { Completeness::Unavailable };
+            (*section, known)
+        })
+        .collect()
+}

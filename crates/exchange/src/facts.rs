@@ -1,0 +1,245 @@
+//! What a decision rests on beside person and record: overrides, cases, consents, and what claims link.
+
+use crate::{
+    caller::Caller,
+    desk::{Case, OpenOverride},
+    failure::Failure,
+    node::Node,
+    write::Trail,
+};
+use contract::AccessAction;
+use policy::{Action, Consented, Decision, Facts, Person, Record, Request};
+use record::{Id16, OrgId, Purpose, Role, fhir::Interaction};
+use serde_json::Value;
+use store::Row;
+
+/// The identifier system of member organisations in references.
+pub const ORG_SYSTEM: &str = "https://vitaltrace.org/org";
+
+/// The record that a decision is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) rtype: &'a str,
+    pub(crate) id: Option<&'a str>,
+    pub(crate) patient: Option<&'a str>,
+    pub(crate) label: &'a str,
+    pub(crate) author: &'a OrgId,
+    /// The resource, where its content decides.
+    pub(crate) value: Option<&'a Value>,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn of(row: &'a Row) -> Self {
+        Self {
+            rtype: &row.rtype,
+            id: Some(&row.id),
+            patient: row.patient.as_deref(),
+            label: &row.label,
+            author: &row.author,
+            value: None,
+        }
+    }
+}
+
+/// What was decided, and what the access rests on.
+pub(crate) struct Decided {
+    pub(crate) decision: Decision,
+    /// The override or case.
+    pub(crate) under: Option<Id16>,
+}
+
+impl Node {
+    /// Decides without a trace: the caller of this makes the trace.
+    pub(crate) async fn decide(&self, caller: &Caller, action: Action, target: &Target<'_>) -> Result<Decided, Failure> {
+        let (facts, under) = self.facts(caller, target).await?;
+        let record_type = match target.value {
+            Some(value) => self.derivation.record_type_of(target.rtype, value),
+            None => self.derivation.record_type(target.rtype),
+        };
+        let request = Request {
+            person: Person {
+                user: &caller.user,
+                role: caller.role,
+                org: &caller.org,
+                org_role: caller.org_role,
+                patient: caller.patient.as_deref(),
+            },
+            action,
+            record: Record {
+                fhir_type: target.rtype,
+                record_type,
+                patient: target.patient,
+                label: if target.label.is_empty() { "N" } else { target.label },
+                author: target.author,
+            },
+            purpose: caller.purpose,
+            facts,
+        };
+        Ok(Decided { decision: self.policy.decide(&request), under })
+    }
+
+    /// Decides, and leaves a durable trace of a denial.
+    pub(crate) async fn allow(&self, caller: &Caller, action: Action, target: &Target<'_>) -> Result<Decided, Failure> {
+        let decided = self.decide(caller, action, target).await?;
+        if decided.decision.allow {
+            return Ok(decided);
+        }
+        let sentence = decided.decision.sentence();
+        let name = target.id.map_or_else(|| target.rtype.to_owned(), |id| format!("{}/{id}", target.rtype));
+        let (interaction, access) = trace_of(action);
+        let trail = Trail { denied: Some(sentence.clone()), ..Trail::of(interaction, access) };
+        self.leave_trail(caller, target.patient, &[], &[name], &trail).await?;
+        Err(Failure::Denied { sentence, suppressed: decided.decision.suppressed })
+    }
+
+    /// Decides over something that is no single record: an audit, a case, an erasure.
+    pub(crate) async fn allow_operation(&self, caller: &Caller, action: Action) -> Result<Decided, Failure> {
+        let target = Target { rtype: "Basic", id: None, patient: None, label: "N", author: &self.org, value: None };
+        self.allow(caller, action, &target).await
+    }
+
+    /// Decides over a patient as a whole.
+    pub(crate) async fn allow_about(&self, caller: &Caller, action: Action, patient: &str) -> Result<Decided, Failure> {
+        let target =
+            Target { rtype: "Patient", id: Some(patient), patient: Some(patient), label: "N", author: &self.org, value: None };
+        self.allow(caller, action, &target).await
+    }
+
+    async fn facts(&self, caller: &Caller, target: &Target<'_>) -> Result<(Facts, Option<Id16>), Failure> {
+        let mut facts = Facts::default();
+        let mut under = None;
+        let Some(patient) = target.patient else {
+            facts.claim_linked = caller.role == Role::Insurer && *target.author == self.org;
+            return Ok((facts, under));
+        };
+        if caller.purpose == Purpose::BreakGlass {
+            let now = self.now();
+            let open = self.desk.list::<OpenOverride>(Some(patient)).await?;
+            let open = open.into_iter().find(|o| o.user == caller.user && o.closed.is_none() && now < o.until);
+            facts.break_glass = open.is_some();
+            under = open.map(|open| open.id);
+        }
+        if caller.role == Role::Compliance {
+            let open = self.desk.list::<Case>(Some(patient)).await?.into_iter().find(|case| case.result.is_none());
+            facts.case_open = open.is_some();
+            under = open.map(|open| open.id);
+        }
+        if caller.role == Role::Insurer {
+            facts.claim_linked = *target.author == self.org || self.is_linked(patient, target).await?;
+        }
+        // Consent weighs for everyday uses only; the policy names those that it never stops.
+        let everyday = caller.purpose.is_a(Purpose::Payment) || caller.purpose == Purpose::Treat;
+        if everyday && caller.role != Role::Engine {
+            facts.consent = self.consented(patient, caller.purpose).await?;
+        }
+        Ok((facts, under))
+    }
+
+    /// What the patient's active consents say of a purpose. A refusal outweighs a permission.
+    async fn consented(&self, patient: &str, purpose: Purpose) -> Result<Consented, Failure> {
+        let found = self.store.patient_records(patient, &["Consent"]).await.map_err(crate::find::search_failure)?;
+        let rows: Vec<Row> = found.rows.into_iter().filter(|row| !row.deleted).collect();
+        let worths = self.weigh(&rows).await?;
+        let now = self.now().to_instant();
+        let mut said = Consented::None;
+        for (row, _) in rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
+            let consent: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
+            let provision = &consent["provision"];
+            let (start, end) = (provision["period"]["start"].as_str(), provision["period"]["end"].as_str());
+            let in_force = consent["status"] == "active"
+                && start.is_none_or(|start| start <= now.as_str())
+                && end.is_none_or(|end| end.get(..10) >= now.get(..10));
+            let codes = provision["purpose"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let named = |code: &Value| code["code"].as_str().and_then(|c| c.parse().ok()).is_some_and(|p: Purpose| purpose.is_a(p));
+            if in_force && (codes.is_empty() || codes.iter().any(named)) {
+                match provision["type"].as_str() {
+                    Some("deny") => return Ok(Consented::Deny),
+                    Some("permit") => said = Consented::Permit,
+                    _ => {}
+                }
+            }
+        }
+        Ok(said)
+    }
+
+    /// Whether a claim or request addressed to this insurer links the record.
+    async fn is_linked(&self, patient: &str, target: &Target<'_>) -> Result<bool, Failure> {
+        const LINKING: [&str; 3] = ["Claim", "CoverageEligibilityRequest", "Coverage"];
+        let Some(id) = target.id else { return Ok(false) };
+        let name = format!("{}/{id}", target.rtype);
+        let found = self.store.patient_records(patient, &LINKING).await.map_err(crate::find::search_failure)?;
+        let rows: Vec<Row> = found.rows.into_iter().filter(|row| !row.deleted).collect();
+        let worths = self.weigh(&rows).await?;
+        for (row, _) in rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
+            let value: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
+            let ours = match row.rtype.as_str() {
+                "Coverage" => value["payor"].as_array().is_some_and(|all| all.iter().any(|payor| self.is_us(payor))),
+                _ => self.is_us(&value["insurer"]),
+            };
+            if ours && (format!("{}/{}", row.rtype, row.id) == name || refers_to(&value, &name)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_us(&self, reference: &Value) -> bool {
+        member_of(reference).is_some_and(|org| org == self.org)
+    }
+
+    /// Makes a trace of its own durable: for reads and denials.
+    pub(crate) async fn leave_trail(
+        &self,
+        caller: &Caller,
+        patient: Option<&str>,
+        versions: &[record::Commitment],
+        names: &[String],
+        trail: &Trail,
+    ) -> Result<(), Failure> {
+        let subject = match patient {
+            Some(patient) => match self.subject(patient).await {
+                Ok(subject) => subject,
+                // A denial about nobody we know is still written down.
+                Err(Failure::NotFound(_)) => self.nobody(),
+                Err(failure) => return Err(failure),
+            },
+            None => self.nobody(),
+        };
+        let mut gathered = self.empty();
+        self.trail(&mut gathered, caller, self.now(), &subject, versions, names, trail)?;
+        self.put(gathered).await
+    }
+}
+
+/// The member organisation that a reference names by its identifier.
+pub(crate) fn member_of(reference: &Value) -> Option<OrgId> {
+    let identifier = &reference["identifier"];
+    (identifier["system"] == ORG_SYSTEM).then(|| identifier["value"].as_str()?.parse().ok()).flatten()
+}
+
+/// Whether a resource refers to `Type/id` anywhere.
+fn refers_to(value: &Value, name: &str) -> bool {
+    match value {
+        Value::Object(fields) => {
+            let reference = fields.get("reference").and_then(Value::as_str);
+            let versioned = |r: &str| r == name || r.strip_prefix(name).is_some_and(|rest| rest.starts_with("/_history/"));
+            reference.is_some_and(versioned) || fields.values().any(|field| refers_to(field, name))
+        }
+        Value::Array(items) => items.iter().any(|item| refers_to(item, name)),
+        _ => false,
+    }
+}
+
+fn trace_of(action: Action) -> (Interaction, AccessAction) {
+    match action {
+        Action::Read => (Interaction::Read, AccessAction::Read),
+        Action::Search => (Interaction::Search, AccessAction::Search),
+        Action::Summary => (Interaction::Operation, AccessAction::Summary),
+        Action::ReadFrames => (Interaction::Read, AccessAction::Frames),
+        Action::Prove => (Interaction::Operation, AccessAction::Export),
+        Action::Create => (Interaction::Create, AccessAction::Write),
+        Action::Update => (Interaction::Update, AccessAction::Write),
+        Action::Delete => (Interaction::Delete, AccessAction::Write),
+        _ => (Interaction::Operation, AccessAction::Write),
+    }
+}

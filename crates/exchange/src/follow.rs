@@ -1,0 +1,96 @@
+//! Following the ledger: each final block goes into the mirror, settles the lane, and says what was refused or erased.
+
+use crate::{
+    mirror::{FinalBlock, FinalEntry},
+    node::Node,
+};
+use contract::{Body, CustodyStep, Entry};
+use record::Pseudonym;
+use std::time::Duration;
+
+/// Blocks that are mirrored in one transaction while catching up.
+const BLOCKS_AT_ONCE: usize = 64;
+/// How long to wait before following again after a failure of ours.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Node {
+    /// Follows for ever; a failure of ours is logged and tried again.
+    pub(crate) async fn follow(self) {
+        loop {
+            let mut blocks = self.ledger.blocks_from(self.mirror.height() + 1);
+            if let Err(error) = self.follow_once(&mut blocks).await {
+                tracing::warn!(%error, "following the ledger failed; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn follow_once(&self, blocks: &mut ledger::Blocks) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        loop {
+            let mut run = vec![final_block(&*blocks.next().await?)];
+            let head = self.ledger.status().height;
+            while run.len() < BLOCKS_AT_ONCE && blocks.next_height() <= head {
+                run.push(final_block(&*blocks.next().await?));
+            }
+            let entries: Vec<(Entry, FinalEntry)> = run.iter().flat_map(|block| block.entries.clone()).collect();
+            self.mirror.extend(run).await?;
+            self.settle_own(&entries).await?;
+            for (entry, _) in entries.iter().filter(|(_, place)| place.refused == 0) {
+                if let (Body::Custody { step: CustodyStep::Erased, .. }, Some(patient)) = (&entry.body, entry.patient) {
+                    self.erase_copies(patient).await?;
+                }
+            }
+        }
+    }
+
+    async fn settle_own(&self, entries: &[(Entry, FinalEntry)]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let own = entries.iter().filter(|(entry, place)| entry.org == self.org && place.lane == self.lane.number());
+        let mut last = None;
+        for (entry, place) in own {
+            last = last.max(Some(place.seq));
+            if place.refused != 0 {
+                tracing::warn!(entry = %entry.id, kind = entry.kind(), code = place.refused, "the ledger refused an entry of ours");
+            }
+        }
+        if let Some(seq) = last {
+            self.lane.settle(seq);
+            self.store.settle(self.lane.number(), seq).await?;
+        }
+        Ok(())
+    }
+
+    /// Destroys this vault's copies of everything that was filed under a pseudonym.
+    async fn erase_copies(&self, patient: Pseudonym) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        for entry in self.mirror.log(patient, u64::MAX).await? {
+            if let Body::Record { attachments, .. } = Entry::from_bytes(&entry.bytes)?.body {
+                for attachment in attachments {
+                    self.ledger.erase_attachment(attachment.digest).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A block of the ledger with each entry's receipt beside it.
+fn final_block(block: &ledger::FinalBlock) -> FinalBlock {
+    let header = block.header();
+    let entries = block.submissions().iter().flat_map(|signed| &signed.submission.entries);
+    let entries = entries
+        .zip(&block.receipts)
+        .map(|(entry, receipt)| {
+            let place = FinalEntry {
+                index: receipt.index,
+                height: header.height,
+                time: header.time,
+                digest: receipt.digest,
+                bytes: entry.to_bytes(),
+                lane: receipt.lane,
+                seq: receipt.seq,
+                refused: receipt.verdict,
+            };
+            (entry.clone(), place)
+        })
+        .collect();
+    FinalBlock { height: header.height, time: header.time, digest: block.digest, entries }
+}

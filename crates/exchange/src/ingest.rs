@@ -1,0 +1,541 @@
+//! What comes in: create, update, delete, and bundles of them.
+
+use crate::{
+    caller::Caller,
+    failure::Failure,
+    facts::Target,
+    keys,
+    node::Node,
+    subject::Subject,
+    wrap,
+    write::{Draft, Trail},
+};
+use contract::AccessAction;
+use policy::Action;
+use record::{
+    Commitment, OrgRole, PatientKey, TimeMs, commit,
+    fhir::{
+        self, BundleKind, EntryAnswer, Interaction, Issue, IssueType, Limits, Outcome, Plan, Question, Resource, Step,
+    },
+};
+use futures::{StreamExt, stream};
+use std::collections::{BTreeMap, HashMap};
+use store::{Criterion, Row, Unless};
+
+/// How often a write that lost against another one is tried again before the caller is told.
+const ATTEMPTS: usize = 3;
+
+/// Entries of a batch that are carried out side by side.
+const BATCH_AT_ONCE: usize = 16;
+
+/// A record as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The exact bytes.
+    pub bytes: Vec<u8>,
+    /// Their version.
+    pub version: u64,
+    /// Whether its entry is not final yet.
+    pub pending: bool,
+    /// Whether the database's row was bad and this comes from a vault.
+    pub repaired: bool,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// `Type/id`.
+    pub record: String,
+    /// Whether the record is new.
+    pub created: bool,
+    /// The version.
+    pub shown: Shown,
+}
+
+/// Patients that one request enrols: their keys, until the request is written.
+type Newcomers = HashMap<String, PatientKey>;
+
+impl Node {
+    /// Creates a record under a new id. With a condition, only if no record matches it.
+    pub async fn create(&self, caller: &Caller, rtype: &str, bytes: &[u8], condition: Option<&str>) -> Result<Written, Failure> {
+        let resource = admit(rtype, bytes)?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut conditions = Vec::new();
+        if let Some(query) = condition {
+            let criteria = self.criteria(rtype, query)?;
+            match self.matching(rtype, &criteria).await?.as_slice() {
+                [] => conditions.push(Unless { rtype: rtype.to_owned(), criteria }),
+                [existing] => {
+                    let shown = self.read(caller, rtype, existing, None).await?;
+                    return Ok(Written { record: format!("{rtype}/{existing}"), created: false, shown });
+                }
+                _ => return Err(Failure::Precondition("more than one record matches the condition".to_owned())),
+            }
+        }
+        let time = self.now();
+        let mut newcomers = Newcomers::new();
+        let draft = self.draft_new(caller, &id, &resource, time, &mut newcomers).await?;
+        let shown = Shown { bytes: draft.bytes.clone(), version: 1, pending: true, repaired: false };
+        self.write(caller, time, vec![draft], conditions, &Trail::of(Interaction::Create, AccessAction::Write)).await?;
+        self.welcome(newcomers);
+        Ok(Written { record: format!("{rtype}/{id}"), created: true, shown })
+    }
+
+    /// Writes the next version of a record, or its first under an id that the client chose.
+    pub async fn update(&self, caller: &Caller, rtype: &str, id: &str, bytes: &[u8], if_match: Option<u64>) -> Result<Written, Failure> {
+        let resource = admit(rtype, bytes)?;
+        check_id(&resource, id)?;
+        for attempt in 1.. {
+            let time = self.now();
+            let mut newcomers = Newcomers::new();
+            let draft = self.draft_next(caller, id, &resource, if_match, time, &mut newcomers).await?;
+            let (version, bytes) = (draft.version, draft.bytes.clone());
+            let trail = Trail::of(Interaction::Update, AccessAction::Write);
+            match self.write(caller, time, vec![draft], Vec::new(), &trail).await {
+                // Somebody else was faster. The caller named no version, so theirs comes after.
+                Err(Failure::Precondition(_)) if if_match.is_none() && attempt < ATTEMPTS => {}
+                Err(failure) => return Err(failure),
+                Ok(()) => {
+                    self.welcome(newcomers);
+                    let shown = Shown { bytes, version, pending: true, repaired: false };
+                    return Ok(Written { record: format!("{rtype}/{id}"), created: version == 1, shown });
+                }
+            }
+        }
+        unreachable!("the loop returns at its last attempt")
+    }
+
+    /// Deletes a record: its next version says that it is gone.
+    pub async fn delete(&self, caller: &Caller, rtype: &str, id: &str, if_match: Option<u64>) -> Result<(), Failure> {
+        check_type(rtype)?;
+        let time = self.now();
+        let Some(draft) = self.draft_deletion(caller, rtype, id, if_match, time).await? else { return Ok(()) };
+        self.write(caller, time, vec![draft], Vec::new(), &Trail::of(Interaction::Delete, AccessAction::Write)).await
+    }
+
+    /// Carries out a batch (each entry on its own) or a transaction (all or nothing).
+    pub async fn bundle(&self, caller: &Caller, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+        let bundle = fhir::Bundle::parse(bytes, Limits::BUNDLE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        match bundle.kind {
+            BundleKind::Batch => self.batch(caller, bundle).await,
+            BundleKind::Transaction => self.transaction(caller, bundle).await,
+        }
+    }
+
+    async fn batch(&self, caller: &Caller, bundle: fhir::Bundle) -> Result<Vec<u8>, Failure> {
+        // Entries are carried out side by side, so that many share one commit.
+        let answers = stream::iter(bundle.entries).map(|entry| async {
+            let answer = match entry {
+                Ok(entry) => self.batch_entry(caller, entry).await,
+                Err(error) => Err(Failure::Invalid(vec![error.into()])),
+            };
+            answer.unwrap_or_else(|failure| failed(&failure))
+        });
+        let answers: Vec<EntryAnswer> = answers.buffered(BATCH_AT_ONCE).collect().await;
+        Ok(fhir::bundle_response(BundleKind::Batch, &answers))
+    }
+
+    async fn batch_entry(&self, caller: &Caller, entry: fhir::Entry) -> Result<EntryAnswer, Failure> {
+        use fhir::{Method, Target};
+        match (entry.method, &entry.target) {
+            (Method::Get, Target::Instance(rtype, id)) => {
+                let shown = self.read(caller, rtype.as_str(), id, None).await?;
+                Ok(EntryAnswer { status: 200, version: Some(shown.version), resource: Some(shown.bytes), ..EntryAnswer::default() })
+            }
+            (Method::Get, Target::Query(rtype, query)) => {
+                let found = self.search(caller, rtype.as_str(), query).await?;
+                Ok(EntryAnswer { status: 200, resource: Some(found), ..EntryAnswer::default() })
+            }
+            _ => {
+                let plan = Plan::of_one(entry, |_| uuid::Uuid::new_v4().to_string());
+                let plan = plan.map_err(|e| Failure::Invalid(vec![e.into()]))?;
+                let answers = self.carry_out(caller, plan, Interaction::Batch).await?;
+                answers.into_iter().next().ok_or_else(|| Failure::Ours("a batch entry came to nothing".to_owned()))
+            }
+        }
+    }
+
+    async fn transaction(&self, caller: &Caller, bundle: fhir::Bundle) -> Result<Vec<u8>, Failure> {
+        let plan = Plan::new(bundle, |_| uuid::Uuid::new_v4().to_string()).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        let answers = self.carry_out(caller, plan, Interaction::Transaction).await?;
+        Ok(fhir::bundle_response(BundleKind::Transaction, &answers))
+    }
+
+    /// Carries out a plan, all or nothing. Answers in the Bundle's order.
+    async fn carry_out(&self, caller: &Caller, plan: Plan, interaction: Interaction) -> Result<Vec<EntryAnswer>, Failure> {
+        let questions: Vec<Question> = plan.questions().cloned().collect();
+        let mut answers = Vec::with_capacity(questions.len());
+        for question in &questions {
+            answers.push(self.answer(question).await?);
+        }
+        let steps = plan.resolve(&answers).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        let time = self.now();
+        let mut newcomers = Newcomers::new();
+        // Patients first, so that what is about them finds their keys.
+        for step in &steps {
+            if let fhir::Action::Create { id, resource } = &step.action
+                && resource.rtype() == "Patient"
+            {
+                newcomers.insert(id.clone(), new_key()?);
+            }
+        }
+        let mut drafts = Vec::with_capacity(steps.len());
+        let mut replies: BTreeMap<usize, EntryAnswer> = BTreeMap::new();
+        let mut conditions = Vec::new();
+        for step in steps {
+            let index = step.index;
+            let place = format!("Bundle.entry[{index}].resource");
+            let drafted = self.draft_step(caller, step, time, &mut newcomers, &mut conditions).await;
+            match drafted.map_err(|failure| at(failure, &place))? {
+                Drafted::Draft(draft) => {
+                    let status = match (draft.deleted, draft.version) {
+                        (true, _) => 204,
+                        (false, 1) => 201,
+                        (false, _) => 200,
+                    };
+                    let answer = EntryAnswer {
+                        status,
+                        location: Some(format!("{}/_history/{}", draft.name(), draft.version)),
+                        version: Some(draft.version),
+                        last_modified: Some(time),
+                        ..EntryAnswer::default()
+                    };
+                    replies.insert(index, answer);
+                    drafts.push(*draft);
+                }
+                Drafted::Answer(answer) => {
+                    replies.insert(index, answer);
+                }
+            }
+        }
+        self.write(caller, time, drafts, conditions, &Trail::of(interaction, AccessAction::Write)).await?;
+        self.welcome(newcomers);
+        Ok(replies.into_values().collect())
+    }
+
+    async fn answer(&self, question: &Question) -> Result<fhir::Answer, Failure> {
+        let criteria = self.criteria(question.rtype.as_str(), &question.query)?;
+        Ok(match self.matching(question.rtype.as_str(), &criteria).await?.as_slice() {
+            [] => fhir::Answer::None,
+            [id] => fhir::Answer::One(id.clone()),
+            _ => fhir::Answer::Many,
+        })
+    }
+
+    async fn draft_step(
+        &self,
+        caller: &Caller,
+        step: Step,
+        time: TimeMs,
+        newcomers: &mut Newcomers,
+        conditions: &mut Vec<Unless>,
+    ) -> Result<Drafted, Failure> {
+        match step.action {
+            fhir::Action::Create { id, resource } => {
+                check(&resource)?;
+                if let Some(query) = &step.entry.if_none_exist {
+                    let rtype = resource.rtype().as_str().to_owned();
+                    let criteria = self.criteria(&rtype, query)?;
+                    conditions.push(Unless { rtype, criteria });
+                }
+                Ok(Drafted::Draft(Box::new(self.draft_new(caller, &id, &resource, time, newcomers).await?)))
+            }
+            fhir::Action::Existing { rtype, id } => {
+                let location = Some(format!("{}/{id}", rtype.as_str()));
+                Ok(Drafted::Answer(EntryAnswer { status: 200, location, ..EntryAnswer::default() }))
+            }
+            fhir::Action::Update { id, if_match, resource } => {
+                check(&resource)?;
+                let if_match = version_of(if_match.as_deref())?;
+                Ok(Drafted::Draft(Box::new(self.draft_next(caller, &id, &resource, if_match, time, newcomers).await?)))
+            }
+            fhir::Action::Delete { rtype, id, if_match } => {
+                let if_match = version_of(if_match.as_deref())?;
+                Ok(match self.draft_deletion(caller, rtype.as_str(), &id, if_match, time).await? {
+                    Some(draft) => Drafted::Draft(Box::new(draft)),
+                    None => Drafted::Answer(EntryAnswer { status: 204, ..EntryAnswer::default() }),
+                })
+            }
+            fhir::Action::NothingToDelete => Ok(Drafted::Answer(EntryAnswer { status: 204, ..EntryAnswer::default() })),
+            fhir::Action::Patch { .. } | fhir::Action::Other => {
+                Err(Failure::Unsupported("this kind of entry is not offered in a transaction".to_owned()))
+            }
+        }
+    }
+
+    /// Decides, and drafts the first version of a record.
+    async fn draft_new(
+        &self,
+        caller: &Caller,
+        id: &str,
+        resource: &Resource,
+        time: TimeMs,
+        newcomers: &mut Newcomers,
+    ) -> Result<Draft, Failure> {
+        let rtype = resource.rtype().as_str();
+        let patient = if rtype == "Patient" { Some(id.to_owned()) } else { patient_of(resource) };
+        let value = resource.value();
+        let label = resource.confidentiality().code();
+        let target = Target { rtype, patient: patient.as_deref(), label, author: &self.org, value: Some(&value), id: Some(id) };
+        self.allow(caller, Action::Create, &target).await?;
+        let mut wrapped = None;
+        let subject = if rtype == "Patient" {
+            if matches!(self.role, OrgRole::Insurer) {
+                return Err(Failure::Conflict("an insurer cannot enrol patients: it may not hold their keys".to_owned()));
+            }
+            let key = match newcomers.get(id) {
+                Some(key) => key.clone(),
+                None => new_key()?,
+            };
+            newcomers.insert(id.to_owned(), key.clone());
+            wrapped = Some(wrap::wrap(&key, &self.genesis).map_err(|e| Failure::ours("the patient key could not be wrapped", e))?);
+            self.newcomer(id, key)
+        } else {
+            self.subject_among(patient.as_deref(), newcomers).await?
+        };
+        Ok(Draft {
+            rtype: rtype.to_owned(),
+            id: id.to_owned(),
+            version: 1,
+            previous: None,
+            bytes: resource.stamped(id, 1, time),
+            value,
+            deleted: false,
+            label: label.to_owned(),
+            subject,
+            wrapped,
+        })
+    }
+
+    async fn subject_among(&self, patient: Option<&str>, newcomers: &Newcomers) -> Result<Subject, Failure> {
+        match patient {
+            None => Ok(self.nobody()),
+            Some(patient) => match newcomers.get(patient) {
+                Some(key) => Ok(self.newcomer(patient, key.clone())),
+                None => self.subject(patient).await.map_err(|failure| match failure {
+                    Failure::NotFound(record) => {
+                        Failure::invalid(IssueType::NotFound, "", format!("it refers to `{record}`, which is not here"))
+                    }
+                    other => other,
+                }),
+            },
+        }
+    }
+
+    /// Decides, and drafts the version after the current one; or the first, if there is none.
+    async fn draft_next(
+        &self,
+        caller: &Caller,
+        id: &str,
+        resource: &Resource,
+        if_match: Option<u64>,
+        time: TimeMs,
+        newcomers: &mut Newcomers,
+    ) -> Result<Draft, Failure> {
+        let rtype = resource.rtype().as_str();
+        let Some((row, previous)) = self.current(rtype, id).await? else {
+            if if_match.is_some() {
+                return Err(Failure::Precondition(format!("`{rtype}/{id}` does not exist, so no version of it can match")));
+            }
+            return self.draft_new(caller, id, resource, time, newcomers).await;
+        };
+        expect_version(&row, if_match)?;
+        let patient = if rtype == "Patient" { Some(id.to_owned()) } else { patient_of(resource) };
+        let value = resource.value();
+        let label = resource.confidentiality().code();
+        // Both what it was and what it becomes must be in the caller's reach.
+        let before = Target { rtype, patient: row.patient.as_deref(), label: &row.label, author: &row.author, value: None, id: Some(id) };
+        self.allow(caller, Action::Update, &before).await?;
+        let after = Target { rtype, patient: patient.as_deref(), label, author: &row.author, value: Some(&value), id: Some(id) };
+        self.allow(caller, Action::Update, &after).await?;
+        let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, patient.as_deref()).await?;
+        let version = row.version + 1;
+        Ok(Draft {
+            rtype: rtype.to_owned(),
+            id: id.to_owned(),
+            version,
+            previous: Some(previous),
+            bytes: resource.stamped(id, version, time),
+            value,
+            deleted: false,
+            label: label.to_owned(),
+            subject,
+            wrapped: None,
+        })
+    }
+
+    async fn draft_deletion(
+        &self,
+        caller: &Caller,
+        rtype: &str,
+        id: &str,
+        if_match: Option<u64>,
+        time: TimeMs,
+    ) -> Result<Option<Draft>, Failure> {
+        let Some((row, previous)) = self.current(rtype, id).await? else { return Ok(None) };
+        if row.deleted {
+            return Ok(None);
+        }
+        expect_version(&row, if_match)?;
+        let target = Target { rtype, patient: row.patient.as_deref(), label: &row.label, author: &row.author, value: None, id: Some(id) };
+        self.allow(caller, Action::Delete, &target).await?;
+        let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, row.patient.as_deref()).await?;
+        let version = row.version + 1;
+        // The tombstone names the record, so that it is a row like any other.
+        let tombstone = format!("{{\"resourceType\":\"{rtype}\"}}");
+        let tombstone = Resource::parse(tombstone.as_bytes(), Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        Ok(Some(Draft {
+            rtype: rtype.to_owned(),
+            id: id.to_owned(),
+            version,
+            previous: Some(previous),
+            bytes: tombstone.stamped(id, version, time),
+            value: serde_json::Value::Null,
+            deleted: true,
+            label: row.label.clone(),
+            subject,
+            wrapped: None,
+        }))
+    }
+
+    /// The current version of a record with its commitment. A row that does not agree with the ledger is not built upon.
+    async fn current(&self, rtype: &str, id: &str) -> Result<Option<(Row, Commitment)>, Failure> {
+        let row = self.store.read(rtype, id).await.map_err(|e| Failure::ours("the database cannot be read", e))?;
+        let Some(row) = row else { return Ok(None) };
+        let worth = self.weigh(std::slice::from_ref(&row)).await?;
+        if !worth.iter().all(crate::row::Worth::may_be_shown) {
+            return Err(Failure::Tampered(format!("{rtype}/{id}")));
+        }
+        let commitment = commit(&row.salt, &row.bytes);
+        Ok(Some((row, commitment)))
+    }
+
+    /// The ids of at most two current records that meet all criteria.
+    async fn matching(&self, rtype: &str, criteria: &[Criterion]) -> Result<Vec<String>, Failure> {
+        let search = store::Search { criteria: criteria.to_vec(), count: 2, total: false, ..store::Search::of(rtype) };
+        let page = self.store.search(search).await.map_err(crate::find::search_failure)?;
+        Ok(page.found.rows.into_iter().map(|row| row.id).collect())
+    }
+
+    /// Keeps the keys of patients that are enrolled now.
+    fn welcome(&self, newcomers: Newcomers) {
+        for (patient, key) in newcomers {
+            self.keyring.learn(&patient, key);
+        }
+    }
+
+    /// Writes drafts with everything that follows from them.
+    async fn write(
+        &self,
+        caller: &Caller,
+        time: TimeMs,
+        drafts: Vec<Draft>,
+        conditions: Vec<Unless>,
+        trail: &Trail,
+    ) -> Result<(), Failure> {
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        let mut gathered = self.gather(caller, time, drafts)?;
+        let consequences = self.consequences(&gathered).await?;
+        let author = self.author(caller, time);
+        for consequence in &consequences {
+            consequence.add(self, &mut gathered, &author)?;
+        }
+        self.commit(caller, time, gathered, conditions, trail).await
+    }
+}
+
+enum Drafted {
+    Draft(Box<Draft>),
+    Answer(EntryAnswer),
+}
+
+fn new_key() -> Result<PatientKey, Failure> {
+    let bytes = keys::random().map_err(|e| Failure::ours("no patient key could be made", e))?;
+    Ok(PatientKey::from_bytes(*bytes))
+}
+
+/// The id of the Patient that a resource is about.
+pub(crate) fn patient_of(resource: &Resource) -> Option<String> {
+    resource.patient_reference()?.strip_prefix("Patient/").map(str::to_owned)
+}
+
+pub(crate) fn check_type(rtype: &str) -> Result<(), Failure> {
+    let known = rtype.parse::<fhir::ResourceType>().is_ok();
+    known.then_some(()).ok_or_else(|| Failure::NotFound(format!("the resource type {}", rtype.chars().take(64).collect::<String>())))
+}
+
+/// Reads a resource of the type that the address names, and checks it.
+fn admit(rtype: &str, bytes: &[u8]) -> Result<Resource, Failure> {
+    check_type(rtype)?;
+    let resource = Resource::parse(bytes, Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+    if resource.rtype() != rtype {
+        let text = format!("the address says `{rtype}` and the body is a `{}`", resource.rtype().as_str());
+        return Err(Failure::invalid(IssueType::Invalid, "resourceType", text));
+    }
+    check(&resource)?;
+    Ok(resource)
+}
+
+fn check(resource: &Resource) -> Result<(), Failure> {
+    fhir::check(resource).map_err(|problems| Failure::Invalid(problems.into_iter().map(Issue::from).collect()))
+}
+
+fn check_id(resource: &Resource, id: &str) -> Result<(), Failure> {
+    match resource.id() {
+        Some(inside) if inside == id => Ok(()),
+        Some(_) => Err(Failure::invalid(IssueType::Invalid, "id", "the body's id is not the address's")),
+        None => Err(Failure::invalid(IssueType::Required, "id", "an update must carry its id in the body")),
+    }
+}
+
+fn expect_version(row: &Row, if_match: Option<u64>) -> Result<(), Failure> {
+    match if_match {
+        Some(version) if version != row.version => Err(Failure::Precondition(format!(
+            "`{}/{}` is at version W/\"{}\": read it again and repeat the change",
+            row.rtype, row.id, row.version
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The version in an ETag such as `W/"3"`.
+fn version_of(etag: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(etag) = etag else { return Ok(None) };
+    let version = etag.trim().strip_prefix("W/\"").and_then(|rest| rest.strip_suffix('"')?.parse().ok());
+    version.map(Some).ok_or_else(|| Failure::invalid(IssueType::Value, "", "ifMatch must be of the form W/\"3\""))
+}
+
+/// The same failure, said to be within `place`.
+fn at(failure: Failure, place: &str) -> Failure {
+    let Failure::Invalid(issues) = failure else { return failure };
+    let place_issue = |mut issue: Issue| {
+        for expression in &mut issue.expression {
+            *expression = format!("{place}.{}", expression.split_once('.').map_or("", |(_, rest)| rest));
+        }
+        if issue.expression.is_empty() { issue.at(place) } else { issue }
+    };
+    Failure::Invalid(issues.into_iter().map(place_issue).collect())
+}
+
+/// The answer to a batch entry that failed.
+fn failed(failure: &Failure) -> EntryAnswer {
+    let (status, kind) = match failure {
+        Failure::Denied { .. } => (403, IssueType::Forbidden),
+        Failure::Invalid(issues) => {
+            return EntryAnswer { status: 422, outcome: Outcome::of(issues.clone()), ..EntryAnswer::default() };
+        }
+        Failure::NotFound(_) => (404, IssueType::NotFound),
+        Failure::Gone(_) => (410, IssueType::Deleted),
+        Failure::Precondition(_) => (412, IssueType::Conflict),
+        Failure::Conflict(_) => (409, IssueType::Conflict),
+        Failure::TooLarge(_) => (413, IssueType::TooLong),
+        Failure::Unsupported(_) => (400, IssueType::NotSupported),
+        Failure::Tampered(_) => (503, IssueType::Security),
+        Failure::Busy => (503, IssueType::Throttled),
+        Failure::Ours(_) => (500, IssueType::Exception),
+    };
+    let outcome = Some(Outcome::new(Issue::error(kind, failure.to_string())));
+    EntryAnswer { status, outcome, ..EntryAnswer::default() }
+}

@@ -1,0 +1,322 @@
+//! This gateway's lane on the ledger: numbers and signs what was written together, and brings it to the ledger until it is final.
+
+use contract::{ENTRIES_MAX, Entry, SUBMISSION_BYTES_MAX, Submission};
+use ed25519_dalek::SigningKey;
+use record::{Digest, OrgId};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use store::{Seal, SealError, SealedSubmission};
+use tokio::sync::Notify;
+
+/// Bytes of submissions that are kept in memory for submitting again; the journal and the database hold the others.
+const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Finality times that are kept for the statistics.
+const TIMES_MAX: usize = 20_000;
+/// A submission that is not final after this time is brought to the ledger again.
+pub(crate) const RESUBMIT_AFTER: Duration = Duration::from_secs(3);
+/// A signed submission's bytes beyond its entries'.
+const OVERHEAD_BYTES: usize = 1024;
+
+/// What the writer thread, the submitter and the follower share of one lane.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    lane: u32,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The next sequence number.
+    next: u64,
+    /// Given by the last `seal`, neither aborted nor committed yet: the number to go back to.
+    unsure: Option<u64>,
+    /// Sequence number of the last committed entry.
+    committed: u64,
+    /// Sequence number of the last final entry.
+    settled: u64,
+    pending: BTreeMap<u64, Pending>,
+    pending_bytes: usize,
+    times_ms: VecDeque<f64>,
+}
+
+struct Pending {
+    last: u64,
+    bytes: Option<Vec<u8>>,
+    committed: Instant,
+    submitted: Option<Instant>,
+}
+
+impl Lane {
+    /// A lane that has not begun.
+    pub(crate) fn new(lane: u32) -> Self {
+        let state = State { next: 1, ..State::default() };
+        Self { shared: Arc::new(Shared { lane, state: Mutex::new(state), wake: Notify::new() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lane's number.
+    pub(crate) fn number(&self) -> u32 {
+        self.shared.lane
+    }
+
+    /// Goes on after what is already there: `settled` is final, the journal ends at `end`, `kept` is committed and perhaps not final.
+    pub(crate) fn resume(&self, settled: u64, end: u64, kept: Vec<SealedSubmission>) {
+        let mut state = self.state();
+        state.settled = settled;
+        state.committed = state.committed.max(settled).max(end);
+        for sealed in kept {
+            state.commit(sealed);
+        }
+        state.next = state.next.max(state.committed + 1);
+        drop(state);
+        self.shared.wake.notify_one();
+    }
+
+    /// The sealer of this lane, for the store's writer thread.
+    pub(crate) fn sealer(&self, chain: Digest, org: OrgId, key: SigningKey) -> Sealer {
+        Sealer { lane: self.clone(), chain, org, key }
+    }
+
+    /// Everything up to `seq` is final.
+    pub(crate) fn settle(&self, seq: u64) {
+        let mut state = self.state();
+        state.settled = state.settled.max(seq);
+        state.next = state.next.max(seq + 1);
+        state.committed = state.committed.max(seq);
+        while let Some(first) = state.pending.first_entry().filter(|first| first.get().last <= seq) {
+            let pending = first.remove();
+            state.pending_bytes -= pending.bytes.as_ref().map_or(0, Vec::len);
+            if state.times_ms.len() == TIMES_MAX {
+                state.times_ms.pop_front();
+            }
+            state.times_ms.push_back(pending.committed.elapsed().as_secs_f64() * 1000.0);
+        }
+    }
+
+    /// Entries that are committed and not final.
+    pub(crate) fn unsettled(&self) -> u64 {
+        let state = self.state();
+        state.committed.saturating_sub(state.settled)
+    }
+
+    /// Milliseconds from durable commit to finality, latest last.
+    pub(crate) fn times_ms(&self) -> Vec<f64> {
+        self.state().times_ms.iter().copied().collect()
+    }
+
+    /// What should be brought to the ledger now, in order; none of it when nothing is due.
+    pub(crate) fn due(&self) -> Due {
+        let mut state = self.state();
+        let now = Instant::now();
+        let mut due = Due::default();
+        for (first, pending) in &mut state.pending {
+            let waits = pending.submitted.is_some_and(|at| now.duration_since(at) < RESUBMIT_AFTER);
+            if waits {
+                continue;
+            }
+            match &pending.bytes {
+                Some(bytes) => due.submissions.push((*first, bytes.clone())),
+                None => {
+                    due.from_store = Some(*first);
+                    break;
+                }
+            }
+        }
+        due
+    }
+
+    /// A submission was taken by the ledger's mempool.
+    pub(crate) fn submitted(&self, first: u64) {
+        if let Some(pending) = self.state().pending.get_mut(&first) {
+            pending.submitted = Some(Instant::now());
+        }
+    }
+
+    /// Waits until something may be due.
+    pub(crate) async fn wait(&self) {
+        let _ = tokio::time::timeout(RESUBMIT_AFTER, self.shared.wake.notified()).await;
+    }
+}
+
+/// What the submitter has to do.
+#[derive(Default)]
+pub(crate) struct Due {
+    /// First sequence number and bytes.
+    pub(crate) submissions: Vec<(u64, Vec<u8>)>,
+    /// From this sequence number on the bytes are in the store only.
+    pub(crate) from_store: Option<u64>,
+}
+
+impl State {
+    fn commit(&mut self, sealed: SealedSubmission) {
+        let last = sealed.last_seq();
+        self.committed = self.committed.max(last);
+        if last <= self.settled {
+            return;
+        }
+        let keep = self.pending_bytes + sealed.bytes.len() <= PENDING_BYTES_MAX;
+        if keep {
+            self.pending_bytes += sealed.bytes.len();
+        }
+        let bytes = keep.then_some(sealed.bytes);
+        self.pending.insert(sealed.first_seq, Pending { last, bytes, committed: Instant::now(), submitted: None });
+    }
+}
+
+/// Numbers and signs on the store's writer thread.
+pub(crate) struct Sealer {
+    lane: Lane,
+    chain: Digest,
+    org: OrgId,
+    key: SigningKey,
+}
+
+impl Seal for Sealer {
+    fn seal(&mut self, entries: &[Vec<u8>]) -> Result<Vec<SealedSubmission>, SealError> {
+        let mut sealed = Vec::new();
+        let mut state = self.lane.state();
+        let begin = state.next;
+        let mut next = begin;
+        for chunk in chunks(entries) {
+            let entries = chunk
+                .iter()
+                .map(|bytes| Entry::from_bytes(bytes))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|e| SealError(e.to_string()))?;
+            let count = entries.len() as u32;
+            let submission = Submission {
+                chain: self.chain,
+                org: self.org.clone(),
+                lane: self.lane.number(),
+                first_seq: next,
+                entries,
+            };
+            let signed = submission.sign(&self.key);
+            signed.check_shape().map_err(|e| SealError(e.to_string()))?;
+            sealed.push(SealedSubmission { lane: self.lane.number(), first_seq: next, count, bytes: signed.to_bytes() });
+            next += u64::from(count);
+        }
+        state.unsure = Some(begin);
+        state.next = next;
+        Ok(sealed)
+    }
+
+    fn abort(&mut self) {
+        let mut state = self.lane.state();
+        if let Some(begin) = state.unsure.take() {
+            state.next = begin;
+        }
+    }
+
+    fn committed(&mut self, sealed: &[SealedSubmission]) {
+        let mut state = self.lane.state();
+        state.unsure = None;
+        for one in sealed {
+            state.commit(one.clone());
+        }
+        drop(state);
+        self.lane.shared.wake.notify_one();
+    }
+}
+
+/// Splits entries so that each part fits a submission in number and size.
+fn chunks(entries: &[Vec<u8>]) -> Vec<&[Vec<u8>]> {
+    let mut parts = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (n, entry) in entries.iter().enumerate() {
+        let full = n - begin == ENTRIES_MAX || bytes + entry.len() + OVERHEAD_BYTES > SUBMISSION_BYTES_MAX;
+        if full {
+            parts.push(&entries[begin..n]);
+            (begin, bytes) = (n, 0);
+        }
+        bytes += entry.len();
+    }
+    if begin < entries.len() {
+        parts.push(&entries[begin..]);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::{Body, GrantStep, SignedSubmission};
+    use record::{Commitment, Id16, Purpose, TimeMs};
+
+    fn entry(n: u8) -> Vec<u8> {
+        Entry {
+            id: Id16([n; 16]),
+            org: "mercy".parse().unwrap(),
+            time: TimeMs(1),
+            purpose: Purpose::Treat,
+            policy: Digest([0; 32]),
+            actor: Digest([0; 32]),
+            patient: None,
+            month: None,
+            body: Body::Grant { id: Id16([n; 16]), step: GrantStep::Issued, consent: Commitment(Digest([0; 32])), until: None },
+        }
+        .to_bytes()
+    }
+
+    fn sealer(lane: &Lane) -> Sealer {
+        lane.sealer(Digest([9; 32]), "mercy".parse().unwrap(), SigningKey::from_bytes(&[1; 32]))
+    }
+
+    #[test]
+    fn numbers_continue_after_a_commit_and_go_back_after_an_abort() {
+        let lane = Lane::new(0);
+        let mut sealer = sealer(&lane);
+        let first = sealer.seal(&[entry(1), entry(2)]).unwrap();
+        assert_eq!((first[0].first_seq, first[0].count), (1, 2));
+        sealer.abort();
+        let again = sealer.seal(&[entry(3)]).unwrap();
+        assert_eq!(again[0].first_seq, 1);
+        sealer.committed(&again);
+        assert_eq!(sealer.seal(&[entry(4)]).unwrap()[0].first_seq, 2);
+        assert_eq!(lane.unsettled(), 1);
+        lane.settle(1);
+        assert_eq!(lane.unsettled(), 0);
+    }
+
+    #[test]
+    fn a_large_group_becomes_several_submissions_without_a_gap() {
+        let lane = Lane::new(0);
+        let entries: Vec<_> = (0..ENTRIES_MAX * 2 + 3).map(|n| entry(n as u8)).collect();
+        let sealed = sealer(&lane).seal(&entries).unwrap();
+        assert_eq!(sealed.len(), 3);
+        assert_eq!(sealed[2].first_seq, ENTRIES_MAX as u64 * 2 + 1);
+        for one in &sealed {
+            SignedSubmission::from_bytes(&one.bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_kept_over_a_restart_is_due_at_once_and_in_order() {
+        let lane = Lane::new(0);
+        let mut before = sealer(&lane);
+        let kept: Vec<_> = (0..3).flat_map(|n| {
+            let sealed = before.seal(&[entry(n)]).unwrap();
+            before.committed(&sealed);
+            sealed
+        }).collect();
+        let lane = Lane::new(0);
+        lane.resume(1, 3, kept);
+        let due: Vec<u64> = lane.due().submissions.iter().map(|(first, _)| *first).collect();
+        assert_eq!(due, [2, 3]);
+        lane.submitted(2);
+        let due: Vec<u64> = lane.due().submissions.iter().map(|(first, _)| *first).collect();
+        assert_eq!(due, [3]);
+        assert_eq!(sealer(&lane).seal(&[entry(9)]).unwrap()[0].first_seq, 4);
+    }
+}

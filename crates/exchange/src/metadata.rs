@@ -1,0 +1,56 @@
+//! The CapabilityStatement: what this gateway offers to FHIR clients.
+
+use crate::node::Node;
+use record::fhir::RESOURCE_TYPES;
+use serde_json::{Value, json};
+use store::{Kind, indexed};
+
+impl Node {
+    /// `GET /fhir/metadata`.
+    pub fn metadata(&self) -> Vec<u8> {
+        let interactions: Vec<Value> = ["read", "vread", "update", "delete", "history-instance", "create", "search-type"]
+            .iter()
+            .map(|code| json!({"code": code}))
+            .collect();
+        let resources: Vec<Value> = RESOURCE_TYPES
+            .iter()
+            .map(|rtype| {
+                let parameters: Vec<Value> = indexed(rtype)
+                    .into_iter()
+                    .map(|(name, kind)| json!({"name": name, "type": kind_code(kind)}))
+                    .collect();
+                let mut resource = json!({
+                    "type": rtype, "interaction": interactions, "versioning": "versioned-update", "readHistory": true,
+                    "updateCreate": true, "conditionalCreate": true, "conditionalRead": "not-supported",
+                    "searchParam": parameters
+                });
+                if *rtype == "Patient" {
+                    let definition = "http://hl7.org/fhir/uv/ips/OperationDefinition/summary";
+                    resource["operation"] = json!([{"name": "summary", "definition": definition}]);
+                }
+                resource
+            })
+            .collect();
+        let statement = json!({
+            "resourceType": "CapabilityStatement", "status": "active", "date": self.genesis.time.to_instant(),
+            "kind": "instance", "fhirVersion": "4.0.1", "format": ["json"],
+            "software": {"name": "Vitaltrace", "version": env!("CARGO_PKG_VERSION")},
+            "implementation": {"description": format!("Gateway of {}", self.org)},
+            "rest": [{
+                "mode": "server", "resource": resources,
+                "security": {"description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."},
+                "interaction": [{"code": "transaction"}, {"code": "batch"}]
+            }]
+        });
+        serde_json::to_vec(&statement).unwrap_or_default()
+    }
+}
+
+fn kind_code(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Token => "token",
+        Kind::Text => "string",
+        Kind::Date => "date",
+        Kind::Reference => "reference",
+    }
+}

@@ -1,0 +1,557 @@
+//! The mirror: an organisation's own index over the final entries of its own ledger node.
+//!
+//! It is a private SQLite file, filled from final blocks only, so it may be trusted where the cloud database may not; and because the
+//! ledger can fill it again from height 1, it is written without waiting for the disk.
+
+use contract::{Body, Entry};
+use record::{Commitment, Digest, Id16, OrgId, Pseudonym, RecordTag, RecordType, TimeMs};
+use rusqlite::{Connection, OptionalExtension, params, types::Type};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+use tokio::sync::{Semaphore, watch};
+
+/// Connections that read at the same time.
+const READERS: usize = 4;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS block (height INTEGER PRIMARY KEY, time INTEGER NOT NULL, digest BLOB NOT NULL, entries INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS entry (
+  idx INTEGER PRIMARY KEY, height INTEGER NOT NULL, time INTEGER NOT NULL, digest BLOB NOT NULL, bytes BLOB NOT NULL,
+  org TEXT NOT NULL, lane INTEGER NOT NULL, seq INTEGER NOT NULL, refused INTEGER NOT NULL, kind TEXT NOT NULL,
+  id BLOB NOT NULL, patient BLOB, about BLOB);
+CREATE INDEX IF NOT EXISTS entry_patient ON entry (patient, idx) WHERE patient IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entry_id ON entry (id);
+CREATE INDEX IF NOT EXISTS entry_about ON entry (about) WHERE about IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entry_kind ON entry (kind, idx);
+CREATE INDEX IF NOT EXISTS entry_lane ON entry (org, lane, seq);
+CREATE TABLE IF NOT EXISTS version (
+  tag BLOB NOT NULL, version INTEGER NOT NULL, commitment BLOB NOT NULL, org TEXT NOT NULL, idx INTEGER NOT NULL,
+  record_type INTEGER NOT NULL, deleted INTEGER NOT NULL, patient BLOB, time INTEGER NOT NULL, entry_id BLOB NOT NULL,
+  fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patient IS NOT NULL;
+CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS name_name ON name (name);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// A final entry with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalEntry {
+    /// Index in the log over all entries.
+    pub index: u64,
+    /// Height of its block.
+    pub height: u64,
+    /// Time of its block.
+    pub time: TimeMs,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its deterministic encoding.
+    pub bytes: Vec<u8>,
+    /// The lane that it came by.
+    pub lane: u32,
+    /// Its sequence number there.
+    pub seq: u64,
+    /// 0 when applied, else the code of the reason.
+    pub refused: u8,
+}
+
+/// A version of a record as the ledger knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalVersion {
+    /// The record.
+    pub tag: RecordTag,
+    /// Its number.
+    pub version: u64,
+    /// Commitment to its bytes.
+    pub commitment: Commitment,
+    /// Who wrote it.
+    pub org: OrgId,
+    /// Which of the seven types.
+    pub record_type: RecordType,
+    /// Whether it deletes the record.
+    pub deleted: bool,
+    /// The log that it is filed in.
+    pub patient: Option<Pseudonym>,
+    /// Block time.
+    pub time: TimeMs,
+    /// The entry that carries it.
+    pub entry: Id16,
+    /// The FHIR type, where the derivation policy lets it show.
+    pub fhir_type: Option<String>,
+    /// Digest of the encrypted copy, for an essential record.
+    pub copy: Option<Digest>,
+    /// Digest of the wrapped patient key, for the Patient record that enrols.
+    pub wrapped_key: Option<Digest>,
+}
+
+/// A final block, ready to be mirrored.
+#[derive(Debug, Clone)]
+pub struct FinalBlock {
+    /// Its height.
+    pub height: u64,
+    /// Its time.
+    pub time: TimeMs,
+    /// Digest of its header.
+    pub digest: Digest,
+    /// Its entries in order.
+    pub entries: Vec<(Entry, FinalEntry)>,
+}
+
+/// Why the mirror did not answer. All of these are ours.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// SQLite failed.
+    #[error("the mirror of the ledger at `{path}`: {source}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A block does not follow the last one.
+    #[error("the mirror stands at height {at} and cannot take height {got}")]
+    Gap {
+        /// The last height mirrored.
+        at: u64,
+        /// The height offered.
+        got: u64,
+    },
+    /// The program is stopping.
+    #[error("the mirror is closed")]
+    Closed,
+}
+
+/// Readers and the one writer of the mirror's file. Cheap to clone.
+#[derive(Clone)]
+pub struct Mirror {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+    height: watch::Sender<u64>,
+}
+
+impl Mirror {
+    /// Opens or creates the file.
+    pub fn open(path: &Path) -> Result<Self, MirrorError> {
+        let database = |source| MirrorError::Database { path: path.to_owned(), source };
+        let connect = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(path)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "OFF")?;
+            Ok(connection)
+        };
+        let writer = connect().map_err(database)?;
+        writer.execute_batch(SCHEMA).map_err(database)?;
+        let height = writer
+            .query_row("SELECT value FROM meta WHERE key = 'height'", [], |row| row.get::<_, i64>(0))
+            .optional()
+            .map_err(database)?
+            .unwrap_or(0);
+        let readers = (0..READERS).map(|_| connect()).collect::<Result<Vec<_>, _>>().map_err(database)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path: path.to_owned(),
+                writer: Mutex::new(writer),
+                readers: Mutex::new(readers),
+                permits: Semaphore::new(READERS),
+                height: watch::Sender::new(height.unsigned_abs()),
+            }),
+        })
+    }
+
+    /// The last height mirrored.
+    pub fn height(&self) -> u64 {
+        *self.inner.height.borrow()
+    }
+
+    /// Says when the height changes.
+    pub fn watch_height(&self) -> watch::Receiver<u64> {
+        self.inner.height.subscribe()
+    }
+
+    /// Adds consecutive blocks.
+    pub async fn extend(&self, blocks: Vec<FinalBlock>) -> Result<(), MirrorError> {
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || inner.extend(&blocks)).await.map_err(|_| MirrorError::Closed)?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, MirrorError> {
+        let inner = self.inner.clone();
+        let _permit = self.inner.permits.acquire().await.map_err(|_| MirrorError::Closed)?;
+        let run = move || {
+            let connection = lock(&inner.readers).pop().ok_or(MirrorError::Closed)?;
+            let answer = query(&connection);
+            lock(&inner.readers).push(connection);
+            answer.map_err(|source| MirrorError::Database { path: inner.path.clone(), source })
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|_| MirrorError::Closed)?
+    }
+
+    /// The version of a record, if the ledger has it.
+    pub async fn version(&self, tag: RecordTag, version: u64) -> Result<Option<FinalVersion>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?
+                .query_row(params![tag.0.as_ref(), signed(version)], version_row)
+                .optional()
+        })
+        .await
+    }
+
+    /// The latest version of each of `tags`, in the same order.
+    pub async fn heads(&self, tags: Vec<RecordTag>) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
+        self.read(move |c| {
+            let mut select =
+                c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 ORDER BY version DESC LIMIT 1"))?;
+            tags.iter().map(|tag| select.query_row([tag.0.as_ref()], version_row).optional()).collect()
+        })
+        .await
+    }
+
+    /// The exact versions asked for, in the same order.
+    pub async fn versions(&self, wanted: Vec<(RecordTag, u64)>) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
+        self.read(move |c| {
+            let mut select = c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?;
+            wanted
+                .iter()
+                .map(|(tag, version)| select.query_row(params![tag.0.as_ref(), signed(*version)], version_row).optional())
+                .collect()
+        })
+        .await
+    }
+
+    /// The latest, undeleted version of every record filed under any of `pseudonyms`.
+    pub async fn live_records(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<FinalVersion>, MirrorError> {
+        self.read(move |c| {
+            let sql = format!(
+                "{SELECT_VERSION} v WHERE patient = ?1 AND deleted = 0
+                 AND version = (SELECT max(version) FROM version w WHERE w.tag = v.tag)"
+            );
+            let mut select = c.prepare_cached(&sql)?;
+            let mut live = Vec::new();
+            for pseudonym in &pseudonyms {
+                for row in select.query_map([pseudonym.0.as_ref()], version_row)? {
+                    live.push(row?);
+                }
+            }
+            Ok(live)
+        })
+        .await
+    }
+
+    /// All versions of all records, a page at a time in order of (tag, version): those after `after`.
+    pub async fn sweep(
+        &self,
+        after: Option<(RecordTag, u64)>,
+        limit: usize,
+    ) -> Result<Vec<(FinalVersion, Option<String>)>, MirrorError> {
+        let (tag, version) = after.map_or((Vec::new(), -1), |(tag, version)| (tag.0.0.to_vec(), signed(version)));
+        self.read(move |c| {
+            let columns = SELECT_VERSION.replace(" FROM version", ", (SELECT name FROM name WHERE name.tag = version.tag) FROM version");
+            c.prepare_cached(&format!("{columns} WHERE (tag, version) > (?1, ?2) ORDER BY tag, version LIMIT ?3"))?
+                .query_map(params![tag, version, limit as i64], |row| Ok((version_row(row)?, row.get(12)?)))?
+                .collect()
+        })
+        .await
+    }
+
+    /// Every version that enrolled a patient: it carries a wrapped patient key.
+    pub async fn enrolments(&self) -> Result<Vec<FinalVersion>, MirrorError> {
+        self.read(|c| {
+            c.prepare_cached(&format!("{SELECT_VERSION} WHERE wrapped_key IS NOT NULL"))?.query_map([], version_row)?.collect()
+        })
+        .await
+    }
+
+    /// The pseudonyms under which an erasure is final.
+    pub async fn erased(&self) -> Result<std::collections::HashSet<Pseudonym>, MirrorError> {
+        let entries = self
+            .read(|c| {
+                c.prepare_cached(&format!("{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0 AND patient IS NOT NULL"))?
+                    .query_map([], entry_row)?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        let entries = entries.iter().filter_map(|entry| Entry::from_bytes(&entry.bytes).ok());
+        let erased = entries.filter(|e| matches!(e.body, Body::Custody { step: contract::CustodyStep::Erased, .. }));
+        Ok(erased.filter_map(|entry| entry.patient).collect())
+    }
+
+    /// Every applied entry filed under a pseudonym, in order.
+    pub async fn log(&self, patient: Pseudonym, up_to_height: u64) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE patient = ?1 AND refused = 0 AND height <= ?2 ORDER BY idx"))?
+                .query_map(params![patient.0.as_ref(), signed(up_to_height)], entry_row)?
+                .collect()
+        })
+        .await
+    }
+
+    /// Number of applied entries under each of `pseudonyms`.
+    pub async fn log_counts(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<u64>, MirrorError> {
+        self.read(move |c| {
+            let mut select = c.prepare_cached("SELECT count(*) FROM entry WHERE patient = ?1 AND refused = 0")?;
+            pseudonyms.iter().map(|p| select.query_row([p.0.as_ref()], |row| Ok(unsigned(row.get(0)?)))).collect()
+        })
+        .await
+    }
+
+    /// The final entry with this id, if there is one.
+    pub async fn entry(&self, id: Id16) -> Result<Option<FinalEntry>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE id = ?1 ORDER BY refused, idx LIMIT 1"))?
+                .query_row([id.as_ref()], entry_row)
+                .optional()
+        })
+        .await
+    }
+
+    /// Final entries about something that has an id of its own (a grant, a handoff, a claim, ...), with their kinds.
+    pub async fn entries_about(&self, id: Id16) -> Result<Vec<(&'static str, FinalEntry)>, MirrorError> {
+        let entries = self
+            .read(move |c| {
+                c.prepare_cached(&format!("{SELECT_ENTRY} WHERE about = ?1 ORDER BY idx"))?
+                    .query_map([id.as_ref()], entry_row)?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        Ok(entries.into_iter().filter_map(|e| Some((Entry::from_bytes(&e.bytes).ok()?.kind(), e))).collect())
+    }
+
+    /// Final entries from an index on, optionally of one kind.
+    pub async fn entries(&self, from: u64, kind: Option<String>, limit: usize) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE idx >= ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY idx LIMIT ?3"))?
+                .query_map(params![signed(from), kind, limit as i64], entry_row)?
+                .collect()
+        })
+        .await
+    }
+
+    /// Number of final entries by kind, and how many were refused.
+    pub async fn totals(&self) -> Result<(Vec<(String, u64)>, u64), MirrorError> {
+        self.read(|c| {
+            let kinds = c
+                .prepare_cached("SELECT kind, count(*) FROM entry GROUP BY kind ORDER BY kind")?
+                .query_map([], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let refused = c.query_row("SELECT count(*) FROM entry WHERE refused <> 0", [], |row| row.get(0))?;
+            Ok((kinds, unsigned(refused)))
+        })
+        .await
+    }
+
+    /// The highest sequence number of a lane in final blocks.
+    pub async fn lane_seq(&self, org: OrgId, lane: u32) -> Result<u64, MirrorError> {
+        self.read(move |c| {
+            c.query_row(
+                "SELECT coalesce(max(seq), 0) FROM entry WHERE org = ?1 AND lane = ?2",
+                params![org.as_str(), lane],
+                |row| Ok(unsigned(row.get(0)?)),
+            )
+        })
+        .await
+    }
+
+    /// Remembers what records are called, so that a record which vanishes from the database can still be named.
+    pub async fn learn_names(&self, names: Vec<(RecordTag, String)>) -> Result<(), MirrorError> {
+        let inner = self.inner.clone();
+        let learn = move || {
+            let mut writer = lock(&inner.writer);
+            let mut run = || -> rusqlite::Result<()> {
+                let tx = writer.transaction()?;
+                {
+                    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO name (tag, name) VALUES (?1, ?2)")?;
+                    for (tag, name) in &names {
+                        insert.execute(params![tag.0.as_ref(), name])?;
+                    }
+                }
+                tx.commit()
+            };
+            run().map_err(|source| MirrorError::Database { path: inner.path.clone(), source })
+        };
+        tokio::task::spawn_blocking(learn).await.map_err(|_| MirrorError::Closed)?
+    }
+
+    /// The tag of the record with this name, if this organisation ever saw it.
+    pub async fn tag(&self, name: String) -> Result<Option<RecordTag>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached("SELECT tag FROM name WHERE name = ?1")?
+                .query_row([name], |row| Ok(RecordTag(Digest(row.get(0)?))))
+                .optional()
+        })
+        .await
+    }
+
+    /// What a record is called, if this organisation ever saw it.
+    pub async fn name(&self, tag: RecordTag) -> Result<Option<String>, MirrorError> {
+        self.read(move |c| {
+            c.query_row("SELECT name FROM name WHERE tag = ?1", [tag.0.as_ref()], |row| row.get(0)).optional()
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn extend(&self, blocks: &[FinalBlock]) -> Result<(), MirrorError> {
+        let mut writer = lock(&self.writer);
+        let mut at = *self.height.borrow();
+        for block in blocks {
+            if block.height != at + 1 {
+                return Err(MirrorError::Gap { at, got: block.height });
+            }
+            at = block.height;
+        }
+        let mut run = || -> rusqlite::Result<()> {
+            let tx = writer.transaction()?;
+            for block in blocks {
+                insert_block(&tx, block)?;
+            }
+            tx.execute("INSERT INTO meta (key, value) VALUES ('height', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1", [signed(at)])?;
+            tx.commit()
+        };
+        run().map_err(|source| MirrorError::Database { path: self.path.clone(), source })?;
+        self.height.send_replace(at);
+        Ok(())
+    }
+}
+
+fn insert_block(c: &Connection, block: &FinalBlock) -> rusqlite::Result<()> {
+    c.prepare_cached("INSERT INTO block (height, time, digest, entries) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        signed(block.height),
+        signed(block.time.0),
+        block.digest.as_ref(),
+        block.entries.len() as i64
+    ])?;
+    for (entry, place) in &block.entries {
+        c.prepare_cached(
+            "INSERT INTO entry (idx, height, time, digest, bytes, org, lane, seq, refused, kind, id, patient)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            signed(place.index),
+            signed(place.height),
+            signed(place.time.0),
+            place.digest.as_ref(),
+            place.bytes,
+            entry.org.as_str(),
+            place.lane,
+            signed(place.seq),
+            place.refused,
+            entry.kind(),
+            entry.id.as_ref(),
+            entry.patient.as_ref().map(|p| p.0.as_ref().to_vec()),
+            about(entry).map(|id| id.as_ref().to_vec()),
+        ])?;
+        if place.refused == 0 {
+            insert_version(c, entry, place)?;
+        }
+    }
+    Ok(())
+}
+
+/// The id of what an entry is about, where that has one.
+fn about(entry: &Entry) -> Option<Id16> {
+    match &entry.body {
+        Body::Grant { id, .. }
+        | Body::Override { id, .. }
+        | Body::Alarm { id, .. }
+        | Body::Handoff { id, .. }
+        | Body::Claim { id, .. }
+        | Body::Investigation { id, .. }
+        | Body::Custody { id, .. } => Some(*id),
+        Body::Batch { binding, .. } => Some(*binding),
+        _ => None,
+    }
+}
+
+fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite::Result<()> {
+    let (tag, version, commitment, record_type, deleted, fhir_type, attachments) = match &entry.body {
+        Body::Record { tag, kind, version, commitment, deleted, codes, attachments, .. } => {
+            let fhir_type = codes.iter().find(|code| code.system == "fhir-type").map(|code| code.code.as_str());
+            (tag, *version, commitment, *kind, *deleted, fhir_type, attachments.as_slice())
+        }
+        Body::Access { audit, commitment, .. } => {
+            (audit, 1, commitment, RecordType::Permission, false, Some("AuditEvent"), [].as_slice())
+        }
+        _ => return Ok(()),
+    };
+    let attached = |kind| attachments.iter().find(|a| a.kind == kind).map(|a| a.digest.as_ref().to_vec());
+    c.prepare_cached(
+        "INSERT INTO version (tag, version, commitment, org, idx, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?
+    .execute(params![
+        tag.0.as_ref(),
+        signed(version),
+        commitment.0.as_ref(),
+        entry.org.as_str(),
+        signed(place.index),
+        record_type as u8,
+        deleted,
+        entry.patient.as_ref().map(|p| p.0.as_ref().to_vec()),
+        signed(place.time.0),
+        entry.id.as_ref(),
+        fhir_type,
+        attached(contract::AttachmentKind::EssentialCopy),
+        attached(contract::AttachmentKind::WrappedKey),
+    ])?;
+    Ok(())
+}
+
+const SELECT_VERSION: &str = "SELECT tag, version, commitment, org, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key FROM version";
+const SELECT_ENTRY: &str = "SELECT idx, height, time, digest, bytes, lane, seq, refused FROM entry";
+
+fn version_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalVersion> {
+    let org: String = row.get(3)?;
+    let record_type: u8 = row.get(4)?;
+    Ok(FinalVersion {
+        tag: RecordTag(Digest(row.get(0)?)),
+        version: unsigned(row.get(1)?),
+        commitment: Commitment(Digest(row.get(2)?)),
+        org: org.parse().map_err(|e| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, Box::new(e)))?,
+        record_type: *RecordType::ALL
+            .get(record_type as usize)
+            .ok_or(rusqlite::Error::IntegralValueOutOfRange(4, record_type.into()))?,
+        deleted: row.get(5)?,
+        patient: row.get::<_, Option<[u8; 32]>>(6)?.map(|bytes| Pseudonym(Digest(bytes))),
+        time: TimeMs(unsigned(row.get(7)?)),
+        entry: Id16(row.get(8)?),
+        fhir_type: row.get(9)?,
+        copy: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
+        wrapped_key: row.get::<_, Option<[u8; 32]>>(11)?.map(Digest),
+    })
+}
+
+fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalEntry> {
+    Ok(FinalEntry {
+        index: unsigned(row.get(0)?),
+        height: unsigned(row.get(1)?),
+        time: TimeMs(unsigned(row.get(2)?)),
+        digest: Digest(row.get(3)?),
+        bytes: row.get(4)?,
+        lane: row.get(5)?,
+        seq: unsigned(row.get(6)?),
+        refused: row.get(7)?,
+    })
+}
+
+/// SQLite keeps signed integers; everything counted here is far below 2^63.
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

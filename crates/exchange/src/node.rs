@@ -1,0 +1,269 @@
+//! One organisation's node: everything that the path of a record passes through, started and stopped together.
+
+use crate::{
+    clock::now,
+    desk::Desk,
+    failure::Failure,
+    keyring::Keyring,
+    keys::OrgKeys,
+    lane::{Lane, RESUBMIT_AFTER},
+    mirror::Mirror,
+    sense::Sensing,
+};
+use contract::{DerivationPolicy, Genesis, from_cbor, state};
+use policy::Policy;
+use record::{Id16, OrgId, OrgRole, PatientKey, TimeMs};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use store::Store;
+use tokio::{sync::watch, task::JoinHandle};
+
+/// Connections to the database that read at the same time.
+const STORE_READERS: usize = 4;
+
+/// What a node is started with.
+pub struct Settings {
+    /// The organisation.
+    pub org: OrgId,
+    /// What it is.
+    pub role: OrgRole,
+    /// The lane of this gateway; every gateway of an organisation needs one of its own.
+    pub lane: u32,
+    /// The consortium.
+    pub genesis: Genesis,
+    /// The organisation's keys.
+    pub keys: OrgKeys,
+    /// The node's private folder.
+    pub data: PathBuf,
+    /// The shared cloud database.
+    pub database: PathBuf,
+    /// Where the validator listens.
+    pub ledger: SocketAddr,
+}
+
+/// Why a node does not start. The operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The node's private folder cannot be used.
+    #[error("the folder `{path}` cannot be used: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The genesis document asks for another policy than this program has.
+    #[error("the genesis document asks for another {0} policy than this version of the program brings")]
+    OtherPolicy(&'static str),
+    /// A policy document is wrong.
+    #[error("the {0} policy is wrong: {1}")]
+    BadPolicy(&'static str, String),
+    /// The desk failed.
+    #[error(transparent)]
+    Desk(#[from] crate::desk::DeskError),
+    /// The mirror failed.
+    #[error(transparent)]
+    Mirror(#[from] crate::mirror::MirrorError),
+    /// The store failed.
+    #[error("the store did not open: {0}")]
+    Store(String),
+    /// The ledger failed.
+    #[error("the ledger node did not start: {0}")]
+    Ledger(String),
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) org: OrgId,
+    pub(crate) role: OrgRole,
+    pub(crate) genesis: Genesis,
+    pub(crate) own: PatientKey,
+    pub(crate) store: Store,
+    pub(crate) ledger: ledger::Handle,
+    pub(crate) mirror: Mirror,
+    pub(crate) desk: Desk,
+    pub(crate) keyring: Keyring,
+    pub(crate) lane: Lane,
+    pub(crate) policy: Policy,
+    pub(crate) access_policy: record::Digest,
+    pub(crate) derivation: DerivationPolicy,
+    pub(crate) sensing: Sensing,
+    pub(crate) audited: tokio::sync::Mutex<crate::audit::Progress>,
+    stopping: watch::Sender<bool>,
+    tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Node {
+    /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let Settings { org, role, lane, genesis, keys, data, database, ledger: listen } = settings;
+        std::fs::create_dir_all(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
+        let policy = Policy::builtin().map_err(|e| StartError::BadPolicy("access", e.to_string()))?;
+        let derivation = DerivationPolicy::builtin().map_err(|e| StartError::BadPolicy("derivation", e.to_string()))?;
+        if policy.digest() != genesis.access_policy {
+            return Err(StartError::OtherPolicy("access"));
+        }
+        if derivation.digest() != genesis.derivation_policy {
+            return Err(StartError::OtherPolicy("derivation"));
+        }
+        let desk = Desk::open(&data.join("desk.db"))?;
+        let mirror = Mirror::open(&data.join("mirror.db"))?;
+
+        let config = ledger::Config::new(
+            genesis.clone(),
+            org.clone(),
+            keys.consensus.to_bytes().into(),
+            listen,
+            data.join("ledger"),
+        );
+        let ledger = tokio::task::spawn_blocking(move || ledger::run_tokio(config))
+            .await
+            .map_err(|e| StartError::Ledger(e.to_string()))?
+            .map_err(|e| StartError::Ledger(e.to_string()))?;
+
+        let lane = Lane::new(lane);
+        let sealer = lane.sealer(genesis.id(), org.clone(), keys.entry.clone());
+        let config = store::Config {
+            database,
+            journal: data.join("journal"),
+            org: org.clone(),
+            readers: STORE_READERS,
+        };
+        let opened = tokio::task::spawn_blocking(move || Store::open(config))
+            .await
+            .map_err(|e| StartError::Store(e.to_string()))?
+            .map_err(|e| StartError::Store(e.to_string()))?;
+        let settled = mirror.lane_seq(org.clone(), lane.number()).await?;
+        let settled = settled.max(own_lane(&ledger, &org, lane.number()).await?);
+        let ends = opened.lanes.iter().filter(|end| end.lane == lane.number()).map(|end| end.last_seq).max();
+        let kept = opened.kept.iter().filter(|kept| kept.lane == lane.number()).cloned().collect();
+        lane.resume(settled, ends.unwrap_or(0), kept);
+        let store = opened.start(Box::new(sealer)).map_err(|e| StartError::Store(e.to_string()))?;
+
+        let keyring = Keyring::new(role, keys.wrap.clone(), store.clone(), ledger.clone(), mirror.clone());
+        let access_policy = policy.digest();
+        let node = Self {
+            inner: Arc::new(Inner {
+                org,
+                role,
+                genesis,
+                own: keys.own.clone(),
+                store,
+                ledger,
+                mirror,
+                desk,
+                keyring,
+                lane,
+                policy,
+                access_policy,
+                derivation,
+                sensing: Sensing::default(),
+                audited: tokio::sync::Mutex::default(),
+                stopping: watch::Sender::new(false),
+                tasks: tokio::sync::Mutex::default(),
+            }),
+        };
+        node.resume_sensing().await.map_err(|e| StartError::Store(e.to_string()))?;
+        let tasks = vec![
+            tokio::spawn(node.clone().follow()),
+            tokio::spawn(node.clone().submit()),
+            tokio::spawn(node.clone().batch_frames()),
+        ];
+        *node.tasks.lock().await = tasks;
+        Ok(node)
+    }
+
+    /// Stops: seals what is under way, closes the store and the ledger node.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        if let Err(error) = self.flush_frames().await {
+            tracing::warn!(%error, "frames that were received last are batched after the next start");
+        }
+        let mut tasks = self.tasks.lock().await;
+        for task in tasks.drain(..) {
+            task.abort();
+            // An aborted task ends with an error by design.
+            let _ = task.await;
+        }
+        self.store.close().await;
+        self.ledger.stop().await;
+    }
+
+    /// Height of the last final block that this node has looked at.
+    pub fn ledger_height(&self) -> u64 {
+        self.mirror.height()
+    }
+
+    /// Says when the node is stopping.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Brings committed submissions to the ledger, and again until they are final.
+    async fn submit(self) {
+        loop {
+            let due = self.lane.due();
+            let mut submissions = due.submissions;
+            if let Some(first) = due.from_store {
+                match self.store.submissions_since(&self.org, self.lane.number(), first, store::PAGE_MAX).await {
+                    Ok(stored) => submissions.extend(stored.into_iter().map(|s| (s.first_seq, s.bytes))),
+                    Err(error) => tracing::warn!(%error, "submissions cannot be read from the database"),
+                }
+            }
+            for (first, bytes) in submissions {
+                match self.ledger.submit(&bytes).await {
+                    Ok(_) => self.lane.submitted(first),
+                    Err(error) => {
+                        tracing::debug!(%error, first, "the ledger did not take a submission now");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        break;
+                    }
+                }
+            }
+            self.lane.wait().await;
+        }
+    }
+
+    /// A new random id.
+    pub(crate) fn new_id(&self) -> Result<Id16, Failure> {
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes).map_err(|e| Failure::ours("the operating system gave no random bytes", e))?;
+        Ok(Id16(bytes))
+    }
+
+    /// Waits until everything that this gateway wrote is final, or the time is over.
+    pub async fn settle(&self, at_most: Duration) -> bool {
+        let mut height = self.mirror.watch_height();
+        let waiting = async {
+            while self.lane.unsettled() > 0 {
+                let _ = tokio::time::timeout(RESUBMIT_AFTER, height.changed()).await;
+            }
+        };
+        tokio::time::timeout(at_most, waiting).await.is_ok()
+    }
+
+    /// Now.
+    pub(crate) fn now(&self) -> TimeMs {
+        now()
+    }
+}
+
+/// How far the organisation's lane is in this node's own final state.
+async fn own_lane(ledger: &ledger::Handle, org: &OrgId, lane: u32) -> Result<u64, StartError> {
+    let values = ledger.get(vec![state::lane_key(org, lane)]).await.map_err(|e| StartError::Ledger(e.to_string()))?;
+    let Some(Some(value)) = values.into_iter().next() else { return Ok(0) };
+    let lane: state::Lane =
+        from_cbor("lane", &value, state::VALUE_BYTES_MAX).map_err(|e| StartError::Ledger(e.to_string()))?;
+    Ok(lane.seq)
+}

@@ -1,0 +1,67 @@
+//! How the node and its ledger are doing, without a word about anybody's health.
+
+use crate::{failure::Failure, node::Node};
+use contract::Entry;
+use serde_json::{Value, json};
+
+impl Node {
+    /// Height, entries, validators, finality, vault.
+    pub async fn status(&self) -> Result<Value, Failure> {
+        let ledger = self.ledger.status();
+        let (kinds, refused) = self.mirror.totals().await?;
+        let vault = self.ledger.vault_status().await.map_err(|e| Failure::ours("the vault did not answer", e))?;
+        let mut times = self.lane.times_ms();
+        times.sort_by(f64::total_cmp);
+        let percentile = |share: f64| {
+            let last = times.len().checked_sub(1)?;
+            times.get((share * last as f64).ceil() as usize).copied()
+        };
+        let validators: Vec<Value> = ledger
+            .validators
+            .iter()
+            .map(|v| json!({"org": v.org, "connected": v.connected, "height": v.height}))
+            .collect();
+        let kinds: serde_json::Map<String, Value> = kinds.into_iter().map(|(kind, n)| (kind, json!(n))).collect();
+        Ok(json!({
+            "org": self.org, "role": self.role, "chain": self.genesis.id(), "consortium": self.genesis.name,
+            "height": self.mirror.height(), "time": ledger.time.to_instant(), "entries": ledger.log_size,
+            "head": ledger.head, "state_root": ledger.state_root, "log_root": ledger.log_root,
+            "by_kind": kinds, "refused": refused,
+            "pending": self.lane.unsettled(), "waiting_submissions": ledger.pending,
+            "finality_ms_p50": percentile(0.5), "finality_ms_p99": percentile(0.99),
+            "validators": validators,
+            "vault": {"held": vault.held, "missing": vault.missing}
+        }))
+    }
+
+    /// Final entries from an index on.
+    pub async fn ledger_entries(&self, from: u64, kind: Option<String>, limit: usize) -> Result<Vec<Value>, Failure> {
+        Ok(self.mirror.entries(from, kind, limit).await?.iter().map(shown).collect())
+    }
+
+    /// One block with its entries.
+    pub async fn ledger_block(&self, height: u64) -> Result<Value, Failure> {
+        let block = self.ledger.block(height).await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
+        let Some(block) = block else { return Err(Failure::NotFound(format!("block {height}"))) };
+        let header = block.header();
+        Ok(json!({
+            "height": header.height, "time": header.time.to_instant(), "digest": block.digest, "parent": header.parent,
+            "entries": header.entry_count, "log_size": header.log_size, "log_root": header.log_root,
+            "state_root": header.state_root, "certified": block.certificate.is_some(),
+            "submissions": block.submissions().iter().map(|signed| json!({
+                "org": signed.submission.org, "lane": signed.submission.lane, "first_seq": signed.submission.first_seq,
+                "entries": signed.submission.entries.iter().map(Entry::kind).collect::<Vec<_>>()
+            })).collect::<Vec<_>>()
+        }))
+    }
+}
+
+fn shown(place: &crate::mirror::FinalEntry) -> Value {
+    let entry = Entry::from_bytes(&place.bytes).ok();
+    json!({
+        "index": place.index, "height": place.height, "time": place.time.to_instant(), "digest": place.digest,
+        "kind": entry.as_ref().map(Entry::kind), "org": entry.as_ref().map(|e| e.org.clone()),
+        "purpose": entry.as_ref().map(|e| e.purpose.code()), "lane": place.lane, "seq": place.seq,
+        "refused": contract::Reject::from_code(place.refused).map(|reject| reject.to_string())
+    })
+}

@@ -1,0 +1,121 @@
+//! `vitaltrace audit`, `recover` and `erase`: a custodian's work, done by the running node.
+
+use super::{Connection, Exit, print, tell};
+use clap::Args;
+use record::Role;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Compares the database with the ledger and names each row that was modified, removed, rolled back, duplicated or injected.
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    connection: Connection,
+    /// Every row again, not only those since the last audit.
+    #[arg(long)]
+    full: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Audit {
+    /// Runs the audit; «no» when it found something.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let client = self.connection.operator(Role::Custodian, "HSYSADMIN")?;
+        let report = client.post("/audit", &json!({"full": self.full})).await?.good()?.json()?;
+        let findings = report["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if self.json {
+            print(&serde_json::to_string_pretty(&report)?);
+        } else {
+            print(&format!("{} rows compared with the ledger at height {}", report["rows"], report["height"]));
+            for finding in findings {
+                let text = |field: &str| finding[field].as_str().unwrap_or("unknown").to_owned();
+                print(&format!(
+                    "{}: {} version {}, written by {} at {}",
+                    text("kind"),
+                    text("record"),
+                    finding["version"],
+                    text("author"),
+                    text("written_at")
+                ));
+            }
+            tell(if findings.is_empty() { "nothing was changed" } else { "rebuild what is essential with `vitaltrace recover`" });
+        }
+        Ok(if findings.is_empty() { Exit::Good } else { Exit::No })
+    }
+}
+
+/// Rebuilds the database from ledger, vaults and, if named, an untrusted backup. Needs the votes of a majority of members.
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    #[command(flatten)]
+    connection: Connection,
+    /// An untrusted backup: an SQLite file. Every row in it is checked.
+    #[arg(long, conflicts_with = "empty")]
+    from: Option<PathBuf>,
+    /// Rebuild from ledger and vaults alone.
+    #[arg(long)]
+    empty: bool,
+    /// Vote for the recovery with this id, which another member proposed.
+    #[arg(long, conflicts_with_all = ["from", "empty", "carry_out"])]
+    vote: Option<String>,
+    /// Carry out the recovery with this id, once enough members have voted.
+    #[arg(long)]
+    carry_out: Option<String>,
+    /// Why; written down.
+    #[arg(long, default_value = "the database is lost")]
+    reason: String,
+}
+
+impl Recover {
+    /// Proposes, votes, or carries out.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let client = self.connection.operator(Role::Custodian, "HSYSADMIN")?;
+        if let Some(id) = &self.vote {
+            client.post(&format!("/custody/{id}/vote"), &json!({})).await?.good()?;
+            tell("voted");
+            return Ok(Exit::Good);
+        }
+        let Some(id) = &self.carry_out else {
+            let id = client.post("/custody/recover", &json!({"reason": self.reason})).await?.good()?.id()?;
+            print(&id);
+            tell(&format!("each other member votes with `vitaltrace recover --vote {id}`; then run `vitaltrace recover --carry-out {id}`"));
+            return Ok(Exit::Good);
+        };
+        let body = match (&self.from, self.empty) {
+            (Some(path), _) => json!({"from": std::fs::canonicalize(path)?}),
+            (None, _) => json!({}),
+        };
+        let report: Value = client.post(&format!("/custody/{id}/carry-out"), &body).await?.good()?.json()?;
+        print(&serde_json::to_string_pretty(&report)?);
+        Ok(Exit::Good)
+    }
+}
+
+/// Destroys rows, salts, encrypted copies and the key of one patient; every other proof stays valid.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    #[command(flatten)]
+    connection: Connection,
+    /// The id of the Patient.
+    #[arg(long)]
+    patient: String,
+    /// Why; written down.
+    #[arg(long)]
+    reason: String,
+}
+
+impl Erase {
+    /// Erases.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let client = self.connection.operator(Role::Custodian, "HSYSADMIN")?;
+        let answer = client.post("/custody/erase", &json!({"patient": self.patient, "reason": self.reason})).await?;
+        if answer.status.as_u16() == 409 || answer.status.as_u16() == 403 {
+            tell(&answer.diagnostics());
+            return Ok(Exit::No);
+        }
+        print(&answer.good()?.id()?);
+        Ok(Exit::Good)
+    }
+}

@@ -1,0 +1,92 @@
+//! `vitaltrace prove` and `vitaltrace verify`: evidence files.
+
+use super::{BadInput, Connection, Exit, print, tell};
+use crate::config::read_genesis;
+use anyhow::Context;
+use clap::Args;
+use record::{Digest, Role};
+use std::path::PathBuf;
+
+/// The largest evidence file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Writes a patient's complete log with its records as one file that anybody can verify.
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    #[command(flatten)]
+    connection: Connection,
+    /// The id of the Patient.
+    #[arg(long)]
+    patient: String,
+    /// For a compliance entity: the id of the open case.
+    #[arg(long)]
+    case: Option<String>,
+    /// The file to write.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+impl Prove {
+    /// Asks the running gateway and writes the file.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let client = match self.case {
+            Some(_) => self.connection.operator(Role::Compliance, "HCOMPL")?,
+            None => self.connection.operator(Role::Custodian, "HSYSADMIN")?,
+        };
+        let case = self.case.map(|case| format!("?case={case}")).unwrap_or_default();
+        let bytes = client.get(&format!("/evidence/{}{case}", self.patient)).await?.good()?.bytes;
+        std::fs::write(&self.output, &bytes).with_context(|| format!("cannot write `{}`", self.output.display()))?;
+        tell(&format!("{} bytes written to {}; check them with `vitaltrace verify`", bytes.len(), self.output.display()));
+        Ok(Exit::Good)
+    }
+}
+
+/// Checks an evidence file with nothing else than the genesis id: no network, no database.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The evidence file.
+    file: PathBuf,
+    /// The genesis id, as every member can tell it, 64 hexadecimal digits.
+    #[arg(long, required_unless_present = "genesis", conflicts_with = "genesis")]
+    genesis_id: Option<Digest>,
+    /// A genesis document that you trust, instead of its id.
+    #[arg(long)]
+    genesis: Option<PathBuf>,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    /// Reads, verifies, reports.
+    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+        let id = match (&self.genesis_id, &self.genesis) {
+            (Some(id), _) => *id,
+            (None, Some(path)) => read_genesis(path)?.id(),
+            (None, None) => return Err(BadInput("name a genesis id or a genesis document".into()).into()),
+        };
+        let size = std::fs::metadata(&self.file).map_err(|e| BadInput(format!("cannot read `{}`: {e}", self.file.display())))?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(BadInput(format!("`{}` has more than {FILE_BYTES_MAX} bytes", self.file.display())).into());
+        }
+        let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read `{}`", self.file.display()))?;
+        match evidence::verify(&bytes, &id) {
+            Ok(report) => {
+                if self.json {
+                    print(&serde_json::to_string_pretty(&serde_json::json!({"verified": true, "report": report}))?);
+                } else {
+                    print(&report.to_string());
+                }
+                Ok(Exit::Good)
+            }
+            Err(refused) => {
+                if self.json {
+                    print(&serde_json::to_string_pretty(&serde_json::json!({"verified": false, "why": refused.to_string()}))?);
+                } else {
+                    print(&format!("NOT verified: {refused}"));
+                }
+                Ok(Exit::No)
+            }
+        }
+    }
+}

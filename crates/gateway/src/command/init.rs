@@ -1,0 +1,128 @@
+//! `vitaltrace init` and `vitaltrace genesis`: keys and configuration of one organisation, and several joined into a consortium.
+
+use super::{Exit, print, tell};
+use crate::config::{CONFIG_FILE, Config, GENESIS_FILE, MEMBER_FILE, read_genesis};
+use anyhow::{Context, bail};
+use clap::Args;
+use contract::{DerivationPolicy, Genesis, Member};
+use exchange::keys::OrgKeys;
+use record::{OrgId, OrgRole};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Makes an organisation's keys and configuration.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The organisation's name: 1 to 32 of `a-z`, `0-9` and `-`.
+    #[arg(long)]
+    pub(crate) org: OrgId,
+    /// What it is: ems, hospital, insurer or compliance.
+    #[arg(long)]
+    pub(crate) role: OrgRole,
+    /// Where people and programs will connect.
+    #[arg(long, default_value = "127.0.0.1:8100")]
+    pub(crate) http: SocketAddr,
+    /// Where its validator will listen for the other organisations' nodes.
+    #[arg(long, default_value = "127.0.0.1:8200")]
+    pub(crate) ledger: SocketAddr,
+    /// The address that the other organisations reach the validator by, when it differs from --ledger.
+    #[arg(long)]
+    pub(crate) reach: Option<String>,
+    /// The shared cloud database: a path to an SQLite file.
+    #[arg(long, default_value = "cloud.db")]
+    pub(crate) database: PathBuf,
+    /// The folder to make.
+    pub(crate) dir: PathBuf,
+}
+
+impl Init {
+    /// Runs as a command: also says what to do next.
+    pub(crate) fn run_command(self) -> anyhow::Result<Exit> {
+        let dir = self.dir.display().to_string();
+        self.run()?;
+        tell(&format!("keys, configuration and introduction are in {dir}"));
+        tell(&format!("send {dir}/{MEMBER_FILE} to whoever runs `vitaltrace genesis`; keep {dir}/keys to yourself"));
+        Ok(Exit::Good)
+    }
+
+    /// Writes `keys/`, `vitaltrace.toml` and `member.json` into the folder.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.dir).with_context(|| format!("cannot make `{}`", self.dir.display()))?;
+        let keys = OrgKeys::create(&self.dir.join("keys"))?;
+        let config = Config {
+            org: self.org.clone(),
+            role: self.role,
+            http: self.http,
+            ledger: self.ledger,
+            database: self.database,
+            data: "data".into(),
+            keys: "keys".into(),
+            genesis: GENESIS_FILE.into(),
+            users: "users.toml".into(),
+            lane: 0,
+        };
+        write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?)?;
+        let reach = self.reach.unwrap_or_else(|| self.ledger.to_string());
+        let member = keys.member(self.org, self.role, reach);
+        write_new(&self.dir.join(MEMBER_FILE), &serde_json::to_string_pretty(&member)?)
+    }
+}
+
+/// Joins several organisations into a consortium.
+#[derive(Debug, Args)]
+pub(crate) struct MakeGenesis {
+    /// A name for people.
+    #[arg(long, default_value = "vitaltrace")]
+    pub(crate) name: String,
+    /// Where to write the genesis document, for every member to copy into its folder.
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
+    /// The `member.json` of each organisation.
+    #[arg(required = true)]
+    pub(crate) members: Vec<PathBuf>,
+}
+
+impl MakeGenesis {
+    /// Runs as a command: prints the genesis id and says what to do next.
+    pub(crate) fn run_command(self) -> anyhow::Result<Exit> {
+        let output = self.output.display().to_string();
+        let genesis = self.run()?;
+        print(&genesis.id().to_hex());
+        tell(&format!("every member copies {output} into its folder as {GENESIS_FILE}, compares the id above, and runs `vitaltrace serve`"));
+        Ok(Exit::Good)
+    }
+
+    /// Writes the document and returns it.
+    pub(crate) fn run(self) -> anyhow::Result<Genesis> {
+        let mut members = self
+            .members
+            .iter()
+            .map(|path| -> anyhow::Result<Member> {
+                let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+                serde_json::from_str(&text).with_context(|| format!("`{}` is no member's introduction", path.display()))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        members.sort_by(|a, b| a.org.cmp(&b.org));
+        let genesis = Genesis {
+            version: 1,
+            name: self.name,
+            time: exchange::clock::now(),
+            members,
+            access_policy: policy::Policy::builtin()?.digest(),
+            derivation_policy: DerivationPolicy::builtin()?.digest(),
+        };
+        genesis.check()?;
+        write_new(&self.output, &serde_json::to_string_pretty(&genesis)?)?;
+        read_genesis(&self.output)
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+    if path.exists() {
+        bail!("`{}` exists already and is not overwritten", path.display());
+    }
+    fs::write(path, format!("{text}\n")).with_context(|| format!("cannot write `{}`", path.display()))
+}

@@ -1,0 +1,107 @@
+//! `vitaltrace ledger`: what the ledger of a running node holds.
+
+use super::{Connection, Exit, print};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+/// Looks into the ledger of a running node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ledger {
+    /// Height, entries, validators, finality.
+    Status(Plain),
+    /// Final entries, a line each.
+    Entries(Entries),
+    /// One block.
+    Block(Block),
+    /// The validators and whether they are connected.
+    Peers(Plain),
+}
+
+/// Connection and form.
+#[derive(Debug, Args)]
+pub(crate) struct Plain {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which entries.
+#[derive(Debug, Args)]
+pub(crate) struct Entries {
+    #[command(flatten)]
+    plain: Plain,
+    /// Index in the log to begin with.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Only this kind: record, access, override, batch, claim, ...
+    #[arg(long)]
+    kind: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+/// Which block.
+#[derive(Debug, Args)]
+pub(crate) struct Block {
+    /// Its height.
+    height: u64,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+impl Ledger {
+    /// Asks the node and prints.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let (plain, path, peers) = match self {
+            Self::Status(plain) => (plain, "/ledger/status".to_owned(), false),
+            Self::Peers(plain) => (plain, "/ledger/status".to_owned(), true),
+            Self::Entries(e) => {
+                let kind = e.kind.map(|kind| format!("&kind={kind}")).unwrap_or_default();
+                (e.plain, format!("/ledger/entries?from={}&limit={}{kind}", e.from, e.limit), false)
+            }
+            Self::Block(block) => (block.plain, format!("/ledger/blocks/{}", block.height), false),
+        };
+        let mut answer = plain.connection.anonymous()?.get(&path).await?.good()?.json()?;
+        if peers {
+            answer = answer["validators"].take();
+        }
+        if plain.json {
+            print(&serde_json::to_string_pretty(&answer)?);
+        } else {
+            print_plain(&answer, "");
+        }
+        Ok(Exit::Good)
+    }
+}
+
+/// Prints objects a line a field, and lists of objects a line each.
+fn print_plain(value: &Value, indent: &str) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::Array(items) if items.iter().any(Value::is_object) => {
+                        print(&format!("{indent}{name}:"));
+                        for item in items {
+                            print_plain(item, &format!("{indent}  "));
+                        }
+                    }
+                    other => print(&format!("{indent}{name}: {}", bare(other))),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| print(&format!("{indent}{}", bare(item)))),
+        other => print(&format!("{indent}{}", bare(other))),
+    }
+}
+
+fn bare(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(fields) => fields.iter().map(|(name, field)| format!("{name} {}", bare(field))).collect::<Vec<_>>().join("  "),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,81 @@
+//! `vitaltrace serve`: one organisation's node, gateway and validator.
+
+use super::Exit;
+use crate::{
+    config::Config,
+    http::{Doors, router},
+    issuer::Issuer,
+};
+use anyhow::Context;
+use clap::Args;
+use exchange::{Node, Settings, keys::OrgKeys};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long requests that are under way may take to end after the node was asked to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs one organisation's node until it is asked to stop (SIGTERM or Ctrl-C).
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The configuration file, or the folder with `vitaltrace.toml`.
+    #[arg(long, env = "VITALTRACE_CONFIG", default_value = ".")]
+    config: PathBuf,
+}
+
+impl Serve {
+    /// Runs the node.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let filter = tracing_subscriber::EnvFilter::try_from_env("VITALTRACE_LOG")
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,vitaltrace=info,exchange=info,ledger=info,store=info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+
+        let config = Config::load(&self.config)?;
+        let genesis = config.genesis()?;
+        let keys = OrgKeys::load(&config.keys)?;
+        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer)?;
+        let settings = Settings {
+            org: config.org.clone(),
+            role: config.role,
+            lane: config.lane,
+            genesis,
+            keys,
+            data: config.data.clone(),
+            database: config.database.clone(),
+            ledger: config.ledger,
+        };
+        let listener = tokio::net::TcpListener::bind(config.http)
+            .await
+            .with_context(|| format!("cannot listen on {}: is another node running there?", config.http))?;
+        let node = Node::start(settings).await.context("the node did not start")?;
+        tracing::info!(org = %config.org, http = %config.http, ledger = %config.ledger, "node up");
+
+        let doors = Doors::new(node.clone(), issuer, config.users.clone());
+        let app = router(doors).into_make_service_with_connect_info::<SocketAddr>();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (stopping, stopped) = tokio::sync::oneshot::channel();
+        let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            tracing::info!("stopping: no new requests are taken");
+            // The receiver is gone only when the server failed first.
+            let _ = stopping.send(());
+        });
+        let deadline = async {
+            if stopped.await.is_ok() {
+                tokio::time::sleep(GRACE).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            served = async { serving.await } => served.context("the doors failed")?,
+            () = deadline => tracing::warn!("some requests did not end in time"),
+        }
+        node.stop().await;
+        tracing::info!("stopped");
+        Ok(Exit::Good)
+    }
+}

@@ -1,0 +1,98 @@
+//! What one organisation's node is told: one TOML file, then `VITALTRACE_*` variables, then flags.
+
+use anyhow::{Context, bail};
+use contract::Genesis;
+use record::{OrgId, OrgRole};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Name of the configuration file in an organisation's folder.
+pub(crate) const CONFIG_FILE: &str = "vitaltrace.toml";
+/// Name of the file by which an organisation introduces itself to the others.
+pub(crate) const MEMBER_FILE: &str = "member.json";
+/// Name of the file that all members share.
+pub(crate) const GENESIS_FILE: &str = "genesis.json";
+
+/// The configuration file. Relative paths are relative to the folder that it is in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The organisation that this node speaks for.
+    pub(crate) org: OrgId,
+    /// What it is.
+    pub(crate) role: OrgRole,
+    /// Where people and programs connect: FHIR, frames, live data.
+    pub(crate) http: SocketAddr,
+    /// Where the validator listens for the other organisations' nodes.
+    pub(crate) ledger: SocketAddr,
+    /// The shared cloud database: a path to an SQLite file.
+    pub(crate) database: PathBuf,
+    /// The node's private folder: journal, ledger, mirror, vault.
+    pub(crate) data: PathBuf,
+    /// The folder with the organisation's keys.
+    pub(crate) keys: PathBuf,
+    /// The genesis document.
+    pub(crate) genesis: PathBuf,
+    /// People and programs that the embedded issuer knows.
+    pub(crate) users: PathBuf,
+    /// The lane of this gateway; every gateway of an organisation needs one of its own.
+    #[serde(default)]
+    pub(crate) lane: u32,
+}
+
+impl Config {
+    /// Reads the file at `path`, or `vitaltrace.toml` in the folder `path`, and applies `VITALTRACE_HTTP`, `VITALTRACE_LEDGER` and
+    /// `VITALTRACE_DATABASE`.
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let file = if path.is_dir() { path.join(CONFIG_FILE) } else { path.to_owned() };
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read the configuration `{}`", file.display()))?;
+        let mut config: Self = toml::from_str(&text).with_context(|| format!("in the configuration `{}`", file.display()))?;
+        let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        for path in [&mut config.database, &mut config.data, &mut config.keys, &mut config.genesis, &mut config.users] {
+            if path.is_relative() {
+                *path = folder.join(&*path);
+            }
+        }
+        if let Some(address) = variable("VITALTRACE_HTTP")? {
+            config.http = address.parse().context("VITALTRACE_HTTP is no address such as 127.0.0.1:8100")?;
+        }
+        if let Some(address) = variable("VITALTRACE_LEDGER")? {
+            config.ledger = address.parse().context("VITALTRACE_LEDGER is no address such as 127.0.0.1:8200")?;
+        }
+        if let Some(database) = variable("VITALTRACE_DATABASE")? {
+            config.database = database.into();
+        }
+        Ok(config)
+    }
+
+    /// Reads the genesis document, and checks that this organisation is in it under the same role.
+    pub(crate) fn genesis(&self) -> anyhow::Result<Genesis> {
+        let genesis = read_genesis(&self.genesis)?;
+        match genesis.member(&self.org) {
+            Some(member) if member.role == self.role => Ok(genesis),
+            Some(member) => bail!("the genesis document says that `{}` is of role `{}`", self.org, member.role),
+            None => bail!("the genesis document `{}` does not list `{}`", self.genesis.display(), self.org),
+        }
+    }
+}
+
+fn variable(name: &str) -> anyhow::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => bail!("{name} is not UTF-8"),
+    }
+}
+
+/// Reads a genesis document in its JSON form.
+pub(crate) fn read_genesis(path: &Path) -> anyhow::Result<Genesis> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the genesis document `{}`", path.display()))?;
+    let genesis: Genesis =
+        serde_json::from_str(&text).with_context(|| format!("in the genesis document `{}`", path.display()))?;
+    genesis.check().with_context(|| format!("in the genesis document `{}`", path.display()))?;
+    Ok(genesis)
+}

@@ -1,0 +1,38 @@
+//! The doors of the ledger: health, status, blocks and entries. They show no health data and need no token.
+
+use super::{Doors, outcome::Refusal};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+/// The most entries of one answer.
+const ENTRIES_MAX: usize = 1000;
+
+pub(crate) async fn health(State(doors): State<Doors>) -> Response {
+    Json(json!({"status": "up", "org": doors.issuer.org(), "ledger_height": doors.node.ledger_height()})).into_response()
+}
+
+pub(crate) async fn status(State(doors): State<Doors>) -> Result<Response, Refusal> {
+    Ok(Json(doors.node.status().await?).into_response())
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Page {
+    #[serde(default)]
+    from: u64,
+    kind: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(crate) async fn entries(State(doors): State<Doors>, Query(page): Query<Page>) -> Result<Response, Refusal> {
+    let limit = page.limit.unwrap_or(100).min(ENTRIES_MAX);
+    Ok(Json(json!({"entries": doors.node.ledger_entries(page.from, page.kind, limit).await?})).into_response())
+}
+
+pub(crate) async fn block(State(doors): State<Doors>, Path(height): Path<u64>) -> Result<Response, Refusal> {
+    Ok(Json(doors.node.ledger_block(height).await?).into_response())
+}

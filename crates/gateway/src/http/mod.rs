@@ -1,0 +1,129 @@
+//! The HTTP doors of one organisation's gateway.
+
+mod auth;
+mod desk;
+mod fhir;
+mod frames;
+mod ledger;
+mod outcome;
+
+use crate::{issuer::Issuer, users::Users};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, Request},
+    middleware,
+    response::Response,
+    routing::{get, post},
+};
+use exchange::Node;
+use std::{path::PathBuf, sync::Arc};
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// The largest request body, in bytes: a transaction Bundle of some thousand entries.
+pub(crate) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Requests that are worked on at the same time; more are told to try again.
+const REQUESTS_MAX: usize = 512;
+/// Names a request in answers and in the audit trail.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says why the caller acts, as a v3-ActReason code.
+pub(crate) const PURPOSE: HeaderName = HeaderName::from_static("x-purpose-of-use");
+
+/// What every door can reach.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    pub(crate) node: Node,
+    pub(crate) issuer: Arc<Issuer>,
+    users_file: Arc<PathBuf>,
+    places: Arc<tokio::sync::Semaphore>,
+}
+
+impl Doors {
+    /// The doors of a node. Users are read from the file at each login, so that a new one needs no restart.
+    pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf) -> Self {
+        let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
+        Self { node, issuer: Arc::new(issuer), users_file: Arc::new(users_file), places }
+    }
+
+    fn users(&self) -> anyhow::Result<Users> {
+        Users::load(&self.users_file)
+    }
+}
+
+/// All routes.
+pub(crate) fn router(doors: Doors) -> Router {
+    Router::new()
+        .route("/health", get(ledger::health))
+        .route("/auth/token", post(auth::token))
+        .route("/fhir", post(fhir::bundle))
+        .route("/fhir/", post(fhir::bundle))
+        .route("/fhir/metadata", get(fhir::metadata))
+        .route("/fhir/{kind}", get(fhir::search).post(fhir::create))
+        .route("/fhir/{kind}/_search", post(fhir::search_by_form))
+        .route("/fhir/{kind}/{id}", get(fhir::read).put(fhir::update).delete(fhir::delete))
+        .route("/fhir/{kind}/{id}/_history", get(fhir::history))
+        .route("/fhir/{kind}/{id}/_history/{version}", get(fhir::vread))
+        .route("/fhir/{kind}/{id}/_provenance", get(fhir::provenance))
+        .route("/fhir/Patient/{id}/$summary", get(fhir::summary))
+        .route("/fhir/Device/{id}/$bind", post(frames::bind))
+        .route("/fhir/Device/{id}/$unbind", post(frames::unbind))
+        .route("/frames", post(frames::frame))
+        .route("/alarm", get(frames::alarms))
+        .route("/alarm/{id}/acknowledge", post(frames::acknowledge))
+        .route("/override", post(desk::open_override).get(desk::overrides))
+        .route("/override/{id}/close", post(desk::close_override))
+        .route("/override/{id}/review", post(desk::review_override))
+        .route("/case", post(desk::open_case))
+        .route("/case/{id}/conclude", post(desk::conclude_case))
+        .route("/evidence/{patient}", get(desk::evidence))
+        .route("/custody/hold", post(desk::hold))
+        .route("/custody/{id}/release", post(desk::release))
+        .route("/custody/erase", post(desk::erase))
+        .route("/custody/recover", post(desk::propose_recovery))
+        .route("/custody/{id}/vote", post(desk::vote))
+        .route("/custody/{id}/carry-out", post(desk::carry_out))
+        .route("/audit", post(desk::audit))
+        .route("/ledger/status", get(ledger::status))
+        .route("/ledger/entries", get(ledger::entries))
+        .route("/ledger/blocks/{height}", get(ledger::block))
+        .fallback(outcome::no_such_door)
+        .method_not_allowed_fallback(outcome::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(doors.clone(), bounded))
+        .layer(CatchPanicLayer::custom(outcome::panicked))
+        .layer(middleware::from_fn(named))
+        .with_state(doors)
+}
+
+/// Refuses a request when too many are being worked on, or when it announces a body that is too large.
+async fn bounded(
+    axum::extract::State(doors): axum::extract::State<Doors>,
+    request: Request<axum::body::Body>,
+    next: middleware::Next,
+) -> Response {
+    let announced = request.headers().get(axum::http::header::CONTENT_LENGTH);
+    let announced = announced.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+    if announced > BODY_BYTES_MAX as u64 {
+        return outcome::too_large();
+    }
+    match doors.places.clone().try_acquire_owned() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => outcome::respond(&exchange::Failure::Busy),
+    }
+}
+
+/// Gives every request a name, its own if it brought a reasonable one, and says it in the answer.
+async fn named(mut request: Request<axum::body::Body>, next: middleware::Next) -> Response {
+    let given = request.headers().get(&REQUEST_ID).and_then(|v| v.to_str().ok());
+    let fits = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let id = given.filter(fits).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+    let value = axum::http::HeaderValue::from_str(&id).ok();
+    if let Some(value) = value.clone() {
+        request.headers_mut().insert(REQUEST_ID, value);
+    }
+    let mut response = next.run(request).await;
+    if let Some(value) = value {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}

@@ -1,0 +1,114 @@
+//! The one place where failures become HTTP statuses and OperationOutcomes.
+
+use axum::{
+    body::Bytes,
+    extract::rejection::BytesRejection,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use exchange::Failure;
+use record::fhir::{Issue, IssueType, Outcome};
+
+/// The content type of every FHIR answer.
+pub(crate) const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
+
+/// What doors answer with when they fail.
+pub(crate) struct Refusal(pub(crate) Failure);
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self(body_too_large()),
+            _ => Self(Failure::invalid(IssueType::Structure, "", "the body broke off: send it again")),
+        }
+    }
+}
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        respond(&self.0)
+    }
+}
+
+fn body_too_large() -> Failure {
+    Failure::TooLarge(format!("the body has more than {} bytes: send it in several parts", super::BODY_BYTES_MAX))
+}
+
+/// The answer to a body that is too large.
+pub(crate) fn too_large() -> Response {
+    let mut response = respond(&body_too_large());
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The answer to a failure.
+pub(crate) fn respond(failure: &Failure) -> Response {
+    let (status, kind) = match failure {
+        Failure::Denied { suppressed: true, .. } => (StatusCode::FORBIDDEN, IssueType::Suppressed),
+        Failure::Denied { suppressed: false, .. } => (StatusCode::FORBIDDEN, IssueType::Forbidden),
+        Failure::Invalid(issues) => {
+            let status = if issues.iter().any(|issue| issue.kind == IssueType::Structure) {
+                StatusCode::BAD_REQUEST
+            } else {
+                StatusCode::UNPROCESSABLE_ENTITY
+            };
+            return match Outcome::of(issues.clone()) {
+                Some(outcome) => answer(status, &outcome),
+                None => answer(status, &Outcome::new(Issue::error(IssueType::Invalid, "the request is wrong"))),
+            };
+        }
+        Failure::NotFound(_) => (StatusCode::NOT_FOUND, IssueType::NotFound),
+        Failure::Gone(_) => (StatusCode::GONE, IssueType::Deleted),
+        Failure::Precondition(_) => (StatusCode::PRECONDITION_FAILED, IssueType::Conflict),
+        Failure::Conflict(_) => (StatusCode::CONFLICT, IssueType::Conflict),
+        Failure::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, IssueType::TooLong),
+        Failure::Unsupported(_) => (StatusCode::BAD_REQUEST, IssueType::NotSupported),
+        Failure::Tampered(_) => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Security),
+        Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Throttled),
+        Failure::Ours(why) => {
+            tracing::error!(why, "a request failed for a reason of ours");
+            let text = "something of ours failed; the request's id finds it in the log";
+            return answer(StatusCode::INTERNAL_SERVER_ERROR, &Outcome::new(Issue::error(IssueType::Exception, text)));
+        }
+    };
+    let mut response = answer(status, &Outcome::new(Issue::error(kind, failure.to_string())));
+    if matches!(failure, Failure::Busy) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// The answer to a request without a good token.
+pub(crate) fn unauthenticated(error: &crate::issuer::TokenError) -> Response {
+    let kind = match error {
+        crate::issuer::TokenError::Expired => IssueType::Expired,
+        _ => IssueType::Login,
+    };
+    let mut response = answer(StatusCode::UNAUTHORIZED, &Outcome::new(Issue::error(kind, error.to_string())));
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn answer(status: StatusCode, outcome: &Outcome) -> Response {
+    (status, [(header::CONTENT_TYPE, FHIR_JSON)], Bytes::from(outcome.to_json())).into_response()
+}
+
+/// A path that leads nowhere.
+pub(crate) async fn no_such_door() -> Response {
+    respond(&Failure::NotFound("this address".to_owned()))
+}
+
+/// A method that this path does not take.
+pub(crate) async fn wrong_method() -> Response {
+    let issue = Issue::error(IssueType::NotSupported, "this address does not take this method");
+    answer(StatusCode::METHOD_NOT_ALLOWED, &Outcome::new(issue))
+}
+
+/// A panic somewhere behind the doors; its text stays out of the answer and of the log, as it may quote data.
+pub(crate) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    respond(&Failure::Ours("a panic was caught at the door".to_owned()))
+}
