@@ -11,8 +11,9 @@ use std::collections::HashMap;
 
 /// A block may be this far ahead of the voter's clock, in milliseconds.
 pub const CLOCK_AHEAD_MS_MAX: u64 = 2_000;
-/// A block's time is at most this much after its parent's, in milliseconds: ten years. What a leader can make voters wait for is bounded.
-const STEP_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
+/// A block's time is at most this much after its parent's, in milliseconds: a century, so that a genesis of any date may be followed by
+/// today's block, and still bounded, so that a leader cannot make voters wait for ever.
+const STEP_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
 
 /// What every block of a chain has in common.
 pub(crate) struct Chain {

@@ -49,20 +49,20 @@ pub type ExclusionProof = proof::constant::ExclusionProof<
     CHUNK_BYTES,
 >;
 
-/// How values are read: bounded.
-pub(crate) fn value_codec() -> ((), (RangeCfg<usize>, ())) {
+/// How operations of the state's log are read.
+type OperationCodec = ((), (RangeCfg<usize>, ()));
+
+/// Values are bounded.
+pub(crate) fn value_codec() -> OperationCodec {
     ((), (RangeCfg::from(..=VALUE_BYTES_MAX), ()))
 }
 
 /// Where and how the state is stored.
-pub(crate) fn config(
-    prefix: &str,
-    cache: &CacheRef,
-) -> VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential> {
+pub(crate) fn config(prefix: &str, cache: &CacheRef) -> VariableConfig<EightCap, OperationCodec, Sequential> {
     let buffer = NZUsize!(1 << 16);
     VariableConfig {
         merkle_config: MerkleConfig {
-            journal_partition: format!("{prefix}-state-merkle"),
+            journal_partition: format!("{prefix}-state-merkle-journal"),
             metadata_partition: format!("{prefix}-state-merkle-metadata"),
             items_per_blob: NZU64!(1 << 20),
             write_buffer: buffer,

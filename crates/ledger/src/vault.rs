@@ -10,8 +10,8 @@ mod sqlite;
 pub(crate) use memory::MemoryVault;
 pub(crate) use sqlite::SqliteVault;
 
-/// The longest attachment, in bytes.
-pub const ATTACHMENT_BYTES_MAX: usize = 1024 * 1024;
+/// The longest attachment, in bytes: what the contract accepts.
+pub const ATTACHMENT_BYTES_MAX: usize = contract::ATTACHMENT_BYTES_MAX as usize;
 
 /// What a vault holds and lacks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

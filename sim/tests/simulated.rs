@@ -1,0 +1,34 @@
+//! Runs of the whole consortium under a seed.
+
+use sim::{Outcome, Plan, simulate};
+
+/// The seed of `VITALTRACE_SEED`, or one from the clock; printed, so that a failing run can be repeated.
+fn seed() -> u64 {
+    let given = std::env::var("VITALTRACE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        u64::from(since.subsec_nanos()) << 20 ^ since.as_secs()
+    });
+    eprintln!("VITALTRACE_SEED={seed}");
+    seed
+}
+
+fn check(plan: Plan) -> Outcome {
+    let outcome = simulate(plan).unwrap();
+    let entries = plan.submissions * plan.entries * 4;
+    assert_eq!(outcome.log_size, entries);
+    assert_eq!(outcome.applied, vec![entries; 4]);
+    assert!(outcome.roots.iter().all(|roots| *roots == outcome.roots[0]), "{:?}", outcome.roots);
+    outcome
+}
+
+#[test]
+fn four_nodes_agree_and_a_seed_repeats_the_run() {
+    let plan = Plan { seed: seed(), submissions: 10, entries: 3, crash: false };
+    assert_eq!(check(plan).trace, check(plan).trace);
+}
+
+#[test]
+fn a_node_that_crashed_catches_up_and_has_the_same_roots() {
+    check(Plan { seed: seed(), submissions: 20, entries: 3, crash: true });
+}
