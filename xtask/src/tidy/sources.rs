@@ -82,7 +82,8 @@ impl Sources {
 }
 
 fn git(root: &Path, arguments: &[&str]) -> anyhow::Result<Vec<String>> {
-    let listed = output(Command::new("git").current_dir(root).args(arguments))?;
+    // In a container the checkout may belong to another user; listing its files runs nothing of it.
+    let listed = output(Command::new("git").current_dir(root).args(["-c", "safe.directory=*"]).args(arguments))?;
     let mut paths: Vec<String> = listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
     paths.sort();
     Ok(paths)
