@@ -1,1 +1,24 @@
-//! Placeholder.
+//! What it means: readings in, `Finding`s out.
+//!
+//! A [`Monitor`] runs every [`Rule`] of [`rule::ALL`] on one patient's [`Input`]s as they come. What a rule concludes is a
+//! [`Finding`]: numbers, severity, the frames it rests on, and the hash of the model it was made by. [`fhir`] shows it as resources.
+//!
+//! Everything here is pure and streaming: no clock is read, nothing is spawned, and the same inputs give the same bytes.
+
+mod input;
+mod monitor;
+
+pub mod rule;
+
+mod alarm;
+mod qrs;
+
+pub mod fhir;
+mod finding;
+
+pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
+pub use finding::{Alarm, AlarmChange, CITED_MAX, Finding, Kind, Measure, Severity};
+pub use input::{Input, Measured, Person};
+pub use monitor::Monitor;
+pub use qrs::{Beat, Qrs, QrsParameters};
+pub use rule::{Rule, Watch};

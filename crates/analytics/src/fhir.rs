@@ -1,0 +1,289 @@
+//! Findings as FHIR R4: Observation, RiskAssessment for forecasts, DetectedIssue and Flag for alarms.
+
+use crate::{
+    finding::{Alarm, AlarmChange, Finding, Kind, Measure, Severity},
+    rule::Rule,
+};
+use serde_json::{Map, Value as Json, json};
+
+/// Stem of our extensions' URLs.
+const EXTENSION: &str = "https://vitaltrace.org/fhir/StructureDefinition/";
+const RULE: &str = "https://vitaltrace.org/fhir/CodeSystem/rule";
+const UCUM: &str = "http://unitsofmeasure.org";
+
+/// What a resource says beside the finding.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Reference of the patient, such as `Patient/1`.
+    pub patient: &'a str,
+    /// References of the sensed records it rests on, with their versions: `Observation/7/_history/1`.
+    pub derived_from: &'a [String],
+    /// Reference of the Device that stands for the engine, if there is one.
+    pub engine: Option<&'a str>,
+}
+
+/// The resources that show a finding, without ids: one, or for an alarm that begins to sound a DetectedIssue and a Flag.
+pub fn resources(finding: &Finding, context: &Context<'_>) -> Vec<Json> {
+    match (finding.kind, &finding.alarm) {
+        (Kind::EventTriggered, Some(alarm)) => {
+            let issue = detected_issue(finding, alarm, context);
+            match alarm.change {
+                AlarmChange::Raised => vec![issue, flag(finding, alarm, context, "active")],
+                AlarmChange::Ended => vec![issue, flag(finding, alarm, context, "inactive")],
+                AlarmChange::Acknowledged { .. } => vec![issue],
+            }
+        }
+        (Kind::Predictive, _) => vec![risk_assessment(finding, context)],
+        _ => vec![observation(finding, context)],
+    }
+}
+
+fn observation(finding: &Finding, context: &Context<'_>) -> Json {
+    let mut out = opened("Observation", finding);
+    out.insert("status".into(), "final".into());
+    let category = if finding.rule == "ecg-heart-rate" { "vital-signs" } else { "survey" };
+    out.insert(
+        "category".into(),
+        json!([{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": category}]}]),
+    );
+    out.insert("code".into(), code(finding));
+    out.insert("subject".into(), json!({"reference": context.patient}));
+    let period = json!({"start": finding.from.to_instant(), "end": finding.until.to_instant()});
+    out.insert("effectivePeriod".into(), period);
+    insert_engine(&mut out, "device", context);
+    // The chief number is the value; without one it is said to be missing.
+    let chief = finding.measures.first().filter(|_| finding.complete);
+    match chief {
+        Some(measure) => out.insert("valueQuantity".into(), quantity(measure)),
+        None => out.insert("dataAbsentReason".into(), absent("unknown")),
+    };
+    let interpretation = match finding.severity {
+        Severity::None => None,
+        Severity::Low | Severity::Medium => Some(("A", "Abnormal")),
+        Severity::High => Some(("AA", "Critical abnormal")),
+    };
+    if let Some((code, display)) = interpretation {
+        let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+        out.insert(
+            "interpretation".into(),
+            json!([{"coding": [{"system": system, "code": code, "display": display}]}]),
+        );
+    }
+    insert_references(&mut out, "derivedFrom", context);
+    let parts = finding.measures.iter().skip(usize::from(chief.is_some()));
+    let mut components: Vec<Json> =
+        parts.map(|measure| json!({"code": part(measure.name), "valueQuantity": quantity(measure)})).collect();
+    components
+        .extend(finding.missing.iter().map(|name| json!({"code": part(name), "dataAbsentReason": absent("unknown")})));
+    if !components.is_empty() {
+        out.insert("component".into(), components.into());
+    }
+    Json::Object(out)
+}
+
+fn risk_assessment(finding: &Finding, context: &Context<'_>) -> Json {
+    let mut out = opened("RiskAssessment", finding);
+    out.insert("status".into(), "final".into());
+    out.insert("method".into(), code(finding));
+    out.insert("subject".into(), json!({"reference": context.patient}));
+    out.insert("occurrenceDateTime".into(), finding.until.to_instant().into());
+    insert_engine(&mut out, "performer", context);
+    insert_references(&mut out, "basis", context);
+    let signal = finding.signal.as_deref().unwrap_or("value");
+    let number = |name| finding.measure(name).map(shown);
+    let mut text = format!("{signal} at {}: {}", finding.until, number("forecast").unwrap_or_else(|| "unknown".into()));
+    if let (Some(low), Some(high)) = (number("low"), number("high")) {
+        text += &format!(" ({low} to {high})");
+    }
+    let risk = if finding.severity >= Severity::Medium { "moderate" } else { "low" };
+    let mut prediction = Map::new();
+    let values: Vec<Json> =
+        finding.measures.iter().map(|m| json!({"url": m.name, "valueQuantity": quantity(m)})).collect();
+    prediction.insert("extension".into(), json!([{"extension": values, "url": format!("{EXTENSION}forecast")}]));
+    prediction.insert("outcome".into(), json!({"text": text}));
+    prediction.insert(
+        "qualitativeRisk".into(),
+        json!({"coding": [{"system": "http://terminology.hl7.org/CodeSystem/risk-probability", "code": risk}]}),
+    );
+    prediction
+        .insert("whenPeriod".into(), json!({"start": finding.from.to_instant(), "end": finding.until.to_instant()}));
+    out.insert("prediction".into(), json!([prediction]));
+    Json::Object(out)
+}
+
+fn detected_issue(finding: &Finding, alarm: &Alarm, context: &Context<'_>) -> Json {
+    let mut out = opened("DetectedIssue", finding);
+    out.insert("status".into(), "final".into());
+    let kind = if alarm.technical { "technical alarm" } else { "physiological alarm" };
+    out.insert(
+        "code".into(),
+        json!({"coding": [{"system": "https://vitaltrace.org/fhir/CodeSystem/alarm", "code": alarm.name}], "text": kind}),
+    );
+    let severity = match finding.severity {
+        Severity::High => "high",
+        Severity::Medium => "moderate",
+        Severity::Low | Severity::None => "low",
+    };
+    out.insert("severity".into(), severity.into());
+    out.insert("patient".into(), json!({"reference": context.patient}));
+    out.insert("identifiedDateTime".into(), finding.until.to_instant().into());
+    insert_engine(&mut out, "author", context);
+    if !context.derived_from.is_empty() {
+        let details: Vec<Json> = context.derived_from.iter().map(|to| json!({"reference": to})).collect();
+        out.insert("evidence".into(), json!([{"detail": details}]));
+    }
+    let change = match &alarm.change {
+        AlarmChange::Raised => "raised",
+        AlarmChange::Ended => "ended",
+        AlarmChange::Acknowledged { .. } => "acknowledged",
+    };
+    let values: Vec<String> =
+        finding.measures.iter().map(|m| format!("{} {} {}", m.name, shown(m.value), m.unit)).collect();
+    let since = alarm.condition_since;
+    out.insert(
+        "detail".into(),
+        format!("{} {change}, condition since {since}: {}", alarm.name, values.join(", ")).into(),
+    );
+    if let AlarmChange::Acknowledged { by } = &alarm.change {
+        let mitigation = json!({"action": {"text": "acknowledged"}, "date": finding.until.to_instant(), "author": {"reference": by}});
+        out.insert("mitigation".into(), json!([mitigation]));
+    }
+    Json::Object(out)
+}
+
+fn flag(finding: &Finding, alarm: &Alarm, context: &Context<'_>, status: &str) -> Json {
+    let mut out = opened("Flag", finding);
+    out.insert("status".into(), status.into());
+    let category = if alarm.technical { "admin" } else { "clinical" };
+    out.insert(
+        "category".into(),
+        json!([{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/flag-category", "code": category}]}]),
+    );
+    out.insert(
+        "code".into(),
+        json!({"coding": [{"system": "https://vitaltrace.org/fhir/CodeSystem/alarm", "code": alarm.name}], "text": alarm.name}),
+    );
+    out.insert("subject".into(), json!({"reference": context.patient}));
+    let mut period = json!({"start": alarm.condition_since.to_instant()});
+    if alarm.change == AlarmChange::Ended {
+        period["end"] = finding.until.to_instant().into();
+    }
+    out.insert("period".into(), period);
+    insert_engine(&mut out, "author", context);
+    Json::Object(out)
+}
+
+/// Type and extension: rule, version, model, the finding's digest, and the frames it rests on.
+fn opened(resource_type: &str, finding: &Finding) -> Map<String, Json> {
+    let mut parts = vec![
+        json!({"url": "rule", "valueCode": finding.rule}),
+        json!({"url": "version", "valuePositiveInt": finding.version}),
+        json!({"url": "model", "valueString": finding.model.to_hex()}),
+        json!({"url": "digest", "valueString": finding.digest().to_hex()}),
+        json!({"url": "complete", "valueBoolean": finding.complete}),
+    ];
+    parts.extend(finding.inputs.iter().map(|frame| json!({"url": "frame", "valueString": frame.to_hex()})));
+    let mut out = Map::new();
+    out.insert("resourceType".into(), resource_type.into());
+    out.insert("extension".into(), json!([{"extension": parts, "url": format!("{EXTENSION}finding")}]));
+    out
+}
+
+fn code(finding: &Finding) -> Json {
+    let rule = Rule::find(finding.rule);
+    let title = rule.map_or(finding.rule, |rule| rule.title);
+    let text = finding.signal.as_ref().map_or_else(|| title.to_owned(), |signal| format!("{title}: {signal}"));
+    let mut coding: Vec<Json> = Vec::new();
+    for (system, code, display) in rule.map_or(&[][..], |rule| rule.codes) {
+        coding.push(json!({"system": system, "code": code, "display": display}));
+    }
+    if !coding.iter().any(|coding| coding["system"] == RULE) {
+        coding.push(json!({"system": RULE, "code": finding.rule, "display": title}));
+    }
+    json!({"coding": coding, "text": text})
+}
+
+fn part(name: &str) -> Json {
+    json!({"coding": [{"system": "https://vitaltrace.org/fhir/CodeSystem/measure", "code": name}], "text": name})
+}
+
+fn quantity(measure: &Measure) -> Json {
+    json!({"value": measure.value, "unit": measure.unit, "system": UCUM, "code": measure.unit})
+}
+
+fn absent(code: &str) -> Json {
+    json!({"coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": code}]})
+}
+
+/// A number for people, to one decimal.
+fn shown(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+fn insert_engine(out: &mut Map<String, Json>, field: &str, context: &Context<'_>) {
+    if let Some(engine) = context.engine {
+        out.insert(field.into(), json!({"reference": engine}));
+    }
+}
+
+fn insert_references(out: &mut Map<String, Json>, field: &str, context: &Context<'_>) {
+    if !context.derived_from.is_empty() {
+        out.insert(field.into(), context.derived_from.iter().map(|to| json!({"reference": to})).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        input::{Input, Measured, Person},
+        monitor::Monitor,
+    };
+    use record::{TimeMs, sha256};
+
+    fn found(signal: &str, values: &[f64], every_s: u64) -> Vec<Json> {
+        let mut monitor = Monitor::new(&Person::default());
+        let derived_from = ["Observation/1/_history/1".to_owned()];
+        let context = Context { patient: "Patient/1", derived_from: &derived_from, engine: Some("Device/engine") };
+        let mut out = Vec::new();
+        for (n, value) in values.iter().enumerate() {
+            let at = TimeMs(n as u64 * every_s * 1_000);
+            let frame = sha256(&[&n.to_be_bytes()]);
+            let input = Input { frame, signal, at, value: Measured::Number(*value) };
+            out.extend(monitor.take(&input).iter().flat_map(|finding| resources(finding, &context)));
+        }
+        out
+    }
+
+    #[test]
+    fn an_alarm_is_a_detected_issue_and_a_flag() {
+        let out = found("nibp-sys", &[85.0], 1);
+        let issue = out.iter().find(|r| r["resourceType"] == "DetectedIssue").unwrap();
+        assert_eq!((&issue["severity"], &issue["code"]["coding"][0]["code"]), (&json!("high"), &json!("systolic-low")));
+        assert_eq!(issue["evidence"][0]["detail"][0]["reference"], "Observation/1/_history/1");
+        let flag = out.iter().find(|r| r["resourceType"] == "Flag").unwrap();
+        assert_eq!((&flag["status"], &flag["subject"]["reference"]), (&json!("active"), &json!("Patient/1")));
+    }
+
+    #[test]
+    fn an_incomplete_score_has_no_value() {
+        let out = found("spo2", &[97.0], 1);
+        let score = out.iter().find(|r| r["code"]["coding"][0]["code"] == "1104051000000101").unwrap();
+        assert_eq!(score.get("valueQuantity"), None);
+        assert_eq!(score["dataAbsentReason"]["coding"][0]["code"], "unknown");
+        assert!(score["component"].as_array().unwrap().len() >= 7);
+    }
+
+    #[test]
+    fn a_summary_is_an_observation_and_a_forecast_a_risk_assessment() {
+        let out = found("heart-rate", &[120.0; 30], 30);
+        let summary = out.iter().find(|r| r["code"]["coding"][0]["code"] == "window-summary").unwrap();
+        assert_eq!(summary["valueQuantity"]["value"], 120.0);
+        assert_eq!(summary["derivedFrom"][0]["reference"], "Observation/1/_history/1");
+        assert_eq!(summary["extension"][0]["extension"][0]["valueCode"], "window-summary");
+        let risks: Vec<&Json> = out.iter().filter(|r| r["resourceType"] == "RiskAssessment").collect();
+        let last = &risks.last().unwrap()["prediction"][0];
+        assert_eq!(last["qualitativeRisk"]["coding"][0]["code"], "moderate");
+        assert!(last["outcome"]["text"].as_str().unwrap().ends_with("120.0 (120.0 to 120.0)"), "{last}");
+    }
+}

@@ -1,0 +1,554 @@
+//! QRS: heart beats in one ECG lead, found as the samples come.
+//!
+//! Source: the peaks, thresholds and search-back of Hamilton and Tompkins (IEEE Trans Biomed Eng 1986;33:1157) and Hamilton
+//! (Comput Cardiol 2002;29:101), over linear-phase filters, so that beats are placed where the wave peaks. Unit: that of the lead,
+//! as a rule `mV`; only ratios matter.
+
+use std::collections::VecDeque;
+
+/// Parameters of the detector: times in seconds, the rest shares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QrsParameters {
+    /// Width of each of two averages that remove mains hum and muscle noise.
+    pub smooth_s: f64,
+    /// Width of the average that is taken as the baseline.
+    pub baseline_s: f64,
+    /// Distance of the two samples whose difference is the slope.
+    pub slope_s: f64,
+    /// Width of the average over slopes.
+    pub energy_s: f64,
+    /// How long a peak waits for a larger one.
+    pub wait_s: f64,
+    /// No heart beats again within this time.
+    pub refractory_s: f64,
+    /// How far after a beat a T wave can come.
+    pub t_wave_s: f64,
+    /// A T wave's steepest slope is below this share of its beat's.
+    pub t_wave_slope: f64,
+    /// Where the threshold lies between noise and beats.
+    pub threshold: f64,
+    /// The share of the threshold that suffices when searching back.
+    pub search_threshold: f64,
+    /// After this many usual intervals without a beat, search back.
+    pub search_after: f64,
+    /// How much of a complex on each side of its peak is compared with others.
+    pub shape_s: f64,
+    /// The correlation at which the threshold stands as it is.
+    pub likeness: f64,
+    /// The least factor of the threshold, for peaks like the usual complexes.
+    pub doubt_min: f64,
+    /// The greatest factor of the threshold, for peaks unlike them.
+    pub doubt_max: f64,
+    /// From this share of the usual interval on, a beat is due.
+    pub due_after: f64,
+    /// The greatest factor of the threshold when a beat is due.
+    pub doubt_due: f64,
+    /// How long the first levels are learnt.
+    pub learn_s: f64,
+}
+
+impl QrsParameters {
+    /// The parameters that findings are made with.
+    pub const STANDARD: Self = Self {
+        smooth_s: 1.0 / 60.0,
+        baseline_s: 0.125,
+        slope_s: 0.011,
+        energy_s: 0.085,
+        wait_s: 0.18,
+        refractory_s: 0.2,
+        t_wave_s: 0.36,
+        t_wave_slope: 0.5,
+        threshold: 0.3125,
+        search_threshold: 0.5,
+        search_after: 1.5,
+        shape_s: 0.13,
+        likeness: 0.9,
+        doubt_min: 1.0,
+        doubt_max: 3.0,
+        due_after: 0.85,
+        doubt_due: 1.0,
+        learn_s: 2.0,
+    };
+
+    /// Every parameter by its name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        [
+            ("smooth_s", self.smooth_s),
+            ("baseline_s", self.baseline_s),
+            ("slope_s", self.slope_s),
+            ("energy_s", self.energy_s),
+            ("wait_s", self.wait_s),
+            ("refractory_s", self.refractory_s),
+            ("t_wave_s", self.t_wave_s),
+            ("t_wave_slope", self.t_wave_slope),
+            ("threshold", self.threshold),
+            ("search_threshold", self.search_threshold),
+            ("search_after", self.search_after),
+            ("shape_s", self.shape_s),
+            ("likeness", self.likeness),
+            ("doubt_min", self.doubt_min),
+            ("doubt_max", self.doubt_max),
+            ("due_after", self.due_after),
+            ("doubt_due", self.doubt_due),
+            ("learn_s", self.learn_s),
+        ]
+        .into_iter()
+    }
+}
+
+/// One heart beat.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beat {
+    /// The sample at which the QRS complex peaks, counted from the first sample pushed.
+    pub sample: u64,
+    /// Energy of the complex, for comparing beats of one lead.
+    pub energy: f64,
+    /// Whether it was found by searching back.
+    pub late: bool,
+}
+
+/// Running mean of the last `width` samples.
+#[derive(Debug, Clone)]
+struct Mean {
+    ring: Vec<f64>,
+    at: usize,
+    sum: f64,
+    share: f64,
+}
+
+impl Mean {
+    fn new(width: usize) -> Self {
+        Self { ring: vec![0.0; width], at: 0, sum: 0.0, share: 1.0 / width as f64 }
+    }
+    #[inline]
+    fn push(&mut self, value: f64) -> f64 {
+        self.sum += value - self.ring[self.at];
+        self.ring[self.at] = value;
+        self.at += 1;
+        if self.at == self.ring.len() {
+            self.at = 0;
+            // The sum is made anew once a round, so that rounding errors do not pile up.
+            self.sum = self.ring.iter().sum();
+        }
+        self.sum * self.share
+    }
+}
+
+/// The last samples, by their number.
+#[derive(Debug, Clone)]
+struct Past {
+    ring: Vec<f64>,
+    mask: u64,
+}
+
+impl Past {
+    fn new(length: usize) -> Self {
+        let length = length.next_power_of_two();
+        Self { ring: vec![0.0; length], mask: length as u64 - 1 }
+    }
+    #[inline]
+    fn set(&mut self, n: u64, value: f64) {
+        let at = (n & self.mask) as usize;
+        self.ring[at] = value;
+    }
+    #[inline]
+    fn get(&self, n: u64) -> f64 {
+        self.ring[(n & self.mask) as usize]
+    }
+}
+
+/// How many shapes of complexes are remembered.
+const SHAPES: usize = 3;
+/// How much of a shape each new complex replaces.
+const SHAPE_SHARE: f64 = 0.125;
+/// How far two complexes are shifted against each other to find their likeness, as a share of a shape's reach.
+const SHIFT: usize = 3;
+
+/// The usual complexes of a lead, the last used first.
+#[derive(Debug, Clone)]
+struct Shapes {
+    reach: usize,
+    shapes: Vec<Vec<f64>>,
+}
+
+impl Shapes {
+    fn new(reach: usize) -> Self {
+        Self { reach, shapes: Vec::new() }
+    }
+
+    fn cut(&self, band: &Past, middle: u64, reach: usize) -> Vec<f64> {
+        let from = middle.saturating_sub(reach as u64);
+        (from..=from + 2 * reach as u64).map(|n| band.get(n)).collect()
+    }
+
+    /// The shape that the stretch around `middle` is most like, and the correlation.
+    fn nearest(&self, band: &Past, middle: u64) -> Option<(usize, f64, usize)> {
+        let slack = self.reach / SHIFT;
+        let wide = self.cut(band, middle, self.reach + slack);
+        let length = 2 * self.reach + 1;
+        let mut best: Option<(usize, f64, usize)> = None;
+        for (at, shape) in self.shapes.iter().enumerate() {
+            let norm: f64 = shape.iter().map(|v| v * v).sum();
+            for (shift, window) in wide.windows(length).enumerate() {
+                let (mut product, mut square) = (0.0, 0.0);
+                for (a, b) in shape.iter().zip(window) {
+                    product += a * b;
+                    square += b * b;
+                }
+                let likeness = product / (norm * square).sqrt().max(1e-12);
+                if best.is_none_or(|(_, top, _)| likeness > top) {
+                    best = Some((at, likeness, shift));
+                }
+            }
+        }
+        best
+    }
+
+    fn likeness(&self, band: &Past, middle: u64) -> f64 {
+        self.nearest(band, middle).map_or(1.0, |(_, likeness, _)| likeness)
+    }
+
+    fn learn(&mut self, band: &Past, middle: u64) {
+        let slack = self.reach / SHIFT;
+        match self.nearest(band, middle) {
+            Some((at, likeness, shift)) if likeness > 0.85 => {
+                let wide = self.cut(band, middle, self.reach + slack);
+                let mut shape = self.shapes.remove(at);
+                for (old, new) in shape.iter_mut().zip(&wide[shift..]) {
+                    *old += SHAPE_SHARE * (new - *old);
+                }
+                self.shapes.insert(0, shape);
+            }
+            _ => {
+                self.shapes.insert(0, self.cut(band, middle, self.reach));
+                self.shapes.truncate(SHAPES);
+            }
+        }
+    }
+}
+
+/// A peak of the energy that may be a beat.
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    /// Sample number of the energy's maximum.
+    at: u64,
+    energy: f64,
+    /// Sample number of the QRS peak.
+    sample: u64,
+    /// Steepest slope.
+    slope: f64,
+    /// How like the lead's usual complexes it is: the greatest correlation with one of them.
+    likeness: f64,
+}
+
+/// The detector of one lead.
+#[derive(Debug, Clone)]
+pub struct Qrs {
+    p: QrsParameters,
+    rate_hz: f64,
+    n: u64,
+    last: f64,
+    smooth: [Mean; 2],
+    baseline: Mean,
+    energy: Mean,
+    smoothed: Past,
+    band: Past,
+    slopes: Past,
+    baseline_delay: u64,
+    slope_width: u64,
+    band_delay: u64,
+    energy_delay: u64,
+    /// The maximum since the energy last fell to half of one.
+    rising: Option<(u64, f64)>,
+    waiting: Option<Peak>,
+    learning: Option<Vec<Peak>>,
+    /// The steepest slope while learning: what is flat beside it is a wave of a beat before the first.
+    steepest: f64,
+    beats: VecDeque<f64>,
+    noise: VecDeque<f64>,
+    intervals: VecDeque<f64>,
+    last_beat: Option<Peak>,
+    shapes: Shapes,
+    /// Peaks after the last beat that were too small.
+    passed: Vec<Peak>,
+    out: VecDeque<Beat>,
+}
+
+/// How many past beats, noise peaks and intervals levels are medians of.
+const LEVELS: usize = 8;
+/// The most small peaks kept for searching back.
+const PASSED_MAX: usize = 64;
+
+impl Qrs {
+    /// A detector for a lead of `rate_hz` samples a second; nothing below 100 Hz or above 4000 Hz.
+    pub fn new(rate_hz: f64, parameters: QrsParameters) -> Option<Self> {
+        if !(100.0..=4_000.0).contains(&rate_hz) {
+            return None;
+        }
+        let p = parameters;
+        let samples = |seconds: f64| ((seconds * rate_hz).round() as usize).max(1);
+        let smooth = samples(p.smooth_s);
+        let baseline = samples(p.baseline_s) | 1;
+        let slope_width = samples(p.slope_s) as u64;
+        let energy = samples(p.energy_s);
+        let baseline_delay = (baseline as u64 - 1) / 2;
+        let past = samples(1.0);
+        Some(Self {
+            p,
+            rate_hz,
+            n: 0,
+            last: 0.0,
+            smooth: [Mean::new(smooth), Mean::new(smooth)],
+            baseline: Mean::new(baseline),
+            energy: Mean::new(energy),
+            smoothed: Past::new(past),
+            band: Past::new(past),
+            slopes: Past::new(past),
+            baseline_delay,
+            slope_width,
+            band_delay: baseline_delay + (smooth as u64 - 1),
+            energy_delay: slope_width / 2 + (energy as u64) / 2,
+            rising: None,
+            waiting: None,
+            learning: Some(Vec::new()),
+            steepest: 0.0,
+            beats: VecDeque::new(),
+            noise: VecDeque::new(),
+            intervals: VecDeque::new(),
+            last_beat: None,
+            shapes: Shapes::new(samples(p.shape_s)),
+            passed: Vec::new(),
+            out: VecDeque::new(),
+        })
+    }
+
+    /// Takes the next sample and gives the next beat that is certain. A sample that is not finite counts as the one before.
+    pub fn push(&mut self, value: f64) -> Option<Beat> {
+        if value.is_finite() {
+            self.last = value.clamp(-1e6, 1e6);
+        }
+        let n = self.n;
+        if n == 0 {
+            // The filters start as if the first sample had stood for ever.
+            for _ in 0..self.smooth[0].ring.len() * 2 + self.baseline.ring.len() {
+                let first = self.smooth[0].push(self.last);
+                let second = self.smooth[1].push(first);
+                self.baseline.push(second);
+            }
+            for n in 0..self.smoothed.ring.len() as u64 {
+                self.smoothed.set(n, self.last);
+            }
+        }
+        let first = self.smooth[0].push(self.last);
+        let smoothed = self.smooth[1].push(first);
+        let baseline = self.baseline.push(smoothed);
+        self.smoothed.set(n, smoothed);
+        let band = self.smoothed.get(n.wrapping_sub(self.baseline_delay)) - baseline;
+        self.band.set(n, band);
+        let slope = (band - self.band.get(n.wrapping_sub(self.slope_width))).abs();
+        self.slopes.set(n, slope);
+        let energy = self.energy.push(slope);
+        self.n = n + 1;
+        self.follow(n, energy);
+        self.out.pop_front()
+    }
+
+    /// Takes a stretch of samples and hands each beat to `found`.
+    pub fn extend(&mut self, values: impl IntoIterator<Item = f64>, mut found: impl FnMut(Beat)) {
+        for value in values {
+            if let Some(beat) = self.push(value) {
+                found(beat);
+            }
+        }
+    }
+
+    /// The beats that are still open when the lead ends.
+    pub fn finish(mut self) -> Vec<Beat> {
+        if let Some((at, top)) = self.rising.take() {
+            self.peak(at, top);
+        }
+        if let Some(peak) = self.waiting.take() {
+            self.decide(peak);
+        }
+        self.learnt();
+        self.out.into_iter().collect()
+    }
+
+    fn samples(&self, seconds: f64) -> u64 {
+        (seconds * self.rate_hz).round() as u64
+    }
+
+    /// Finds peaks of the energy, and decides about those that have waited long enough.
+    #[inline]
+    fn follow(&mut self, n: u64, energy: f64) {
+        match self.rising {
+            None => self.rising = Some((n, energy)),
+            Some((at, top)) => {
+                if energy > top {
+                    self.rising = Some((n, energy));
+                } else if energy < top * 0.5 || n - at > self.samples(0.095) {
+                    self.peak(at, top);
+                    self.rising = Some((n, energy));
+                }
+            }
+        }
+        if n & 7 == 0 {
+            self.due(n);
+        }
+    }
+
+    fn peak(&mut self, at: u64, energy: f64) {
+        if self.waiting.is_some_and(|peak| peak.energy >= energy && at - peak.at <= self.samples(self.p.wait_s)) {
+            return;
+        }
+        let peak = self.placed(at, energy);
+        if let Some(before) = self.waiting.take()
+            && at - before.at > self.samples(self.p.wait_s)
+        {
+            self.decide(before);
+        }
+        self.waiting = Some(peak);
+    }
+
+    fn due(&mut self, n: u64) {
+        if let Some(peak) = self.waiting.take_if(|peak| n - peak.at > (self.p.wait_s * self.rate_hz) as u64) {
+            self.decide(peak);
+        }
+        if self.learning.is_some() && n >= self.samples(self.p.learn_s) {
+            self.learnt();
+        }
+        self.search_back(n);
+    }
+
+    /// Where the complex peaks: the greatest deflection around the middle of the energy's window.
+    fn placed(&self, at: u64, energy: f64) -> Peak {
+        let middle = at.saturating_sub(self.energy_delay);
+        let reach = self.samples(0.06);
+        let mut top = (middle, 0.0);
+        let mut slope = 0.0f64;
+        for n in middle.saturating_sub(reach)..=(middle + reach).min(self.n - 1) {
+            if self.band.get(n).abs() > top.1 {
+                top = (n, self.band.get(n).abs());
+            }
+            slope = slope.max(self.slopes.get(n));
+        }
+        // What can be no beat even when searching back need not be compared.
+        let small = energy < self.threshold() * self.p.search_threshold;
+        let likeness = if small { 0.0 } else { self.shapes.likeness(&self.band, top.0) };
+        Peak { at, energy, sample: top.0.saturating_sub(self.band_delay), slope, likeness }
+    }
+
+    fn learnt(&mut self) {
+        let Some(peaks) = self.learning.take() else { return };
+        let mut energies: Vec<f64> = peaks.iter().map(|peak| peak.energy).collect();
+        energies.sort_by(f64::total_cmp);
+        self.steepest = peaks.iter().map(|peak| peak.slope).fold(0.0, f64::max);
+        // The second largest: one artefact does not set the level.
+        let level = energies.iter().rev().nth(1).or(energies.last()).copied().unwrap_or(0.0);
+        self.beats = VecDeque::from(vec![level; LEVELS]);
+        self.noise = VecDeque::from(vec![0.0; LEVELS]);
+        for peak in peaks {
+            self.decide(peak);
+        }
+    }
+
+    fn decide(&mut self, peak: Peak) {
+        if let Some(learning) = &mut self.learning {
+            learning.push(peak);
+            return;
+        }
+        let threshold = self.threshold();
+        if let Some(beat) = self.last_beat {
+            if peak.sample < beat.sample + self.samples(self.p.refractory_s) {
+                return;
+            }
+            let since = peak.at.saturating_sub(beat.at);
+            let t_wave = since < self.samples(self.p.t_wave_s) && peak.slope < beat.slope * self.p.t_wave_slope;
+            if t_wave {
+                return;
+            }
+        }
+        if self.last_beat.is_none() && peak.slope < self.steepest * self.p.t_wave_slope {
+            return;
+        }
+        if peak.energy > threshold * self.doubt(&peak) {
+            self.accept(peak, false);
+        } else {
+            push_level(&mut self.noise, peak.energy);
+            if self.passed.len() < PASSED_MAX {
+                self.passed.push(peak);
+            }
+        }
+    }
+
+    fn threshold(&self) -> f64 {
+        let (beats, noise) = (median(&self.beats), median(&self.noise));
+        noise + self.p.threshold * (beats - noise).max(0.0)
+    }
+
+    /// By how much the threshold rises for a peak that does not look like a beat of this lead, and falls for one that does.
+    fn doubt(&self, peak: &Peak) -> f64 {
+        let strangeness = (1.0 - peak.likeness) / (1.0 - self.p.likeness);
+        let due = match self.last_beat {
+            Some(beat) if !self.intervals.is_empty() => {
+                peak.at.saturating_sub(beat.at) as f64 >= median(&self.intervals) * self.p.due_after
+            }
+            _ => false,
+        };
+        let most = if due { self.p.doubt_due } else { self.p.doubt_max };
+        strangeness.clamp(self.p.doubt_min, most)
+    }
+
+    fn accept(&mut self, peak: Peak, late: bool) {
+        if let Some(before) = self.last_beat {
+            push_level(&mut self.intervals, (peak.at - before.at) as f64);
+        }
+        push_level(&mut self.beats, peak.energy);
+        self.passed.retain(|small| small.at > peak.at);
+        self.last_beat = Some(peak);
+        self.shapes.learn(&self.band, peak.sample + self.band_delay);
+        self.out.push_back(Beat { sample: peak.sample, energy: peak.energy, late });
+    }
+
+    fn search_back(&mut self, n: u64) {
+        let Some(beat) = self.last_beat else { return };
+        if self.learning.is_some() || self.intervals.is_empty() || self.passed.is_empty() {
+            return;
+        }
+        let usual = median(&self.intervals);
+        if ((n - beat.at) as f64) < usual * self.p.search_after {
+            return;
+        }
+        let threshold = self.threshold() * self.p.search_threshold;
+        let from = beat.at + self.samples(self.p.t_wave_s);
+        let weight = |peak: &Peak| peak.energy * peak.likeness.max(0.0);
+        let best = self.passed.iter().filter(|peak| peak.at >= from && peak.energy > threshold);
+        if let Some(best) = best.max_by(|a, b| weight(a).total_cmp(&weight(b))).copied() {
+            self.accept(best, true);
+        }
+    }
+}
+
+fn push_level(levels: &mut VecDeque<f64>, value: f64) {
+    if levels.len() >= LEVELS {
+        levels.pop_front();
+    }
+    levels.push_back(value);
+}
+
+fn median(values: &VecDeque<f64>) -> f64 {
+    let mut sorted = [0.0; LEVELS];
+    let count = values.len().min(LEVELS);
+    for (to, from) in sorted.iter_mut().zip(values) {
+        *to = *from;
+    }
+    let sorted = &mut sorted[..count];
+    sorted.sort_unstable_by(f64::total_cmp);
+    match count {
+        0 => 0.0,
+        _ => (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
