@@ -77,7 +77,8 @@ pub struct Node {
     pub(crate) inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
+/// What clones of a node share.
+pub struct Inner {
     pub(crate) org: OrgId,
     pub(crate) role: OrgRole,
     pub(crate) genesis: Genesis,

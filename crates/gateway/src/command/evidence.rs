@@ -70,12 +70,12 @@ impl Verify {
             return Err(BadInput(format!("`{}` has more than {FILE_BYTES_MAX} bytes", self.file.display())).into());
         }
         let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read `{}`", self.file.display()))?;
-        match evidence::verify(&bytes, &id) {
+        match evidence::verify(&bytes, &id, &evidence::Limits::default()) {
             Ok(report) => {
                 if self.json {
                     print(&serde_json::to_string_pretty(&serde_json::json!({"verified": true, "report": report}))?);
                 } else {
-                    print(&report.to_string());
+                    print_report(&report);
                 }
                 Ok(Exit::Good)
             }
@@ -89,4 +89,29 @@ impl Verify {
             }
         }
     }
+}
+
+/// The report for people: what is proven, what is not, and each record's history in a line.
+fn print_report(report: &evidence::Report) {
+    print(&format!(
+        "verified: {} at height {} ({}), signed by {} of {} validators",
+        report.consortium,
+        report.height,
+        report.time.to_instant(),
+        report.signers,
+        report.validators
+    ));
+    print(&format!("{} entries, {} records opened, {} not opened", report.entry_count, report.opened, report.unopened));
+    for (kind, count) in &report.by_kind {
+        print(&format!("  {kind}: {count}"));
+    }
+    for record in report.records.iter().filter(|record| record.name.is_some()) {
+        let last = record.versions.last();
+        let by = last.map(|version| format!("{} at {}", version.organisation, version.time.to_instant())).unwrap_or_default();
+        print(&format!("  {} versions of {}, last by {by}", record.versions.len(), record.name.as_deref().unwrap_or_default()));
+    }
+    print("proven:");
+    report.proven.iter().for_each(|sentence| print(&format!("  - {sentence}")));
+    print("NOT proven:");
+    report.not_proven.iter().for_each(|sentence| print(&format!("  - {sentence}")));
 }

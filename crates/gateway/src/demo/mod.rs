@@ -12,7 +12,7 @@ mod tell;
 mod trust;
 mod ward;
 
-use crate::command::Exit;
+use crate::command::{BadInput, Exit};
 use anyhow::Context;
 use clap::Args;
 use consortium::Consortium;
@@ -55,18 +55,18 @@ impl Demo {
     /// Plays it, reports, and says whether all was well.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let tell = Tell::new(!self.headless);
-        let (folder, temporary) = match &self.keep {
+        let mut temporary = None;
+        let folder = match &self.keep {
             Some(folder) => {
                 std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
                 if std::fs::read_dir(folder)?.next().is_some() {
-                    anyhow::bail!("`{}` is not empty: name another folder", folder.display());
+                    return Err(BadInput(format!("`{}` is not empty: name another folder", folder.display())).into());
                 }
-                (std::fs::canonicalize(folder)?, false)
+                std::fs::canonicalize(folder)?
             }
             None => {
-                let folder = std::env::temp_dir().join(format!("vitaltrace-demo-{}", uuid::Uuid::new_v4().simple()));
-                std::fs::create_dir_all(&folder)?;
-                (folder, true)
+                let folder = tempfile::Builder::new().prefix("vitaltrace-demo-").tempdir()?;
+                temporary.insert(folder).path().to_owned()
             }
         };
         tell.heading("Four organisations found a consortium");
@@ -80,7 +80,10 @@ impl Demo {
         }
         let mut story = Story::new(consortium, tell.clone(), self.patients, self.ecg);
         story.log_in().await?;
-        let played = play_all(&mut story).await;
+        let played = tokio::select! {
+            played = play_all(&mut story) => played,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted: the four organisations are stopped")),
+        };
         if let Err(e) = &played {
             tell.line(&format!("\nThe demonstration broke off: {e:#}"));
         }
@@ -94,11 +97,13 @@ impl Demo {
         } else {
             tell.heading(if ok { "Everything held" } else { "NOT everything held" });
         }
-        if temporary && ok {
+        if let Some(temporary) = temporary.take_if(|_| ok) {
             drop(story);
-            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove `{}`", folder.display()))?;
+            temporary.close().with_context(|| format!("cannot remove `{}`", folder.display()))?;
             tell.line("Run again with --keep DIR to keep the four organisations, their database and the evidence file.");
         } else {
+            // What went wrong can be looked into.
+            temporary.map(tempfile::TempDir::keep);
             let shown = folder.display();
             tell.line(&format!("Everything is in {shown}. To look further:"));
             tell.line(&format!("  vitaltrace verify {shown}/evidence.vt --genesis {shown}/genesis.json"));

@@ -33,10 +33,10 @@ impl Story {
         std::fs::write(&path, &file)?;
         let genesis = crate::config::read_genesis(&self.consortium.folder.join(crate::config::GENESIS_FILE))?;
         let started = Instant::now();
-        let report = evidence::verify(&file, &genesis.id()).context("the evidence file does not verify")?;
+        let report = evidence::verify(&file, &genesis.id(), &evidence::Limits::default()).context("the evidence file does not verify")?;
         let verify_ms = started.elapsed().as_secs_f64() * 1000.0;
         self.report.evidence = super::report::Evidence {
-            entries: report.entries,
+            entries: report.entry_count,
             complete: report.complete,
             verified: true,
             bytes: file.len() as u64,
@@ -44,12 +44,12 @@ impl Story {
         };
         self.tell.detail(&format!(
             "{} entries, complete: {}, {} kB, verified in {verify_ms:.1} ms without network or database: {}",
-            report.entries,
+            report.entry_count,
             report.complete,
             file.len() / 1000,
             path.display()
         ));
-        expect(report.entries > 0 && report.complete, "the evidence is complete")?;
+        expect(report.entry_count > 0 && report.complete, "the evidence is complete")?;
 
         let mut refused = 0;
         let positions = 64.min(file.len());
@@ -57,7 +57,7 @@ impl Story {
             let mut forged = file.clone();
             let at = n * file.len() / positions;
             forged[at] ^= 0x01;
-            let accepted = evidence::verify(&forged, &genesis.id());
+            let accepted = evidence::verify(&forged, &genesis.id(), &evidence::Limits::default());
             refused += u32::from(accepted.is_err() || accepted.is_ok_and(|other| other == report));
         }
         expect(refused as usize == positions, "no forged copy of the evidence file is accepted as saying something else")?;
