@@ -1,4 +1,5 @@
 //! Runs of the whole consortium under a seed.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests; the seed is printed")]
 
 use sim::{Outcome, Plan, simulate};
 

@@ -226,7 +226,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         let at = Parent { height: header.height, time, log: log.clone() };
         let selected = self.select(header.height, &batch).await;
         let mut submissions: Vec<SignedSubmission> = selected.iter().map(|pending| pending.signed.clone()).collect();
-        let executed = loop {
+        let mut executed = loop {
             match self.execute(&at, &submissions, &batch).await.0 {
                 Ok(executed) => break executed,
                 // An organisation that leaves in this very block: its later submissions stay behind.
@@ -235,7 +235,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
                 }
             }
         };
-        let Some(merkleized) = write_batch(batch, executed.writes.clone()).await else {
+        let Some(merkleized) = write_batch(batch, std::mem::take(&mut executed.writes)).await else {
             storage_failed("writing the state")
         };
         header.entry_count = u32::try_from(executed.receipts.len()).ok()?;
@@ -273,7 +273,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         }
         let at = Parent { height: header.height, time: header.time, log: block.frontier.clone() };
         let (executed, before) = self.execute(&at, &block.submissions, &batch).await;
-        let executed = executed.ok()?;
+        let mut executed = executed.ok()?;
         if finality == Finality::Candidate && !self.node.signatures_hold(block, &before) {
             return None;
         }
@@ -281,7 +281,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         if !log_agrees || executed.receipts.len() != header.entry_count as usize {
             return None;
         }
-        let Some(merkleized) = write_batch(batch, executed.writes.clone()).await else {
+        let Some(merkleized) = write_batch(batch, std::mem::take(&mut executed.writes)).await else {
             storage_failed("writing the state")
         };
         // The engine compares the root of the operations; the root that proofs are checked against is compared here.

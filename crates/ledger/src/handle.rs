@@ -309,3 +309,15 @@ impl Blocks {
         self.height
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_goes_anywhere() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Handle>();
+        check::<Blocks>();
+    }
+}

@@ -536,3 +536,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! What the mempool takes, in which order it gives, and what it lets go of.
+
+use super::*;
+use contract::{AccessAction, Entry, GENESIS_VERSION, Header, Member, MemberStep, Submission, merkle::Frontier};
+use ed25519_dalek::SigningKey;
+use record::{Commitment, Id16, OrgRole, Purpose, RecordTag, TimeMs};
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey::from(key.verifying_key().to_bytes())
+}
+
+fn genesis() -> Genesis {
+    let member = |name: &str, seed: u8| Member {
+        org: name.parse().unwrap(),
+        role: OrgRole::Hospital,
+        entry_key: public(&key(seed)),
+        consensus_key: public(&key(seed + 100)),
+        wrap_key: String::new(),
+        address: "127.0.0.1:1".into(),
+    };
+    Genesis {
+        version: GENESIS_VERSION,
+        name: "test".into(),
+        time: TimeMs(0),
+        members: vec![member("a", 1), member("b", 2)],
+        access_policy: Digest([0; 32]),
+        derivation_policy: Digest([0; 32]),
+    }
+}
+
+fn entry(org: &str, salt: u8, body: Option<Body>) -> Entry {
+    let body = body.unwrap_or(Body::Access {
+        action: AccessAction::Read,
+        set: Digest([salt; 32]),
+        count: 1,
+        denied: false,
+        under: None,
+        audit: RecordTag(Digest([salt; 32])),
+        commitment: Commitment(Digest([salt; 32])),
+    });
+    Entry {
+        id: Id16([salt; 16]),
+        org: org.parse().unwrap(),
+        time: TimeMs(0),
+        purpose: Purpose::ALL[0],
+        policy: Digest([0; 32]),
+        actor: Digest([0; 32]),
+        patient: None,
+        month: None,
+        body,
+    }
+}
+
+/// `a1:5+3` is lane 1 of `a`, entries 5 to 7; a further letter makes another content.
+fn submission(text: &str) -> SignedSubmission {
+    let (org, rest) = text.split_at(1);
+    let (lane, rest) = rest.split_once(':').unwrap();
+    let (first, rest) = rest.split_once('+').unwrap();
+    let salt = rest.bytes().last().unwrap();
+    let count: u64 = rest.trim_end_matches(char::is_alphabetic).parse().unwrap();
+    let entries = (0..count).map(|_| entry(org, salt, None)).collect();
+    sign(org, lane.parse().unwrap(), first.parse().unwrap(), entries)
+}
+
+fn sign(org: &str, lane: u32, first_seq: u64, entries: Vec<Entry>) -> SignedSubmission {
+    let key = key(if org == "a" { 1 } else { 2 });
+    Submission { chain: genesis().id(), org: org.parse().unwrap(), lane, first_seq, entries }.sign(&key)
+}
+
+fn admit(mempool: &Mempool, signed: SignedSubmission) -> Result<Accepted, SubmitError> {
+    let bytes = Bytes::from(signed.to_bytes());
+    mempool.admit(signed, bytes, true)
+}
+
+fn name(signed: &SignedSubmission) -> String {
+    let Submission { org, lane, first_seq, entries, .. } = &signed.submission;
+    format!("{org}{lane}:{first_seq}+{}", entries.len())
+}
+
+fn block(height: u64, submissions: Vec<SignedSubmission>) -> Block {
+    let zero = Digest([0; 32]);
+    let header = Header {
+        version: 1,
+        chain: zero,
+        epoch: 0,
+        view: height,
+        leader: public(&key(1)),
+        parent_view: 0,
+        parent: zero,
+        height,
+        time: TimeMs(height),
+        entry_count: 0,
+        body: zero,
+        log_size: 0,
+        log_root: zero,
+        state_root: zero,
+        ops_root: zero,
+        ops_start: 0,
+        ops_end: 1,
+        validators: zero,
+    };
+    Block { header, frontier: Frontier::default(), submissions }
+}
+
+fn select(mempool: &Mempool, at: &[(&str, u32, u64)], entries_max: usize) -> String {
+    let lane = |(org, lane, seq): &(&str, u32, u64)| LaneAt {
+        lane: (org.parse().unwrap(), *lane),
+        seq: *seq,
+        key: public(&key(if *org == "a" { 1 } else { 2 })),
+    };
+    let lanes: Vec<LaneAt> = at.iter().map(lane).collect();
+    let selected = mempool.select(&lanes, 1 << 20, entries_max);
+    selected.iter().map(|pending| name(&pending.signed)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn each_submission_meets_its_answer() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let check = |text: &str, expected: &str| {
+        let answer = match admit(&mempool, submission(text)) {
+            Ok(accepted) => format!("{accepted:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(answer, expected, "{text}");
+    };
+    check("a1:1+3", "New");
+    check("a1:1+3", "Pending");
+    check("a1:1+3x", "`a` lane 1 has another submission at sequence number 1");
+    check("a1:3+1", "`a` lane 1 has another submission at sequence number 3");
+    check("a1:6+2", "New");
+    check("a1:5+2", "`a` lane 1 has another submission at sequence number 6");
+    check("a1:4+2", "New");
+    check("b1:1+1", "New");
+    check("a1:9000000+1", "`a` lane 1 is at 0: 9000000 is too far ahead");
+    mempool.finalize(&block(1, vec![submission("a1:1+3")]));
+    check("a1:1+3", "Final");
+    check("a1:2+1", "Final");
+    check("a1:3+4", "`a` lane 1 has another submission at sequence number 3");
+    assert_eq!(mempool.size().0, 3);
+}
+
+#[test]
+fn a_bad_signature_or_a_stranger_is_refused() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let mut forged = submission("a1:1+1");
+    forged.signature.0[0] ^= 1;
+    assert!(matches!(admit(&mempool, forged), Err(SubmitError::Invalid(SubmissionError::BadSignature { .. }))));
+    let stranger = Submission {
+        chain: genesis().id(),
+        org: "c".parse().unwrap(),
+        lane: 1,
+        first_seq: 1,
+        entries: vec![entry("c", 1, None)],
+    };
+    let refused = admit(&mempool, stranger.sign(&key(3)));
+    assert!(matches!(refused, Err(SubmitError::Invalid(SubmissionError::UnknownOrg { .. }))));
+    assert_eq!(mempool.size(), (0, 0));
+}
+
+#[test]
+fn lanes_take_turns_and_stay_in_order() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    for text in ["a1:1+1", "a1:2+1", "a1:4+1", "a2:1+2", "b1:1+1", "b1:2+1"] {
+        admit(&mempool, submission(text)).unwrap();
+    }
+    let start = [("a", 1, 0), ("a", 2, 0), ("b", 1, 0)];
+    assert_eq!(select(&mempool, &start, 100), "a1:1+1 a2:1+2 b1:1+1 a1:2+1 b1:2+1");
+    assert_eq!(select(&mempool, &start, 4), "a1:1+1 a2:1+2 b1:1+1");
+    assert_eq!(select(&mempool, &[("a", 1, 3), ("b", 1, 1)], 100), "a1:4+1 b1:2+1");
+}
+
+#[test]
+fn what_is_in_a_block_about_to_be_final_does_not_hurry_the_next() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    admit(&mempool, submission("a1:1+1")).unwrap();
+    assert!(mempool.has_fresh());
+    mempool.saw(&block(5, vec![submission("a1:1+1")]));
+    assert!(!mempool.has_fresh());
+    admit(&mempool, submission("a1:2+1")).unwrap();
+    assert!(mempool.has_fresh());
+    // Another block became final at that height: what was seen in the orphan waits again.
+    mempool.finalize(&block(5, vec![]));
+    assert!(mempool.has_fresh());
+    mempool.finalize(&block(6, vec![submission("a1:1+1"), submission("a1:2+1")]));
+    assert!(!mempool.has_fresh());
+    assert_eq!(mempool.size(), (0, 0));
+}
+
+#[test]
+fn a_gap_is_told_and_filled() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    admit(&mempool, submission("a1:5+1")).unwrap();
+    assert!(!mempool.has_fresh());
+    let org: OrgId = "a".parse().unwrap();
+    assert_eq!(mempool.gaps(9), vec![(org.clone(), 1, 1, 5)]);
+    let (peer, _news) = Mempool::new(&genesis());
+    for text in ["a1:1+2", "a1:3+2", "a1:5+1"] {
+        admit(&peer, submission(text)).unwrap();
+    }
+    let sent: Vec<String> = peer.between(&org, 1, 1, 5, 1 << 20).iter().map(|p| name(&p.signed)).collect();
+    assert_eq!(sent, ["a1:1+2", "a1:3+2"]);
+    assert!(peer.between(&org, 1, 5, 1, 1 << 20).is_empty());
+}
+
+#[test]
+fn own_submissions_are_told_again_less_and_less_often() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    admit(&mempool, submission("a1:1+1")).unwrap();
+    let other = submission("b1:1+1");
+    let bytes = Bytes::from(other.to_bytes());
+    mempool.admit(other, bytes, false).unwrap();
+    let rounds: Vec<usize> = (0..40).filter(|_| !mempool.overdue(1 << 20).is_empty()).collect();
+    assert_eq!(rounds, [1, 2, 4, 8, 16, 32]);
+}
+
+#[test]
+fn a_changed_member_must_be_read_again() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    admit(&mempool, submission("b1:1+1")).unwrap();
+    let member: OrgId = "b".parse().unwrap();
+    let rotated = Body::Member { member: member.clone(), step: MemberStep::Left };
+    mempool.finalize(&block(1, vec![sign("a", 1, 1, vec![entry("a", 1, Some(rotated))])]));
+    assert_eq!(mempool.size().0, 0);
+    let again = submission("b1:1+1");
+    assert!(mempool.unknown([&again]).contains(&Unknown::Member(member)));
+    mempool.learn(vec![Unknown::Member("b".parse().unwrap())], vec![None]);
+    assert!(admit(&mempool, again).is_err());
+}
+
+#[test]
+fn one_member_cannot_crowd_out_another() {
+    let (mut mempool, _news) = Mempool::new(&genesis());
+    mempool.share_submissions = 2;
+    for text in ["a1:1+1", "a1:2+1"] {
+        admit(&mempool, submission(text)).unwrap();
+    }
+    assert!(matches!(admit(&mempool, submission("a1:3+1")), Err(SubmitError::Full { .. })));
+    assert_eq!(admit(&mempool, submission("b1:1+1")), Ok(Accepted::New));
+}
