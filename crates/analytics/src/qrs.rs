@@ -4,6 +4,11 @@
 //! (Comput Cardiol 2002;29:101), over linear-phase filters, so that beats are placed where the wave peaks. Unit: that of the lead,
 //! as a rule `mV`; only ratios matter.
 
+mod filter;
+mod shape;
+
+use filter::{Mean, Past};
+use shape::{SAME_SHAPE, SHAPE_SHARE, SHAPES, SHIFT, Shapes};
 use std::collections::VecDeque;
 
 /// Parameters of the detector: times in seconds, the rest shares.
@@ -17,6 +22,10 @@ pub struct QrsParameters {
     pub slope_s: f64,
     /// Width of the average over slopes.
     pub energy_s: f64,
+    /// A peak of the energy is over at the latest this long after its top.
+    pub fall_s: f64,
+    /// How far from the middle of the energy the complex may peak.
+    pub reach_s: f64,
     /// How long a peak waits for a larger one.
     pub wait_s: f64,
     /// No heart beats again within this time.
@@ -54,13 +63,15 @@ impl QrsParameters {
         baseline_s: 0.125,
         slope_s: 0.011,
         energy_s: 0.085,
+        fall_s: 0.095,
+        reach_s: 0.06,
         wait_s: 0.18,
         refractory_s: 0.2,
         t_wave_s: 0.36,
         t_wave_slope: 0.5,
         threshold: 0.3125,
         search_threshold: 0.5,
-        search_after: 1.5,
+        search_after: 1.8,
         shape_s: 0.13,
         likeness: 0.9,
         doubt_min: 1.0,
@@ -77,6 +88,8 @@ impl QrsParameters {
             ("baseline_s", self.baseline_s),
             ("slope_s", self.slope_s),
             ("energy_s", self.energy_s),
+            ("fall_s", self.fall_s),
+            ("reach_s", self.reach_s),
             ("wait_s", self.wait_s),
             ("refractory_s", self.refractory_s),
             ("t_wave_s", self.t_wave_s),
@@ -91,6 +104,11 @@ impl QrsParameters {
             ("due_after", self.due_after),
             ("doubt_due", self.doubt_due),
             ("learn_s", self.learn_s),
+            ("levels", LEVELS as f64),
+            ("shapes", SHAPES as f64),
+            ("shape_share", SHAPE_SHARE),
+            ("shape_shift", SHIFT as f64),
+            ("same_shape", SAME_SHAPE),
         ]
         .into_iter()
     }
@@ -107,126 +125,6 @@ pub struct Beat {
     pub late: bool,
 }
 
-/// Running mean of the last `width` samples.
-#[derive(Debug, Clone)]
-struct Mean {
-    ring: Vec<f64>,
-    at: usize,
-    sum: f64,
-    share: f64,
-}
-
-impl Mean {
-    fn new(width: usize) -> Self {
-        Self { ring: vec![0.0; width], at: 0, sum: 0.0, share: 1.0 / width as f64 }
-    }
-    #[inline]
-    fn push(&mut self, value: f64) -> f64 {
-        self.sum += value - self.ring[self.at];
-        self.ring[self.at] = value;
-        self.at += 1;
-        if self.at == self.ring.len() {
-            self.at = 0;
-            // The sum is made anew once a round, so that rounding errors do not pile up.
-            self.sum = self.ring.iter().sum();
-        }
-        self.sum * self.share
-    }
-}
-
-/// The last samples, by their number.
-#[derive(Debug, Clone)]
-struct Past {
-    ring: Vec<f64>,
-    mask: u64,
-}
-
-impl Past {
-    fn new(length: usize) -> Self {
-        let length = length.next_power_of_two();
-        Self { ring: vec![0.0; length], mask: length as u64 - 1 }
-    }
-    #[inline]
-    fn set(&mut self, n: u64, value: f64) {
-        let at = (n & self.mask) as usize;
-        self.ring[at] = value;
-    }
-    #[inline]
-    fn get(&self, n: u64) -> f64 {
-        self.ring[(n & self.mask) as usize]
-    }
-}
-
-/// How many shapes of complexes are remembered.
-const SHAPES: usize = 3;
-/// How much of a shape each new complex replaces.
-const SHAPE_SHARE: f64 = 0.125;
-/// How far two complexes are shifted against each other to find their likeness, as a share of a shape's reach.
-const SHIFT: usize = 3;
-
-/// The usual complexes of a lead, the last used first.
-#[derive(Debug, Clone)]
-struct Shapes {
-    reach: usize,
-    shapes: Vec<Vec<f64>>,
-}
-
-impl Shapes {
-    fn new(reach: usize) -> Self {
-        Self { reach, shapes: Vec::new() }
-    }
-
-    fn cut(&self, band: &Past, middle: u64, reach: usize) -> Vec<f64> {
-        let from = middle.saturating_sub(reach as u64);
-        (from..=from + 2 * reach as u64).map(|n| band.get(n)).collect()
-    }
-
-    /// The shape that the stretch around `middle` is most like, and the correlation.
-    fn nearest(&self, band: &Past, middle: u64) -> Option<(usize, f64, usize)> {
-        let slack = self.reach / SHIFT;
-        let wide = self.cut(band, middle, self.reach + slack);
-        let length = 2 * self.reach + 1;
-        let mut best: Option<(usize, f64, usize)> = None;
-        for (at, shape) in self.shapes.iter().enumerate() {
-            let norm: f64 = shape.iter().map(|v| v * v).sum();
-            for (shift, window) in wide.windows(length).enumerate() {
-                let (mut product, mut square) = (0.0, 0.0);
-                for (a, b) in shape.iter().zip(window) {
-                    product += a * b;
-                    square += b * b;
-                }
-                let likeness = product / (norm * square).sqrt().max(1e-12);
-                if best.is_none_or(|(_, top, _)| likeness > top) {
-                    best = Some((at, likeness, shift));
-                }
-            }
-        }
-        best
-    }
-
-    fn likeness(&self, band: &Past, middle: u64) -> f64 {
-        self.nearest(band, middle).map_or(1.0, |(_, likeness, _)| likeness)
-    }
-
-    fn learn(&mut self, band: &Past, middle: u64) {
-        let slack = self.reach / SHIFT;
-        match self.nearest(band, middle) {
-            Some((at, likeness, shift)) if likeness > 0.85 => {
-                let wide = self.cut(band, middle, self.reach + slack);
-                let mut shape = self.shapes.remove(at);
-                for (old, new) in shape.iter_mut().zip(&wide[shift..]) {
-                    *old += SHAPE_SHARE * (new - *old);
-                }
-                self.shapes.insert(0, shape);
-            }
-            _ => {
-                self.shapes.insert(0, self.cut(band, middle, self.reach));
-                self.shapes.truncate(SHAPES);
-            }
-        }
-    }
-}
-
 /// A peak of the energy that may be a beat.
 #[derive(Debug, Clone, Copy)]
 struct Peak {
@@ -241,11 +139,22 @@ struct Peak {
     likeness: f64,
 }
 
+/// Parameters in samples.
+#[derive(Debug, Clone, Copy)]
+struct Widths {
+    fall: u64,
+    wait: u64,
+    refractory: u64,
+    t_wave: u64,
+    reach: u64,
+    learn: u64,
+}
+
 /// The detector of one lead.
 #[derive(Debug, Clone)]
 pub struct Qrs {
     p: QrsParameters,
-    rate_hz: f64,
+    widths: Widths,
     n: u64,
     last: f64,
     smooth: [Mean; 2],
@@ -267,6 +176,8 @@ pub struct Qrs {
     beats: VecDeque<f64>,
     noise: VecDeque<f64>,
     intervals: VecDeque<f64>,
+    /// The median of `intervals`; 0 while there is none.
+    usual: f64,
     last_beat: Option<Peak>,
     shapes: Shapes,
     /// Peaks after the last beat that were too small.
@@ -276,6 +187,8 @@ pub struct Qrs {
 
 /// How many past beats, noise peaks and intervals levels are medians of.
 const LEVELS: usize = 8;
+/// How much of the filtered lead is remembered, in seconds: beats found by searching back are compared too.
+const BAND_S: f64 = 4.0;
 /// The most small peaks kept for searching back.
 const PASSED_MAX: usize = 64;
 
@@ -295,14 +208,21 @@ impl Qrs {
         let past = samples(1.0);
         Some(Self {
             p,
-            rate_hz,
+            widths: Widths {
+                fall: samples(p.fall_s) as u64,
+                wait: samples(p.wait_s) as u64,
+                refractory: samples(p.refractory_s) as u64,
+                t_wave: samples(p.t_wave_s) as u64,
+                reach: samples(p.reach_s) as u64,
+                learn: samples(p.learn_s) as u64,
+            },
             n: 0,
             last: 0.0,
             smooth: [Mean::new(smooth), Mean::new(smooth)],
             baseline: Mean::new(baseline),
             energy: Mean::new(energy),
             smoothed: Past::new(past),
-            band: Past::new(past),
+            band: Past::new(samples(BAND_S)),
             slopes: Past::new(past),
             baseline_delay,
             slope_width,
@@ -315,6 +235,7 @@ impl Qrs {
             beats: VecDeque::new(),
             noise: VecDeque::new(),
             intervals: VecDeque::new(),
+            usual: 0.0,
             last_beat: None,
             shapes: Shapes::new(samples(p.shape_s)),
             passed: Vec::new(),
@@ -330,12 +251,12 @@ impl Qrs {
         let n = self.n;
         if n == 0 {
             // The filters start as if the first sample had stood for ever.
-            for _ in 0..self.smooth[0].ring.len() * 2 + self.baseline.ring.len() {
+            for _ in 0..self.smooth[0].width() * 2 + self.baseline.width() {
                 let first = self.smooth[0].push(self.last);
                 let second = self.smooth[1].push(first);
                 self.baseline.push(second);
             }
-            for n in 0..self.smoothed.ring.len() as u64 {
+            for n in 0..self.smoothed.length() {
                 self.smoothed.set(n, self.last);
             }
         }
@@ -374,10 +295,6 @@ impl Qrs {
         self.out.into_iter().collect()
     }
 
-    fn samples(&self, seconds: f64) -> u64 {
-        (seconds * self.rate_hz).round() as u64
-    }
-
     /// Finds peaks of the energy, and decides about those that have waited long enough.
     #[inline]
     fn follow(&mut self, n: u64, energy: f64) {
@@ -386,7 +303,7 @@ impl Qrs {
             Some((at, top)) => {
                 if energy > top {
                     self.rising = Some((n, energy));
-                } else if energy < top * 0.5 || n - at > self.samples(0.095) {
+                } else if energy < top * 0.5 || n - at > self.widths.fall {
                     self.peak(at, top);
                     self.rising = Some((n, energy));
                 }
@@ -398,12 +315,12 @@ impl Qrs {
     }
 
     fn peak(&mut self, at: u64, energy: f64) {
-        if self.waiting.is_some_and(|peak| peak.energy >= energy && at - peak.at <= self.samples(self.p.wait_s)) {
+        if self.waiting.is_some_and(|peak| peak.energy >= energy && at - peak.at <= self.widths.wait) {
             return;
         }
         let peak = self.placed(at, energy);
         if let Some(before) = self.waiting.take()
-            && at - before.at > self.samples(self.p.wait_s)
+            && at - before.at > self.widths.wait
         {
             self.decide(before);
         }
@@ -411,10 +328,10 @@ impl Qrs {
     }
 
     fn due(&mut self, n: u64) {
-        if let Some(peak) = self.waiting.take_if(|peak| n - peak.at > (self.p.wait_s * self.rate_hz) as u64) {
+        if let Some(peak) = self.waiting.take_if(|peak| n - peak.at > self.widths.wait) {
             self.decide(peak);
         }
-        if self.learning.is_some() && n >= self.samples(self.p.learn_s) {
+        if self.learning.is_some() && n >= self.widths.learn {
             self.learnt();
         }
         self.search_back(n);
@@ -423,7 +340,7 @@ impl Qrs {
     /// Where the complex peaks: the greatest deflection around the middle of the energy's window.
     fn placed(&self, at: u64, energy: f64) -> Peak {
         let middle = at.saturating_sub(self.energy_delay);
-        let reach = self.samples(0.06);
+        let reach = self.widths.reach;
         let mut top = (middle, 0.0);
         let mut slope = 0.0f64;
         for n in middle.saturating_sub(reach)..=(middle + reach).min(self.n - 1) {
@@ -457,13 +374,17 @@ impl Qrs {
             learning.push(peak);
             return;
         }
+        // The filters have not settled.
+        if peak.sample < self.band_delay {
+            return;
+        }
         let threshold = self.threshold();
         if let Some(beat) = self.last_beat {
-            if peak.sample < beat.sample + self.samples(self.p.refractory_s) {
+            if peak.sample < beat.sample + self.widths.refractory {
                 return;
             }
             let since = peak.at.saturating_sub(beat.at);
-            let t_wave = since < self.samples(self.p.t_wave_s) && peak.slope < beat.slope * self.p.t_wave_slope;
+            let t_wave = since < self.widths.t_wave && peak.slope < beat.slope * self.p.t_wave_slope;
             if t_wave {
                 return;
             }
@@ -491,7 +412,7 @@ impl Qrs {
         let strangeness = (1.0 - peak.likeness) / (1.0 - self.p.likeness);
         let due = match self.last_beat {
             Some(beat) if !self.intervals.is_empty() => {
-                peak.at.saturating_sub(beat.at) as f64 >= median(&self.intervals) * self.p.due_after
+                peak.at.saturating_sub(beat.at) as f64 >= self.usual * self.p.due_after
             }
             _ => false,
         };
@@ -502,11 +423,16 @@ impl Qrs {
     fn accept(&mut self, peak: Peak, late: bool) {
         if let Some(before) = self.last_beat {
             push_level(&mut self.intervals, (peak.at - before.at) as f64);
+            self.usual = median(&self.intervals);
         }
         push_level(&mut self.beats, peak.energy);
         self.passed.retain(|small| small.at > peak.at);
         self.last_beat = Some(peak);
-        self.shapes.learn(&self.band, peak.sample + self.band_delay);
+        // A beat found long after has left the remembered samples.
+        let middle = peak.sample + self.band_delay;
+        if self.n - middle < self.band.length() - 2 * self.widths.refractory {
+            self.shapes.learn(&self.band, middle);
+        }
         self.out.push_back(Beat { sample: peak.sample, energy: peak.energy, late });
     }
 
@@ -515,14 +441,18 @@ impl Qrs {
         if self.learning.is_some() || self.intervals.is_empty() || self.passed.is_empty() {
             return;
         }
-        let usual = median(&self.intervals);
-        if ((n - beat.at) as f64) < usual * self.p.search_after {
+        if ((n - beat.at) as f64) < self.usual * self.p.search_after {
             return;
         }
         let threshold = self.threshold() * self.p.search_threshold;
-        let from = beat.at + self.samples(self.p.t_wave_s);
+        let from = beat.at + self.widths.t_wave;
         let weight = |peak: &Peak| peak.energy * peak.likeness.max(0.0);
-        let best = self.passed.iter().filter(|peak| peak.at >= from && peak.energy > threshold);
+        // A peak that a larger one may still displace is left alone.
+        let settled = n.saturating_sub(self.widths.refractory + self.widths.wait);
+        let best = self.passed.iter().filter(|peak| {
+            let displaced = self.waiting.is_some_and(|next| next.at < peak.at + self.widths.refractory);
+            peak.at >= from && peak.at <= settled && !displaced && peak.energy > threshold
+        });
         if let Some(best) = best.max_by(|a, b| weight(a).total_cmp(&weight(b))).copied() {
             self.accept(best, true);
         }

@@ -147,7 +147,7 @@ fn a_monitored_person_is_scored_when_all_parts_are_there_and_recent() {
     let mut tell = |signal: &str, at_s: u64, value: Measured<'_>| {
         let frame = sha256(&[signal.as_bytes()]);
         watch.take(&Input { frame, signal, at: TimeMs(at_s * 1_000), value }, &mut out);
-        out.drain(..).collect::<Vec<Finding>>()
+        std::mem::take(&mut out)
     };
     assert!(!tell("spo2", 0, Measured::Number(90.0))[0].complete);
     tell("resp-rate", 1, Measured::Number(26.0));
