@@ -434,8 +434,8 @@ fn insert_block(c: &Connection, block: &FinalBlock) -> rusqlite::Result<()> {
     ])?;
     for (entry, place) in &block.entries {
         c.prepare_cached(
-            "INSERT INTO entry (idx, height, time, digest, bytes, org, lane, seq, refused, kind, id, patient)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO entry (idx, height, time, digest, bytes, org, lane, seq, refused, kind, id, patient, about)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             signed(place.index),

@@ -33,10 +33,7 @@ impl Story {
     pub(crate) fn essentials(&self) -> anyhow::Result<Essentials> {
         let policy = contract::DerivationPolicy::builtin()?;
         let connection = self.database()?;
-        let mut select = connection.prepare(
-            "SELECT v.rtype, v.id, v.bytes FROM version v WHERE v.deleted = 0
-             AND v.version = (SELECT max(w.version) FROM version w WHERE w.rtype = v.rtype AND w.id = v.id)",
-        )?;
+        let mut select = connection.prepare("SELECT rtype, id, bytes FROM version WHERE current = 1 AND deleted = 0")?;
         let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?)))?;
         let mut essentials = Essentials::new();
         for row in rows {
@@ -106,7 +103,6 @@ impl Story {
 
         let (id, _) = latest("AllergyIntolerance", 1)?;
         connection.execute("DELETE FROM version WHERE rtype = 'AllergyIntolerance' AND id = ?1", [&id])?;
-        connection.execute("DELETE FROM head WHERE rtype = 'AllergyIntolerance' AND id = ?1", [&id])?;
         victims.push(Victim { kind: "removed", record: format!("AllergyIntolerance/{id}") });
 
         let id = self.id("hospital-encounter")?.to_owned();
@@ -116,18 +112,19 @@ impl Story {
             |row| row.get(0),
         )?;
         connection.execute("DELETE FROM version WHERE rtype = 'Encounter' AND id = ?1 AND version = ?2", params![id, top])?;
-        connection.execute("UPDATE head SET version = ?2 WHERE rtype = 'Encounter' AND id = ?1", params![id, top - 1])?;
+        connection.execute(
+            "UPDATE version SET current = 1 WHERE rtype = 'Encounter' AND id = ?1 AND version = ?2",
+            params![id, top - 1],
+        )?;
         victims.push(Victim { kind: "rolled-back", record: format!("Encounter/{id}") });
 
         let (id, bytes) = latest("MedicationRequest", 0)?;
         let copy = "11111111-2222-4333-8444-555555555555";
         let columns = columns(&connection)?;
         let list = columns.join(", ");
-        let select = list.replace("id,", "?2,");
+        let select = list.replace(" id,", " ?2,");
         let sql = format!("INSERT INTO version ({list}) SELECT {select} FROM version WHERE rtype = 'MedicationRequest' AND id = ?1 AND version = 1");
-        expect(columns.get(1).is_some_and(|c| c == "id"), "the second column of `version` is the id")?;
         connection.execute(&sql, params![id, copy])?;
-        connection.execute("INSERT INTO head (rtype, id, version) VALUES ('MedicationRequest', ?1, 1)", [copy])?;
         victims.push(Victim { kind: "duplicated", record: format!("MedicationRequest/{copy}") });
 
         let forged = "99999999-8888-4777-8666-555555555555";
@@ -140,7 +137,7 @@ impl Story {
                 "id" => "?2".to_owned(),
                 "bytes" => "?3".to_owned(),
                 "salt" | "tag" => "?4".to_owned(),
-                "entry_id" => "randomblob(16)".to_owned(),
+                "entry" => "randomblob(16)".to_owned(),
                 other => other.to_owned(),
             })
             .collect();
@@ -149,7 +146,6 @@ impl Story {
             replaced.join(", ")
         );
         connection.execute(&sql, params![id, forged, body.as_bytes(), salt])?;
-        connection.execute("INSERT INTO head (rtype, id, version) VALUES ('MedicationRequest', ?1, 1)", [forged])?;
         victims.push(Victim { kind: "injected", record: format!("MedicationRequest/{forged}") });
         Ok(victims)
     }
@@ -263,7 +259,7 @@ fn is_named(kind: &str, finding: &Value) -> bool {
 }
 
 fn columns(connection: &Connection) -> anyhow::Result<Vec<String>> {
-    let mut select = connection.prepare("SELECT name FROM pragma_table_info('version') ORDER BY cid")?;
+    let mut select = connection.prepare("SELECT name FROM pragma_table_info('version') WHERE name <> 'vid' ORDER BY cid")?;
     let names = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     Ok(names)
 }
