@@ -10,6 +10,7 @@ use crate::{
 };
 use record::OrgId;
 use std::{
+    collections::BTreeMap,
     ops::Deref,
     path::PathBuf,
     sync::{
@@ -96,24 +97,25 @@ impl Store {
     ///
     /// Blocks while it reads: call it before serving. A torn end of the journal is cut off; damage in its middle is an error.
     pub fn open(config: Config) -> Result<Opened, OpenError> {
-        let (mut journal, pending) = Journal::recover(&config.journal)?;
+        let (mut journal, mut pending) = Journal::recover(&config.journal)?;
         let writer = sqlite::Writer::open(&config.database)?;
-        let mut kept = Vec::new();
-        for pending in pending {
-            let submission = pending.submission;
-            let committed = match pending.outcome {
-                Some(outcome) => outcome == Outcome::Committed,
-                None => {
-                    writer.holds(&config.org, &submission).map_err(|error| OpenError::Database(error.to_string()))?
-                }
-            };
-            if pending.outcome.is_none() {
-                journal.mark(pending.group, if committed { Outcome::Committed } else { Outcome::Aborted })?;
+        let undecided: Vec<_> = pending.iter().filter(|one| one.outcome.is_none()).collect();
+        if !undecided.is_empty() {
+            let submissions: Vec<_> = undecided.iter().map(|one| &one.submission).collect();
+            let held =
+                writer.decide(&config.org, &submissions).map_err(|error| OpenError::Database(error.to_string()))?;
+            // The submissions of a group are committed together, so each speaks for all.
+            let groups: BTreeMap<u64, bool> = undecided.iter().map(|one| one.group).zip(held).collect();
+            for (group, held) in &groups {
+                journal.mark(*group, if *held { Outcome::Committed } else { Outcome::Aborted })?;
             }
-            if committed {
-                kept.push(submission);
+            for one in pending.iter_mut().filter(|one| one.outcome.is_none()) {
+                let held = groups.get(&one.group).copied().unwrap_or_default();
+                one.outcome = Some(if held { Outcome::Committed } else { Outcome::Aborted });
             }
         }
+        let committed = pending.into_iter().filter(|one| one.outcome == Some(Outcome::Committed));
+        let kept: Vec<Kept> = committed.map(|one| one.submission).collect();
         journal.keep(&kept);
         journal.sync()?;
         let lanes = journal.lanes();

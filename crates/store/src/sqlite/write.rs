@@ -50,8 +50,25 @@ impl Writer {
         Ok(Self { db: schema::open_writer(path)?, turn })
     }
 
-    /// Whether the database has this very submission.
-    pub(crate) fn holds(&self, org: &OrgId, submission: &SealedSubmission) -> rusqlite::Result<bool> {
+    /// Which of the submissions the database has, decided for good.
+    ///
+    /// A process that was killed in a commit may have written all of it to the write-ahead log without telling the others. As long
+    /// as one of them lives nobody sees it; after the last has gone the log is read anew, and it is there after all. The next write
+    /// takes its place in the log, so what is missing here stays missing once this transaction, which writes, is committed.
+    pub(crate) fn decide(&self, org: &OrgId, submissions: &[&SealedSubmission]) -> Result<Vec<bool>, PutError> {
+        self.begin()?;
+        let decided = (|| {
+            let held = submissions.iter().map(|submission| self.holds(org, submission)).collect::<Result<_, _>>()?;
+            let sql = "INSERT INTO fence (org, openings) VALUES (?1, 1) ON CONFLICT (org) DO UPDATE SET openings = openings + 1";
+            self.db.prepare_cached(sql)?.execute([org.as_str()])?;
+            self.commit()?;
+            Ok(held)
+        })();
+        self.rollback();
+        decided
+    }
+
+    fn holds(&self, org: &OrgId, submission: &SealedSubmission) -> rusqlite::Result<bool> {
         let Ok(first_seq) = i64::try_from(submission.first_seq) else { return Ok(false) };
         let mut statement = self.db.prepare_cached(
             "SELECT 1 FROM submission WHERE org = ?1 AND lane = ?2 AND first_seq = ?3 AND count = ?4 AND bytes = ?5",
