@@ -110,7 +110,8 @@ impl Node {
                         // The row is there, so the version is not missing as well.
                         seen.insert((known.tag, known.version));
                         let named = self.mirror.name(known.tag).await?;
-                        let kind = if named.is_some_and(|n| n != name(row)) { Kind::Duplicated } else { Kind::Modified };
+                        let kind =
+                            if named.is_some_and(|n| n != name(row)) { Kind::Duplicated } else { Kind::Modified };
                         report.findings.push(of_known(kind, name(row), known));
                     }
                     Worth::Duplicated(known) => report.findings.push(of_known(Kind::Duplicated, name(row), known)),

@@ -6,7 +6,7 @@ use crate::{
     failure::Failure,
     glass::check_text,
     node::Node,
-    write::{Also, Trail},
+    write::{Also, Touched, Trail},
 };
 use contract::{AccessAction, Entry, Event, LastMonth, MonthOpening, PolicyKind, state};
 use evidence::{Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies};
@@ -53,7 +53,7 @@ impl Node {
         let mut gathered = self.empty();
         self.also(&mut gathered, &self.author(caller, time), &Also { subject: subject.clone(), event })?;
         let trail = Trail::of(Interaction::Operation, AccessAction::Write);
-        self.trail(&mut gathered, caller, time, &subject, &[], &[], &trail)?;
+        self.trail(&mut gathered, caller, time, &Touched::nothing(&subject), &trail)?;
         self.put(gathered).await
     }
 
@@ -77,7 +77,8 @@ impl Node {
         let logs = months.iter().map(|month| state::log_key(&key.pseudonym(*month)));
         let keys = policies.into_iter().chain(logs).collect();
         let proof = self.ledger.prove(keys).await.map_err(|e| Failure::ours("the ledger gave no proof", e))?;
-        let header = contract::Header::from_bytes(&proof.header).map_err(|e| Failure::ours("the ledger gave no header", e))?;
+        let header =
+            contract::Header::from_bytes(&proof.header).map_err(|e| Failure::ours("the ledger gave no header", e))?;
         // The mirror follows the ledger: what is proven must be there to be shown.
         let mut height = self.mirror.watch_height();
         let mirrored = height.wait_for(|at| *at >= header.height);
@@ -106,7 +107,8 @@ impl Node {
                     let mut past = Past { pseudonym, roots: vec![contract::merkle::root([])] };
                     let mut frontier = contract::merkle::Frontier::default();
                     for (index, place) in entries.into_iter().enumerate() {
-                        let entry = Entry::from_bytes(&place.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
+                        let entry = Entry::from_bytes(&place.bytes)
+                            .map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
                         if index == 0 {
                             let opening = open_link(key, &entry, month, &earlier);
                             links.extend(opening.map(|opening| OpenedLink { entry: 0, opening }));
@@ -126,7 +128,8 @@ impl Node {
         while month_logs.last().is_some_and(|last| matches!(last.log, Log::Absent { .. })) {
             month_logs.pop();
         }
-        let finality = Finality { genesis: self.genesis.to_bytes(), header: proof.header, certificate: proof.certificate };
+        let finality =
+            Finality { genesis: self.genesis.to_bytes(), header: proof.header, certificate: proof.certificate };
         let parts = Parts { finality, policies, months: month_logs, opened };
         // What is given away is checked first by the same rules that a stranger will apply.
         let (bytes, _report) = evidence::prove(parts, &self.genesis.id(), &Limits::default())

@@ -141,16 +141,23 @@ impl Node {
         let procedures = procedures.iter().map(|procedure| &procedure["procedureReference"]);
         let items = value["item"].as_array().map(Vec::as_slice).unwrap_or_default();
         // An item without a procedure bills its encounter.
-        let encounters = items.iter().filter(|item| item["procedureSequence"].is_null()).flat_map(|item| {
-            item["encounter"].as_array().map(Vec::as_slice).unwrap_or_default()
-        });
-        let services = procedures.chain(encounters).filter_map(|service| service["reference"].as_str()).map(str::to_owned);
+        let encounters = items
+            .iter()
+            .filter(|item| item["procedureSequence"].is_null())
+            .flat_map(|item| item["encounter"].as_array().map(Vec::as_slice).unwrap_or_default());
+        let services =
+            procedures.chain(encounters).filter_map(|service| service["reference"].as_str()).map(str::to_owned);
         let what =
             What::Claim { id: row.entry, step, insurer, amount: amount(&value["total"]), services: services.collect() };
         Some(Consequence { subject: subject.clone(), what })
     }
 
-    async fn claim_response(&self, row: &Row, value: &Value, subject: &Subject) -> Result<Option<Consequence>, Failure> {
+    async fn claim_response(
+        &self,
+        row: &Row,
+        value: &Value,
+        subject: &Subject,
+    ) -> Result<Option<Consequence>, Failure> {
         let Some((claim, id)) = self.claim_of(&value["request"]).await? else { return Ok(None) };
         if row.version != 1 {
             return Ok(None);
@@ -173,7 +180,9 @@ impl Node {
         }
         for detail in value["detail"].as_array().map(Vec::as_slice).unwrap_or_default() {
             let Some((claim, id)) = self.claim_of(&detail["request"]).await? else { continue };
-            let Some(patient) = claim["patient"]["reference"].as_str().and_then(|r| r.strip_prefix("Patient/")) else { continue };
+            let Some(patient) = claim["patient"]["reference"].as_str().and_then(|r| r.strip_prefix("Patient/")) else {
+                continue;
+            };
             let subject = self.subject(patient).await?;
             let what = What::Claim {
                 id,
@@ -201,7 +210,8 @@ impl Node {
     async fn link(&self, row: &Row, value: &Value) -> Result<Option<Consequence>, Failure> {
         let links = value["link"].as_array().map(Vec::as_slice).unwrap_or_default();
         let replaced = links.iter().find(|link| link["type"] == "replaced-by");
-        let stays = replaced.and_then(|link| link["other"]["reference"].as_str()).and_then(|r| r.strip_prefix("Patient/"));
+        let stays =
+            replaced.and_then(|link| link["other"]["reference"].as_str()).and_then(|r| r.strip_prefix("Patient/"));
         let Some(stays) = stays.filter(|_| row.version > 1) else { return Ok(None) };
         let Some(key) = self.keyring.key(&row.id).await? else { return Ok(None) };
         let other = key.pseudonym(self.now().month());

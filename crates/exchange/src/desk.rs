@@ -15,7 +15,7 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS paper (
 CREATE INDEX IF NOT EXISTS paper_patient ON paper (kind, patient);";
 
 /// Something that lies on the desk.
-pub trait Paper: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+pub(crate) trait Paper: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Names the kind.
     const KIND: &'static str;
     /// Its id.
@@ -56,7 +56,7 @@ impl Paper for OpenOverride {
 
 /// An investigation of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Case {
+pub(crate) struct Case {
     /// Its id on the ledger.
     pub id: record::Id16,
     /// The Patient's id.
@@ -82,7 +82,7 @@ impl Paper for Case {
 
 /// A hold, an erasure or a recovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Procedure {
+pub(crate) struct Procedure {
     /// Its id on the ledger.
     pub id: record::Id16,
     /// The Patient's id; empty for a recovery of everything.
@@ -125,14 +125,14 @@ pub enum DeskError {
 
 /// The file. Cheap to clone.
 #[derive(Clone)]
-pub struct Desk {
+pub(crate) struct Desk {
     path: PathBuf,
     connection: Arc<Mutex<Connection>>,
 }
 
 impl Desk {
     /// Opens or creates the file.
-    pub fn open(path: &Path) -> Result<Self, DeskError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, DeskError> {
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -157,29 +157,35 @@ impl Desk {
     }
 
     /// Puts a paper down, over the one with the same id.
-    pub async fn put<P: Paper>(&self, paper: P) -> Result<(), DeskError> {
+    pub(crate) async fn put<P: Paper>(&self, paper: P) -> Result<(), DeskError> {
         let body = serde_json::to_string(&paper).map_err(|e| DeskError::Unreadable(e.to_string()))?;
         let (id, patient) = (paper.id(), paper.patient());
         self.with(move |c| {
-            c.execute("INSERT OR REPLACE INTO paper (kind, id, patient, body) VALUES (?1, ?2, ?3, ?4)", params![P::KIND, id, patient, body])
+            c.execute(
+                "INSERT OR REPLACE INTO paper (kind, id, patient, body) VALUES (?1, ?2, ?3, ?4)",
+                params![P::KIND, id, patient, body],
+            )
         })
         .await
         .map(|_| ())
     }
 
     /// The paper with this id.
-    pub async fn get<P: Paper>(&self, id: &str) -> Result<Option<P>, DeskError> {
+    pub(crate) async fn get<P: Paper>(&self, id: &str) -> Result<Option<P>, DeskError> {
         let id = id.to_owned();
         let body = self
             .with(move |c| {
-                c.query_row("SELECT body FROM paper WHERE kind = ?1 AND id = ?2", params![P::KIND, id], |row| row.get::<_, String>(0)).optional()
+                c.query_row("SELECT body FROM paper WHERE kind = ?1 AND id = ?2", params![P::KIND, id], |row| {
+                    row.get::<_, String>(0)
+                })
+                .optional()
             })
             .await?;
         body.map(|body| read(&body)).transpose()
     }
 
     /// All papers of a kind, or those about one patient.
-    pub async fn list<P: Paper>(&self, patient: Option<&str>) -> Result<Vec<P>, DeskError> {
+    pub(crate) async fn list<P: Paper>(&self, patient: Option<&str>) -> Result<Vec<P>, DeskError> {
         let patient = patient.map(str::to_owned);
         let bodies = self
             .with(move |c| {

@@ -15,8 +15,8 @@ use policy::Action;
 use record::{
     Commitment, commit,
     fhir::{
-        Completeness, Found, History, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, PastVersion, Resource,
-        SearchMode, SearchSet, Section, Standing, Summary,
+        Completeness, Found, History, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, PastVersion,
+        Resource, SearchMode, SearchSet, Section, Standing, Summary,
     },
 };
 use serde_json::{Value, json};
@@ -30,8 +30,15 @@ const BASE: &str = "/fhir";
 struct Cleared {
     row: Row,
     pending: bool,
-    repaired: bool,
     decided: Decided,
+}
+
+/// What a search disclosed of one patient.
+#[derive(Default)]
+struct Shared {
+    versions: Vec<Commitment>,
+    names: Vec<String>,
+    under: Option<record::Id16>,
 }
 
 impl Node {
@@ -47,10 +54,7 @@ impl Node {
         let (row, pending, repaired) = self.sound_row(rtype, id, version).await?;
         let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
         let interaction = if version.is_some() { Interaction::Vread } else { Interaction::Read };
-        let trail = Trail {
-            under: decided.under,
-            ..Trail::of(interaction, AccessAction::Read)
-        };
+        let trail = Trail { under: decided.under, ..Trail::of(interaction, AccessAction::Read) };
         let commitment = commit(&row.salt, &row.bytes);
         let shown_name = format!("{name}/_history/{}", row.version);
         self.leave_trail(caller, row.patient.as_deref(), &[commitment], &[shown_name], &trail).await?;
@@ -151,11 +155,11 @@ impl Node {
         let page = self.store.search(asked.search).await.map_err(crate::find::search_failure)?;
         let worths = self.weigh(&page.found.rows).await?;
         let mut withheld = page.found.malformed.len() as u64;
-        let mut rows: Vec<(Row, bool, bool)> = Vec::new();
+        let mut rows: Vec<(Row, bool)> = Vec::new();
         for (row, worth) in page.found.rows.into_iter().zip(worths) {
             match worth {
-                Worth::Good(_) => rows.push((row, false, false)),
-                Worth::Pending => rows.push((row, true, false)),
+                Worth::Good(_) => rows.push((row, false)),
+                Worth::Pending => rows.push((row, true)),
                 _ => withheld += 1,
             }
         }
@@ -166,7 +170,7 @@ impl Node {
             lost = set.lost.values().sum();
             let repaired = set.sound.into_iter().filter(|sound| sound.repaired).map(|sound| sound.row);
             if by_patient_alone {
-                rows.extend(repaired.map(|row| (row, false, true)));
+                rows.extend(repaired.map(|row| (row, false)));
             } else {
                 lost += repaired.count() as u64;
             }
@@ -198,13 +202,18 @@ impl Node {
     }
 
     /// The rows that the caller may see, and how many it may not.
-    async fn clear(&self, caller: &Caller, action: Action, rows: Vec<(Row, bool, bool)>) -> Result<(Vec<Cleared>, u64), Failure> {
+    async fn clear(
+        &self,
+        caller: &Caller,
+        action: Action,
+        rows: Vec<(Row, bool)>,
+    ) -> Result<(Vec<Cleared>, u64), Failure> {
         let mut cleared = Vec::with_capacity(rows.len());
         let mut denied = 0;
-        for (row, pending, repaired) in rows {
+        for (row, pending) in rows {
             let decided = self.decide(caller, action, &Target::of(&row)).await?;
             if decided.decision.allow {
-                cleared.push(Cleared { row, pending, repaired, decided });
+                cleared.push(Cleared { row, pending, decided });
             } else {
                 denied += 1;
             }
@@ -221,24 +230,24 @@ impl Node {
         query: &str,
         cleared: &[Cleared],
     ) -> Result<(), Failure> {
-        let mut by_patient: BTreeMap<Option<String>, (Vec<Commitment>, Vec<String>, Option<record::Id16>)> = BTreeMap::new();
+        let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
         for one in cleared {
             let row = &one.row;
             let found = by_patient.entry(row.patient.clone()).or_default();
-            found.0.push(commit(&row.salt, &row.bytes));
-            found.1.push(format!("{rtype}/{}/_history/{}", row.id, row.version));
-            found.2 = one.decided.under.or(found.2);
+            found.versions.push(commit(&row.salt, &row.bytes));
+            found.names.push(format!("{rtype}/{}/_history/{}", row.id, row.version));
+            found.under = one.decided.under.or(found.under);
         }
         if by_patient.is_empty() {
-            by_patient.insert(patient.map(str::to_owned), Default::default());
+            by_patient.insert(patient.map(str::to_owned), Shared::default());
         }
-        for (patient, (commitments, names, under)) in by_patient {
+        for (patient, Shared { versions, names, under }) in by_patient {
             let trail = Trail {
                 query: Some(format!("{rtype}?{query}")),
                 under,
                 ..Trail::of(Interaction::Search, AccessAction::Search)
             };
-            self.leave_trail(caller, patient.as_deref(), &commitments, &names, &trail).await?;
+            self.leave_trail(caller, patient.as_deref(), &versions, &names, &trail).await?;
         }
         Ok(())
     }
@@ -246,14 +255,23 @@ impl Node {
     /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
     pub async fn summary(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
         const TYPES: [&str; 11] = [
-            "Patient", "AllergyIntolerance", "MedicationRequest", "MedicationStatement", "Condition", "Immunization", "Flag",
-            "Procedure", "Observation", "DiagnosticReport", "Medication",
+            "Patient",
+            "AllergyIntolerance",
+            "MedicationRequest",
+            "MedicationStatement",
+            "Condition",
+            "Immunization",
+            "Flag",
+            "Procedure",
+            "Observation",
+            "DiagnosticReport",
+            "Medication",
         ];
         let whole = self.allow_about(caller, Action::Summary, patient).await?;
         let set = self.patient_set(patient, &TYPES).await?;
         let degraded = set.is_degraded();
         let completeness = completeness_of(&set);
-        let rows = set.sound.into_iter().map(|sound| (sound.row, sound.pending, sound.repaired)).collect();
+        let rows = set.sound.into_iter().map(|sound| (sound.row, sound.pending)).collect();
         let (cleared, _) = self.clear(caller, Action::Summary, rows).await?;
         let withheld = self.withheld_sections(&cleared, patient).await?;
         let completeness: Vec<(Section, Completeness)> = completeness
@@ -266,7 +284,8 @@ impl Node {
         let mut resources = Vec::with_capacity(cleared.len());
         for one in &cleared {
             let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
-            let resource = Resource::parse(&one.row.bytes, limits).map_err(|e| Failure::ours("a stored record cannot be read", e))?;
+            let resource = Resource::parse(&one.row.bytes, limits)
+                .map_err(|e| Failure::ours("a stored record cannot be read", e))?;
             let standing = if one.pending { Standing::Pending } else { Standing::Verified };
             resources.push((resource, standing));
         }
@@ -277,7 +296,8 @@ impl Node {
             return Err(Failure::NotFound(format!("Patient/{patient}")));
         };
         let records: Vec<Listed<'_>> = listed.iter().filter(|one| !is_patient(one)).copied().collect();
-        let warning = "Some records in the database did not agree with the ledger: what is essential was taken from the vaults.";
+        let warning =
+            "Some records in the database did not agree with the ledger: what is essential was taken from the vaults.";
         let warnings: &[&str] = if degraded { &[warning] } else { &[] };
         let id = uuid::Uuid::new_v4().to_string();
         let document = Summary {
@@ -293,10 +313,7 @@ impl Node {
         };
         let bytes = document.to_json().map_err(|e| Failure::ours("no summary could be made", e))?;
         let commitments: Vec<Commitment> = cleared.iter().map(|one| commit(&one.row.salt, &one.row.bytes)).collect();
-        let trail = Trail {
-            under: whole.under,
-            ..Trail::of(Interaction::Operation, AccessAction::Summary)
-        };
+        let trail = Trail { under: whole.under, ..Trail::of(Interaction::Operation, AccessAction::Summary) };
         self.leave_trail(caller, Some(patient), &commitments, &[format!("Patient/{patient}")], &trail).await?;
         Ok(bytes)
     }
@@ -373,7 +390,8 @@ fn completeness_of(set: &Set) -> Vec<(Section, Completeness)> {
                 Section::VitalSigns => &["Observation"],
             };
             let lost = types.iter().any(|fhir_type| set.lost.get(*fhir_type).is_some_and(|n| *n > 0));
-            let known = if set.complete && !lost && !hidden { Completeness::Complete } else { Completeness::Unavailable };
+            let known =
+                if set.complete && !lost && !hidden { Completeness::Complete } else { Completeness::Unavailable };
             (*section, known)
         })
         .collect()

@@ -5,7 +5,7 @@ use crate::{
     desk::{Case, OpenOverride},
     failure::Failure,
     node::Node,
-    write::Trail,
+    write::{Touched, Trail},
 };
 use contract::AccessAction;
 use policy::{Action, Consented, Decision, Facts, Person, Record, Request};
@@ -50,7 +50,12 @@ pub(crate) struct Decided {
 
 impl Node {
     /// Decides without a trace: the caller of this makes the trace.
-    pub(crate) async fn decide(&self, caller: &Caller, action: Action, target: &Target<'_>) -> Result<Decided, Failure> {
+    pub(crate) async fn decide(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: &Target<'_>,
+    ) -> Result<Decided, Failure> {
         let (facts, under) = self.facts(caller, target).await?;
         let record_type = match target.value {
             Some(value) => self.derivation.record_type_of(target.rtype, value),
@@ -100,8 +105,14 @@ impl Node {
 
     /// Decides over a patient as a whole.
     pub(crate) async fn allow_about(&self, caller: &Caller, action: Action, patient: &str) -> Result<Decided, Failure> {
-        let target =
-            Target { rtype: "Patient", id: Some(patient), patient: Some(patient), label: "N", author: &self.org, value: None };
+        let target = Target {
+            rtype: "Patient",
+            id: Some(patient),
+            patient: Some(patient),
+            label: "N",
+            author: &self.org,
+            value: None,
+        };
         self.allow(caller, action, &target).await
     }
 
@@ -150,7 +161,9 @@ impl Node {
                 && start.is_none_or(|start| start <= now.as_str())
                 && end.is_none_or(|end| end.get(..10) >= now.get(..10));
             let codes = provision["purpose"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let named = |code: &Value| code["code"].as_str().and_then(|c| c.parse().ok()).is_some_and(|p: Purpose| purpose.is_a(p));
+            let named = |code: &Value| {
+                code["code"].as_str().and_then(|c| c.parse().ok()).is_some_and(|p: Purpose| purpose.is_a(p))
+            };
             if in_force && (codes.is_empty() || codes.iter().any(named)) {
                 match provision["type"].as_str() {
                     Some("deny") => return Ok(Consented::Deny),
@@ -206,7 +219,8 @@ impl Node {
             None => self.nobody(),
         };
         let mut gathered = self.empty();
-        self.trail(&mut gathered, caller, self.now(), &subject, versions, names, trail)?;
+        let touched = Touched { subject: &subject, versions, names };
+        self.trail(&mut gathered, caller, self.now(), &touched, trail)?;
         self.put(gathered).await
     }
 }
@@ -222,7 +236,8 @@ fn refers_to(value: &Value, name: &str) -> bool {
     match value {
         Value::Object(fields) => {
             let reference = fields.get("reference").and_then(Value::as_str);
-            let versioned = |r: &str| r == name || r.strip_prefix(name).is_some_and(|rest| rest.starts_with("/_history/"));
+            let versioned =
+                |r: &str| r == name || r.strip_prefix(name).is_some_and(|rest| rest.starts_with("/_history/"));
             reference.is_some_and(versioned) || fields.values().any(|field| refers_to(field, name))
         }
         Value::Array(items) => items.iter().any(|item| refers_to(item, name)),

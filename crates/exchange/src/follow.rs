@@ -43,7 +43,10 @@ impl Node {
         }
     }
 
-    async fn settle_own(&self, entries: &[(Entry, FinalEntry)]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn settle_own(
+        &self,
+        entries: &[(Entry, FinalEntry)],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let own = entries.iter().filter(|(entry, place)| entry.org == self.org && place.lane == self.lane.number());
         let mut last = None;
         for (entry, place) in own {

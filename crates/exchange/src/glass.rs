@@ -5,11 +5,14 @@ use crate::{
     desk::OpenOverride,
     failure::Failure,
     node::Node,
-    write::{Also, Occasion, Trail},
+    write::{Also, Occasion, Touched, Trail},
 };
 use contract::{AccessAction, Event, OVERRIDE_MS_MAX};
 use policy::Action;
-use record::{Id16, Purpose, fhir::{Interaction, IssueType}};
+use record::{
+    Id16, Purpose,
+    fhir::{Interaction, IssueType},
+};
 
 /// The longest reason or comment, in bytes.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
@@ -18,7 +21,13 @@ const REASON_ON_FILE: &str = "emergency; the reason given is on file";
 
 impl Node {
     /// Opens the glass over one patient for at most four hours. Takes effect at once.
-    pub async fn open_override(&self, caller: &Caller, patient: &str, reason: &str, minutes: u32) -> Result<OpenOverride, Failure> {
+    pub async fn open_override(
+        &self,
+        caller: &Caller,
+        patient: &str,
+        reason: &str,
+        minutes: u32,
+    ) -> Result<OpenOverride, Failure> {
         check_text("reason", reason)?;
         let ms = u64::from(minutes) * 60_000;
         if ms == 0 || ms > OVERRIDE_MS_MAX {
@@ -49,7 +58,10 @@ impl Node {
     pub async fn close_override(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         let mut opened = self.find_override(id).await?;
         if opened.user != caller.user {
-            return Err(Failure::Denied { sentence: "only who broke the glass closes it".to_owned(), suppressed: false });
+            return Err(Failure::Denied {
+                sentence: "only who broke the glass closes it".to_owned(),
+                suppressed: false,
+            });
         }
         if opened.closed.is_some() {
             return Err(Failure::Conflict("this override is closed already".to_owned()));
@@ -63,12 +75,21 @@ impl Node {
     }
 
     /// Says whether an override was justified. Not by the person who opened it.
-    pub async fn review_override(&self, caller: &Caller, id: Id16, justified: bool, comment: &str) -> Result<(), Failure> {
+    pub async fn review_override(
+        &self,
+        caller: &Caller,
+        id: Id16,
+        justified: bool,
+        comment: &str,
+    ) -> Result<(), Failure> {
         check_text("comment", comment)?;
         let mut opened = self.find_override(id).await?;
         self.allow_about(caller, Action::ReviewOverride, &opened.patient).await?;
         if opened.user == caller.user {
-            return Err(Failure::Denied { sentence: "nobody reviews an override of their own".to_owned(), suppressed: false });
+            return Err(Failure::Denied {
+                sentence: "nobody reviews an override of their own".to_owned(),
+                suppressed: false,
+            });
         }
         if opened.reviewed.is_some() {
             return Err(Failure::Conflict("this override is reviewed already".to_owned()));
@@ -94,13 +115,19 @@ impl Node {
         found.ok_or_else(|| Failure::NotFound(format!("override/{id}")))
     }
 
-    async fn record_override(&self, caller: &Caller, patient: &str, event: Event<'_>, occasion: Option<Occasion>) -> Result<(), Failure> {
+    async fn record_override(
+        &self,
+        caller: &Caller,
+        patient: &str,
+        event: Event<'_>,
+        occasion: Option<Occasion>,
+    ) -> Result<(), Failure> {
         let subject = self.subject(patient).await?;
         let time = self.now();
         let mut gathered = self.empty();
         self.also(&mut gathered, &self.author(caller, time), &Also { subject: subject.clone(), event })?;
         let trail = Trail { event: occasion, ..Trail::of(Interaction::Operation, AccessAction::Write) };
-        self.trail(&mut gathered, caller, time, &subject, &[], &[], &trail)?;
+        self.trail(&mut gathered, caller, time, &Touched::nothing(&subject), &trail)?;
         self.put(gathered).await
     }
 }

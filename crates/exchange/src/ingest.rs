@@ -2,8 +2,8 @@
 
 use crate::{
     caller::Caller,
-    failure::Failure,
     facts::Target,
+    failure::Failure,
     keys,
     node::Node,
     subject::Subject,
@@ -11,6 +11,7 @@ use crate::{
     write::{Draft, Trail},
 };
 use contract::AccessAction;
+use futures::{StreamExt, stream};
 use policy::Action;
 use record::{
     Commitment, OrgRole, PatientKey, TimeMs, commit,
@@ -18,7 +19,6 @@ use record::{
         self, BundleKind, EntryAnswer, Interaction, Issue, IssueType, Limits, Outcome, Plan, Question, Resource, Step,
     },
 };
-use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
 use store::{Criterion, Row, Unless};
 
@@ -57,7 +57,13 @@ type Newcomers = HashMap<String, PatientKey>;
 
 impl Node {
     /// Creates a record under a new id. With a condition, only if no record matches it.
-    pub async fn create(&self, caller: &Caller, rtype: &str, bytes: &[u8], condition: Option<&str>) -> Result<Written, Failure> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        rtype: &str,
+        bytes: &[u8],
+        condition: Option<&str>,
+    ) -> Result<Written, Failure> {
         let resource = admit(rtype, bytes)?;
         let id = uuid::Uuid::new_v4().to_string();
         let mut conditions = Vec::new();
@@ -82,7 +88,14 @@ impl Node {
     }
 
     /// Writes the next version of a record, or its first under an id that the client chose.
-    pub async fn update(&self, caller: &Caller, rtype: &str, id: &str, bytes: &[u8], if_match: Option<u64>) -> Result<Written, Failure> {
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        rtype: &str,
+        id: &str,
+        bytes: &[u8],
+        if_match: Option<u64>,
+    ) -> Result<Written, Failure> {
         let resource = admit(rtype, bytes)?;
         check_id(&resource, id)?;
         for attempt in 1.. {
@@ -140,7 +153,12 @@ impl Node {
         match (entry.method, &entry.target) {
             (Method::Get, Target::Instance(rtype, id)) => {
                 let shown = self.read(caller, rtype.as_str(), id, None).await?;
-                Ok(EntryAnswer { status: 200, version: Some(shown.version), resource: Some(shown.bytes), ..EntryAnswer::default() })
+                Ok(EntryAnswer {
+                    status: 200,
+                    version: Some(shown.version),
+                    resource: Some(shown.bytes),
+                    ..EntryAnswer::default()
+                })
             }
             (Method::Get, Target::Query(rtype, query)) => {
                 let found = self.search(caller, rtype.as_str(), query).await?;
@@ -156,13 +174,19 @@ impl Node {
     }
 
     async fn transaction(&self, caller: &Caller, bundle: fhir::Bundle) -> Result<Vec<u8>, Failure> {
-        let plan = Plan::new(bundle, |_| uuid::Uuid::new_v4().to_string()).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        let plan =
+            Plan::new(bundle, |_| uuid::Uuid::new_v4().to_string()).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let answers = self.carry_out(caller, plan, Interaction::Transaction).await?;
         Ok(fhir::bundle_response(BundleKind::Transaction, &answers))
     }
 
     /// Carries out a plan, all or nothing. Answers in the Bundle's order.
-    async fn carry_out(&self, caller: &Caller, plan: Plan, interaction: Interaction) -> Result<Vec<EntryAnswer>, Failure> {
+    async fn carry_out(
+        &self,
+        caller: &Caller,
+        plan: Plan,
+        interaction: Interaction,
+    ) -> Result<Vec<EntryAnswer>, Failure> {
         let questions: Vec<Question> = plan.questions().cloned().collect();
         let mut answers = Vec::with_capacity(questions.len());
         for question in &questions {
@@ -276,19 +300,25 @@ impl Node {
         let patient = if rtype == "Patient" { Some(id.to_owned()) } else { patient_of(resource) };
         let value = resource.value();
         let label = resource.confidentiality().code();
-        let target = Target { rtype, patient: patient.as_deref(), label, author: &self.org, value: Some(&value), id: Some(id) };
+        let target =
+            Target { rtype, patient: patient.as_deref(), label, author: &self.org, value: Some(&value), id: Some(id) };
         self.allow(caller, Action::Create, &target).await?;
         let mut wrapped = None;
         let subject = if rtype == "Patient" {
             if matches!(self.role, OrgRole::Insurer) {
-                return Err(Failure::Conflict("an insurer cannot enrol patients: it may not hold their keys".to_owned()));
+                return Err(Failure::Conflict(
+                    "an insurer cannot enrol patients: it may not hold their keys".to_owned(),
+                ));
             }
             let key = match newcomers.get(id) {
                 Some(key) => key.clone(),
                 None => new_key()?,
             };
             newcomers.insert(id.to_owned(), key.clone());
-            wrapped = Some(wrap::wrap(&key, &self.genesis).map_err(|e| Failure::ours("the patient key could not be wrapped", e))?);
+            wrapped = Some(
+                wrap::wrap(&key, &self.genesis)
+                    .map_err(|e| Failure::ours("the patient key could not be wrapped", e))?,
+            );
             self.newcomer(id, key)
         } else {
             self.subject_among(patient.as_deref(), newcomers).await?
@@ -335,7 +365,9 @@ impl Node {
         let rtype = resource.rtype().as_str();
         let Some((row, previous)) = self.current(rtype, id).await? else {
             if if_match.is_some() {
-                return Err(Failure::Precondition(format!("`{rtype}/{id}` does not exist, so no version of it can match")));
+                return Err(Failure::Precondition(format!(
+                    "`{rtype}/{id}` does not exist, so no version of it can match"
+                )));
             }
             return self.draft_new(caller, id, resource, time, newcomers).await;
         };
@@ -344,9 +376,23 @@ impl Node {
         let value = resource.value();
         let label = resource.confidentiality().code();
         // Both what it was and what it becomes must be in the caller's reach.
-        let before = Target { rtype, patient: row.patient.as_deref(), label: &row.label, author: &row.author, value: None, id: Some(id) };
+        let before = Target {
+            rtype,
+            patient: row.patient.as_deref(),
+            label: &row.label,
+            author: &row.author,
+            value: None,
+            id: Some(id),
+        };
         self.allow(caller, Action::Update, &before).await?;
-        let after = Target { rtype, patient: patient.as_deref(), label, author: &row.author, value: Some(&value), id: Some(id) };
+        let after = Target {
+            rtype,
+            patient: patient.as_deref(),
+            label,
+            author: &row.author,
+            value: Some(&value),
+            id: Some(id),
+        };
         self.allow(caller, Action::Update, &after).await?;
         let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, patient.as_deref()).await?;
         let version = row.version + 1;
@@ -377,13 +423,21 @@ impl Node {
             return Ok(None);
         }
         expect_version(&row, if_match)?;
-        let target = Target { rtype, patient: row.patient.as_deref(), label: &row.label, author: &row.author, value: None, id: Some(id) };
+        let target = Target {
+            rtype,
+            patient: row.patient.as_deref(),
+            label: &row.label,
+            author: &row.author,
+            value: None,
+            id: Some(id),
+        };
         self.allow(caller, Action::Delete, &target).await?;
         let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, row.patient.as_deref()).await?;
         let version = row.version + 1;
         // The tombstone names the record, so that it is a row like any other.
         let tombstone = format!("{{\"resourceType\":\"{rtype}\"}}");
-        let tombstone = Resource::parse(tombstone.as_bytes(), Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        let tombstone =
+            Resource::parse(tombstone.as_bytes(), Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         Ok(Some(Draft {
             rtype: rtype.to_owned(),
             id: id.to_owned(),
@@ -463,7 +517,9 @@ pub(crate) fn patient_of(resource: &Resource) -> Option<String> {
 
 pub(crate) fn check_type(rtype: &str) -> Result<(), Failure> {
     let known = rtype.parse::<fhir::ResourceType>().is_ok();
-    known.then_some(()).ok_or_else(|| Failure::NotFound(format!("the resource type {}", rtype.chars().take(64).collect::<String>())))
+    known
+        .then_some(())
+        .ok_or_else(|| Failure::NotFound(format!("the resource type {}", rtype.chars().take(64).collect::<String>())))
 }
 
 /// Reads a resource of the type that the address names, and checks it.

@@ -58,9 +58,9 @@ impl Keyring {
             return Ok(Some(key));
         }
         let name = format!("Patient/{patient}");
-        let found = match self.from_database(patient, &name).await? {
+        let found = match self.in_database(patient, &name).await? {
             Some(key) => Some(key),
-            None => self.from_vault(&name).await?,
+            None => self.in_vault(&name).await?,
         };
         if let Some(key) = &found {
             self.learn(patient, key.clone());
@@ -88,11 +88,13 @@ impl Keyring {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(patient);
     }
 
-    async fn from_database(&self, patient: &str, name: &str) -> Result<Option<PatientKey>, Failure> {
+    async fn in_database(&self, patient: &str, name: &str) -> Result<Option<PatientKey>, Failure> {
         let Some(custodians) = custodians() else { return Ok(None) };
         let wrapped = self.store.wrapped_keys(patient).await.map_err(crate::find::search_failure)?;
         let wrapped = wrapped.into_iter().find(|wrapped| wrapped.org == custodians);
-        let Some(key) = wrapped.and_then(|wrapped| wrap::unwrap(&wrapped.bytes, &self.identity).ok()) else { return Ok(None) };
+        let Some(key) = wrapped.and_then(|wrapped| wrap::unwrap(&wrapped.bytes, &self.identity).ok()) else {
+            return Ok(None);
+        };
         let tag = record_tag(&key, name);
         let on_ledger = self.mirror.heads(vec![tag]).await?.into_iter().flatten().next().is_some();
         if on_ledger {
@@ -104,7 +106,7 @@ impl Keyring {
         Ok(pending.then_some(key))
     }
 
-    async fn from_vault(&self, name: &str) -> Result<Option<PatientKey>, Failure> {
+    async fn in_vault(&self, name: &str) -> Result<Option<PatientKey>, Failure> {
         let Some(tag) = self.mirror.tag(name.to_owned()).await? else { return Ok(None) };
         let Some(first) = self.mirror.version(tag, 1).await? else { return Ok(None) };
         let Some(entry) = self.mirror.entry(first.entry).await? else { return Ok(None) };

@@ -88,8 +88,8 @@ impl OrgKeys {
             Ok(seed)
         };
         let path = dir.join(WRAP);
-        let wrap = age::x25519::Identity::from_str(read_private(&path)?.trim())
-            .map_err(|_| KeyError::Malformed { path })?;
+        let wrap =
+            age::x25519::Identity::from_str(read_private(&path)?.trim()).map_err(|_| KeyError::Malformed { path })?;
         Ok(Self {
             entry: SigningKey::from_bytes(&*seed("entry.key")?),
             consensus: SigningKey::from_bytes(&*seed("consensus.key")?),

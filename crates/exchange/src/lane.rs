@@ -204,7 +204,12 @@ impl Seal for Sealer {
             };
             let signed = submission.sign(&self.key);
             signed.check_shape().map_err(|e| SealError(e.to_string()))?;
-            sealed.push(SealedSubmission { lane: self.lane.number(), first_seq: next, count, bytes: signed.to_bytes() });
+            sealed.push(SealedSubmission {
+                lane: self.lane.number(),
+                first_seq: next,
+                count,
+                bytes: signed.to_bytes(),
+            });
             next += u64::from(count);
         }
         state.unsure = Some(begin);
@@ -264,7 +269,12 @@ mod tests {
             actor: Digest([0; 32]),
             patient: None,
             month: None,
-            body: Body::Grant { id: Id16([n; 16]), step: GrantStep::Issued, consent: Commitment(Digest([0; 32])), until: None },
+            body: Body::Grant {
+                id: Id16([n; 16]),
+                step: GrantStep::Issued,
+                consent: Commitment(Digest([0; 32])),
+                until: None,
+            },
         }
         .to_bytes()
     }
@@ -305,11 +315,13 @@ mod tests {
     fn what_was_kept_over_a_restart_is_due_at_once_and_in_order() {
         let lane = Lane::new(0);
         let mut before = sealer(&lane);
-        let kept: Vec<_> = (0..3).flat_map(|n| {
-            let sealed = before.seal(&[entry(n)]).unwrap();
-            before.committed(&sealed);
-            sealed
-        }).collect();
+        let kept: Vec<_> = (0..3)
+            .flat_map(|n| {
+                let sealed = before.seal(&[entry(n)]).unwrap();
+                before.committed(&sealed);
+                sealed
+            })
+            .collect();
         let lane = Lane::new(0);
         lane.resume(1, 3, kept);
         let due: Vec<u64> = lane.due().submissions.iter().map(|(first, _)| *first).collect();

@@ -4,37 +4,37 @@
 //! ([`disclose`](Node::read)) takes the same way: nothing passes without a decision, nothing is answered before its trace is durable in
 //! the database and in the node's own journal, and nothing is shown that does not agree with the ledger.
 
-pub mod clock;
-pub mod keys;
 mod caller;
+pub mod clock;
 mod failure;
+pub mod keys;
 mod node;
 
-mod ingest;
-mod write;
 mod consequence;
-mod subject;
 mod facts;
+mod ingest;
+mod subject;
+mod write;
 
 mod disclose;
 mod find;
-mod set;
 mod row;
+mod set;
 
-mod glass;
+mod audit;
 mod case;
 mod custody;
-mod audit;
+mod glass;
 
 mod sense;
 
-mod status;
-mod metadata;
-mod follow;
-mod lane;
-mod mirror;
 mod desk;
+mod follow;
 mod keyring;
+mod lane;
+mod metadata;
+mod mirror;
+mod status;
 mod wrap;
 
 pub use audit::{Finding, Kind, Report};

@@ -8,10 +8,11 @@ use store::{Kind, indexed};
 impl Node {
     /// `GET /fhir/metadata`.
     pub fn metadata(&self) -> Vec<u8> {
-        let interactions: Vec<Value> = ["read", "vread", "update", "delete", "history-instance", "create", "search-type"]
-            .iter()
-            .map(|code| json!({"code": code}))
-            .collect();
+        let interactions: Vec<Value> =
+            ["read", "vread", "update", "delete", "history-instance", "create", "search-type"]
+                .iter()
+                .map(|code| json!({"code": code}))
+                .collect();
         let resources: Vec<Value> = RESOURCE_TYPES
             .iter()
             .map(|rtype| {

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) W
 
 /// A final entry with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FinalEntry {
+pub(crate) struct FinalEntry {
     /// Index in the log over all entries.
     pub index: u64,
     /// Height of its block.
@@ -59,7 +59,7 @@ pub struct FinalEntry {
 
 /// A version of a record as the ledger knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FinalVersion {
+pub(crate) struct FinalVersion {
     /// The record.
     pub tag: RecordTag,
     /// Its number.
@@ -88,7 +88,7 @@ pub struct FinalVersion {
 
 /// A final block, ready to be mirrored.
 #[derive(Debug, Clone)]
-pub struct FinalBlock {
+pub(crate) struct FinalBlock {
     /// Its height.
     pub height: u64,
     /// Its time.
@@ -125,7 +125,7 @@ pub enum MirrorError {
 
 /// Readers and the one writer of the mirror's file. Cheap to clone.
 #[derive(Clone)]
-pub struct Mirror {
+pub(crate) struct Mirror {
     inner: Arc<Inner>,
 }
 
@@ -139,7 +139,7 @@ struct Inner {
 
 impl Mirror {
     /// Opens or creates the file.
-    pub fn open(path: &Path) -> Result<Self, MirrorError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, MirrorError> {
         let database = |source| MirrorError::Database { path: path.to_owned(), source };
         let connect = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
@@ -167,17 +167,17 @@ impl Mirror {
     }
 
     /// The last height mirrored.
-    pub fn height(&self) -> u64 {
+    pub(crate) fn height(&self) -> u64 {
         *self.inner.height.borrow()
     }
 
     /// Says when the height changes.
-    pub fn watch_height(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch_height(&self) -> watch::Receiver<u64> {
         self.inner.height.subscribe()
     }
 
     /// Adds consecutive blocks.
-    pub async fn extend(&self, blocks: Vec<FinalBlock>) -> Result<(), MirrorError> {
+    pub(crate) async fn extend(&self, blocks: Vec<FinalBlock>) -> Result<(), MirrorError> {
         let inner = self.inner.clone();
         tokio::task::spawn_blocking(move || inner.extend(&blocks)).await.map_err(|_| MirrorError::Closed)?
     }
@@ -198,7 +198,7 @@ impl Mirror {
     }
 
     /// The version of a record, if the ledger has it.
-    pub async fn version(&self, tag: RecordTag, version: u64) -> Result<Option<FinalVersion>, MirrorError> {
+    pub(crate) async fn version(&self, tag: RecordTag, version: u64) -> Result<Option<FinalVersion>, MirrorError> {
         self.read(move |c| {
             c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?
                 .query_row(params![tag.0.as_ref(), signed(version)], version_row)
@@ -208,7 +208,7 @@ impl Mirror {
     }
 
     /// The latest version of each of `tags`, in the same order.
-    pub async fn heads(&self, tags: Vec<RecordTag>) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
+    pub(crate) async fn heads(&self, tags: Vec<RecordTag>) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
         self.read(move |c| {
             let mut select =
                 c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 ORDER BY version DESC LIMIT 1"))?;
@@ -218,19 +218,24 @@ impl Mirror {
     }
 
     /// The exact versions asked for, in the same order.
-    pub async fn versions(&self, wanted: Vec<(RecordTag, u64)>) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
+    pub(crate) async fn versions(
+        &self,
+        wanted: Vec<(RecordTag, u64)>,
+    ) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
         self.read(move |c| {
             let mut select = c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?;
             wanted
                 .iter()
-                .map(|(tag, version)| select.query_row(params![tag.0.as_ref(), signed(*version)], version_row).optional())
+                .map(|(tag, version)| {
+                    select.query_row(params![tag.0.as_ref(), signed(*version)], version_row).optional()
+                })
                 .collect()
         })
         .await
     }
 
     /// The latest, undeleted version of every record filed under any of `pseudonyms`.
-    pub async fn live_records(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<FinalVersion>, MirrorError> {
+    pub(crate) async fn live_records(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<FinalVersion>, MirrorError> {
         self.read(move |c| {
             let sql = format!(
                 "{SELECT_VERSION} v WHERE patient = ?1 AND deleted = 0
@@ -249,14 +254,15 @@ impl Mirror {
     }
 
     /// All versions of all records, a page at a time in order of (tag, version): those after `after`.
-    pub async fn sweep(
+    pub(crate) async fn sweep(
         &self,
         after: Option<(RecordTag, u64)>,
         limit: usize,
     ) -> Result<Vec<(FinalVersion, Option<String>)>, MirrorError> {
         let (tag, version) = after.map_or((Vec::new(), -1), |(tag, version)| (tag.0.0.to_vec(), signed(version)));
         self.read(move |c| {
-            let columns = SELECT_VERSION.replace(" FROM version", ", (SELECT name FROM name WHERE name.tag = version.tag) FROM version");
+            let columns = SELECT_VERSION
+                .replace(" FROM version", ", (SELECT name FROM name WHERE name.tag = version.tag) FROM version");
             c.prepare_cached(&format!("{columns} WHERE (tag, version) > (?1, ?2) ORDER BY tag, version LIMIT ?3"))?
                 .query_map(params![tag, version, limit as i64], |row| Ok((version_row(row)?, row.get(12)?)))?
                 .collect()
@@ -265,20 +271,24 @@ impl Mirror {
     }
 
     /// Every version that enrolled a patient: it carries a wrapped patient key.
-    pub async fn enrolments(&self) -> Result<Vec<FinalVersion>, MirrorError> {
+    pub(crate) async fn enrolments(&self) -> Result<Vec<FinalVersion>, MirrorError> {
         self.read(|c| {
-            c.prepare_cached(&format!("{SELECT_VERSION} WHERE wrapped_key IS NOT NULL"))?.query_map([], version_row)?.collect()
+            c.prepare_cached(&format!("{SELECT_VERSION} WHERE wrapped_key IS NOT NULL"))?
+                .query_map([], version_row)?
+                .collect()
         })
         .await
     }
 
     /// The pseudonyms under which an erasure is final.
-    pub async fn erased(&self) -> Result<std::collections::HashSet<Pseudonym>, MirrorError> {
+    pub(crate) async fn erased(&self) -> Result<std::collections::HashSet<Pseudonym>, MirrorError> {
         let entries = self
             .read(|c| {
-                c.prepare_cached(&format!("{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0 AND patient IS NOT NULL"))?
-                    .query_map([], entry_row)?
-                    .collect::<rusqlite::Result<Vec<_>>>()
+                c.prepare_cached(&format!(
+                    "{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0 AND patient IS NOT NULL"
+                ))?
+                .query_map([], entry_row)?
+                .collect::<rusqlite::Result<Vec<_>>>()
             })
             .await?;
         let entries = entries.iter().filter_map(|entry| Entry::from_bytes(&entry.bytes).ok());
@@ -287,17 +297,19 @@ impl Mirror {
     }
 
     /// Every applied entry filed under a pseudonym, in order.
-    pub async fn log(&self, patient: Pseudonym, up_to_height: u64) -> Result<Vec<FinalEntry>, MirrorError> {
+    pub(crate) async fn log(&self, patient: Pseudonym, up_to_height: u64) -> Result<Vec<FinalEntry>, MirrorError> {
         self.read(move |c| {
-            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE patient = ?1 AND refused = 0 AND height <= ?2 ORDER BY idx"))?
-                .query_map(params![patient.0.as_ref(), signed(up_to_height)], entry_row)?
-                .collect()
+            c.prepare_cached(&format!(
+                "{SELECT_ENTRY} WHERE patient = ?1 AND refused = 0 AND height <= ?2 ORDER BY idx"
+            ))?
+            .query_map(params![patient.0.as_ref(), signed(up_to_height)], entry_row)?
+            .collect()
         })
         .await
     }
 
     /// Number of applied entries under each of `pseudonyms`.
-    pub async fn log_counts(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<u64>, MirrorError> {
+    pub(crate) async fn log_counts(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<u64>, MirrorError> {
         self.read(move |c| {
             let mut select = c.prepare_cached("SELECT count(*) FROM entry WHERE patient = ?1 AND refused = 0")?;
             pseudonyms.iter().map(|p| select.query_row([p.0.as_ref()], |row| Ok(unsigned(row.get(0)?)))).collect()
@@ -306,7 +318,7 @@ impl Mirror {
     }
 
     /// The final entry with this id, if there is one.
-    pub async fn entry(&self, id: Id16) -> Result<Option<FinalEntry>, MirrorError> {
+    pub(crate) async fn entry(&self, id: Id16) -> Result<Option<FinalEntry>, MirrorError> {
         self.read(move |c| {
             c.prepare_cached(&format!("{SELECT_ENTRY} WHERE id = ?1 ORDER BY refused, idx LIMIT 1"))?
                 .query_row([id.as_ref()], entry_row)
@@ -316,7 +328,7 @@ impl Mirror {
     }
 
     /// Final entries about something that has an id of its own (a grant, a handoff, a claim, ...), with their kinds.
-    pub async fn entries_about(&self, id: Id16) -> Result<Vec<(&'static str, FinalEntry)>, MirrorError> {
+    pub(crate) async fn entries_about(&self, id: Id16) -> Result<Vec<(&'static str, FinalEntry)>, MirrorError> {
         let entries = self
             .read(move |c| {
                 c.prepare_cached(&format!("{SELECT_ENTRY} WHERE about = ?1 ORDER BY idx"))?
@@ -328,17 +340,24 @@ impl Mirror {
     }
 
     /// Final entries from an index on, optionally of one kind.
-    pub async fn entries(&self, from: u64, kind: Option<String>, limit: usize) -> Result<Vec<FinalEntry>, MirrorError> {
+    pub(crate) async fn entries(
+        &self,
+        from: u64,
+        kind: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<FinalEntry>, MirrorError> {
         self.read(move |c| {
-            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE idx >= ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY idx LIMIT ?3"))?
-                .query_map(params![signed(from), kind, limit as i64], entry_row)?
-                .collect()
+            c.prepare_cached(&format!(
+                "{SELECT_ENTRY} WHERE idx >= ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY idx LIMIT ?3"
+            ))?
+            .query_map(params![signed(from), kind, limit as i64], entry_row)?
+            .collect()
         })
         .await
     }
 
     /// Number of final entries by kind, and how many were refused.
-    pub async fn totals(&self) -> Result<(Vec<(String, u64)>, u64), MirrorError> {
+    pub(crate) async fn totals(&self) -> Result<(Vec<(String, u64)>, u64), MirrorError> {
         self.read(|c| {
             let kinds = c
                 .prepare_cached("SELECT kind, count(*) FROM entry GROUP BY kind ORDER BY kind")?
@@ -351,7 +370,7 @@ impl Mirror {
     }
 
     /// The highest sequence number of a lane in final blocks.
-    pub async fn lane_seq(&self, org: OrgId, lane: u32) -> Result<u64, MirrorError> {
+    pub(crate) async fn lane_seq(&self, org: OrgId, lane: u32) -> Result<u64, MirrorError> {
         self.read(move |c| {
             c.query_row(
                 "SELECT coalesce(max(seq), 0) FROM entry WHERE org = ?1 AND lane = ?2",
@@ -363,7 +382,7 @@ impl Mirror {
     }
 
     /// Remembers what records are called, so that a record which vanishes from the database can still be named.
-    pub async fn learn_names(&self, names: Vec<(RecordTag, String)>) -> Result<(), MirrorError> {
+    pub(crate) async fn learn_names(&self, names: Vec<(RecordTag, String)>) -> Result<(), MirrorError> {
         let inner = self.inner.clone();
         let learn = move || {
             let mut writer = lock(&inner.writer);
@@ -383,7 +402,7 @@ impl Mirror {
     }
 
     /// The tag of the record with this name, if this organisation ever saw it.
-    pub async fn tag(&self, name: String) -> Result<Option<RecordTag>, MirrorError> {
+    pub(crate) async fn tag(&self, name: String) -> Result<Option<RecordTag>, MirrorError> {
         self.read(move |c| {
             c.prepare_cached("SELECT tag FROM name WHERE name = ?1")?
                 .query_row([name], |row| Ok(RecordTag(Digest(row.get(0)?))))
@@ -393,7 +412,7 @@ impl Mirror {
     }
 
     /// What a record is called, if this organisation ever saw it.
-    pub async fn name(&self, tag: RecordTag) -> Result<Option<String>, MirrorError> {
+    pub(crate) async fn name(&self, tag: RecordTag) -> Result<Option<String>, MirrorError> {
         self.read(move |c| {
             c.query_row("SELECT name FROM name WHERE tag = ?1", [tag.0.as_ref()], |row| row.get(0)).optional()
         })
@@ -416,7 +435,10 @@ impl Inner {
             for block in blocks {
                 insert_block(&tx, block)?;
             }
-            tx.execute("INSERT INTO meta (key, value) VALUES ('height', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1", [signed(at)])?;
+            tx.execute(
+                "INSERT INTO meta (key, value) VALUES ('height', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
+                [signed(at)],
+            )?;
             tx.commit()
         };
         run().map_err(|source| MirrorError::Database { path: self.path.clone(), source })?;

@@ -135,12 +135,8 @@ impl Node {
 
         let lane = Lane::new(lane);
         let sealer = lane.sealer(genesis.id(), org.clone(), keys.entry.clone());
-        let config = store::Config {
-            database,
-            journal: data.join("journal"),
-            org: org.clone(),
-            readers: STORE_READERS,
-        };
+        let config =
+            store::Config { database, journal: data.join("journal"), org: org.clone(), readers: STORE_READERS };
         let opened = tokio::task::spawn_blocking(move || Store::open(config))
             .await
             .map_err(|e| StartError::Store(e.to_string()))?
@@ -169,7 +165,7 @@ impl Node {
                 policy,
                 access_policy,
                 derivation,
-                sensing: Sensing::default(),
+                sensing: Sensing,
                 audited: tokio::sync::Mutex::default(),
                 stopping: watch::Sender::new(false),
                 tasks: tokio::sync::Mutex::default(),

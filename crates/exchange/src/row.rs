@@ -2,7 +2,10 @@
 
 use crate::{failure::Failure, mirror::FinalVersion, node::Node};
 use contract::{Body, Entry, SignedSubmission};
-use record::{Commitment, RecordTag, commit, fhir::{Limits, Resource}};
+use record::{
+    Commitment, RecordTag, commit,
+    fhir::{Limits, Resource},
+};
 use store::Row;
 
 /// How long a row may stand in the database before its entry is final.
@@ -10,7 +13,7 @@ pub const PENDING_MS_MAX: u64 = 30_000;
 
 /// What a row is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Worth {
+pub(crate) enum Worth {
     /// The ledger holds its commitment.
     Good(Box<FinalVersion>),
     /// Its entry is signed by a member and young, and not final yet.
@@ -27,7 +30,7 @@ pub enum Worth {
 
 impl Worth {
     /// Whether it may be shown.
-    pub fn may_be_shown(&self) -> bool {
+    pub(crate) fn may_be_shown(&self) -> bool {
         matches!(self, Self::Good(_) | Self::Pending)
     }
 }
@@ -51,7 +54,12 @@ impl Node {
     /// carries its entry.
     async fn weigh_pending(&self, row: &Row) -> Result<Worth, Failure> {
         if let Some(entry) = self.mirror.entry(row.entry).await? {
-            return Ok(if entry.refused == 0 { Worth::Injected } else { Worth::Refused });
+            if entry.refused != 0 {
+                return Ok(Worth::Refused);
+            }
+            // The entry became final after its version was looked up.
+            let known = self.mirror.version(row.tag, row.version).await?;
+            return Ok(known.map_or(Worth::Injected, |known| weigh_final(row, known)));
         }
         let age_ms = self.now().0.saturating_sub(row.written_at.0);
         let ours = row.author == self.org;
@@ -94,7 +102,8 @@ fn names_itself(row: &Row) -> bool {
 
 fn commits_to(entry: &Entry, row: &Row) -> bool {
     let commitment = commit(&row.salt, &row.bytes);
-    committed(entry).is_some_and(|(tag, version, committed)| tag == row.tag && version == row.version && committed == commitment)
+    committed(entry)
+        .is_some_and(|(tag, version, committed)| tag == row.tag && version == row.version && committed == commitment)
 }
 
 /// The record version that an entry commits to, if it does.

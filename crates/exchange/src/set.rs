@@ -91,7 +91,11 @@ impl Node {
             }
         }
         if set.is_degraded() {
-            tracing::warn!(withheld = set.withheld, lost = set.lost.values().sum::<u64>(), "a patient's records do not agree with the ledger");
+            tracing::warn!(
+                withheld = set.withheld,
+                lost = set.lost.values().sum::<u64>(),
+                "a patient's records do not agree with the ledger"
+            );
         }
         Ok(set)
     }
@@ -152,6 +156,9 @@ impl Node {
     }
 
     async fn copy(&self, digest: Digest) -> Result<Option<Vec<u8>>, Failure> {
-        self.ledger.fetch_attachment(digest, FETCH_TIMEOUT).await.map_err(|e| Failure::ours("the vault did not answer", e))
+        self.ledger
+            .fetch_attachment(digest, FETCH_TIMEOUT)
+            .await
+            .map_err(|e| Failure::ours("the vault did not answer", e))
     }
 }

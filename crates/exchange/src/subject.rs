@@ -78,7 +78,11 @@ impl Node {
             return Ok(Some(LastMonth::none(key, month)));
         };
         let pseudonym = key.pseudonym(*last);
-        let values = self.ledger.get(vec![state::log_key(&pseudonym)]).await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
+        let values = self
+            .ledger
+            .get(vec![state::log_key(&pseudonym)])
+            .await
+            .map_err(|e| Failure::ours("the ledger did not answer", e))?;
         let value = values.into_iter().next().flatten();
         let Some(value) = value else { return Ok(Some(LastMonth::none(key, month))) };
         let head: state::LogHead = from_cbor("log head", &value, state::VALUE_BYTES_MAX)
@@ -99,7 +103,12 @@ impl Node {
 
     /// The subject of a record's next version. A record keeps its tag, so when it moves to another patient (a person who was unknown
     /// is identified) its old key goes on committing and the new patient's log takes the entry.
-    pub(crate) async fn subject_of_update(&self, record: &str, before: &Row, patient: Option<&str>) -> Result<Subject, Failure> {
+    pub(crate) async fn subject_of_update(
+        &self,
+        record: &str,
+        before: &Row,
+        patient: Option<&str>,
+    ) -> Result<Subject, Failure> {
         let now = match patient {
             Some(patient) => self.subject(patient).await?,
             None => self.nobody(),
@@ -113,7 +122,9 @@ impl Node {
         }
         let key = keys.into_iter().find(|key| tags(key, record, before.tag));
         let Some(key) = key else {
-            let text = format!("`{record}` is kept under a key that this organisation does not hold: only its author can change it");
+            let text = format!(
+                "`{record}` is kept under a key that this organisation does not hold: only its author can change it"
+            );
             return Err(Failure::Conflict(text));
         };
         let filed = match (now.filed, patient) {
@@ -121,7 +132,9 @@ impl Node {
             (Filed::Under(pseudonym), _) => Filed::Under(pseudonym),
             (_, None) => Filed::Nowhere,
             (_, Some(_)) => {
-                return Err(Failure::Conflict("nothing about this patient is final yet: try again in a moment".to_owned()));
+                return Err(Failure::Conflict(
+                    "nothing about this patient is final yet: try again in a moment".to_owned(),
+                ));
             }
         };
         Ok(Subject { key, filed, patient: patient.map(str::to_owned) })

@@ -9,11 +9,11 @@ use std::{
 use zeroize::Zeroizing;
 
 /// The longest wrapped key, in bytes: one stanza for each of at most 256 custodians.
-pub const WRAPPED_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const WRAPPED_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a patient key could not be wrapped or unwrapped.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WrapError {
+pub(crate) enum WrapError {
     /// A member's wrapping key in the genesis document is no age recipient.
     #[error("the wrapping key of `{0}` is no age recipient")]
     BadRecipient(record::OrgId),
@@ -29,7 +29,7 @@ pub enum WrapError {
 }
 
 /// Whether an organisation of this role may hold patient keys and essential copies.
-pub fn may_hold(role: OrgRole) -> bool {
+pub(crate) fn may_hold(role: OrgRole) -> bool {
     match role {
         OrgRole::Ems | OrgRole::Hospital | OrgRole::Compliance => true,
         OrgRole::Insurer => false,
@@ -37,7 +37,7 @@ pub fn may_hold(role: OrgRole) -> bool {
 }
 
 /// Wraps `key` to every member that may hold it.
-pub fn wrap(key: &PatientKey, genesis: &Genesis) -> Result<Vec<u8>, WrapError> {
+pub(crate) fn wrap(key: &PatientKey, genesis: &Genesis) -> Result<Vec<u8>, WrapError> {
     let recipients = genesis
         .members
         .iter()
@@ -56,7 +56,7 @@ pub fn wrap(key: &PatientKey, genesis: &Genesis) -> Result<Vec<u8>, WrapError> {
 }
 
 /// Opens a wrapped key.
-pub fn unwrap(wrapped: &[u8], identity: &age::x25519::Identity) -> Result<PatientKey, WrapError> {
+pub(crate) fn unwrap(wrapped: &[u8], identity: &age::x25519::Identity) -> Result<PatientKey, WrapError> {
     if wrapped.len() > WRAPPED_BYTES_MAX {
         return Err(WrapError::NotForUs);
     }

@@ -77,6 +77,21 @@ impl Trail {
     }
 }
 
+/// One patient's (or nobody's) part of an interaction: the versions and what they are called.
+#[derive(Clone, Copy)]
+pub(crate) struct Touched<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) versions: &'a [Commitment],
+    pub(crate) names: &'a [String],
+}
+
+impl<'a> Touched<'a> {
+    /// No version at all.
+    pub(crate) fn nothing(subject: &'a Subject) -> Self {
+        Self { subject, versions: &[], names: &[] }
+    }
+}
+
 /// Collects one write.
 pub(crate) struct Gathered {
     pub(crate) put: Put,
@@ -153,7 +168,12 @@ impl Node {
     }
 
     /// Adds an entry that is about no record's version.
-    pub(crate) fn also(&self, gathered: &mut Gathered, author: &Author, also: &Also<'_>) -> Result<contract::Derived, Failure> {
+    pub(crate) fn also(
+        &self,
+        gathered: &mut Gathered,
+        author: &Author,
+        also: &Also<'_>,
+    ) -> Result<contract::Derived, Failure> {
         let id = self.new_id()?;
         let derived = derive(&self.derivation, author, Some(&also.subject.about()), id, &also.event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
@@ -167,11 +187,10 @@ impl Node {
         gathered: &mut Gathered,
         caller: &Caller,
         time: TimeMs,
-        subject: &Subject,
-        versions: &[Commitment],
-        names: &[String],
+        touched: &Touched<'_>,
         trail: &Trail,
     ) -> Result<(), Failure> {
+        let Touched { subject, versions, names } = *touched;
         let author = self.author(caller, time);
         let id = uuid::Uuid::new_v4().to_string();
         let name = format!("AuditEvent/{id}");
@@ -187,10 +206,20 @@ impl Node {
             event,
             outcome: AuditOutcome::Success,
             outcome_text: trail.denied.as_deref(),
-            client: Machine { who: Party { display: Some(&caller.user), ..Party::default() }, address: &caller.address },
-            server: Machine { who: Party { display: Some(self.org.as_str()), ..Party::default() }, address: self.org.as_str() },
+            client: Machine {
+                who: Party { display: Some(&caller.user), ..Party::default() },
+                address: &caller.address,
+            },
+            server: Machine {
+                who: Party { display: Some(self.org.as_str()), ..Party::default() },
+                address: self.org.as_str(),
+            },
             user: Some(User {
-                who: Party { identifier: Some((crate::facts::ORG_SYSTEM, &caller.user)), display: Some(&caller.user), reference: None },
+                who: Party {
+                    identifier: Some((crate::facts::ORG_SYSTEM, &caller.user)),
+                    display: Some(&caller.user),
+                    reference: None,
+                },
                 role: Some(caller.role.as_str()),
                 purposes: &[caller.purpose],
             }),
@@ -202,7 +231,8 @@ impl Node {
             confidentiality: None,
         }
         .to_json();
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| Failure::ours("an audit event is not JSON", e))?;
+        let value: Value =
+            serde_json::from_slice(&bytes).map_err(|e| Failure::ours("an audit event is not JSON", e))?;
         let audit = contract::AuditEvent { record: &name, bytes: &bytes };
         let event = match trail.denied {
             Some(_) => Event::Denied { action: trail.action, under: trail.under, audit },
@@ -245,7 +275,8 @@ impl Node {
         trail: &Trail,
     ) -> Result<(), Failure> {
         for (subject, commitments, names) in std::mem::take(&mut gathered.written).into_values() {
-            self.trail(&mut gathered, caller, time, &subject, &commitments, &names, trail)?;
+            let touched = Touched { subject: &subject, versions: &commitments, names: &names };
+            self.trail(&mut gathered, caller, time, &touched, trail)?;
         }
         gathered.put.conditions = conditions;
         self.put(gathered).await
@@ -284,9 +315,9 @@ fn put_failure(error: PutError) -> Failure {
             let found = found.map_or("none".to_owned(), |version| format!("W/\"{version}\""));
             Failure::Precondition(format!("`{rtype}/{id}` is at version {found}: read it again and repeat the change"))
         }
-        PutError::Matched { rtype, .. } => {
-            Failure::Conflict(format!("a `{rtype}` that meets the condition was created at the same time: repeat the request"))
-        }
+        PutError::Matched { rtype, .. } => Failure::Conflict(format!(
+            "a `{rtype}` that meets the condition was created at the same time: repeat the request"
+        )),
         PutError::FrameConflict { .. } => Failure::Conflict(error.to_string()),
         PutError::Invalid(what) => Failure::invalid(IssueType::Invalid, "", what),
         other => Failure::ours("the write was not carried out", other),

@@ -76,7 +76,13 @@ impl Client {
         Self { purpose: Some(code), ..self.clone() }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>, etag: Option<&str>) -> anyhow::Result<Answer> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+        etag: Option<&str>,
+    ) -> anyhow::Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
@@ -90,7 +96,8 @@ impl Client {
         if let Some((content_type, bytes)) = body {
             request = request.header(header::CONTENT_TYPE, content_type).body(bytes);
         }
-        let response = request.send().await.with_context(|| format!("the gateway at {} cannot be reached", self.base))?;
+        let response =
+            request.send().await.with_context(|| format!("the gateway at {} cannot be reached", self.base))?;
         let status = response.status();
         let etag = response.headers().get(header::ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let bytes = response.bytes().await.context("the gateway's answer broke off")?.to_vec();
@@ -121,7 +128,8 @@ impl Client {
 
     /// FHIR update of the version that `etag` names.
     pub(crate) async fn update(&self, resource: &Value, etag: Option<&str>) -> anyhow::Result<Answer> {
-        let (kind, id) = (resource["resourceType"].as_str().context("no resourceType")?, resource["id"].as_str().context("no id")?);
+        let (kind, id) =
+            (resource["resourceType"].as_str().context("no resourceType")?, resource["id"].as_str().context("no id")?);
         let body = serde_json::to_vec(resource)?;
         self.send(Method::PUT, &format!("/fhir/{kind}/{id}"), Some(("application/fhir+json", body)), etag).await?.good()
     }

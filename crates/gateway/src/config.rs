@@ -49,8 +49,10 @@ impl Config {
     /// `VITALTRACE_DATABASE`.
     pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
         let file = if path.is_dir() { path.join(CONFIG_FILE) } else { path.to_owned() };
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read the configuration `{}`", file.display()))?;
-        let mut config: Self = toml::from_str(&text).with_context(|| format!("in the configuration `{}`", file.display()))?;
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read the configuration `{}`", file.display()))?;
+        let mut config: Self =
+            toml::from_str(&text).with_context(|| format!("in the configuration `{}`", file.display()))?;
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
         for path in [&mut config.database, &mut config.data, &mut config.keys, &mut config.genesis, &mut config.users] {
             if path.is_relative() {
@@ -90,7 +92,8 @@ fn variable(name: &str) -> anyhow::Result<Option<String>> {
 
 /// Reads a genesis document in its JSON form.
 pub(crate) fn read_genesis(path: &Path) -> anyhow::Result<Genesis> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read the genesis document `{}`", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read the genesis document `{}`", path.display()))?;
     let genesis: Genesis =
         serde_json::from_str(&text).with_context(|| format!("in the genesis document `{}`", path.display()))?;
     genesis.check().with_context(|| format!("in the genesis document `{}`", path.display()))?;

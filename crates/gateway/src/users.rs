@@ -40,8 +40,16 @@ impl Users {
     }
 
     /// Adds a user, or gives it a new password and role, and writes the file.
-    pub(crate) fn set(path: &Path, name: &str, role: Role, password: &str, patient: Option<String>) -> anyhow::Result<()> {
-        let fits = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+    pub(crate) fn set(
+        path: &Path,
+        name: &str,
+        role: Role,
+        password: &str,
+        patient: Option<String>,
+    ) -> anyhow::Result<()> {
+        let fits = !name.is_empty()
+            && name.len() <= 64
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
         if !fits {
             bail!("a user's name has 1 to 64 letters, digits and `-_.@`");
         }
@@ -59,13 +67,16 @@ impl Users {
         users.0.insert(name.to_owned(), User { role, password, patient });
         let text = toml::to_string(&users).context("the list of users could not be written as TOML")?;
         let draft = path.with_extension("new");
-        fs::write(&draft, text).and_then(|()| fs::rename(&draft, path)).with_context(|| format!("cannot write `{}`", path.display()))
+        fs::write(&draft, text)
+            .and_then(|()| fs::rename(&draft, path))
+            .with_context(|| format!("cannot write `{}`", path.display()))
     }
 
     /// The user, if the password is right. Takes as long for an unknown name as for a wrong password.
     pub(crate) fn authenticate(&self, name: &str, password: &str) -> Option<&User> {
         // Any well-formed hash serves: its outcome is not used.
-        const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        const NOBODY: &str =
+            "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         if password.len() > PASSWORD_BYTES_MAX {
             return None;
         }

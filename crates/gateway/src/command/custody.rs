@@ -40,7 +40,11 @@ impl Audit {
                     text("written_at")
                 ));
             }
-            tell(if findings.is_empty() { "nothing was changed" } else { "rebuild what is essential with `vitaltrace recover`" });
+            tell(if findings.is_empty() {
+                "nothing was changed"
+            } else {
+                "rebuild what is essential with `vitaltrace recover`"
+            });
         }
         Ok(if findings.is_empty() { Exit::Good } else { Exit::No })
     }
@@ -80,7 +84,9 @@ impl Recover {
         let Some(id) = &self.carry_out else {
             let id = client.post("/custody/recover", &json!({"reason": self.reason})).await?.good()?.id()?;
             print(&id);
-            tell(&format!("each other member votes with `vitaltrace recover --vote {id}`; then run `vitaltrace recover --carry-out {id}`"));
+            tell(&format!(
+                "each other member votes with `vitaltrace recover --vote {id}`; then run `vitaltrace recover --carry-out {id}`"
+            ));
             return Ok(Exit::Good);
         };
         let body = match (&self.from, self.empty) {

@@ -36,7 +36,11 @@ impl Prove {
         let case = self.case.map(|case| format!("?case={case}")).unwrap_or_default();
         let bytes = client.get(&format!("/evidence/{}{case}", self.patient)).await?.good()?.bytes;
         std::fs::write(&self.output, &bytes).with_context(|| format!("cannot write `{}`", self.output.display()))?;
-        tell(&format!("{} bytes written to {}; check them with `vitaltrace verify`", bytes.len(), self.output.display()));
+        tell(&format!(
+            "{} bytes written to {}; check them with `vitaltrace verify`",
+            bytes.len(),
+            self.output.display()
+        ));
         Ok(Exit::Good)
     }
 }
@@ -65,7 +69,9 @@ impl Verify {
             (None, Some(path)) => read_genesis(path)?.id(),
             (None, None) => return Err(BadInput("name a genesis id or a genesis document".into()).into()),
         };
-        let size = std::fs::metadata(&self.file).map_err(|e| BadInput(format!("cannot read `{}`: {e}", self.file.display())))?.len();
+        let size = std::fs::metadata(&self.file)
+            .map_err(|e| BadInput(format!("cannot read `{}`: {e}", self.file.display())))?
+            .len();
         if size > FILE_BYTES_MAX {
             return Err(BadInput(format!("`{}` has more than {FILE_BYTES_MAX} bytes", self.file.display())).into());
         }
@@ -81,7 +87,9 @@ impl Verify {
             }
             Err(refused) => {
                 if self.json {
-                    print(&serde_json::to_string_pretty(&serde_json::json!({"verified": false, "why": refused.to_string()}))?);
+                    print(&serde_json::to_string_pretty(
+                        &serde_json::json!({"verified": false, "why": refused.to_string()}),
+                    )?);
                 } else {
                     print(&format!("NOT verified: {refused}"));
                 }
@@ -107,8 +115,14 @@ fn print_report(report: &evidence::Report) {
     }
     for record in report.records.iter().filter(|record| record.name.is_some()) {
         let last = record.versions.last();
-        let by = last.map(|version| format!("{} at {}", version.organisation, version.time.to_instant())).unwrap_or_default();
-        print(&format!("  {} versions of {}, last by {by}", record.versions.len(), record.name.as_deref().unwrap_or_default()));
+        let by = last
+            .map(|version| format!("{} at {}", version.organisation, version.time.to_instant()))
+            .unwrap_or_default();
+        print(&format!(
+            "  {} versions of {}, last by {by}",
+            record.versions.len(),
+            record.name.as_deref().unwrap_or_default()
+        ));
     }
     print("proven:");
     report.proven.iter().for_each(|sentence| print(&format!("  - {sentence}")));

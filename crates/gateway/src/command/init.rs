@@ -91,7 +91,9 @@ impl MakeGenesis {
         let output = self.output.display().to_string();
         let genesis = self.run()?;
         print(&genesis.id().to_hex());
-        tell(&format!("every member copies {output} into its folder as {GENESIS_FILE}, compares the id above, and runs `vitaltrace serve`"));
+        tell(&format!(
+            "every member copies {output} into its folder as {GENESIS_FILE}, compares the id above, and runs `vitaltrace serve`"
+        ));
         Ok(Exit::Good)
     }
 

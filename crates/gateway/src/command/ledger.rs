@@ -101,7 +101,9 @@ fn print_plain(value: &Value, indent: &str) {
 fn bare(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(fields) => fields.iter().map(|(name, field)| format!("{name} {}", bare(field))).collect::<Vec<_>>().join("  "),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, field)| format!("{name} {}", bare(field))).collect::<Vec<_>>().join("  ")
+        }
         other => other.to_string(),
     }
 }

@@ -1,11 +1,11 @@
 //! The command line: one file a subcommand, four exit codes.
 
-pub(crate) mod init;
-pub(crate) mod load;
 mod analyze;
 mod custody;
 mod evidence;
+pub(crate) mod init;
 mod ledger;
+pub(crate) mod load;
 mod sense;
 mod serve;
 mod user;

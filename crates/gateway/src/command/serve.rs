@@ -26,8 +26,9 @@ pub(crate) struct Serve {
 impl Serve {
     /// Runs the node.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let filter = tracing_subscriber::EnvFilter::try_from_env("VITALTRACE_LOG")
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,vitaltrace=info,exchange=info,ledger=info,store=info"));
+        let filter = tracing_subscriber::EnvFilter::try_from_env("VITALTRACE_LOG").unwrap_or_else(|_| {
+            tracing_subscriber::EnvFilter::new("warn,vitaltrace=info,exchange=info,ledger=info,store=info")
+        });
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 
         let config = Config::load(&self.config)?;

@@ -31,7 +31,8 @@ impl User {
         let mut password = String::new();
         std::io::stdin().lock().read_line(&mut password).context("cannot read the password from standard input")?;
         let password = password.trim_end_matches(['\r', '\n']);
-        Users::set(&config.users, &self.name, self.role, password, self.patient).map_err(|e| BadInput(format!("{e:#}")))?;
+        Users::set(&config.users, &self.name, self.role, password, self.patient)
+            .map_err(|e| BadInput(format!("{e:#}")))?;
         tell(&format!("{} may now log in as {} with POST /auth/token", self.name, self.role));
         Ok(Exit::Good)
     }

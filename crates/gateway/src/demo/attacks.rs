@@ -33,7 +33,8 @@ impl Story {
     pub(crate) fn essentials(&self) -> anyhow::Result<Essentials> {
         let policy = contract::DerivationPolicy::builtin()?;
         let connection = self.database()?;
-        let mut select = connection.prepare("SELECT rtype, id, bytes FROM version WHERE current = 1 AND deleted = 0")?;
+        let mut select =
+            connection.prepare("SELECT rtype, id, bytes FROM version WHERE current = 1 AND deleted = 0")?;
         let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?)))?;
         let mut essentials = Essentials::new();
         for row in rows {
@@ -48,7 +49,7 @@ impl Story {
     async fn audit(&self) -> anyhow::Result<Vec<Value>> {
         let custodian = self.as_user("custodian", "HSYSADMIN")?;
         let report = custodian.post("/audit", &json!({"full": true})).await?.good()?.json()?;
-        Ok(report["findings"].as_array().cloned().context("the audit's report has no findings")?)
+        report["findings"].as_array().cloned().context("the audit's report has no findings")
     }
 
     /// Modifies, deletes, rolls back, duplicates and injects rows; audits before and after.
@@ -65,11 +66,15 @@ impl Story {
         let findings = self.audit().await?;
         for kind in ["modified", "removed", "rolled-back", "duplicated", "injected"] {
             let struck: Vec<&Victim> = victims.iter().filter(|victim| victim.kind == kind).collect();
-            let about = |victim: &Victim| findings.iter().find(|f| f["kind"] == kind && f["record"] == victim.record.as_str());
+            let about =
+                |victim: &Victim| findings.iter().find(|f| f["kind"] == kind && f["record"] == victim.record.as_str());
             let found = struck.iter().filter(|victim| about(victim).is_some()).count();
             let named = struck.iter().filter(|victim| about(victim).is_some_and(|f| is_named(kind, f))).count();
             let attack = Attack { kind, injected: struck.len() as u64, found: found as u64, named: named as u64 };
-            self.tell.detail(&format!("{kind}: {} made, {found} found, {named} named with version and author", struck.len()));
+            self.tell.detail(&format!(
+                "{kind}: {} made, {found} found, {named} named with version and author",
+                struck.len()
+            ));
             self.report.attacks.push(attack);
         }
         let struck: BTreeSet<&str> = victims.iter().map(|victim| victim.record.as_str()).collect();
@@ -111,7 +116,8 @@ impl Story {
             [&id],
             |row| row.get(0),
         )?;
-        connection.execute("DELETE FROM version WHERE rtype = 'Encounter' AND id = ?1 AND version = ?2", params![id, top])?;
+        connection
+            .execute("DELETE FROM version WHERE rtype = 'Encounter' AND id = ?1 AND version = ?2", params![id, top])?;
         connection.execute(
             "UPDATE version SET current = 1 WHERE rtype = 'Encounter' AND id = ?1 AND version = ?2",
             params![id, top - 1],
@@ -123,7 +129,9 @@ impl Story {
         let columns = columns(&connection)?;
         let list = columns.join(", ");
         let select = list.replace(" id,", " ?2,");
-        let sql = format!("INSERT INTO version ({list}) SELECT {select} FROM version WHERE rtype = 'MedicationRequest' AND id = ?1 AND version = 1");
+        let sql = format!(
+            "INSERT INTO version ({list}) SELECT {select} FROM version WHERE rtype = 'MedicationRequest' AND id = ?1 AND version = 1"
+        );
         connection.execute(&sql, params![id, copy])?;
         victims.push(Victim { kind: "duplicated", record: format!("MedicationRequest/{copy}") });
 
@@ -159,7 +167,10 @@ impl Story {
             let id = victim.record.trim_start_matches("AllergyIntolerance/");
             let shown = resources.iter().find(|r| r["resourceType"] == "AllergyIntolerance" && r["id"] == id);
             let shown = shown.with_context(|| format!("the {} allergy is missing from the summary", victim.kind))?;
-            expect(shown["clinicalStatus"]["coding"][0]["code"] == "active", "the allergy is shown as it was recorded")?;
+            expect(
+                shown["clinicalStatus"]["coding"][0]["code"] == "active",
+                "the allergy is shown as it was recorded",
+            )?;
         }
         for victim in victims.iter().filter(|v| v.record.starts_with("MedicationRequest/")) {
             if summary.to_string().contains(victim.record.trim_start_matches("MedicationRequest/")) {
@@ -185,7 +196,8 @@ impl Story {
         self.consortium.start_all().await?;
         self.log_in().await?;
         let custodian = self.as_user("custodian", "HSYSADMIN")?;
-        let proposal = custodian.post("/custody/recover", &json!({"reason": "the cloud database is lost"})).await?.good()?.id()?;
+        let proposal =
+            custodian.post("/custody/recover", &json!({"reason": "the cloud database is lost"})).await?.good()?.id()?;
         self.settle().await?;
         let early = custodian.post(&format!("/custody/{proposal}/carry-out"), &json!({})).await?;
         expect(early.status.as_u16() == 409, "essential copies stay closed until a majority agrees")?;
@@ -259,7 +271,8 @@ fn is_named(kind: &str, finding: &Value) -> bool {
 }
 
 fn columns(connection: &Connection) -> anyhow::Result<Vec<String>> {
-    let mut select = connection.prepare("SELECT name FROM pragma_table_info('version') WHERE name <> 'vid' ORDER BY cid")?;
+    let mut select =
+        connection.prepare("SELECT name FROM pragma_table_info('version') WHERE name <> 'vid' ORDER BY cid")?;
     let names = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     Ok(names)
 }

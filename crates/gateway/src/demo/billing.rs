@@ -161,7 +161,10 @@ impl Story {
             }]
         });
         let explanation = self.as_user("claims-handler", "HPAYMT")?.create(&explanation).await?.id()?;
-        self.as_user(PATIENT_USER, "PATRQT")?.get(&format!("/fhir/ExplanationOfBenefit/{explanation}")).await?.good()?;
+        self.as_user(PATIENT_USER, "PATRQT")?
+            .get(&format!("/fhir/ExplanationOfBenefit/{explanation}"))
+            .await?
+            .good()?;
         Ok(())
     }
 }

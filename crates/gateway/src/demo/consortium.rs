@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use record::{OrgId, OrgRole, Role};
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -32,7 +32,6 @@ pub(crate) struct Node {
     pub(crate) org: OrgId,
     pub(crate) dir: PathBuf,
     pub(crate) base: String,
-    http: SocketAddr,
     process: Option<Child>,
 }
 
@@ -43,7 +42,6 @@ pub(crate) struct Consortium {
     pub(crate) nodes: Vec<Node>,
     password: String,
 }
-
 
 impl Consortium {
     /// Makes keys, configurations and the genesis document below `folder`.
@@ -60,17 +58,9 @@ impl Consortium {
         for ((name, role), pair) in ORGANISATIONS.into_iter().zip(addresses.chunks_exact(2)) {
             let org: OrgId = name.parse()?;
             let dir = folder.join(name);
-            Init {
-                org: org.clone(),
-                role,
-                http: pair[0],
-                ledger: pair[1],
-                reach: None,
-                database: database.clone(),
-                dir: dir.clone(),
-            }
-            .run()?;
-            nodes.push(Node { org, dir, base: format!("http://{}", pair[0]), http: pair[0], process: None });
+            Init { org: org.clone(), role, ledger: pair[1], reach: None, database: database.clone(), dir: dir.clone() }
+                .run()?;
+            nodes.push(Node { org, dir, base: format!("http://{}", pair[0]), process: None });
         }
         let genesis = folder.join(GENESIS_FILE);
         MakeGenesis {
@@ -220,10 +210,5 @@ impl Node {
             }
         }
         self.kill();
-    }
-
-    /// The address of its doors.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.http
     }
 }

@@ -31,10 +31,14 @@ impl Story {
         bar.finish_and_clear();
         self.identifier = chosen.identifier.context("no bundle holds a patient with allergies and an identifier")?;
         let loaded = self.report.resources_loaded;
-        self.tell.detail(&format!("{loaded} entries loaded; the patient of this story has {} recorded allergies", chosen.allergies));
+        self.tell.detail(&format!(
+            "{loaded} entries loaded; the patient of this story has {} recorded allergies",
+            chosen.allergies
+        ));
 
         let found = custodian.get(&format!("/fhir/Patient?identifier={}", self.identifier)).await?.good()?.json()?;
-        let patient = matches(&found).first().and_then(|p| p["id"].as_str()).context("the loaded patient is not found")?;
+        let patient =
+            matches(&found).first().and_then(|p| p["id"].as_str()).context("the loaded patient is not found")?;
         self.patient = patient.to_owned();
         self.consortium.add_user("mercy-hospital", PATIENT_USER, Role::Patient, Some(self.patient.clone()))?;
         self.log_in().await?;
@@ -133,7 +137,10 @@ impl Story {
         let section = |code: &str| sections.iter().find(|s| s["code"]["coding"][0]["code"] == code);
         let count = |code: &str| section(code).and_then(|s| s["entry"].as_array()).map_or(0, Vec::len);
         expect(count("48765-2") > 0, "the summary lists the allergies")?;
-        expect(section("10160-0").is_some() && section("11450-4").is_some(), "the summary has medications and problems")?;
+        expect(
+            section("10160-0").is_some() && section("11450-4").is_some(),
+            "the summary has medications and problems",
+        )?;
         let restricted = format!("Condition/{}", self.id("restricted")?);
         expect(!summary.to_string().contains(&restricted), "the restricted diagnosis is not in the summary")?;
         self.tell.detail(&format!(

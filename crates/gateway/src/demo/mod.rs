@@ -100,7 +100,9 @@ impl Demo {
         if let Some(temporary) = temporary.take_if(|_| ok) {
             drop(story);
             temporary.close().with_context(|| format!("cannot remove `{}`", folder.display()))?;
-            tell.line("Run again with --keep DIR to keep the four organisations, their database and the evidence file.");
+            tell.line(
+                "Run again with --keep DIR to keep the four organisations, their database and the evidence file.",
+            );
         } else {
             // What went wrong can be looked into.
             temporary.map(tempfile::TempDir::keep);

@@ -112,7 +112,8 @@ impl Story {
         while Instant::now() < until {
             pending.clear();
             for node in &self.consortium.nodes {
-                let status = Client::with_token(&node.base, String::new())?.get("/ledger/status").await?.good()?.json()?;
+                let status =
+                    Client::with_token(&node.base, String::new())?.get("/ledger/status").await?.good()?.json()?;
                 pending.push(status["pending"].as_u64().context("no `pending` in the ledger's status")?);
             }
             if pending.iter().all(|n| *n == 0) {
@@ -168,5 +169,8 @@ pub(crate) fn concept(system: &str, code: &str, display: &str) -> Value {
 
 /// The entries of a searchset Bundle.
 pub(crate) fn matches(bundle: &Value) -> Vec<&Value> {
-    bundle["entry"].as_array().map(|entries| entries.iter().map(|entry| &entry["resource"]).collect()).unwrap_or_default()
+    bundle["entry"]
+        .as_array()
+        .map(|entries| entries.iter().map(|entry| &entry["resource"]).collect())
+        .unwrap_or_default()
 }

@@ -9,11 +9,19 @@ impl Story {
     /// Row 17: the patient reads who saw what, and why.
     pub(crate) async fn who_saw_my_data(&mut self) -> anyhow::Result<()> {
         let patient = self.as_user(PATIENT_USER, "PATRQT")?;
-        let seen = patient.get(&format!("/fhir/AuditEvent?patient={}&_count=500", self.patient)).await?.good()?.json()?;
+        let seen =
+            patient.get(&format!("/fhir/AuditEvent?patient={}&_count=500", self.patient)).await?.good()?.json()?;
         let seen = matches(&seen);
-        let purposes: Vec<&str> =
-            seen.iter().filter_map(|event| event["agent"].as_array()?.iter().find_map(|a| a["purposeOfUse"][0]["coding"][0]["code"].as_str())).collect();
-        expect(purposes.contains(&"ETREAT") && purposes.contains(&"BTG"), "the emergency reads and the broken glass are listed")?;
+        let purposes: Vec<&str> = seen
+            .iter()
+            .filter_map(|event| {
+                event["agent"].as_array()?.iter().find_map(|a| a["purposeOfUse"][0]["coding"][0]["code"].as_str())
+            })
+            .collect();
+        expect(
+            purposes.contains(&"ETREAT") && purposes.contains(&"BTG"),
+            "the emergency reads and the broken glass are listed",
+        )?;
         expect(seen.iter().any(|event| event["outcome"] == "8"), "denied attempts are listed too")?;
         self.tell.detail(&format!("{} audit events about this patient", seen.len()));
         Ok(())
@@ -24,7 +32,8 @@ impl Story {
         let inspector = self.as_user("inspector", "HCOMPL")?;
         let closed = inspector.get(&format!("/evidence/{}", self.patient)).await?;
         expect(closed.status.as_u16() == 403, "without a case the inspectorate sees nothing")?;
-        let order = json!({"patient": self.patient, "order": "Complaint: was the restricted diagnosis read without need?"});
+        let order =
+            json!({"patient": self.patient, "order": "Complaint: was the restricted diagnosis read without need?"});
         let case = inspector.post("/case", &order).await?.good()?.id()?;
         self.settle().await?;
 
@@ -33,7 +42,8 @@ impl Story {
         std::fs::write(&path, &file)?;
         let genesis = crate::config::read_genesis(&self.consortium.folder.join(crate::config::GENESIS_FILE))?;
         let started = Instant::now();
-        let report = evidence::verify(&file, &genesis.id(), &evidence::Limits::default()).context("the evidence file does not verify")?;
+        let report = evidence::verify(&file, &genesis.id(), &evidence::Limits::default())
+            .context("the evidence file does not verify")?;
         let verify_ms = started.elapsed().as_secs_f64() * 1000.0;
         self.report.evidence = super::report::Evidence {
             entries: report.entry_count,
@@ -60,9 +70,15 @@ impl Story {
             let accepted = evidence::verify(&forged, &genesis.id(), &evidence::Limits::default());
             refused += u32::from(accepted.is_err() || accepted.is_ok_and(|other| other == report));
         }
-        expect(refused as usize == positions, "no forged copy of the evidence file is accepted as saying something else")?;
+        expect(
+            refused as usize == positions,
+            "no forged copy of the evidence file is accepted as saying something else",
+        )?;
         self.tell.detail(&format!("{positions} forged copies of it: none accepted"));
-        inspector.post(&format!("/case/{case}/conclude"), &json!({"result": "The access was justified by the emergency."})).await?.good()?;
+        inspector
+            .post(&format!("/case/{case}/conclude"), &json!({"result": "The access was justified by the emergency."}))
+            .await?
+            .good()?;
         Ok(())
     }
 

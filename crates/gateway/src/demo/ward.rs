@@ -78,7 +78,8 @@ impl Story {
         let report = format!("/fhir/Composition?patient={}&type=http://loinc.org|67796-3", self.patient);
         let report = doctor.get(&report).await?.good()?.json()?;
         expect(!matches(&report).is_empty(), "the emergency room sees the responder's report")?;
-        let live = format!("/fhir/Observation?patient={}&code=http://loinc.org|8867-4&_sort=-date&_count=5", self.patient);
+        let live =
+            format!("/fhir/Observation?patient={}&code=http://loinc.org|8867-4&_sort=-date&_count=5", self.patient);
         let live = doctor.get(&live).await?.good()?.json()?;
         expect(!matches(&live).is_empty(), "the emergency room sees the heart rate from the ambulance")?;
         self.ids.insert("handoff", task);
@@ -129,7 +130,9 @@ impl Story {
         nurse.create(&pulse).await?;
 
         let path = format!("/fhir/Encounter/{encounter}");
-        for (class, display, status) in [("IMP", "inpatient encounter", "in-progress"), ("IMP", "inpatient encounter", "finished")] {
+        for (class, display, status) in
+            [("IMP", "inpatient encounter", "in-progress"), ("IMP", "inpatient encounter", "finished")]
+        {
             let now = doctor.get(&path).await?.good()?;
             let mut next = now.json()?;
             next["class"] = json!({"system": act, "code": class, "display": display});

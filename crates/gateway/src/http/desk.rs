@@ -15,7 +15,8 @@ use serde_json::json;
 
 /// Reads a small JSON document, and says what is wrong with it.
 fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|e| Refusal(Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}"))))
+    serde_json::from_slice(body)
+        .map_err(|e| Refusal(Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}"))))
 }
 
 fn ledger_id(text: &str) -> Result<Id16, Refusal> {
@@ -34,7 +35,11 @@ pub(crate) struct BreakGlass {
     minutes: u32,
 }
 
-pub(crate) async fn open_override(State(doors): State<Doors>, Known(caller): Known, body: Bytes) -> Result<Response, Refusal> {
+pub(crate) async fn open_override(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let asked: BreakGlass = document(&body)?;
     let opened = doors.node.open_override(&caller, &asked.patient, &asked.reason, asked.minutes).await?;
     Ok((StatusCode::CREATED, Json(json!({"id": opened.id, "until": opened.until.to_instant()}))).into_response())
@@ -97,7 +102,11 @@ pub(crate) struct Order {
     order: String,
 }
 
-pub(crate) async fn open_case(State(doors): State<Doors>, Known(caller): Known, body: Bytes) -> Result<Response, Refusal> {
+pub(crate) async fn open_case(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let order: Order = document(&body)?;
     Ok(created(doors.node.open_case(&caller, &order.patient, &order.order).await?))
 }
@@ -147,7 +156,11 @@ pub(crate) async fn hold(State(doors): State<Doors>, Known(caller): Known, body:
     Ok(created(doors.node.hold(&caller, &about.patient, &about.reason).await?))
 }
 
-pub(crate) async fn release(State(doors): State<Doors>, Known(caller): Known, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(crate) async fn release(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
     doors.node.release(&caller, ledger_id(&id)?).await?;
     Ok(Json(json!({"id": id})).into_response())
 }
@@ -163,12 +176,20 @@ pub(crate) struct Reason {
     reason: String,
 }
 
-pub(crate) async fn propose_recovery(State(doors): State<Doors>, Known(caller): Known, body: Bytes) -> Result<Response, Refusal> {
+pub(crate) async fn propose_recovery(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let reason: Reason = document(&body)?;
     Ok(created(doors.node.propose_recovery(&caller, &reason.reason).await?))
 }
 
-pub(crate) async fn vote(State(doors): State<Doors>, Known(caller): Known, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(crate) async fn vote(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
     doors.node.vote_recovery(&caller, ledger_id(&id)?).await?;
     Ok(Json(json!({"id": id})).into_response())
 }

@@ -62,7 +62,8 @@ pub(crate) async fn create(
 ) -> Result<Response, Refusal> {
     let condition = match headers.get(&IF_NONE_EXIST) {
         Some(value) => {
-            let text = value.to_str().map_err(|_| Failure::invalid(IssueType::Value, "", "If-None-Exist is not text"))?;
+            let text =
+                value.to_str().map_err(|_| Failure::invalid(IssueType::Value, "", "If-None-Exist is not text"))?;
             Some(text.to_owned())
         }
         None => None,
@@ -139,7 +140,8 @@ pub(crate) async fn search_by_form(
     body: Body,
 ) -> Result<Response, Refusal> {
     let body = body?;
-    let query = std::str::from_utf8(&body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))?;
+    let query =
+        std::str::from_utf8(&body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))?;
     Ok(plain(doors.node.search(&caller, &kind, query).await?))
 }
 

@@ -27,18 +27,26 @@ pub(crate) async fn bind(
     Path(device): Path<String>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let bind: Bind = serde_json::from_slice(&body).map_err(|e| Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}")))?;
+    let bind: Bind = serde_json::from_slice(&body)
+        .map_err(|e| Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}")))?;
     let binding = doors.node.bind(&caller, &device, &bind.patient, bind.key).await?;
     Ok((StatusCode::CREATED, Json(json!({"id": binding}))).into_response())
 }
 
-pub(crate) async fn unbind(State(doors): State<Doors>, Known(caller): Known, Path(device): Path<String>) -> Result<Response, Refusal> {
+pub(crate) async fn unbind(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(device): Path<String>,
+) -> Result<Response, Refusal> {
     doors.node.unbind(&caller, &device).await?;
     Ok(Json(json!({"id": device})).into_response())
 }
 
 /// A frame needs no token: its own signature says which bound device sent it.
-pub(crate) async fn frame(State(doors): State<Doors>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+pub(crate) async fn frame(
+    State(doors): State<Doors>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
     let body = body?;
     let digest = doors.node.frame(&body).await?;
     let observation = format!("Observation/{digest}");
@@ -50,11 +58,19 @@ pub(crate) struct Of {
     patient: String,
 }
 
-pub(crate) async fn alarms(State(doors): State<Doors>, Known(caller): Known, Query(of): Query<Of>) -> Result<Response, Refusal> {
+pub(crate) async fn alarms(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Query(of): Query<Of>,
+) -> Result<Response, Refusal> {
     Ok(Json(json!({"alarms": doors.node.alarms(&caller, &of.patient).await?})).into_response())
 }
 
-pub(crate) async fn acknowledge(State(doors): State<Doors>, Known(caller): Known, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(crate) async fn acknowledge(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
     let alarm: Id16 = id.parse().map_err(|_| Failure::NotFound("this alarm".to_owned()))?;
     doors.node.acknowledge(&caller, alarm).await?;
     Ok(Json(json!({"id": id})).into_response())

@@ -13,7 +13,8 @@ use serde_json::json;
 const ENTRIES_MAX: usize = 1000;
 
 pub(crate) async fn health(State(doors): State<Doors>) -> Response {
-    Json(json!({"status": "up", "org": doors.issuer.org(), "ledger_height": doors.node.ledger_height()})).into_response()
+    Json(json!({"status": "up", "org": doors.issuer.org(), "ledger_height": doors.node.ledger_height()}))
+        .into_response()
 }
 
 pub(crate) async fn status(State(doors): State<Doors>) -> Result<Response, Refusal> {
