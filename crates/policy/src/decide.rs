@@ -1,13 +1,8 @@
 //! The decision: yes or no, and why, in words for the person.
 
-use crate::{Policy, Request};
-use cedar_policy::{
-    Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId, RestrictedExpression,
-};
-use std::{
-    collections::{HashMap, HashSet},
-    str::FromStr,
-};
+use crate::{Facts, Policy, Request};
+use cedar_policy::{Authorizer, Entities, PolicyId};
+use record::Purpose;
 
 /// Why a decision is as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +18,7 @@ pub struct Reason {
 pub struct Decision {
     /// Yes or no.
     pub allow: bool,
-    /// Whether the data exists and break-glass could open it.
+    /// Whether a label alone stands in the way, and this person could break the glass.
     pub suppressed: bool,
     /// The policies that decided; none when nothing permits it.
     pub reasons: Vec<Reason>,
@@ -46,7 +41,7 @@ impl Decision {
 }
 
 impl Policy {
-    /// Decides. What cannot be decided is denied.
+    /// Decides. What cannot be decided is denied. [`Policy::missing`] says what would help.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         match self.try_decide(request) {
             Ok(decision) => decision,
@@ -55,62 +50,37 @@ impl Policy {
     }
 
     fn try_decide(&self, request: &Request<'_>) -> Result<Decision, Box<dyn std::error::Error>> {
-        let principal = uid("Person", request.person.user)?;
-        let resource = uid("Record", "it")?;
-        let action = uid("Action", request.action.as_str())?;
-        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let (allow, policies) = self.weigh(request)?;
+        let labelled = |id: &PolicyId| self.set.annotation(id, "suppressed").is_some();
+        let suppressed = !allow && policies.iter().any(labelled) && self.weigh(&under_break_glass(request))?.0;
+        let mut reasons: Vec<Reason> = policies.iter().map(|id| self.reason(id)).collect();
+        reasons.sort_by(|a, b| a.policy.cmp(&b.policy));
+        Ok(Decision { allow, suppressed, reasons })
+    }
 
-        let person = &request.person;
-        let mut attributes = HashMap::from([
-            ("role".to_owned(), text(person.role.as_str())),
-            ("org".to_owned(), text(person.org.as_str())),
-            ("orgRole".to_owned(), text(person.org_role.as_str())),
-        ]);
-        attributes.extend(person.patient.map(|patient| ("patient".to_owned(), text(patient))));
-        let principal_entity = Entity::new(principal.clone(), attributes, HashSet::new())?;
-
-        let record = &request.record;
-        let mut attributes = HashMap::from([
-            ("fhirType".to_owned(), text(record.fhir_type)),
-            ("recordType".to_owned(), text(record.record_type.as_str())),
-            ("label".to_owned(), text(record.label)),
-            ("author".to_owned(), text(record.author.as_str())),
-        ]);
-        attributes.extend(record.patient.map(|patient| ("patient".to_owned(), text(patient))));
-        let resource_entity = Entity::new(resource.clone(), attributes, HashSet::new())?;
-
-        let flag = RestrictedExpression::new_bool;
-        let facts = &request.facts;
-        let context = Context::from_pairs([
-            ("purpose".to_owned(), text(request.purpose.code())),
-            ("breakGlass".to_owned(), flag(facts.break_glass)),
-            ("consent".to_owned(), text(facts.consent.as_str())),
-            ("claimLinked".to_owned(), flag(facts.claim_linked)),
-            ("caseOpen".to_owned(), flag(facts.case_open)),
-            ("deviceBound".to_owned(), flag(facts.device_bound)),
-        ])?;
-        let entities = Entities::from_entities([principal_entity, resource_entity], None)?;
-        let asked = cedar_policy::Request::new(principal, action, resource, context, Some(&self.schema))?;
-        let response = Authorizer::new().is_authorized(&asked, &self.set, &entities);
+    /// Asks Cedar: yes or no, and the policies that say so.
+    pub(crate) fn weigh(&self, request: &Request<'_>) -> Result<(bool, Vec<PolicyId>), Box<dyn std::error::Error>> {
+        let asked = self.words.ask(request)?;
+        // Every word was built from the schema's own, so neither entities nor request are checked against it again.
+        let entities = Entities::from_entities(asked.entities, None)?;
+        let query = cedar_policy::Request::new(asked.principal, asked.action, asked.resource, asked.context, None)?;
+        let response = Authorizer::new().is_authorized(&query, &self.set, &entities);
         // A policy that fails to evaluate must not leave a permission standing that it would have forbidden.
         if let Some(error) = response.diagnostics().errors().next() {
             return Err(error.to_string().into());
         }
-        let mut reasons: Vec<Reason> = response.diagnostics().reason().map(|id| self.reason(id)).collect();
-        reasons.sort_by(|a, b| a.policy.cmp(&b.policy));
         let allow = response.decision() == cedar_policy::Decision::Allow;
-        let marked =
-            |id: &PolicyId| self.set.policy(id).is_some_and(|policy| policy.annotation("suppressed").is_some());
-        let suppressed = !allow && response.diagnostics().reason().all(marked) && !reasons.is_empty();
-        Ok(Decision { allow, suppressed, reasons })
+        Ok((allow, response.diagnostics().reason().cloned().collect()))
     }
 
     fn reason(&self, id: &PolicyId) -> Reason {
-        let sentence = self.set.policy(id).and_then(|policy| policy.annotation("reason")).unwrap_or_default();
+        let sentence = self.set.annotation(id, "reason").unwrap_or_default();
         Reason { policy: id.to_string(), sentence: sentence.to_owned() }
     }
 }
 
-fn uid(kind: &str, name: &str) -> Result<EntityUid, Box<dyn std::error::Error>> {
-    Ok(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind)?, EntityId::new(name)))
+/// The same request, with the glass broken.
+pub(crate) fn under_break_glass<'a>(request: &Request<'a>) -> Request<'a> {
+    let facts = Facts { break_glass: true, ..request.facts };
+    Request { purpose: Purpose::BreakGlass, facts, ..request.clone() }
 }

@@ -6,10 +6,15 @@
 
 mod decide;
 mod load;
+mod missing;
+mod nesting;
 mod request;
+mod words;
 
 pub use decide::{Decision, Reason};
-pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, Policy};
+pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, POLICIES_MAX, Policy};
+pub use missing::Need;
+pub use nesting::{BRACKETS_MAX, STEPS_MAX};
 pub use request::{Action, Consented, Facts, Person, Record, Request};
 
 #[cfg(test)]

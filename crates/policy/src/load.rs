@@ -1,5 +1,9 @@
 //! The policy set: read, validated against its schema, and named by a digest.
 
+use crate::{
+    nesting::{BRACKETS_MAX, STEPS_MAX, is_shallow, is_shallow_schema},
+    words::Words,
+};
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use record::{Digest, sha256};
 use std::str::FromStr;
@@ -8,6 +12,8 @@ use std::str::FromStr;
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 /// The most documents of a set.
 pub const DOCUMENTS_MAX: usize = 64;
+/// The most policies of a set: each decision weighs them all.
+pub const POLICIES_MAX: usize = 500;
 
 const DOMAIN: &[u8] = b"vitaltrace/access-policy/1\0";
 
@@ -20,12 +26,17 @@ macro_rules! documents {
 const SCHEMA: &str = include_str!("../../../policies/access.cedarschema");
 /// The list of policy files: a new one is a file and a line here.
 const BUILTIN: &[Document<'static>] = documents![
-    "10-patient.cedar",
-    "20-care.cedar",
-    "30-break-glass.cedar",
-    "40-billing.cedar",
-    "50-oversight.cedar",
-    "90-never.cedar",
+    "patient.cedar",
+    "responder.cedar",
+    "clinician.cedar",
+    "device.cedar",
+    "break-glass.cedar",
+    "administrator.cedar",
+    "insurer.cedar",
+    "compliance.cedar",
+    "custodian.cedar",
+    "directory.cedar",
+    "never.cedar",
 ];
 
 /// One file of policies.
@@ -40,10 +51,17 @@ pub struct Document<'a> {
 /// Why a policy set was not accepted. Its author's to mend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// Too many documents, or too long.
-    #[error("a policy set has at most {DOCUMENTS_MAX} documents of at most {DOCUMENT_BYTES_MAX} bytes")]
+    /// Too many documents or policies, or too long.
+    #[error(
+        "a set has at most {DOCUMENTS_MAX} documents of {DOCUMENT_BYTES_MAX} bytes and at most {POLICIES_MAX} policies"
+    )]
     Bounds,
-    /// The schema is not Cedar.
+    /// A policy, or the schema, is nested so deep that it cannot be checked.
+    #[error(
+        "a policy has at most {BRACKETS_MAX} open brackets and at most {STEPS_MAX} operators, attributes, brackets and ifs"
+    )]
+    Nesting,
+    /// The schema is not Cedar, or does not have exactly the words that requests are made of.
     #[error("the schema is wrong: {0}")]
     Schema(String),
     /// A document is not Cedar.
@@ -62,10 +80,13 @@ pub enum LoadError {
         /// The annotation.
         annotation: &'static str,
     },
+    /// A policy has a slot to be filled later, which nobody here fills.
+    #[error("`{0}` holds a template: name principal and resource, or leave them open")]
+    Template(String),
     /// Two policies have the same name.
     #[error("two policies are called `{0}`")]
     SameId(String),
-    /// The policies do not fit the schema.
+    /// The policies do not fit the schema, or one of them can never apply.
     #[error("the policies do not fit the schema: {0}")]
     Invalid(String),
 }
@@ -73,7 +94,7 @@ pub enum LoadError {
 /// A validated set of policies.
 pub struct Policy {
     pub(crate) set: PolicySet,
-    pub(crate) schema: Schema,
+    pub(crate) words: Words,
     digest: Digest,
 }
 
@@ -84,26 +105,38 @@ impl Policy {
         if documents.len() > DOCUMENTS_MAX || long(schema) || documents.iter().any(|d| long(d.text)) {
             return Err(LoadError::Bounds);
         }
+        if !is_shallow_schema(schema) || !documents.iter().all(|document| is_shallow(document.text)) {
+            return Err(LoadError::Nesting);
+        }
         let digest = digest(schema, documents);
         let (schema, _warnings) = Schema::from_cedarschema_str(schema).map_err(|e| LoadError::Schema(e.to_string()))?;
+        let words = Words::of(&schema).map_err(|e| LoadError::Schema(e.to_string()))?;
         let mut set = PolicySet::new();
         for document in documents {
             let name = || document.name.to_owned();
             let parsed = PolicySet::from_str(document.text)
                 .map_err(|e| LoadError::Syntax { document: name(), why: e.to_string() })?;
+            if parsed.templates().next().is_some() {
+                return Err(LoadError::Template(name()));
+            }
             for policy in parsed.policies() {
                 let missing = |annotation| LoadError::Annotation { document: name(), annotation };
                 let id = policy.annotation("id").ok_or_else(|| missing("id"))?;
                 policy.annotation("reason").ok_or_else(|| missing("reason"))?;
                 set.add(policy.new_id(PolicyId::new(id))).map_err(|_| LoadError::SameId(id.to_owned()))?;
             }
+            if set.num_of_policies() > POLICIES_MAX {
+                return Err(LoadError::Bounds);
+            }
         }
-        let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-        if !result.validation_passed() {
-            let why: Vec<String> = result.validation_errors().map(ToString::to_string).collect();
+        let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
+        // A warning is a policy that can never apply, or text that looks like other text: both are mistakes, or worse.
+        if !result.validation_passed_without_warnings() {
+            let errors = result.validation_errors().map(ToString::to_string);
+            let why: Vec<String> = errors.chain(result.validation_warnings().map(ToString::to_string)).collect();
             return Err(LoadError::Invalid(why.join("; ")));
         }
-        Ok(Self { set, schema, digest })
+        Ok(Self { set, words, digest })
     }
 
     /// The set that this program comes with: `policies/access`.
@@ -142,11 +175,35 @@ mod tests {
     }
 
     #[test]
+    fn the_built_in_set_holds_every_file_of_the_folder() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/access");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".cedar"))
+            .collect();
+        files.sort();
+        let mut listed: Vec<&str> = BUILTIN.iter().map(|document| document.name).collect();
+        listed.sort();
+        assert_eq!(files, listed);
+        Policy::builtin().unwrap();
+    }
+
+    #[test]
     fn the_digest_changes_with_any_character_and_with_the_order_of_documents() {
         let base = load(GOOD).map(|p| p.digest()).unwrap();
         assert_eq!(base, load(GOOD).map(|p| p.digest()).unwrap());
         assert_ne!(base, load(&GOOD.replace("because", "becauze")).map(|p| p.digest()).unwrap());
-        assert_ne!(base, Policy::builtin().unwrap().digest());
+        let set = |documents: &[(&str, &str)]| {
+            let documents: Vec<Document<'_>> = documents.iter().map(|&(name, text)| Document { name, text }).collect();
+            Policy::load(SCHEMA, &documents).map(|p| p.digest()).unwrap()
+        };
+        let other = GOOD.replace("\"a\"", "\"b\"");
+        assert_ne!(set(&[("1", GOOD), ("2", &other)]), set(&[("2", &other), ("1", GOOD)]));
+        assert_ne!(set(&[("1", GOOD), ("2", &other)]), set(&[("1", &format!("{GOOD}{other}"))]));
+        assert_ne!(set(&[("1", GOOD)]), set(&[("2", GOOD)]));
+        let spaced = format!("{SCHEMA} ");
+        assert_ne!(base, Policy::load(&spaced, &[Document { name: "test.cedar", text: GOOD }]).unwrap().digest());
     }
 
     #[test]
@@ -155,7 +212,45 @@ mod tests {
         assert!(refused("permit (").starts_with("`test.cedar` is wrong"));
         assert_eq!(refused("permit (principal, action, resource);"), "a policy in `test.cedar` has no `@id`");
         assert_eq!(refused(&format!("{GOOD}{GOOD}")), "two policies are called `a`");
-        let typo = r#"@id("a") @reason("b") permit (principal, action, resource) when { context.purpos == "TREAT" };"#;
-        assert!(refused(typo).starts_with("the policies do not fit the schema"), "{}", refused(typo));
+        let condition = |when: &str| {
+            refused(&format!(r#"@id("a") @reason("b") permit (principal, action, resource) when {{ {when} }};"#))
+        };
+        let unfit = "the policies do not fit the schema";
+        assert_eq!(condition(r#"context.purpose == Purpose::"TREAT""#), "");
+        assert!(condition(r#"context.purpos == Purpose::"TREAT""#).starts_with(unfit));
+        assert!(condition(r#"context.purpose == Purpose::"TREET""#).starts_with(unfit), "a misspelt purpose");
+        assert!(condition(r#"context.purpose == "TREAT""#).starts_with(unfit), "a text where a purpose belongs");
+        assert!(condition(r#"principal.role == Role::"docter""#).starts_with(unfit), "a misspelt role");
+        assert!(
+            condition(r#"resource.patient == principal.patient"#).starts_with(unfit),
+            "a patient that may be missing"
+        );
+        assert!(condition("context.break_glass && !context.break_glass && false").starts_with(unfit), "never applies");
+        let template = r#"@id("a") @reason("b") permit (principal == ?principal, action, resource);"#;
+        assert_eq!(load(template).err(), Some(LoadError::Template("test.cedar".to_owned())));
+        assert!(matches!(Policy::load("entity", &[]), Err(LoadError::Schema(_))));
+    }
+
+    #[test]
+    fn what_is_too_large_or_nested_without_end_is_refused() {
+        let long = " ".repeat(DOCUMENT_BYTES_MAX + 1);
+        assert_eq!(load(&long).err(), Some(LoadError::Bounds));
+        assert_eq!(Policy::load(&long, &[]).err(), Some(LoadError::Bounds));
+        let many: String = (0..=POLICIES_MAX).map(|n| GOOD.replace("\"a\"", &format!("\"a{n}\"")) + "\n").collect();
+        assert_eq!(load(&many).err(), Some(LoadError::Bounds));
+        let when = |condition: &str| {
+            load(&format!(r#"@id("a") @reason("b") permit (principal, action, resource) when {{ {condition} }};"#))
+                .err()
+        };
+        assert_eq!(when(&("(".repeat(50_000) + "true" + &")".repeat(50_000))), Some(LoadError::Nesting));
+        assert_eq!(when(&("[".repeat(300) + "1" + &"]".repeat(300) + " == [1]")), Some(LoadError::Nesting));
+        assert_eq!(when(&("context.case_open && ".repeat(1_000) + "true")), Some(LoadError::Nesting));
+        // Short of the bounds the parser and the validator see everything.
+        assert_eq!(when(&("(".repeat(BRACKETS_MAX - 1) + "true" + &")".repeat(BRACKETS_MAX - 1))), None);
+        let attributes = format!("context{}", ".case_open".repeat(STEPS_MAX - 4));
+        assert!(matches!(when(&attributes), Some(LoadError::Invalid(_))));
+        assert!(matches!(when(&("!".repeat(200) + "true")), Some(LoadError::Syntax { .. })));
+        let schema = format!("type T = {}Bool{};", "Set<".repeat(10_000), ">".repeat(10_000));
+        assert_eq!(Policy::load(&schema, &[]).err(), Some(LoadError::Nesting));
     }
 }

@@ -31,6 +31,8 @@ actions! {
     ReadFrames,
     /// Take evidence away.
     Prove,
+    /// Take a copy of many records away; each of them is decided once more.
+    Export,
     /// Write a new record.
     Create,
     /// Write a new version.
@@ -39,6 +41,8 @@ actions! {
     Delete,
     /// Break the glass.
     OpenOverride,
+    /// Put the glass back.
+    CloseOverride,
     /// Review broken glass.
     ReviewOverride,
     /// Attach a device to a patient, or take it off.
@@ -47,16 +51,22 @@ actions! {
     SendFrame,
     /// Acknowledge an alarm.
     Acknowledge,
+    /// Hand a patient over to another team, or take over.
+    HandOff,
     /// Open or conclude a case.
     Investigate,
-    /// Audit, hold, erase, recover.
+    /// Audit, recover.
     Operate,
+    /// Keep a patient's records from being erased, or let go.
+    Hold,
+    /// Erase a patient's records by destroying keys.
+    Erase,
 }
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person<'a> {
-    /// The user's name.
+    /// The user's name at its organisation.
     pub user: &'a str,
     /// From the token.
     pub role: Role,
@@ -71,15 +81,15 @@ pub struct Person<'a> {
 /// What it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// FHIR type.
+    /// FHIR type; one that R4 does not have is denied.
     pub fhir_type: &'a str,
     /// Which of the seven.
     pub record_type: RecordType,
     /// Whose record it is.
     pub patient: Option<&'a str>,
-    /// Confidentiality code: U, L, M, N, R or V.
+    /// Confidentiality code: U, L, M, N, R or V, and N for a record without one. Any other text counts as V.
     pub label: &'a str,
-    /// Who wrote it.
+    /// The organisation that wrote it; of a new record, the one that writes.
     pub author: &'a OrgId,
 }
 
@@ -110,7 +120,7 @@ impl Consented {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Facts {
-    /// An override of this person for this patient is open.
+    /// An override of this person for this patient is open, and its time is not up.
     pub break_glass: bool,
     /// What the patient's consents say.
     pub consent: Consented,
