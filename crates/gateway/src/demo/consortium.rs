@@ -58,8 +58,16 @@ impl Consortium {
         for ((name, role), pair) in ORGANISATIONS.into_iter().zip(addresses.chunks_exact(2)) {
             let org: OrgId = name.parse()?;
             let dir = folder.join(name);
-            Init { org: org.clone(), role, ledger: pair[1], reach: None, database: database.clone(), dir: dir.clone() }
-                .run()?;
+            Init {
+                org: org.clone(),
+                role,
+                http: pair[0],
+                ledger: pair[1],
+                reach: None,
+                database: database.clone(),
+                dir: dir.clone(),
+            }
+            .run()?;
             nodes.push(Node { org, dir, base: format!("http://{}", pair[0]), process: None });
         }
         let genesis = folder.join(GENESIS_FILE);
