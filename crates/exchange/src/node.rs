@@ -13,7 +13,13 @@ use crate::{
 use contract::{DerivationPolicy, Genesis, from_cbor, state};
 use policy::Policy;
 use record::{Id16, OrgId, OrgRole, PatientKey, TimeMs};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use store::Store;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -109,7 +115,7 @@ impl Node {
     /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let Settings { org, role, lane, genesis, keys, data, database, ledger: listen } = settings;
-        std::fs::create_dir_all(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
+        private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let policy = Policy::builtin().map_err(|e| StartError::BadPolicy("access", e.to_string()))?;
         let derivation = DerivationPolicy::builtin().map_err(|e| StartError::BadPolicy("derivation", e.to_string()))?;
         if policy.digest() != genesis.access_policy {
@@ -263,4 +269,10 @@ async fn own_lane(ledger: &ledger::Handle, org: &OrgId, lane: u32) -> Result<u64
     let lane: state::Lane =
         from_cbor("lane", &value, state::VALUE_BYTES_MAX).map_err(|e| StartError::Ledger(e.to_string()))?;
     Ok(lane.seq)
+}
+
+/// Makes the folder if need be, for its owner alone: the desk holds reasons and names.
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }

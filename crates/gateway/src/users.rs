@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use record::Role;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 /// The shortest password, in bytes. Source: NIST SP 800-63B section 5.1.1.1.
 pub(crate) const PASSWORD_BYTES_MIN: usize = 8;
@@ -67,7 +67,7 @@ impl Users {
         users.0.insert(name.to_owned(), User { role, password, patient });
         let text = toml::to_string(&users).context("the list of users could not be written as TOML")?;
         let draft = path.with_extension("new");
-        fs::write(&draft, text)
+        write_private(&draft, &text)
             .and_then(|()| fs::rename(&draft, path))
             .with_context(|| format!("cannot write `{}`", path.display()))
     }
@@ -90,6 +90,13 @@ impl Users {
     pub(crate) fn get(&self, name: &str) -> Option<&User> {
         self.0.get(name)
     }
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
