@@ -138,8 +138,9 @@ impl Node {
         if caller.role == Role::Insurer {
             facts.claim_linked = *target.author == self.org || self.is_linked(patient, target).await?;
         }
-        // Consent weighs for everyday uses only; the policy names those that it never stops.
-        let everyday = caller.purpose.is_a(Purpose::Payment) || caller.purpose == Purpose::Treat;
+        // Consent weighs where the policy asks for it; it never stops the basic record in an emergency, nor broken glass.
+        let treats = caller.purpose.is_a(Purpose::Treat) && caller.purpose != Purpose::BreakGlass;
+        let everyday = caller.purpose.is_a(Purpose::Payment) || treats;
         if everyday && caller.role != Role::Engine {
             facts.consent = self.consented(patient, caller.purpose).await?;
         }

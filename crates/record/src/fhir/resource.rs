@@ -316,12 +316,13 @@ impl Resource {
             .collect()
     }
 
-    /// The strictest of its confidentiality labels; [`Confidentiality::Normal`] when it has none.
+    /// The strictest of its confidentiality labels; [`Confidentiality::Normal`] when it has none. A label of the system that R4 does
+    /// not have counts as the strictest: what it meant to protect must not become open by a misspelling.
     pub fn confidentiality(&self) -> Confidentiality {
         self.labels()
             .iter()
             .filter(|(system, _)| system == Confidentiality::SYSTEM)
-            .filter_map(|(_, code)| Confidentiality::from_code(code))
+            .map(|(_, code)| Confidentiality::from_code(code).unwrap_or(Confidentiality::VeryRestricted))
             .max()
             .unwrap_or(Confidentiality::Normal)
     }
