@@ -30,7 +30,8 @@ mod crash;
 pub use extract::{DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, extract, indexed, kind, normalise};
 pub use journal::JournalError;
 pub use put::{
-    Committed, Expected, KEY_BYTES_MAX, NewEntry, NewVersion, PUT_BYTES_MAX, Put, PutError, RECORD_BYTES_MAX, Unless,
+    Committed, Expected, KEY_BYTES_MAX, NewEntry, NewVersion, PUT_BYTES_MAX, Put, PutError, RECORD_BYTES_MAX, Removal,
+    Unless,
 };
 pub use readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, ReadError, Reader, Sweep};
 pub use row::{Attachment, EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey};

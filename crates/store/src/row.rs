@@ -66,6 +66,8 @@ pub struct Malformed {
     pub version: u64,
     /// The first column that does not have its form.
     pub column: &'static str,
+    /// Where it stands in the database, for taking it out.
+    pub place: u64,
 }
 
 /// Rows, and beside them those that cannot be read.

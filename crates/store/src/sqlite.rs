@@ -2,6 +2,7 @@
 
 mod columns;
 mod read;
+mod remove;
 mod schema;
 mod select;
 mod write;

@@ -8,7 +8,7 @@ use crate::{
     sqlite,
     writer::{self, QUEUE_BYTES_MAX, QUEUE_LEN_MAX, Request},
 };
-use record::OrgId;
+use record::{Digest, OrgId};
 use std::{
     collections::BTreeMap,
     ops::Deref,
@@ -148,6 +148,18 @@ impl Store {
     /// Entries of `lane` up to `up_to_seq` are final on the ledger: the journal need not keep them.
     pub async fn settle(&self, lane: u32, up_to_seq: u64) -> Result<(), PutError> {
         self.control(|answer| Request::Settle { lane, up_to_seq, answer }).await?
+    }
+
+    /// Erases a patient: every version whose Patient it is with its search values, frames, wrapped keys, and `attachments`; one
+    /// transaction. Tells how many rows that were.
+    ///
+    /// The bytes are overwritten, not only unlinked: in the database file at once, in the write-ahead log by emptying it. Submissions
+    /// and the journal stay; they hold ledger entries and no record. Backups are out of reach.
+    ///
+    /// The whole table of versions is read for rows that are current no more, so other writes wait for a moment.
+    pub async fn erase(&self, patient: &str, attachments: &[Digest]) -> Result<u64, PutError> {
+        let (patient, attachments) = (patient.to_owned(), attachments.to_vec());
+        self.control(|answer| Request::Erase { patient, attachments, answer }).await?
     }
 
     /// Gathers statistics for the query planner. Worth it after bulk loads; writes wait meanwhile.

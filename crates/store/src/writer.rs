@@ -14,7 +14,7 @@ use crate::{
     sqlite,
     store::OpenError,
 };
-use record::OrgId;
+use record::{Digest, OrgId};
 use std::{
     sync::{
         Arc,
@@ -41,6 +41,7 @@ pub const GROUP_MS_MAX: u64 = 10;
 pub(crate) enum Request {
     Put { put: Box<Put>, bytes: usize, answer: oneshot::Sender<Result<Committed, PutError>> },
     Settle { lane: u32, up_to_seq: u64, answer: oneshot::Sender<Result<(), PutError>> },
+    Erase { patient: String, attachments: Vec<Digest>, answer: oneshot::Sender<Result<u64, PutError>> },
     Optimize { answer: oneshot::Sender<Result<(), PutError>> },
     Close { answer: oneshot::Sender<()> },
 }
@@ -104,6 +105,10 @@ impl Writer {
                     tell(answer, settled.map_err(|error| PutError::NotWritten(error.to_string())));
                     (None, true)
                 }
+                Request::Erase { patient, attachments, answer } => {
+                    tell(answer, self.erase(&patient, &attachments));
+                    (None, true)
+                }
                 Request::Optimize { answer } => {
                     tell(answer, self.database.optimize().map_err(PutError::from));
                     (None, true)
@@ -121,6 +126,20 @@ impl Writer {
             }
             next = following.or_else(|| self.requests.recv().ok());
         }
+    }
+
+    /// Erases a patient's rows in a transaction of their own. The journal has no part in it: what it holds are ledger entries.
+    fn erase(&mut self, patient: &str, attachments: &[Digest]) -> Result<u64, PutError> {
+        self.database.begin()?;
+        let erased = self.database.erase(patient, attachments).and_then(|rows| {
+            self.database.commit()?;
+            Ok(rows)
+        });
+        match erased {
+            Ok(_) => self.database.overwrite_log(),
+            Err(_) => self.database.rollback(),
+        }
+        erased
     }
 
     /// Commits `first` and what waits behind it. Returns the request that did not fit in, and whether the writer may go on.

@@ -38,6 +38,7 @@ pub(super) fn version(columns: &Columns<'_>) -> Result<Row, Malformed> {
         id: columns.get(2).unwrap_or_default(),
         version: columns.get::<_, i64>(3).ok().and_then(|version| version.try_into().ok()).unwrap_or_default(),
         column,
+        place: columns.get(0).map(natural).unwrap_or_default(),
     })
 }
 

@@ -31,7 +31,7 @@ const TURN_POLL: Duration = Duration::from_micros(250);
 /// has just committed queues behind it instead of taking the write lock again and again.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    db: Connection,
+    pub(super) db: Connection,
     turn: File,
 }
 
@@ -129,6 +129,7 @@ impl Writer {
 
     fn insert_all(&self, put: &Put) -> Result<(), PutError> {
         put.conditions.iter().enumerate().try_for_each(|(index, unless)| self.check(index, unless))?;
+        put.removals.iter().try_for_each(|removal| self.remove(removal))?;
         put.records.iter().try_for_each(|new| self.version(new))?;
         put.frames.iter().try_for_each(|frame| self.frame(frame))?;
         for attachment in &put.attachments {
@@ -238,7 +239,7 @@ impl Writer {
         Ok(self.db.last_insert_rowid())
     }
 
-    fn index(&self, vid: i64, rtype: &str, rows: &[IndexRow]) -> Result<(), PutError> {
+    pub(super) fn index(&self, vid: i64, rtype: &str, rows: &[IndexRow]) -> Result<(), PutError> {
         let about = about(rows);
         for IndexRow { param, value } in rows {
             let param = param.as_ref();

@@ -57,6 +57,8 @@ on_sqlite! {
     suite::of_two_gateways_under_one_condition_one_creates,
     suite::deleted_records_are_not_found_but_read,
     suite::recovery_inserts_versions_in_any_order,
+    suite::a_row_taken_out_gives_way_to_the_one_below,
+    suite::an_erased_patient_is_gone_from_every_table_and_others_stay,
     suite::frames_are_kept_once_and_read_in_order,
     suite::attachments_and_keys_take_the_place_of_earlier_copies,
     suite::entries_stand_where_the_answer_says,

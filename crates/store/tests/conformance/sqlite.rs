@@ -5,7 +5,7 @@ use crate::{
     suite::{Numbering, create, row, token},
 };
 use rusqlite::Connection;
-use store::{Criterion, Malformed, OpenError, ReadError, Reader, Search, Store, VersionKey};
+use store::{Criterion, Malformed, OpenError, Put, ReadError, Reader, Removal, Search, Store, VersionKey};
 use tempfile::tempdir;
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn a_row_in_another_form_is_named_and_hides_no_other() {
     }
     let db = Connection::open(folder.path().join("cloud.db")).unwrap();
     db.execute("UPDATE version SET salt = x'0102' WHERE id = 'b'", []).unwrap();
-    let malformed = Malformed { rtype: "Observation".into(), id: "b".into(), version: 1, column: "salt" };
+    let malformed = Malformed { rtype: "Observation".into(), id: "b".into(), version: 1, column: "salt", place: 2 };
     assert_eq!(store.read("Observation", "b").await, Err(ReadError::Malformed(malformed.clone())));
     let search = Search::of("Observation").with(Criterion::code("code", "c"));
     for rows in [
@@ -106,4 +106,19 @@ async fn a_second_store_on_one_journal_is_refused() {
     let _store = Sqlite.store(folder.path());
     let second = Store::open(config(folder.path(), "ems"));
     assert!(matches!(second, Err(OpenError::Journal(store::JournalError::InUse))));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_taken_out_by_its_place() {
+    let folder = tempdir().unwrap();
+    let store = Sqlite.store(folder.path());
+    store.put(create(row("Observation", "a", 1, b"x"), vec![token("code", "c")])).await.unwrap();
+    store.put(create(row("Observation", "b", 1, b"x"), vec![])).await.unwrap();
+    let db = Connection::open(folder.path().join("cloud.db")).unwrap();
+    db.execute("UPDATE version SET id = CAST(x'ff' AS TEXT), salt = x'' WHERE id = 'a'", []).unwrap();
+    let malformed = store.rows(0, 10).await.unwrap().found.malformed;
+    let removals = malformed.iter().map(|row| Removal::Place(row.place)).collect();
+    store.put(Put { removals, ..Put::default() }).await.unwrap();
+    let left = store.rows(0, 10).await.unwrap().found;
+    assert_eq!((left.rows.len(), left.malformed.len()), (1, 0));
 }

@@ -9,8 +9,8 @@ use std::sync::{
 };
 use store::{
     Attachment, Committed, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, NewEntry,
-    NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Row, Seal, SealError, SealedSubmission,
-    Search, Store, Unless, VersionKey, WrappedKey,
+    NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Removal, Row, Seal, SealError,
+    SealedSubmission, Search, Store, Unless, VersionKey, WrappedKey,
 };
 use tempfile::tempdir;
 
@@ -525,4 +525,105 @@ pub(crate) async fn a_sweep_sees_every_version_once(backend: &impl Backend) {
     assert_eq!(store.rows(last, 7).await.unwrap().found.rows, []);
     store.put(create(row("Observation", "later", 1, b"x"), vec![])).await.unwrap();
     assert_eq!(store.rows(last, 7).await.unwrap().found.rows[0].id, "later");
+}
+
+pub(crate) async fn a_row_taken_out_gives_way_to_the_one_below(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let coded = |code: &str| {
+        format!(r#"{{"resourceType":"Observation","code":{{"coding":[{{"system":"s","code":"{code}"}}]}}}}"#)
+    };
+    for version in 1..=3 {
+        let row = row("Observation", "a", version, coded(&format!("v{version}")).as_bytes());
+        let index = vec![token("code", &format!("v{version}"))];
+        store
+            .put(Put { records: vec![NewVersion { row, expected: Expected::Any, index }], ..Put::default() })
+            .await
+            .unwrap();
+    }
+    let key = |version| Removal::Version(VersionKey { rtype: "Observation".into(), id: "a".into(), version });
+    store.put(Put { removals: vec![key(3), key(9)], ..Put::default() }).await.unwrap();
+    assert_eq!(store.read("Observation", "a").await.unwrap().unwrap().version, 2);
+    assert_eq!((code_count(&store, "v3").await, code_count(&store, "v2").await), (0, 1));
+    assert_eq!(store.patient_records("p", &[]).await.unwrap().rows.len(), 1);
+
+    // Replaced: out and in again in one write.
+    let good = row("Observation", "a", 2, b"good");
+    let records = vec![NewVersion { row: good.clone(), expected: Expected::Any, index: vec![token("code", "good")] }];
+    store.put(Put { removals: vec![key(2)], records, ..Put::default() }).await.unwrap();
+    assert_eq!(store.read("Observation", "a").await.unwrap(), Some(good));
+    assert_eq!(
+        (code_count(&store, "v1").await, code_count(&store, "v2").await, code_count(&store, "good").await),
+        (0, 0, 1)
+    );
+
+    // A write that fails takes nothing out.
+    let failing = Put { removals: vec![key(2)], ..update(row("Observation", "b", 7, b"x")) };
+    assert!(store.put(failing).await.is_err());
+    assert_eq!(code_count(&store, "good").await, 1);
+    store.put(Put { removals: vec![key(1), key(2)], ..Put::default() }).await.unwrap();
+    assert_eq!(store.read("Observation", "a").await.unwrap(), None);
+}
+
+pub(crate) async fn an_erased_patient_is_gone_from_every_table_and_others_stay(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let marked = |kind: &str| format!("{{\"erase-me\":\"{kind} {}\"}}", "erase-me ".repeat(900));
+    let mut kept = Vec::new();
+    for number in 0..60_u8 {
+        let (patient, bytes) = if number % 2 == 0 { ("p", marked("row")) } else { ("q", "{}".repeat(300)) };
+        for version in 1..=2 {
+            let mut row = row("Observation", &format!("o{number}"), version, bytes.as_bytes());
+            (row.patient, row.entry) = (Some(patient.into()), Id16([number; 16]));
+            if patient == "q" {
+                kept.push(row.clone());
+            }
+            let index =
+                vec![token("code", &format!("{patient}-{}", if patient == "p" { "erase-me" } else { "stays" }))];
+            let expected = Expected::Any;
+            let entries = vec![entry(number, Some(row.key()))];
+            store
+                .put(Put { records: vec![NewVersion { row, expected, index }], entries, ..Put::default() })
+                .await
+                .unwrap();
+        }
+    }
+    let mut own = row("Patient", "p", 1, marked("patient").as_bytes());
+    own.patient = None;
+    let attachments = ["first", "second"].map(|name| marked(name).into_bytes());
+    let attachments = attachments.map(|bytes| Attachment { digest: sha256(&[&bytes]), bytes });
+    let keys = ["p", "q"].map(|patient| WrappedKey {
+        patient: patient.into(),
+        org: "ems".parse().unwrap(),
+        bytes: marked(patient).into(),
+    });
+    let frames = (1..=20).map(|counter| frame("ox1", counter, marked("frame").as_bytes())).collect();
+    let mut keys = Vec::from(keys);
+    keys[1].bytes = b"q".to_vec();
+    let put = Put { frames, attachments: attachments.to_vec(), wrapped_keys: keys.clone(), ..create(own, vec![]) };
+    store.put(put).await.unwrap();
+
+    let digests: Vec<Digest> = attachments.iter().map(|attachment| attachment.digest).collect();
+    let erased = store.erase("p", &digests).await.unwrap();
+    assert_eq!(erased, 60 + 1 + 20 + 1 + 2);
+    assert_eq!(store.erase("p", &digests).await.unwrap(), 0);
+
+    assert_eq!(store.patient_records("p", &[]).await.unwrap().rows, []);
+    assert_eq!(store.read("Patient", "p").await.unwrap(), None);
+    assert_eq!((code_count(&store, "p-erase-me").await, code_count(&store, "q-stays").await), (0, 30));
+    assert_eq!(store.wrapped_keys("p").await.unwrap(), []);
+    assert_eq!(store.wrapped_keys("q").await.unwrap(), keys[1..]);
+    assert_eq!(store.attachment(digests[0]).await.unwrap(), None);
+    assert_eq!(store.frame(sha256(&[marked("frame").as_bytes()])).await.unwrap(), None);
+    assert_eq!(store.rows(0, 1_000).await.unwrap().found.rows, kept);
+    // The entries stand where they stood, without the names of the records.
+    assert_eq!(store.entry(Id16([0; 16])).await.unwrap().unwrap().record, None);
+    assert_eq!(store.entry(Id16([1; 16])).await.unwrap().unwrap().record, Some(kept[1].key()));
+
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let left = bytes.windows(8).filter(|window| window == b"erase-me").count();
+        assert_eq!(left, 0, "{} still holds what was erased", path.display());
+    }
 }

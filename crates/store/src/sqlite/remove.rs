@@ -1,0 +1,97 @@
+//! Taking rows out: those that recovery found to be bad, and those of a patient that is erased.
+
+use super::{schema::VALUE_TABLES, write::Writer};
+use crate::{
+    extract::extract,
+    put::{PutError, Removal},
+};
+use record::Digest;
+use rusqlite::{OptionalExtension, params};
+
+impl Writer {
+    /// Takes out one version. When it was the newest, the one below becomes current and is found by its own values again.
+    pub(super) fn remove(&self, removal: &Removal) -> Result<(), PutError> {
+        let place = match removal {
+            Removal::Version(key) => self
+                .db
+                .prepare_cached("SELECT vid FROM version WHERE rtype = ?1 AND id = ?2 AND version = ?3")?
+                .query_row(params![key.rtype, key.id, i64::try_from(key.version).unwrap_or(i64::MAX)], |columns| {
+                    columns.get(0)
+                })
+                .optional()?,
+            Removal::Place(place) => i64::try_from(*place).ok(),
+        };
+        let Some(vid) = place else { return Ok(()) };
+        let newest_left: Option<(i64, bool)> = self
+            .db
+            .prepare_cached(
+                "SELECT vid, current FROM version WHERE (rtype, id) = (SELECT rtype, id FROM version WHERE vid = ?1) AND vid <> ?1 \
+                 ORDER BY version DESC LIMIT 1",
+            )?
+            .query_row([vid], |columns| Ok((columns.get(0)?, columns.get(1)?)))
+            .optional()?;
+        self.delete_version(vid)?;
+        if let Some((vid, false)) = newest_left {
+            self.promote(vid)?;
+        }
+        Ok(())
+    }
+
+    fn delete_version(&self, vid: i64) -> rusqlite::Result<()> {
+        for table in VALUE_TABLES {
+            self.db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([vid])?;
+        }
+        self.db.prepare_cached("DELETE FROM version WHERE vid = ?1")?.execute([vid])?;
+        Ok(())
+    }
+
+    fn promote(&self, vid: i64) -> Result<(), PutError> {
+        self.db.prepare_cached("UPDATE version SET current = 1 WHERE vid = ?1")?.execute([vid])?;
+        let row: (String, bool, Vec<u8>) = self
+            .db
+            .prepare_cached("SELECT CAST(rtype AS TEXT), deleted <> 0, bytes FROM version WHERE vid = ?1")?
+            .query_row([vid], |columns| Ok((columns.get(0)?, columns.get(1)?, columns.get(2)?)))?;
+        let (rtype, deleted, bytes) = row;
+        match serde_json::from_slice(&bytes) {
+            Ok(resource) if !deleted => self.index(vid, &rtype, &extract(&rtype, &resource)),
+            // A deletion is found by nothing, and what is no JSON was not written by a gateway.
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes the rows of a patient from every table. Versions of other patients that the same records once had stay, and stay old.
+    pub(crate) fn erase(&self, patient: &str, attachments: &[Digest]) -> Result<u64, PutError> {
+        let versions: Vec<(i64, Vec<u8>)> = self
+            .db
+            .prepare_cached("SELECT vid, entry FROM version WHERE patient = ?1 OR (rtype = 'Patient' AND id = ?1)")?
+            .query_map([patient], |columns| Ok((columns.get(0)?, columns.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        // An entry's place among the submissions stays; the name of its record goes.
+        let forget = "UPDATE entry SET rtype = NULL, record = NULL, version = NULL WHERE id = ?1";
+        for (vid, entry) in &versions {
+            self.db.prepare_cached(forget)?.execute([entry])?;
+            self.delete_version(*vid)?;
+        }
+        let mut rows = versions.len();
+        for table in ["frame", "wrapped_key"] {
+            rows += self.db.prepare_cached(&format!("DELETE FROM {table} WHERE patient = ?1"))?.execute([patient])?;
+        }
+        for digest in attachments {
+            rows += self.db.prepare_cached("DELETE FROM attachment WHERE digest = ?1")?.execute([digest.as_bytes()])?;
+        }
+        Ok(rows as u64)
+    }
+
+    /// Moves the write-ahead log into the database and empties its file, so that no earlier state of a page is left in it. A reader
+    /// that stays on an earlier state for too long prevents it; the next erasure or closing does it then.
+    pub(crate) fn overwrite_log(&self) {
+        let emptied = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |columns| columns.get::<_, bool>(0));
+        match emptied {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("a long read keeps earlier states of erased rows in the write-ahead log for now")
+            }
+            Err(error) => tracing::warn!(%error, "the write-ahead log could not be emptied after an erasure"),
+        }
+    }
+}
