@@ -269,10 +269,11 @@ fn a_folder_belongs_to_one_running_node_of_one_chain() {
 fn measured_finality() {
     let _turn = turn();
     measure_lone_entries();
-    for rate in [1_000_u64, 4_000, 8_000] {
+    for rate in [1_000_u64, 8_000, 12_000] {
         let site = Site::new(rate);
         let nodes = site.start_all();
-        wait_until("the chain runs", || nodes.iter().all(|node| node.status().height > 0));
+        // In its first seconds a leader that was not heard yet may be passed over, which costs a view's timeout.
+        wait_until("the chain runs", || nodes.iter().all(|node| node.status().height > 8));
         measure(&site, &nodes, rate, 8);
         stop(nodes);
     }
