@@ -138,6 +138,11 @@ impl Node {
         if caller.role == Role::Insurer {
             facts.claim_linked = *target.author == self.org || self.is_linked(patient, target).await?;
         }
+        // What a device sends is no use that anybody could consent to; who reads it is decided then.
+        if caller.role == Role::Device {
+            facts.device_bound = self.sensing.is_bound(&caller.user, patient);
+            return Ok((facts, under));
+        }
         // Consent weighs where the policy asks for it; it never stops the basic record in an emergency, nor broken glass.
         let treats = caller.purpose.is_a(Purpose::Treat) && caller.purpose != Purpose::BreakGlass;
         let everyday = caller.purpose.is_a(Purpose::Payment) || treats;

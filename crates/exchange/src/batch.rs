@@ -1,0 +1,256 @@
+//! Batches: what the ledger says of frames every few seconds, and how a node takes its devices up again after a restart.
+
+use crate::{
+    bind::{Bound, device_name},
+    failure::Failure,
+    node::Node,
+    sense::{Attached, go_on_from},
+    write::Also,
+};
+use contract::{Body, DeviceStep, Event, Frames, SignedSubmission, state};
+use record::{Digest, Id16, Role, TimeMs, sha256};
+use sensing::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Binding, DeviceState, Frame};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+use store::{FrameFilter, FrameQuery, PAGE_MAX};
+use tokio::time::MissedTickBehavior;
+
+/// How far before the last known frame stored frames are looked for, in milliseconds: a device's clock may have been set back.
+const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
+
+impl Node {
+    /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy.
+    pub(crate) async fn batch_frames(self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(self.derivation.batch_cadence_s().into()));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.flush_frames().await {
+                tracing::warn!(%error, "frames could not be batched; trying again");
+            }
+        }
+    }
+
+    /// Puts a batch entry for every binding with new frames, now.
+    pub async fn flush_frames(&self) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        for attached in self.sensing.all_attached() {
+            let done = self.put_batch(&mut *attached.lock().await).await;
+            // One device's trouble is not another's.
+            outcome = outcome.and(done);
+        }
+        outcome
+    }
+
+    /// Puts batch entries for a binding's frames that have none yet.
+    pub(crate) async fn put_batch(&self, attached: &mut Attached) -> Result<(), Failure> {
+        while !attached.open.is_empty() || attached.refused > 0 {
+            let count = batch_len(attached.batched, &attached.open);
+            let admitted = &attached.open[..count];
+            let subject = self.subject(&attached.bound.patient).await?;
+            let frames = Frames {
+                binding: attached.bound.binding,
+                after: attached.batched,
+                admitted,
+                refused: attached.refused,
+            };
+            let device = self.machine(attached.binding().device.as_str(), Role::Device);
+            let author = self.author(&device, self.now());
+            let mut gathered = self.empty();
+            self.also(&mut gathered, &author, &Also { subject, event: Event::FramesBatched(frames) })?;
+            self.put(gathered).await?;
+            attached.batched = admitted.last().map(|(counter, _)| *counter).or(attached.batched);
+            attached.open.drain(..count);
+            attached.refused = 0;
+            attached.bound.last = attached.state;
+            if let Err(error) = self.desk.put(attached.bound.clone()).await {
+                // The frames themselves say as much, only slower to read.
+                tracing::warn!(%error, binding = %attached.bound.binding, "the desk does not know a device's last frame");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the bindings on the desk, with the frames that were answered before the last stop and that no batch entry names.
+    pub(crate) async fn resume_sensing(&self) -> Result<(), Failure> {
+        let open: Vec<Bound> = self.desk.list::<Bound>(None).await?;
+        let open: Vec<Bound> = open.into_iter().filter(|bound| bound.until.is_none()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let waiting = self.waiting_steps().await?;
+        for mut bound in open {
+            let final_binding: Option<state::Binding> = self.ledger_value(state::binding_key(&bound.binding)).await?;
+            let over = match &final_binding {
+                Some(known) => known.until.is_some() || waiting.ended.contains(&bound.binding),
+                // Its entry was never written: the process ended in between.
+                None => !waiting.begun.contains(&bound.binding) || waiting.ended.contains(&bound.binding),
+            };
+            if over {
+                bound.until = Some(final_binding.and_then(|known| known.until).unwrap_or_else(|| self.now()));
+                self.desk.put(bound).await?;
+                continue;
+            }
+            let batched = final_binding.filter(|known| known.batches > 0).map(|known| known.last);
+            let batched = batched.max(waiting.batched.get(&bound.binding).copied());
+            self.take_up(bound, batched).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_up(&self, bound: Bound, batched: Option<u64>) -> Result<(), Failure> {
+        let unusable = |why: String| Failure::ours("a binding on the desk cannot be used", why);
+        let name = device_name(&bound.device).map_err(|e| unusable(e.to_string()))?;
+        let id = bound.binding;
+        let mut attached = Attached::new(bound).map_err(|e| unusable(e.to_string()))?;
+        attached.batched = batched;
+        let mut stored = self.stored_frames(attached.binding(), attached.bound.last).await?;
+        stored.sort_unstable_by_key(|(counter, ..)| *counter);
+        if let Some((counter, digest, time)) =
+            stored.last().filter(|(counter, ..)| *counter > attached.state.last_counter)
+        {
+            attached.state = DeviceState { last_counter: *counter, last_digest: *digest, last_device_time: *time };
+        }
+        // Rows may be gone from the database; what the ledger counted stays used up.
+        if let Some(batched) = batched {
+            attached.bound.floor = attached.bound.floor.max(batched);
+            attached.state = go_on_from(attached.state, batched);
+        }
+        let floor = attached.bound.floor;
+        attached.open =
+            stored.into_iter().filter(|(counter, ..)| *counter > floor).map(|(n, digest, _)| (n, digest)).collect();
+        tracing::info!(binding = %id, frames = attached.open.len(), "a device's binding is taken up again");
+        self.sensing.attach(name, attached);
+        Ok(())
+    }
+
+    /// Counter, digest and time of the binding's frames in the database since `last`; only those that the device signed.
+    async fn stored_frames(&self, binding: &Binding, last: DeviceState) -> Result<Vec<(u64, Digest, TimeMs)>, Failure> {
+        let since = last.last_device_time.0.saturating_sub(CLOCK_SET_BACK_MS_MAX);
+        let mut query = FrameQuery {
+            of: FrameFilter::Device(binding.device.as_str().to_owned()),
+            from: binding.from.max(TimeMs(since)),
+            to: TimeMs(u64::MAX),
+            after: None,
+            limit: PAGE_MAX,
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
+            for row in
+                page.frames.iter().filter(|row| row.binding == binding.binding && sha256(&[&row.bytes]) == row.digest)
+            {
+                let signed = Frame::decode(&row.bytes).ok().filter(|frame| frame.is_signed_by(&binding.key));
+                let Some(frame) = signed.filter(|frame| *frame.device() == binding.device) else { continue };
+                found.push((frame.counter(), frame.digest(), frame.device_time()));
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        found.sort_unstable_by_key(|(counter, ..)| *counter);
+        found.dedup_by_key(|(counter, ..)| *counter);
+        Ok(found)
+    }
+
+    /// What entries of our own that are not final yet say of bindings.
+    async fn waiting_steps(&self) -> Result<Waiting, Failure> {
+        let lane = self.lane.number();
+        let settled: Option<state::Lane> = self.ledger_value(state::lane_key(&self.org, lane)).await?;
+        let mut next = settled.map_or(0, |lane| lane.seq) + 1;
+        let member = self.genesis.member(&self.org);
+        let member =
+            member.ok_or_else(|| Failure::Ours("this organisation is no member of the consortium".to_owned()))?;
+        let mut waiting = Waiting::default();
+        loop {
+            let page = self.store.submissions_since(&self.org, lane, next, PAGE_MAX).await;
+            let page = page.map_err(crate::find::search_failure)?;
+            let Some(last) = page.last() else { return Ok(waiting) };
+            let after = last.first_seq + u64::from(last.count);
+            for submission in &page {
+                let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { continue };
+                if signed.verify(&self.genesis.id(), &member.entry_key).is_ok() {
+                    let first = signed.submission.first_seq;
+                    let entries = (first..).zip(&signed.submission.entries);
+                    entries.filter(|(seq, _)| *seq >= next).for_each(|(_, entry)| waiting.read(&entry.body));
+                }
+            }
+            if after <= next {
+                return Ok(waiting);
+            }
+            next = after;
+        }
+    }
+}
+
+/// What entries on their way say of bindings.
+#[derive(Debug, Default)]
+struct Waiting {
+    begun: HashSet<Id16>,
+    ended: HashSet<Id16>,
+    batched: HashMap<Id16, u64>,
+}
+
+impl Waiting {
+    fn read(&mut self, body: &Body) {
+        match body {
+            Body::Device { step: DeviceStep::Bound(id, _), .. } => _ = self.begun.insert(*id),
+            Body::Device { step: DeviceStep::Unbound(id) | DeviceStep::Revoked(_, Some(id)), .. } => {
+                _ = self.ended.insert(*id);
+            }
+            Body::Batch { binding, last, count, .. } if *count > 0 => {
+                let known = self.batched.entry(*binding).or_default();
+                *known = (*known).max(*last);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How many of these frames go into one batch: as many as its bounds on frames and gaps allow.
+fn batch_len(after: Option<u64>, open: &[(u64, Digest)]) -> usize {
+    let mut before = after;
+    let mut gaps = 0;
+    for (at, (counter, _)) in open.iter().enumerate().take(BATCH_FRAMES_MAX) {
+        gaps += usize::from(before.is_some_and(|before| before.saturating_add(1) < *counter));
+        if gaps > BATCH_GAPS_MAX {
+            return at;
+        }
+        before = Some(*counter);
+    }
+    open.len().min(BATCH_FRAMES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sensing::NO_PREVIOUS;
+
+    fn check(after: Option<u64>, counters: impl IntoIterator<Item = u64>, expected: usize) {
+        let open: Vec<_> = counters.into_iter().map(|counter| (counter, Digest([1; 32]))).collect();
+        assert_eq!(batch_len(after, &open), expected);
+    }
+
+    #[test]
+    fn a_batch_has_bounded_frames_and_gaps() {
+        check(None, [], 0);
+        check(None, 7..10, 3);
+        check(None, 1..=10_000, BATCH_FRAMES_MAX);
+        let sparse = || (1..=200).map(|n| n * 2);
+        check(None, sparse(), BATCH_GAPS_MAX + 1);
+        check(Some(1), sparse(), BATCH_GAPS_MAX + 1);
+        check(Some(0), sparse(), BATCH_GAPS_MAX);
+    }
+
+    #[test]
+    fn a_device_whose_last_frame_is_unknown_goes_on_after_a_gap() {
+        let known = DeviceState { last_counter: 5, last_digest: Digest([9; 32]), last_device_time: TimeMs(1) };
+        assert_eq!(go_on_from(known, 0), known);
+        assert_eq!(go_on_from(known, 5), known);
+        let unknown = go_on_from(known, 9);
+        assert_eq!((unknown.last_counter, unknown.last_digest), (8, NO_PREVIOUS));
+    }
+}

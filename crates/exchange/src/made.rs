@@ -1,0 +1,59 @@
+//! Resources that the node makes itself: associations of devices, results of analytics, answers to alarms.
+
+use crate::{caller::Caller, failure::Failure, node::Node, subject::Subject, write::Draft};
+use record::{
+    Purpose, Role, TimeMs,
+    fhir::{self, Limits, Resource},
+};
+use serde_json::Value;
+
+impl Node {
+    /// The analytics engine, which acts for the organisation's own treatment.
+    pub(crate) fn engine(&self) -> Caller {
+        self.machine("analytics-engine", Role::Engine)
+    }
+
+    /// A program or device of the organisation, which acts for treatment.
+    pub(crate) fn machine(&self, name: &str, role: Role) -> Caller {
+        Caller {
+            user: name.to_owned(),
+            role,
+            org: self.org.clone(),
+            org_role: self.role,
+            patient: None,
+            purpose: Purpose::Treat,
+            request: String::new(),
+            address: self.org.as_str().to_owned(),
+        }
+    }
+
+    /// The first version of a resource of ours under a new id.
+    pub(crate) fn made(&self, resource: &Value, subject: &Subject, time: TimeMs) -> Result<Draft, Failure> {
+        let resource = parse(resource)?;
+        let id = uuid::Uuid::new_v4().to_string();
+        Ok(Draft {
+            rtype: resource.rtype().as_str().to_owned(),
+            version: 1,
+            previous: None,
+            bytes: resource.stamped(&id, 1, time),
+            value: resource.value(),
+            deleted: false,
+            label: resource.confidentiality().code().to_owned(),
+            subject: subject.clone(),
+            wrapped: None,
+            id,
+        })
+    }
+}
+
+/// Reads and checks a resource of ours as strictly as one from outside.
+pub(crate) fn parse(resource: &Value) -> Result<Resource, Failure> {
+    let ours = |why: String| Failure::ours("a resource that the node made is wrong", why);
+    let bytes = serde_json::to_vec(resource).map_err(|e| ours(e.to_string()))?;
+    let resource = Resource::parse(&bytes, Limits::RESOURCE).map_err(|e| ours(e.to_string()))?;
+    fhir::check(&resource).map_err(|problems| {
+        let first = problems.first().map(|problem| format!("{} at {}", problem.fault, problem.expression));
+        ours(first.unwrap_or_default())
+    })?;
+    Ok(resource)
+}

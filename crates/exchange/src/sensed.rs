@@ -1,0 +1,261 @@
+//! Reading what sensors said: a frame as an Observation, once the device's signature and the ledger's batch root bear it out.
+
+use crate::{
+    assess::frame_reference,
+    bind::{BIND_BACK_MS_MAX, Bound, device_digest, device_id, sensed},
+    caller::Caller,
+    failure::Failure,
+    ingest::Shown,
+    made::parse,
+    node::Node,
+    row::PENDING_MS_MAX,
+    write::Trail,
+};
+use contract::{AccessAction, Body, Entry, Filed, merkle, state};
+use policy::Action;
+use record::{Commitment, Digest, Id16, OrgId, TimeMs, fhir::Interaction, sha256};
+use sensing::{Binding, DeviceState, Frame, Reading, admit_frame, observation};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use store::{FrameFilter, FrameQuery, PAGE_MAX};
+
+/// Frames that are measured within so many milliseconds of each other are looked for in one batch first.
+const BATCH_SPAN_MS: u64 = 60_000;
+/// The most frames that are looked through for those of one batch.
+const LOOKED_THROUGH_MAX: usize = 100_000;
+
+/// What the ledger says of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is under the root of a final batch.
+    Final,
+    /// No final batch covers it yet, or the others of its batch are not all there.
+    Pending,
+    /// A final batch says that another frame, or none, has its counter.
+    Contradicted,
+}
+
+/// Who bound the device of a frame, with which key, and for how long.
+struct Ties {
+    org: OrgId,
+    binding: Binding,
+    is_final: bool,
+}
+
+impl Node {
+    /// A frame as a FHIR Observation; several measurements in one frame are contained in the first.
+    pub async fn read_frame(&self, caller: &Caller, digest: Digest) -> Result<Shown, Failure> {
+        let name = format!("Observation/{digest}");
+        let row = self.store.frame(digest).await.map_err(crate::find::search_failure)?;
+        let Some(row) = row else { return Err(Failure::NotFound(name)) };
+        let tampered = || Failure::Tampered(name.clone());
+        if sha256(&[&row.bytes]) != digest {
+            return Err(tampered());
+        }
+        let frame = Frame::decode(&row.bytes).map_err(|_| tampered())?;
+        let ties = self.ties(&frame, row.binding, &row.patient).await?.ok_or_else(tampered)?;
+        let reading = read(frame, &ties.binding, row.received_at).ok_or_else(tampered)?;
+        let ours = ties.org == self.org;
+        let standing = match ties.is_final {
+            true => self.standing(&reading, row.received_at, ours).await?,
+            false => self.waiting(row.received_at, ours),
+        };
+        if standing == Standing::Contradicted {
+            tracing::warn!(binding = %row.binding, "a frame does not agree with the ledger and is withheld");
+            return Err(tampered());
+        }
+        let id = digest.to_hex();
+        let decided = self.allow(caller, Action::Read, &sensed(&row.patient, Some(&id), &ties.org)).await?;
+        let observation = as_observation(&reading).ok_or_else(|| Failure::NotFound(name.clone()))?;
+        let bytes = parse(&observation)?.stamped(&id, 1, row.received_at);
+        let trail = Trail { under: decided.under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
+        self.leave_trail(caller, Some(&row.patient), &[Commitment(digest)], &[frame_reference(&digest)], &trail)
+            .await?;
+        Ok(Shown { bytes, version: 1, pending: standing == Standing::Pending, repaired: false })
+    }
+
+    /// What ties a frame's device to the patient that the database names; none when nothing does.
+    async fn ties(&self, frame: &Frame, binding: Id16, patient: &str) -> Result<Option<Ties>, Failure> {
+        let device = device_digest(frame.device());
+        let known: Option<state::Binding> = self.ledger_value(state::binding_key(&binding)).await?;
+        let tie = |key: &[u8; 32], from: TimeMs, until: Option<TimeMs>| {
+            let key = sensing::device_key(key).ok()?;
+            let (device, patient) = (frame.device().clone(), format!("Patient/{patient}"));
+            Some(Binding { device, key, patient, binding, from, until })
+        };
+        let Some(known) = known else {
+            let here: Option<(Digest, Bound)> = self.bound_here(frame.device()).await;
+            let bound = here.map(|(_, bound)| bound).filter(|b| b.binding == binding && b.patient == patient);
+            let binding = bound.and_then(|bound| tie(bound.key.as_bytes(), bound.from, bound.until));
+            return Ok(binding.map(|binding| Ties { org: self.org.clone(), binding, is_final: false }));
+        };
+        // The patient's own key says which names the ledger knows the patient by. Who may not hold it learns it from a row.
+        let same_patient = match self.keyring.key(patient).await? {
+            Some(key) => self.pseudonyms(&key).contains(&known.patient),
+            None => matches!(self.subject(patient).await?.filed, Filed::Under(pseudonym) if pseudonym == known.patient),
+        };
+        if known.device != device || !same_patient {
+            return Ok(None);
+        }
+        let from = TimeMs(known.from.0.saturating_sub(BIND_BACK_MS_MAX));
+        let binding = tie(known.key.as_bytes(), from, known.until);
+        Ok(binding.map(|binding| Ties { org: known.org, binding, is_final: true }))
+    }
+
+    /// Whether a frame stands under a final batch of its binding.
+    async fn standing(&self, reading: &Reading, received_at: TimeMs, ours: bool) -> Result<Standing, Failure> {
+        let counter = reading.counter;
+        let entries = self.mirror.entries_about(reading.binding).await?;
+        let entries = entries.iter().filter(|(_, entry)| entry.refused == 0);
+        let batches = entries.filter_map(|(_, entry)| match Entry::from_bytes(&entry.bytes).ok()?.body {
+            Body::Batch { root, count, first, last, .. } if count > 0 => Some((root, count, first, last)),
+            _ => None,
+        });
+        let mut passed = false;
+        for (root, count, first, last) in batches {
+            if (first..=last).contains(&counter) {
+                return self.under_root(reading, root, count, first..=last).await;
+            }
+            passed |= counter < first;
+        }
+        // Batches come in order of counters: one that went past without this frame says that it never came.
+        Ok(if passed { Standing::Contradicted } else { self.waiting(received_at, ours) })
+    }
+
+    /// A frame that no final batch covers: believed for a while, and our own for as long as the ledger stands still.
+    fn waiting(&self, received_at: TimeMs, ours: bool) -> Standing {
+        let young = self.now().0.saturating_sub(received_at.0) <= PENDING_MS_MAX;
+        if young || (ours && self.lane.unsettled() > 0) { Standing::Pending } else { Standing::Contradicted }
+    }
+
+    async fn under_root(
+        &self,
+        reading: &Reading,
+        root: Digest,
+        count: u32,
+        counters: std::ops::RangeInclusive<u64>,
+    ) -> Result<Standing, Failure> {
+        let near = reading.measured_at;
+        let (from, to) = (TimeMs(near.0.saturating_sub(BATCH_SPAN_MS)), near.plus_ms(BATCH_SPAN_MS));
+        for (from, to) in [(from, to), (TimeMs(0), TimeMs(u64::MAX))] {
+            let frames = self.batch_frames_between(reading, &counters, from, to).await?;
+            if frames.len() as u64 == u64::from(count) {
+                let same = merkle::root(frames.values().map(|digest| merkle::leaf(digest.as_ref()))) == root;
+                let own = frames.get(&reading.counter) == Some(&reading.digest);
+                return Ok(if same && own { Standing::Final } else { Standing::Contradicted });
+            }
+        }
+        // The device's signature holds; that others of the batch are gone is what an audit finds.
+        tracing::warn!(binding = %reading.binding, "frames of a final batch are missing: one of them is shown as not verified");
+        Ok(Standing::Pending)
+    }
+
+    async fn batch_frames_between(
+        &self,
+        reading: &Reading,
+        counters: &std::ops::RangeInclusive<u64>,
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<BTreeMap<u64, Digest>, Failure> {
+        let of = FrameFilter::Device(reading.device.as_str().to_owned());
+        let mut query = FrameQuery { of, from, to, after: None, limit: PAGE_MAX };
+        let (mut frames, mut seen) = (BTreeMap::new(), 0);
+        loop {
+            let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
+            seen += page.frames.len();
+            let ours =
+                page.frames.iter().filter(|row| row.binding == reading.binding && counters.contains(&row.counter));
+            frames.extend(ours.map(|row| (row.counter, row.digest)));
+            match page.next {
+                Some(next) if seen < LOOKED_THROUGH_MAX => query.after = Some(next),
+                _ => return Ok(frames),
+            }
+        }
+    }
+}
+
+/// The frame as a reading, if the bound device signed it for the time of its binding. Its place in the sequence was judged when it came.
+fn read(frame: Frame, binding: &Binding, received_at: TimeMs) -> Option<Reading> {
+    let before = DeviceState {
+        last_counter: frame.counter().checked_sub(1)?,
+        last_digest: frame.previous(),
+        last_device_time: frame.device_time(),
+    };
+    admit_frame(frame, binding, &before, received_at).ok().map(|(reading, _)| reading)
+}
+
+/// One Observation for a frame: the first measurement, with the others contained as its members. None for a heartbeat.
+fn as_observation(reading: &Reading) -> Option<Value> {
+    let device = device_id(&reading.device).map(|id| format!("Device/{id}"));
+    let uri = format!("/fhir/Observation/{}", reading.digest);
+    let context = observation::Context { frame_uri: &uri, patient_display: None, device_reference: device.as_deref() };
+    let mut all = observation::observations(reading, &context).into_iter();
+    let mut first = all.next()?;
+    let mut contained: Vec<Value> = all.collect();
+    if !contained.is_empty() {
+        let mut members = Vec::with_capacity(contained.len());
+        for (number, member) in (1..).zip(&mut contained) {
+            member["id"] = format!("m{number}").into();
+            members.push(json!({"reference": format!("#m{number}")}));
+        }
+        first["contained"] = contained.into();
+        first["hasMember"] = members.into();
+    }
+    Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sensing::{
+        Sequence, SigningKey,
+        generated::{Story, Wearer},
+    };
+
+    fn binding(key: &SigningKey) -> Binding {
+        Binding {
+            device: crate::device_name("d1").unwrap(),
+            key: key.verifying_key(),
+            patient: "Patient/p1".into(),
+            binding: Id16([3; 16]),
+            from: TimeMs(0),
+            until: None,
+        }
+    }
+
+    #[test]
+    fn a_frame_of_every_sensor_is_one_valid_observation() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let binding = binding(&key);
+        let at = TimeMs::from_instant("2026-11-21T10:00:00.000Z").unwrap();
+        let mut sequence = Sequence::new(binding.device.clone(), key);
+        let signals = Wearer::new(1, Story::Stable, 250).next_second().signals;
+        let frame = sequence.next(at, signals).unwrap();
+        let reading = read(frame, &binding, at).unwrap();
+        let shown = as_observation(&reading).unwrap();
+        let resource = parse(&shown).unwrap();
+        assert_eq!(resource.patient_reference().as_deref(), Some("Patient/p1"));
+        assert_eq!(shown["device"]["reference"], "Device/d1");
+        let members = shown["hasMember"].as_array().unwrap().len();
+        assert_eq!(shown["contained"].as_array().unwrap().len(), members);
+        assert!(members > 5, "{members}");
+    }
+
+    #[test]
+    fn a_heartbeat_is_no_observation() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let binding = binding(&key);
+        let at = TimeMs::from_instant("2026-11-21T10:00:00.000Z").unwrap();
+        let frame = Sequence::new(binding.device.clone(), key).next(at, Vec::new()).unwrap();
+        assert_eq!(as_observation(&read(frame, &binding, at).unwrap()), None);
+    }
+
+    #[test]
+    fn a_frame_of_another_key_is_not_read() {
+        let binding = binding(&SigningKey::from_bytes(&[7; 32]));
+        let at = TimeMs::from_instant("2026-11-21T10:00:00.000Z").unwrap();
+        let thief = SigningKey::from_bytes(&[8; 32]);
+        let frame = Sequence::new(binding.device.clone(), thief).next(at, Vec::new()).unwrap();
+        assert!(read(frame, &binding, at).is_none());
+    }
+}
