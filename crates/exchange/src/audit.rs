@@ -152,8 +152,7 @@ impl Node {
             after = Some((last.tag, last.version));
             for (version, name) in page {
                 report.versions += 1;
-                let gone = version.patient.is_some_and(|patient| erased.contains(&patient));
-                if gone || seen.contains(&(version.tag, version.version)) {
+                if erased.has(&version) || seen.contains(&(version.tag, version.version)) {
                     continue;
                 }
                 // Written while the audit was under way: its row may have come after the sweep passed its place.

@@ -93,6 +93,9 @@ pub(crate) struct Procedure {
     pub reason: String,
     /// Whether it is over.
     pub done: bool,
+    /// Custody ids of the ledger entries that an erasure is written by, one for each log.
+    #[serde(default)]
+    pub entries: Vec<record::Id16>,
 }
 impl Paper for Procedure {
     const KIND: &'static str = "procedure";

@@ -97,9 +97,7 @@ impl Node {
         }
         // What the database shows is not what was agreed: only the vaults can help, and only for the name that was asked for.
         let Some(known) = wanted else { return Err(Failure::Tampered(name)) };
-        if let Some(patient) = known.patient
-            && self.mirror.erased().await?.contains(&patient)
-        {
+        if self.mirror.erased().await?.has(&known) {
             return Err(Failure::Gone(name));
         }
         let key = self.key_behind(&known).await?;

@@ -5,7 +5,7 @@ use crate::{
     node::Node,
 };
 use contract::{Body, CustodyStep, Entry};
-use record::Pseudonym;
+use record::{Digest, Pseudonym};
 use std::time::Duration;
 
 /// Blocks that are mirrored in one transaction while catching up.
@@ -16,6 +16,9 @@ const RETRY: Duration = Duration::from_millis(500);
 impl Node {
     /// Follows for ever; a failure of ours is logged and tried again.
     pub(crate) async fn follow(self) {
+        if let Err(error) = self.resume_erasures().await {
+            tracing::warn!(%error, "erasures under way could not be taken up again");
+        }
         loop {
             let mut blocks = self.ledger.blocks_from(self.mirror.height() + 1);
             if let Err(error) = self.follow_once(&mut blocks).await {
@@ -38,6 +41,7 @@ impl Node {
             for (entry, _) in entries.iter().filter(|(_, place)| place.refused == 0) {
                 if let (Body::Custody { step: CustodyStep::Erased, .. }, Some(patient)) = (&entry.body, entry.patient) {
                     self.erase_copies(patient).await?;
+                    self.keyring.forget_under(patient, &self.months());
                 }
             }
         }
@@ -62,16 +66,21 @@ impl Node {
         Ok(())
     }
 
-    /// Destroys this vault's copies of everything that was filed under a pseudonym.
-    async fn erase_copies(&self, patient: Pseudonym) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// Destroys this vault's copies of everything that was filed under a pseudonym, and says which they were.
+    pub(crate) async fn erase_copies(
+        &self,
+        patient: Pseudonym,
+    ) -> Result<Vec<Digest>, Box<dyn std::error::Error + Send + Sync>> {
+        let mut erased = Vec::new();
         for entry in self.mirror.log(patient, u64::MAX).await? {
             if let Body::Record { attachments, .. } = Entry::from_bytes(&entry.bytes)?.body {
                 for attachment in attachments {
                     self.ledger.erase_attachment(attachment.digest).await?;
+                    erased.push(attachment.digest);
                 }
             }
         }
-        Ok(())
+        Ok(erased)
     }
 }
 

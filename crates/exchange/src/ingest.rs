@@ -434,16 +434,14 @@ impl Node {
         self.allow(caller, Action::Delete, &target).await?;
         let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, row.patient.as_deref()).await?;
         let version = row.version + 1;
-        // The tombstone names the record, so that it is a row like any other.
-        let tombstone = format!("{{\"resourceType\":\"{rtype}\"}}");
-        let tombstone =
-            Resource::parse(tombstone.as_bytes(), Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        let bytes = tombstone(rtype, id, version, time);
+        let bytes = bytes.ok_or_else(|| Failure::NotFound(format!("{rtype}/{id}")))?;
         Ok(Some(Draft {
             rtype: rtype.to_owned(),
             id: id.to_owned(),
             version,
             previous: Some(previous),
-            bytes: tombstone.stamped(id, version, time),
+            bytes,
             value: serde_json::Value::Null,
             deleted: true,
             label: row.label.clone(),
@@ -508,6 +506,14 @@ enum Drafted {
 fn new_key() -> Result<PatientKey, Failure> {
     let bytes = keys::random().map_err(|e| Failure::ours("no patient key could be made", e))?;
     Ok(PatientKey::from_bytes(*bytes))
+}
+
+/// The bytes of the version that deletes a record. They name it, so that it is a row like any other, and hold nothing else, so that
+/// a recovery can write them once more.
+pub(crate) fn tombstone(rtype: &str, id: &str, version: u64, time: TimeMs) -> Option<Vec<u8>> {
+    let named = format!("{{\"resourceType\":\"{rtype}\"}}");
+    let named = Resource::parse(named.as_bytes(), Limits::RESOURCE).ok()?;
+    Some(named.stamped(id, version, time))
 }
 
 /// The id of the Patient that a resource is about.

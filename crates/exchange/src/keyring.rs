@@ -6,7 +6,7 @@ use crate::{
     wrap::{self, may_hold},
 };
 use contract::{AttachmentKind, Body, Entry};
-use record::{OrgId, OrgRole, PatientKey, record_tag};
+use record::{Month, OrgId, OrgRole, PatientKey, Pseudonym, record_tag};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -86,6 +86,17 @@ impl Keyring {
     /// Forgets a key that was destroyed.
     pub(crate) fn forget(&self, patient: &str) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(patient);
+    }
+
+    /// Forgets the keys that give a pseudonym in one of `months`.
+    pub(crate) fn forget_under(&self, pseudonym: Pseudonym, months: &[Month]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, key| !months.iter().any(|month| key.pseudonym(*month) == pseudonym));
+    }
+
+    /// Opens a wrapped key; none when it was not wrapped for this organisation, or was changed.
+    pub(crate) fn open(&self, wrapped: &[u8]) -> Option<PatientKey> {
+        wrap::unwrap(wrapped, &self.identity).ok()
     }
 
     async fn in_database(&self, patient: &str, name: &str) -> Result<Option<PatientKey>, Failure> {

@@ -24,6 +24,7 @@ mod set;
 mod audit;
 mod case;
 mod custody;
+mod recover;
 mod glass;
 
 mod sense;
@@ -45,4 +46,5 @@ pub use facts::ORG_SYSTEM;
 pub use failure::Failure;
 pub use ingest::{Shown, Written};
 pub use node::{Node, Settings, StartError};
+pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;

@@ -3,10 +3,11 @@
 //! It is a private SQLite file, filled from final blocks only, so it may be trusted where the cloud database may not; and because the
 //! ledger can fill it again from height 1, it is written without waiting for the disk.
 
-use contract::{Body, Entry};
+use contract::{Body, Entry, merkle};
 use record::{Commitment, Digest, Id16, OrgId, Pseudonym, RecordTag, RecordType, TimeMs};
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -84,6 +85,24 @@ pub(crate) struct FinalVersion {
     pub copy: Option<Digest>,
     /// Digest of the wrapped patient key, for the Patient record that enrols.
     pub wrapped_key: Option<Digest>,
+}
+
+/// What was erased: everything under some pseudonyms, and single records that stand in no log.
+#[derive(Debug, Default)]
+pub(crate) struct Erased {
+    patients: HashSet<Pseudonym>,
+    /// Roots over the tag of one record each.
+    alone: HashSet<Digest>,
+}
+
+impl Erased {
+    /// Whether a version was erased.
+    pub(crate) fn has(&self, version: &FinalVersion) -> bool {
+        match &version.patient {
+            Some(patient) => self.patients.contains(patient),
+            None => !self.alone.is_empty() && self.alone.contains(&merkle::root([merkle::leaf(version.tag.0.as_ref())])),
+        }
+    }
 }
 
 /// A final block, ready to be mirrored.
@@ -280,20 +299,27 @@ impl Mirror {
         .await
     }
 
-    /// The pseudonyms under which an erasure is final.
-    pub(crate) async fn erased(&self) -> Result<std::collections::HashSet<Pseudonym>, MirrorError> {
+    /// What final erasures are about.
+    pub(crate) async fn erased(&self) -> Result<Erased, MirrorError> {
         let entries = self
             .read(|c| {
                 c.prepare_cached(&format!(
-                    "{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0 AND patient IS NOT NULL"
+                    "{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0"
                 ))?
                 .query_map([], entry_row)?
                 .collect::<rusqlite::Result<Vec<_>>>()
             })
             .await?;
-        let entries = entries.iter().filter_map(|entry| Entry::from_bytes(&entry.bytes).ok());
-        let erased = entries.filter(|e| matches!(e.body, Body::Custody { step: contract::CustodyStep::Erased, .. }));
-        Ok(erased.filter_map(|entry| entry.patient).collect())
+        let mut erased = Erased::default();
+        for entry in entries.iter().filter_map(|entry| Entry::from_bytes(&entry.bytes).ok()) {
+            if let Body::Custody { step: contract::CustodyStep::Erased, records, .. } = entry.body {
+                match entry.patient {
+                    Some(patient) => _ = erased.patients.insert(patient),
+                    None => _ = erased.alone.insert(records),
+                }
+            }
+        }
+        Ok(erased)
     }
 
     /// Every applied entry filed under a pseudonym, in order.

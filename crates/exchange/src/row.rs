@@ -67,16 +67,21 @@ impl Node {
         if age_ms > PENDING_MS_MAX && !(ours && self.lane.unsettled() > 0) {
             return Ok(Worth::Injected);
         }
+        Ok(if self.is_signed_for(row).await? { Worth::Pending } else { Worth::Injected })
+    }
+
+    /// Whether a member's signed submission in the database carries the entry of this very row, however old.
+    pub(crate) async fn is_signed_for(&self, row: &Row) -> Result<bool, Failure> {
         let place = self.store.entry(row.entry).await.map_err(crate::find::search_failure)?;
-        let Some(place) = place else { return Ok(Worth::Injected) };
+        let Some(place) = place else { return Ok(false) };
         let submissions = self.store.submissions_since(&place.org, place.lane, place.seq, 1).await;
         let submission = submissions.map_err(crate::find::search_failure)?.into_iter().next();
-        let Some(submission) = submission else { return Ok(Worth::Injected) };
-        let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(Worth::Injected) };
+        let Some(submission) = submission else { return Ok(false) };
+        let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(false) };
         let member = self.genesis.member(&signed.submission.org);
         let verified = member.is_some_and(|member| signed.verify(&self.genesis.id(), &member.entry_key).is_ok());
         let carries = signed.submission.entries.iter().any(|entry| entry.id == row.entry && commits_to(entry, row));
-        Ok(if verified && carries && names_itself(row) { Worth::Pending } else { Worth::Injected })
+        Ok(verified && carries && names_itself(row))
     }
 }
 
