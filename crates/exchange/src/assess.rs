@@ -12,7 +12,7 @@ use analytics::{Finding, Input, Measured, Monitor, Person, Severity, fhir};
 use contract::{AccessAction, Event, Priority};
 use policy::Action;
 use record::{Digest, TimeMs, fhir::Interaction};
-use sensing::{Reading, Value};
+use sensing::{Reading, Signal, Value};
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -70,7 +70,7 @@ impl Node {
         // The queue is empty and its other end is held here.
         let _ = engine.try_send(fed);
         engines.insert(patient.to_owned(), engine);
-        tokio::spawn(self.clone().assess(patient.to_owned(), readings));
+        tokio::spawn(self.clone().run_engine(patient.to_owned(), readings));
     }
 
     /// Tells the patient's engine that somebody took notice of an alarm.
@@ -82,7 +82,7 @@ impl Node {
         }
     }
 
-    async fn assess(self, patient: String, mut fed: mpsc::Receiver<Fed>) {
+    async fn run_engine(self, patient: String, mut fed: mpsc::Receiver<Fed>) {
         let mut stopping = self.stopping();
         let person = self.person(&patient).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the patient's age is unknown to analytics");
@@ -98,7 +98,9 @@ impl Node {
                 next = tokio::time::timeout(IDLE, fed.recv()) => next,
             };
             let found = match next {
-                Ok(Some(Fed::Reading(reading))) => take(&mut monitor, &reading),
+                Ok(Some(Fed::Reading(reading))) => {
+                    assess(&mut monitor, reading.digest, reading.measured_at, &reading.signals)
+                }
                 // The record of it is the Communication; the engine only needs to know.
                 Ok(Some(Fed::Acknowledged { alarm, at, by })) => {
                     monitor.acknowledge(&alarm, at, &by);
@@ -228,10 +230,10 @@ pub(crate) fn priority(severity: Severity) -> Option<Priority> {
     }
 }
 
-/// Runs the rules over one reading.
-fn take(monitor: &mut Monitor, reading: &Reading) -> Vec<Finding> {
+/// Runs the rules over the signals of one frame, measured from `measured_at` on.
+pub fn assess(monitor: &mut Monitor, frame: Digest, measured_at: TimeMs, signals: &[Signal]) -> Vec<Finding> {
     let mut found = Vec::new();
-    for signal in &reading.signals {
+    for signal in signals {
         let samples;
         let value = match &signal.value {
             Value::Number { value, .. } => Measured::Number(value.to_f64()),
@@ -242,8 +244,8 @@ fn take(monitor: &mut Monitor, reading: &Reading) -> Vec<Finding> {
                 Measured::Wave { rate_hz: wave.rate_hz.to_f64(), values: &samples }
             }
         };
-        let at = TimeMs(reading.measured_at.0.saturating_add_signed(signal.offset_ms));
-        found.extend(monitor.take(&Input { frame: reading.digest, signal: &signal.name, at, value }));
+        let at = TimeMs(measured_at.0.saturating_add_signed(signal.offset_ms));
+        found.extend(monitor.take(&Input { frame, signal: &signal.name, at, value }));
     }
     found
 }
@@ -319,7 +321,7 @@ mod tests {
             let frame = sequence.next(at, wearer.next_second().signals).unwrap();
             let (reading, next) = admit_frame(frame, &binding, &state, at).unwrap();
             state = next;
-            found.extend(take(&mut monitor, &reading));
+            found.extend(assess(&mut monitor, reading.digest, reading.measured_at, &reading.signals));
         }
         found
     }

@@ -105,7 +105,8 @@ impl Node {
                         names.push((known.tag, name(row)));
                     }
                     Worth::Pending => report.pending += 1,
-                    Worth::Refused => {}
+                    // `weigh` judges each version by itself: a rollback shows in what is missing.
+                    Worth::Refused | Worth::RolledBack(_) => {}
                     Worth::Modified(known) => {
                         // The row is there, so the version is not missing as well.
                         seen.insert((known.tag, known.version));

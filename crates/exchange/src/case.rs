@@ -63,7 +63,7 @@ impl Node {
         if case.is_some() && case != decided.under {
             return Err(Failure::NotFound("this case, open and about this patient".to_owned()));
         }
-        let key = self.keyring.key(patient).await?;
+        let key = self.patient_key(patient).await?;
         let key = key.ok_or_else(|| Failure::NotFound(format!("Patient/{patient}")))?;
         let bundle = self.assemble(&key).await?;
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Operation, AccessAction::Export) };

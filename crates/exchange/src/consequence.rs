@@ -213,7 +213,7 @@ impl Node {
         let stays =
             replaced.and_then(|link| link["other"]["reference"].as_str()).and_then(|r| r.strip_prefix("Patient/"));
         let Some(stays) = stays.filter(|_| row.version > 1) else { return Ok(None) };
-        let Some(key) = self.keyring.key(&row.id).await? else { return Ok(None) };
+        let Some(key) = self.patient_key(&row.id).await? else { return Ok(None) };
         let other = key.pseudonym(self.now().month());
         let subject = self.subject(stays).await?;
         Ok(Some(Consequence { subject, what: What::Linked { other } }))

@@ -107,7 +107,7 @@ impl Node {
         if !matches!(self.role, OrgRole::Ems | OrgRole::Hospital) {
             return Err(Failure::Conflict("only organisations that care for patients erase their records".to_owned()));
         }
-        let key = self.keyring.key(patient).await?;
+        let key = self.patient_key(patient).await?;
         let key = key.ok_or_else(|| Failure::NotFound(format!("Patient/{patient}")))?;
         let pseudonyms = self.pseudonyms(&key);
         self.refuse_held(patient, &pseudonyms).await?;

@@ -151,7 +151,7 @@ impl Node {
         let first_page = asked.search.after.is_none();
         let by_patient_alone = asked.search.criteria.len() == 1 && asked.patient.is_some();
         let page = self.store.search(asked.search).await.map_err(crate::find::search_failure)?;
-        let worths = self.weigh(&page.found.rows).await?;
+        let worths = self.weigh_current(&page.found.rows).await?;
         let mut withheld = page.found.malformed.len() as u64;
         let mut rows: Vec<(Row, bool)> = Vec::new();
         for (row, worth) in page.found.rows.into_iter().zip(worths) {
@@ -333,14 +333,20 @@ impl Node {
     /// What the ledger says of a record's current version, and of what it began.
     pub async fn provenance(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Value, Failure> {
         check_type(rtype)?;
-        let row = self.store.read(rtype, id).await.map_err(crate::find::search_failure)?;
-        let Some(row) = row else { return Err(Failure::NotFound(format!("{rtype}/{id}"))) };
-        self.allow(caller, Action::Read, &Target::of(&row)).await?;
+        let (row, _, _) = self.sound_row(rtype, id, None).await?;
+        let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
+        let trail = Trail { under: decided.under, ..Trail::of(Interaction::Operation, AccessAction::Read) };
+        let names = [format!("{rtype}/{id}/_history/{}", row.version)];
+        self.leave_trail(caller, row.patient.as_deref(), &[commit(&row.salt, &row.bytes)], &names, &trail).await?;
         let mut receipt = json!({"record": format!("{rtype}/{id}"), "version": row.version, "author": row.author});
         merge(&mut receipt, &self.receipt_of(self.mirror.entry(row.entry).await?));
         let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version: 1 };
         let first = self.store.vread(key).await.map_err(crate::find::search_failure)?;
-        if let Some(first) = first {
+        let good = match &first {
+            Some(first) => self.weigh(std::slice::from_ref(first)).await?.iter().all(Worth::may_be_shown),
+            None => false,
+        };
+        if let Some(first) = first.filter(|_| good) {
             for (kind, entry) in self.mirror.entries_about(first.entry).await? {
                 receipt[kind] = self.receipt_of(Some(entry));
             }

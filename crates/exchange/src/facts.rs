@@ -156,7 +156,7 @@ impl Node {
     async fn consented(&self, patient: &str, purpose: Purpose) -> Result<Consented, Failure> {
         let found = self.store.patient_records(patient, &["Consent"]).await.map_err(crate::find::search_failure)?;
         let rows: Vec<Row> = found.rows.into_iter().filter(|row| !row.deleted).collect();
-        let worths = self.weigh(&rows).await?;
+        let worths = self.weigh_current(&rows).await?;
         let now = self.now().to_instant();
         let mut said = Consented::None;
         for (row, _) in rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
@@ -188,7 +188,7 @@ impl Node {
         let name = format!("{}/{id}", target.rtype);
         let found = self.store.patient_records(patient, &LINKING).await.map_err(crate::find::search_failure)?;
         let rows: Vec<Row> = found.rows.into_iter().filter(|row| !row.deleted).collect();
-        let worths = self.weigh(&rows).await?;
+        let worths = self.weigh_current(&rows).await?;
         for (row, _) in rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
             let value: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
             let ours = match row.rtype.as_str() {

@@ -19,6 +19,9 @@ impl Node {
         if let Err(error) = self.resume_erasures().await {
             tracing::warn!(%error, "erasures under way could not be taken up again");
         }
+        if let Err(error) = self.erase_again().await {
+            tracing::warn!(%error, "copies of erased records could not be looked for");
+        }
         loop {
             let mut blocks = self.ledger.blocks_from(self.mirror.height() + 1);
             if let Err(error) = self.follow_once(&mut blocks).await {
@@ -45,6 +48,14 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Destroys again what is to be erased: a crash may have come between the mirror and the vault.
+    async fn erase_again(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        for patient in self.mirror.erased().await?.patients() {
+            self.erase_copies(*patient).await?;
+        }
+        Ok(())
     }
 
     async fn settle_own(

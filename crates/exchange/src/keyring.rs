@@ -48,8 +48,7 @@ impl Keyring {
 
     /// The key of a patient; none when there is no such patient or this organisation may not hold it.
     ///
-    /// The database's copy is tried first. It is believed only if the tag that it gives the Patient is on the ledger, or stands in the
-    /// Patient's row while that is still pending; otherwise the vaults are asked.
+    /// The database's copy is tried first. It is believed only if the enrolment on the ledger names it; otherwise the vaults are asked.
     pub(crate) async fn key(&self, patient: &str) -> Result<Option<PatientKey>, Failure> {
         if !may_hold(self.role) {
             return Ok(None);
@@ -103,18 +102,12 @@ impl Keyring {
         let Some(custodians) = custodians() else { return Ok(None) };
         let wrapped = self.store.wrapped_keys(patient).await.map_err(crate::find::search_failure)?;
         let wrapped = wrapped.into_iter().find(|wrapped| wrapped.org == custodians);
-        let Some(key) = wrapped.and_then(|wrapped| wrap::unwrap(&wrapped.bytes, &self.identity).ok()) else {
-            return Ok(None);
-        };
-        let tag = record_tag(&key, name);
-        let on_ledger = self.mirror.heads(vec![tag]).await?.into_iter().flatten().next().is_some();
-        if on_ledger {
-            return Ok(Some(key));
-        }
-        let known_otherwise = self.mirror.tag(name.to_owned()).await?.is_some();
-        let row = self.store.read("Patient", patient).await.map_err(crate::find::search_failure)?;
-        let pending = !known_otherwise && row.is_some_and(|row| row.tag == tag);
-        Ok(pending.then_some(key))
+        let Some(wrapped) = wrapped else { return Ok(None) };
+        let Ok(key) = wrap::unwrap(&wrapped.bytes, &self.identity) else { return Ok(None) };
+        // The enrolment on the ledger names the very bytes that were wrapped: nobody plants a key of their own.
+        let enrolment = self.mirror.version(record_tag(&key, name), 1).await?;
+        let named = enrolment.is_some_and(|first| first.wrapped_key == Some(record::sha256(&[&wrapped.bytes])));
+        Ok(named.then_some(key))
     }
 
     async fn in_vault(&self, name: &str) -> Result<Option<PatientKey>, Failure> {

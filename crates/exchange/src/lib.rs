@@ -24,10 +24,16 @@ mod set;
 mod audit;
 mod case;
 mod custody;
-mod recover;
 mod glass;
+mod recover;
 
+mod alarm;
+mod assess;
+mod batch;
+mod bind;
+mod made;
 mod sense;
+mod sensed;
 
 mod desk;
 mod follow;
@@ -38,7 +44,9 @@ mod mirror;
 mod status;
 mod wrap;
 
+pub use assess::assess;
 pub use audit::{Finding, Kind, Report};
+pub use bind::device_name;
 pub use caller::Caller;
 pub use consequence::HANDOFF;
 pub use desk::OpenOverride;

@@ -96,11 +96,18 @@ pub(crate) struct Erased {
 }
 
 impl Erased {
+    /// The pseudonyms under which everything was erased.
+    pub(crate) fn patients(&self) -> impl Iterator<Item = &Pseudonym> {
+        self.patients.iter()
+    }
+
     /// Whether a version was erased.
     pub(crate) fn has(&self, version: &FinalVersion) -> bool {
         match &version.patient {
             Some(patient) => self.patients.contains(patient),
-            None => !self.alone.is_empty() && self.alone.contains(&merkle::root([merkle::leaf(version.tag.0.as_ref())])),
+            None => {
+                !self.alone.is_empty() && self.alone.contains(&merkle::root([merkle::leaf(version.tag.0.as_ref())]))
+            }
         }
     }
 }
@@ -253,11 +260,11 @@ impl Mirror {
         .await
     }
 
-    /// The latest, undeleted version of every record filed under any of `pseudonyms`.
+    /// The latest version, a deletion included, of every record filed under any of `pseudonyms`.
     pub(crate) async fn live_records(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<FinalVersion>, MirrorError> {
         self.read(move |c| {
             let sql = format!(
-                "{SELECT_VERSION} v WHERE patient = ?1 AND deleted = 0
+                "{SELECT_VERSION} v WHERE patient = ?1
                  AND version = (SELECT max(version) FROM version w WHERE w.tag = v.tag)"
             );
             let mut select = c.prepare_cached(&sql)?;
@@ -303,11 +310,9 @@ impl Mirror {
     pub(crate) async fn erased(&self) -> Result<Erased, MirrorError> {
         let entries = self
             .read(|c| {
-                c.prepare_cached(&format!(
-                    "{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0"
-                ))?
-                .query_map([], entry_row)?
-                .collect::<rusqlite::Result<Vec<_>>>()
+                c.prepare_cached(&format!("{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0"))?
+                    .query_map([], entry_row)?
+                    .collect::<rusqlite::Result<Vec<_>>>()
             })
             .await?;
         let mut erased = Erased::default();

@@ -10,7 +10,8 @@ use crate::{
     mirror::Mirror,
     sense::Sensing,
 };
-use contract::{DerivationPolicy, Genesis, from_cbor, state};
+use contract::{DerivationPolicy, Genesis, SignedSubmission, from_cbor, state};
+use ledger::SubmitError;
 use policy::Policy;
 use record::{Id16, OrgId, OrgRole, PatientKey, TimeMs};
 use std::{
@@ -150,7 +151,11 @@ impl Node {
         let settled = mirror.lane_seq(org.clone(), lane.number()).await?;
         let settled = settled.max(own_lane(&ledger, &org, lane.number()).await?);
         let ends = opened.lanes.iter().filter(|end| end.lane == lane.number()).map(|end| end.last_seq).max();
-        let kept = opened.kept.iter().filter(|kept| kept.lane == lane.number()).cloned().collect();
+        let mut kept: Vec<_> = opened.kept.iter().filter(|kept| kept.lane == lane.number()).cloned().collect();
+        // A journal that was lost with its disk is covered by the signed copies in the database.
+        let after = ends.unwrap_or(0).max(settled);
+        let reader = opened.reader().map_err(|e| StartError::Store(e.to_string()))?;
+        kept.extend(own_submissions(&reader, &genesis, &org, lane.number(), after).await?);
         lane.resume(settled, ends.unwrap_or(0), kept);
         let store = opened.start(Box::new(sealer)).map_err(|e| StartError::Store(e.to_string()))?;
 
@@ -171,7 +176,7 @@ impl Node {
                 policy,
                 access_policy,
                 derivation,
-                sensing: Sensing,
+                sensing: Sensing::default(),
                 audited: tokio::sync::Mutex::default(),
                 stopping: watch::Sender::new(false),
                 tasks: tokio::sync::Mutex::default(),
@@ -227,11 +232,15 @@ impl Node {
             for (first, bytes) in submissions {
                 match self.ledger.submit(&bytes).await {
                     Ok(_) => self.lane.submitted(first),
-                    Err(error) => {
+                    Err(
+                        error @ (SubmitError::Full { .. } | SubmitError::TooFarAhead { .. } | SubmitError::Stopped),
+                    ) => {
                         tracing::debug!(%error, first, "the ledger did not take a submission now");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         break;
                     }
+                    // One bad copy must not hold up the others.
+                    Err(error) => tracing::error!(%error, first, "a submission of ours is not acceptable"),
                 }
             }
             self.lane.wait().await;
@@ -259,6 +268,37 @@ impl Node {
     /// Now.
     pub(crate) fn now(&self) -> TimeMs {
         now()
+    }
+}
+
+/// The organisation's own submissions in the database above `after`, as far as their signatures hold and no number is missing.
+async fn own_submissions(
+    reader: &store::Reader,
+    genesis: &Genesis,
+    org: &OrgId,
+    lane: u32,
+    after: u64,
+) -> Result<Vec<store::SealedSubmission>, StartError> {
+    let Some(member) = genesis.member(org) else { return Ok(Vec::new()) };
+    let mut own = Vec::new();
+    let mut next = after + 1;
+    loop {
+        let page = reader.submissions_since(org, lane, next, store::PAGE_MAX).await;
+        let page = page.map_err(|e| StartError::Store(e.to_string()))?;
+        let begun = next;
+        for row in page {
+            let Ok(signed) = SignedSubmission::from_bytes(&row.bytes) else { return Ok(own) };
+            let submission = &signed.submission;
+            let holds = signed.verify(&genesis.id(), &member.entry_key).is_ok() && submission.lane == lane;
+            if !holds || submission.first_seq > next || submission.last_seq() < next {
+                return Ok(own);
+            }
+            next = submission.last_seq() + 1;
+            own.push(store::SealedSubmission::from(row));
+        }
+        if next == begun {
+            return Ok(own);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{failure::Failure, mirror::FinalVersion, node::Node};
 use contract::{Body, Entry, SignedSubmission};
 use record::{
     Commitment, RecordTag, commit,
-    fhir::{Limits, Resource},
+    fhir::{Limits, Node as JsonNode, Resource},
 };
 use store::Row;
 
@@ -22,6 +22,8 @@ pub(crate) enum Worth {
     Modified(Box<FinalVersion>),
     /// It says that it is another record than the one it was committed as.
     Duplicated(Box<FinalVersion>),
+    /// Good, but the ledger has a later version than the one that the database calls current.
+    RolledBack(Box<FinalVersion>),
     /// The ledger refused its entry.
     Refused,
     /// The ledger knows nothing of it.
@@ -50,6 +52,18 @@ impl Node {
         Ok(worths)
     }
 
+    /// Weighs rows that the database calls current: a good one that is not the ledger's latest is rolled back.
+    pub(crate) async fn weigh_current(&self, rows: &[Row]) -> Result<Vec<Worth>, Failure> {
+        // The heads first: a version that becomes final between the two reads is then not mistaken for a hidden one.
+        let heads = self.mirror.heads(rows.iter().map(|row| row.tag).collect()).await?;
+        let worths = self.weigh(rows).await?;
+        let current = worths.into_iter().zip(heads).map(|(worth, head)| match (worth, head) {
+            (Worth::Good(known), Some(head)) if head.version > known.version => Worth::RolledBack(Box::new(head)),
+            (worth, _) => worth,
+        });
+        Ok(current.collect())
+    }
+
     /// A row that the ledger does not have: believed for a while if a member's signed submission in the database or our own journal
     /// carries its entry.
     async fn weigh_pending(&self, row: &Row) -> Result<Worth, Failure> {
@@ -61,7 +75,8 @@ impl Node {
             let known = self.mirror.version(row.tag, row.version).await?;
             return Ok(known.map_or(Worth::Injected, |known| weigh_final(row, known)));
         }
-        let age_ms = self.now().0.saturating_sub(row.written_at.0);
+        // The row's own time is believed only as far as the signed entry says the same.
+        let age_ms = self.now().0.abs_diff(row.written_at.0);
         let ours = row.author == self.org;
         // A ledger that stands still must not make good rows of our own look bad; of others only the young are believed.
         if age_ms > PENDING_MS_MAX && !(ours && self.lane.unsettled() > 0) {
@@ -72,16 +87,24 @@ impl Node {
 
     /// Whether a member's signed submission in the database carries the entry of this very row, however old.
     pub(crate) async fn is_signed_for(&self, row: &Row) -> Result<bool, Failure> {
+        Ok(self.signed_entry(row).await?.is_some())
+    }
+
+    /// The entry of this very row in a member's signed submission in the database.
+    pub(crate) async fn signed_entry(&self, row: &Row) -> Result<Option<Entry>, Failure> {
         let place = self.store.entry(row.entry).await.map_err(crate::find::search_failure)?;
-        let Some(place) = place else { return Ok(false) };
+        let Some(place) = place else { return Ok(None) };
         let submissions = self.store.submissions_since(&place.org, place.lane, place.seq, 1).await;
         let submission = submissions.map_err(crate::find::search_failure)?.into_iter().next();
-        let Some(submission) = submission else { return Ok(false) };
-        let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(false) };
+        let Some(submission) = submission else { return Ok(None) };
+        let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(None) };
         let member = self.genesis.member(&signed.submission.org);
         let verified = member.is_some_and(|member| signed.verify(&self.genesis.id(), &member.entry_key).is_ok());
-        let carries = signed.submission.entries.iter().any(|entry| entry.id == row.entry && commits_to(entry, row));
-        Ok(verified && carries && names_itself(row))
+        if !verified || !(names_itself(row) && says_of_itself(row)) {
+            return Ok(None);
+        }
+        let entry = signed.submission.entries.into_iter().find(|entry| entry.id == row.entry);
+        Ok(entry.filter(|entry| commits_to(entry, row)))
     }
 }
 
@@ -89,11 +112,37 @@ impl Node {
 fn weigh_final(row: &Row, known: FinalVersion) -> Worth {
     let known = Box::new(known);
     let same = commit(&row.salt, &row.bytes) == known.commitment && row.deleted == known.deleted;
+    // Decisions rest on these columns as much as on the bytes.
+    let columns = row.author == known.org && row.pseudonym == known.patient && says_of_itself(row);
     match (same, names_itself(row)) {
-        (true, true) => Worth::Good(known),
         (true, false) => Worth::Duplicated(known),
-        (false, _) => Worth::Modified(known),
+        (true, true) if columns => Worth::Good(known),
+        _ => Worth::Modified(known),
     }
+}
+
+/// Whether the bytes are those that the ledger holds a commitment to, and name the row's record; whatever its other columns say.
+pub(crate) fn bytes_hold(row: &Row, known: &FinalVersion) -> bool {
+    commit(&row.salt, &row.bytes) == known.commitment && row.deleted == known.deleted && names_itself(row)
+}
+
+/// Whether patient and label in the row's columns are those that its bytes say. A deletion says neither, and shows nothing.
+fn says_of_itself(row: &Row) -> bool {
+    let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
+    let Ok(resource) = Resource::parse(&row.bytes, limits) else { return false };
+    row.deleted || (row.label == resource.confidentiality().code() && row.patient == patient_in(&resource))
+}
+
+/// The Patient that a stored resource is about: itself, the one it refers to, or the one whose data an audit event is about.
+pub(crate) fn patient_in(resource: &Resource) -> Option<String> {
+    if resource.rtype() == "AuditEvent" {
+        let entities = resource.root().get("entity").into_iter().flat_map(JsonNode::each);
+        let patients =
+            entities.filter(|e| e.path(&["role", "code"]).and_then(JsonNode::as_str).as_deref() == Some("1"));
+        let references = patients.filter_map(|e| e.path(&["what", "reference"]).and_then(JsonNode::as_str));
+        return references.filter_map(|r| r.strip_prefix("Patient/").map(str::to_owned)).next();
+    }
+    resource.patient_reference()?.strip_prefix("Patient/").map(str::to_owned)
 }
 
 /// Whether the bytes say that they are the record and version that the row's key says.
@@ -107,8 +156,15 @@ fn names_itself(row: &Row) -> bool {
 
 fn commits_to(entry: &Entry, row: &Row) -> bool {
     let commitment = commit(&row.salt, &row.bytes);
-    committed(entry)
-        .is_some_and(|(tag, version, committed)| tag == row.tag && version == row.version && committed == commitment)
+    let deletes = matches!(entry.body, Body::Record { deleted: true, .. });
+    let columns = entry.org == row.author
+        && entry.patient == row.pseudonym
+        && entry.time == row.written_at
+        && deletes == row.deleted;
+    columns
+        && committed(entry).is_some_and(|(tag, version, committed)| {
+            tag == row.tag && version == row.version && committed == commitment
+        })
 }
 
 /// The record version that an entry commits to, if it does.

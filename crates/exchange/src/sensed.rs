@@ -90,7 +90,7 @@ impl Node {
             return Ok(binding.map(|binding| Ties { org: self.org.clone(), binding, is_final: false }));
         };
         // The patient's own key says which names the ledger knows the patient by. Who may not hold it learns it from a row.
-        let same_patient = match self.keyring.key(patient).await? {
+        let same_patient = match self.patient_key(patient).await? {
             Some(key) => self.pseudonyms(&key).contains(&known.patient),
             None => matches!(self.subject(patient).await?.filed, Filed::Under(pseudonym) if pseudonym == known.patient),
         };

@@ -43,7 +43,7 @@ impl Set {
 impl Node {
     /// The patient's current records of `types` (none: all), verified as a set.
     pub(crate) async fn patient_set(&self, patient: &str, types: &[&str]) -> Result<Set, Failure> {
-        let key = self.keyring.key(patient).await?;
+        let key = self.patient_key(patient).await?;
         // The ledger is read first: a row that is written between the two reads is then only unknown to it yet.
         let live = match &key {
             Some(key) => self.mirror.live_records(self.pseudonyms(key)).await?,
@@ -68,7 +68,7 @@ impl Node {
                         set.sound.push(Sound { row, pending: true, repaired: false });
                     }
                 }
-                Worth::Modified(_) | Worth::Duplicated(_) | Worth::Injected | Worth::Refused => set.withheld += 1,
+                _ => set.withheld += 1,
             }
         }
         let Some(key) = key else { return Ok(set) };
@@ -83,6 +83,9 @@ impl Node {
             // An older version in the place of the latest is a rollback: what it shows is not current.
             set.sound.retain(|sound| sound.row.tag != known.tag || sound.row.version > known.version);
             if set.sound.iter().any(|sound| sound.row.tag == known.tag) {
+                continue;
+            }
+            if known.deleted {
                 continue;
             }
             match self.repair(&key, known).await? {
@@ -151,7 +154,7 @@ impl Node {
             None => None,
         };
         let Some(patient) = row_patient else { return Ok(None) };
-        let key = self.keyring.key(&patient).await?;
+        let key = self.patient_key(&patient).await?;
         Ok(key.filter(|key| record::record_tag(key, &name) == known.tag))
     }
 

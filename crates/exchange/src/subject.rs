@@ -1,9 +1,9 @@
 //! Whom a write is about: the key that commits, and the log that it is filed in.
 
 use crate::{failure::Failure, node::Node};
-use contract::{About, Filed, LastMonth, from_cbor, state};
+use contract::{About, AttachmentKind, Body, Filed, LastMonth, from_cbor, state};
 use record::{Month, PatientKey, Pseudonym, RecordTag, record_tag};
-use store::Row;
+use store::{Row, VersionKey};
 
 /// The most months that a patient's log is followed back: a hundred years.
 const MONTHS_MAX: u32 = 1_200;
@@ -37,7 +37,7 @@ impl Node {
 
     /// The patient with this id. An organisation that may not hold patient keys files under a pseudonym that it learnt from a row.
     pub(crate) async fn subject(&self, patient: &str) -> Result<Subject, Failure> {
-        if let Some(key) = self.keyring.key(patient).await? {
+        if let Some(key) = self.patient_key(patient).await? {
             let filed = Filed::ByKey(self.last_month(&key).await?);
             return Ok(Subject { key, filed, patient: Some(patient.to_owned()) });
         }
@@ -47,6 +47,30 @@ impl Node {
             None => Filed::Nowhere,
         };
         Ok(Subject { key: self.own.clone(), filed, patient: Some(patient.to_owned()) })
+    }
+
+    /// The key of a patient, if this organisation may hold it. A patient whose enrolment is not final yet is found by the member's
+    /// signed entry in the database, which names the wrapped key; such a key is not kept.
+    pub(crate) async fn patient_key(&self, patient: &str) -> Result<Option<PatientKey>, Failure> {
+        if let Some(key) = self.keyring.key(patient).await? {
+            return Ok(Some(key));
+        }
+        let name = format!("Patient/{patient}");
+        if !crate::wrap::may_hold(self.role) || self.mirror.tag(name.clone()).await?.is_some() {
+            return Ok(None);
+        }
+        let key = VersionKey { rtype: "Patient".to_owned(), id: patient.to_owned(), version: 1 };
+        let first = self.store.vread(key).await.map_err(crate::find::search_failure)?;
+        let Some(first) = first else { return Ok(None) };
+        let Some(entry) = self.signed_entry(&first).await? else { return Ok(None) };
+        let Body::Record { attachments, .. } = entry.body else { return Ok(None) };
+        let wrapped = self.store.wrapped_keys(patient).await.map_err(crate::find::search_failure)?;
+        let named = wrapped.iter().find(|wrapped| {
+            let digest = record::sha256(&[&wrapped.bytes]);
+            attachments.iter().any(|a| a.kind == AttachmentKind::WrappedKey && a.digest == digest)
+        });
+        let key = named.and_then(|wrapped| self.keyring.open(&wrapped.bytes));
+        Ok(key.filter(|key| tags(key, &name, first.tag)))
     }
 
     /// The latest pseudonym that a good row of the patient carries, in a log that has begun.
@@ -118,7 +142,7 @@ impl Node {
         }
         let mut keys = vec![self.own.clone()];
         if let Some(old) = &before.patient {
-            keys.extend(self.keyring.key(old).await?);
+            keys.extend(self.patient_key(old).await?);
         }
         let key = keys.into_iter().find(|key| tags(key, record, before.tag));
         let Some(key) = key else {

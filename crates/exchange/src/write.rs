@@ -258,7 +258,7 @@ impl Node {
             entry,
             written_at: time,
             deleted: false,
-            label: String::new(),
+            label: "N".to_owned(),
         };
         gathered.put.records.push(NewVersion { row, expected: Expected::New, index });
         gathered.put.entries.push(NewEntry { id: entry, bytes: derived.entry.to_bytes(), record: Some(key) });
@@ -291,7 +291,10 @@ impl Node {
                 .map_err(|e| Failure::ours("the vault did not take an essential copy", e))?;
         }
         self.store.put(gathered.put).await.map_err(put_failure)?;
-        self.mirror.learn_names(gathered.names).await?;
+        // Written is written: a name that is not remembered is found again by the next audit.
+        if let Err(error) = self.mirror.learn_names(gathered.names).await {
+            tracing::warn!(%error, "names of records could not be remembered");
+        }
         Ok(())
     }
 
@@ -307,7 +310,7 @@ impl Node {
     }
 }
 
-fn put_failure(error: PutError) -> Failure {
+pub(crate) fn put_failure(error: PutError) -> Failure {
     match error {
         PutError::Busy => Failure::Busy,
         PutError::TooLarge { .. } => Failure::TooLarge(error.to_string()),
