@@ -177,7 +177,7 @@ impl Node {
         let warning = (withheld + lost > 0).then(|| {
             format!("{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here")
         });
-        let total = page.total.filter(|_| denied == 0 && withheld + lost == 0);
+        let total = page.total.filter(|_| denied.is_empty() && withheld + lost == 0);
         let mut links = vec![("self".to_owned(), format!("{BASE}/{rtype}?{query}"))];
         if let Some(next) = page.next {
             links.push(("next".to_owned(), format!("{BASE}/{rtype}?{}&_cursor={next}", without_cursor(query))));
@@ -205,15 +205,15 @@ impl Node {
         caller: &Caller,
         action: Action,
         rows: Vec<(Row, bool)>,
-    ) -> Result<(Vec<Cleared>, u64), Failure> {
+    ) -> Result<(Vec<Cleared>, Vec<Row>), Failure> {
         let mut cleared = Vec::with_capacity(rows.len());
-        let mut denied = 0;
+        let mut denied = Vec::new();
         for (row, pending) in rows {
             let decided = self.decide(caller, action, &Target::of(&row)).await?;
             if decided.decision.allow {
                 cleared.push(Cleared { row, pending, decided });
             } else {
-                denied += 1;
+                denied.push(row);
             }
         }
         Ok((cleared, denied))
@@ -270,8 +270,8 @@ impl Node {
         let degraded = set.is_degraded();
         let completeness = completeness_of(&set);
         let rows = set.sound.into_iter().map(|sound| (sound.row, sound.pending)).collect();
-        let (cleared, _) = self.clear(caller, Action::Summary, rows).await?;
-        let withheld = self.withheld_sections(&cleared, patient).await?;
+        let (cleared, denied) = self.clear(caller, Action::Summary, rows).await?;
+        let withheld: Vec<Section> = denied.iter().filter_map(section_of).collect();
         let completeness: Vec<(Section, Completeness)> = completeness
             .into_iter()
             .map(|(section, known)| match known {
@@ -314,20 +314,6 @@ impl Node {
         let trail = Trail { under: whole.under, ..Trail::of(Interaction::Operation, AccessAction::Summary) };
         self.leave_trail(caller, Some(patient), &commitments, &[format!("Patient/{patient}")], &trail).await?;
         Ok(bytes)
-    }
-
-    /// The sections of which the caller was not shown everything.
-    async fn withheld_sections(&self, cleared: &[Cleared], patient: &str) -> Result<Vec<Section>, Failure> {
-        let all = self.store.patient_records(patient, &[]).await.map_err(crate::find::search_failure)?;
-        let mut withheld = Vec::new();
-        for row in all.rows.iter().filter(|row| !row.deleted) {
-            let shown = cleared.iter().any(|one| one.row.rtype == row.rtype && one.row.id == row.id);
-            if !shown && matches!(row.label.as_str(), "R" | "V") {
-                let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
-                withheld.extend(Resource::parse(&row.bytes, limits).ok().and_then(|resource| Section::of(&resource)));
-            }
-        }
-        Ok(withheld)
     }
 
     /// What the ledger says of a record's current version, and of what it began.
@@ -399,4 +385,10 @@ fn completeness_of(set: &Set) -> Vec<(Section, Completeness)> {
             (*section, known)
         })
         .collect()
+}
+
+/// The section of the summary that a row would stand in.
+fn section_of(row: &Row) -> Option<Section> {
+    let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
+    Resource::parse(&row.bytes, limits).ok().and_then(|resource| Section::of(&resource))
 }

@@ -103,16 +103,19 @@ impl Node {
         self.allow(caller, action, &target).await
     }
 
-    /// Decides over a patient as a whole.
+    /// Decides over a patient as a whole: whoever enrolled the patient counts as the author.
     pub(crate) async fn allow_about(&self, caller: &Caller, action: Action, patient: &str) -> Result<Decided, Failure> {
-        let target = Target {
-            rtype: "Patient",
-            id: Some(patient),
-            patient: Some(patient),
-            label: "N",
-            author: &self.org,
-            value: None,
+        let row = self.store.read("Patient", patient).await.map_err(crate::find::search_failure)?;
+        let row = match row {
+            Some(row) => {
+                let sound = self.weigh(std::slice::from_ref(&row)).await?.iter().all(crate::row::Worth::may_be_shown);
+                Some(row).filter(|_| sound)
+            }
+            None => None,
         };
+        let author = row.as_ref().map_or(&self.org, |row| &row.author);
+        let target =
+            Target { rtype: "Patient", id: Some(patient), patient: Some(patient), label: "N", author, value: None };
         self.allow(caller, action, &target).await
     }
 

@@ -35,7 +35,7 @@ pub enum Failure {
     #[error("{0}")]
     Unsupported(String),
     /// The database holds something else than the ledger says. Nobody at the door is to blame.
-    #[error("`{0}` does not agree with the ledger and is withheld: compliance has been told")]
+    #[error("`{0}` does not agree with the ledger and is withheld: an audit names what was done to it")]
     Tampered(String),
     /// Too much at once; the caller may try again.
     #[error("too many requests at once: try again in a moment")]

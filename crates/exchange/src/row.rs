@@ -11,6 +11,9 @@ use store::Row;
 /// How long a row may stand in the database before its entry is final.
 pub const PENDING_MS_MAX: u64 = 30_000;
 
+/// The ledger stands still when its last block is older than this: an idle chain makes about one block a second.
+const STALL_MS: u64 = 15_000;
+
 /// What a row is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Worth {
@@ -77,9 +80,10 @@ impl Node {
         }
         // The row's own time is believed only as far as the signed entry says the same.
         let age_ms = self.now().0.abs_diff(row.written_at.0);
-        let ours = row.author == self.org;
-        // A ledger that stands still must not make good rows of our own look bad; of others only the young are believed.
-        if age_ms > PENDING_MS_MAX && !(ours && self.lane.unsettled() > 0) {
+        let ours = row.author == self.org && self.lane.unsettled() > 0;
+        // A ledger that stands still must not make good rows look bad: then a member's signature is believed at any age.
+        let stalled = self.now().0.saturating_sub(self.ledger.status().time.0) > STALL_MS;
+        if age_ms > PENDING_MS_MAX && !ours && !stalled {
             return Ok(Worth::Injected);
         }
         Ok(if self.is_signed_for(row).await? { Worth::Pending } else { Worth::Injected })

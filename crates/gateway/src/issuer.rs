@@ -44,6 +44,9 @@ pub(crate) enum TokenError {
     /// Its time has not come.
     #[error("the token is not valid yet")]
     TooEarly,
+    /// A login with a wrong name or password.
+    #[error("the name or the password is wrong")]
+    Refused,
     /// Another issuer's, for another audience, changed, or no token at all.
     #[error("the token is not one of this organisation's")]
     Invalid,

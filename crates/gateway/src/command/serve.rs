@@ -31,6 +31,12 @@ impl Serve {
         });
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 
+        // The text of a panic may quote data: the log gets its place only.
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(place, "a panic");
+        }));
+
         let config = Config::load(&self.config)?;
         let genesis = config.genesis()?;
         let keys = OrgKeys::load(&config.keys)?;

@@ -76,6 +76,8 @@ pub(crate) async fn token(State(doors): State<Doors>, body: Bytes) -> Response {
         let text = "send a JSON object with `username` and `password`";
         return outcome::respond(&Failure::invalid(IssueType::Structure, "", text));
     };
+    let Ok(_place) = doors.logins.clone().try_acquire_owned() else { return outcome::respond(&Failure::Busy) };
+    let user: String = login.username.chars().filter(char::is_ascii_graphic).take(64).collect();
     // Hashing a password takes tens of milliseconds: not on the threads that serve everybody.
     let checked = tokio::task::spawn_blocking(move || -> anyhow::Result<Option<String>> {
         let users = doors.users()?;
@@ -90,7 +92,10 @@ pub(crate) async fn token(State(doors): State<Doors>, body: Bytes) -> Response {
             let body = serde_json::json!({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS});
             ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
         }
-        Ok(Ok(None)) => outcome::unauthenticated(&TokenError::Invalid),
+        Ok(Ok(None)) => {
+            tracing::warn!(user, "a login failed");
+            outcome::unauthenticated(&TokenError::Refused)
+        }
         Ok(Err(e)) => outcome::respond(&Failure::Ours(format!("no token could be issued: {e:#}"))),
         Err(_) => outcome::respond(&Failure::Ours("no token could be issued".to_owned())),
     }

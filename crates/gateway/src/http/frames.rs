@@ -10,7 +10,7 @@ use axum::{
 };
 use contract::PublicKey;
 use exchange::Failure;
-use record::{Id16, fhir::IssueType};
+use record::{Id16, TimeMs, fhir::IssueType};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -19,6 +19,8 @@ use serde_json::json;
 pub(crate) struct Bind {
     patient: String,
     key: PublicKey,
+    /// Since when the patient has been wearing it, when it was not put on just now.
+    since: Option<String>,
 }
 
 pub(crate) async fn bind(
@@ -29,7 +31,9 @@ pub(crate) async fn bind(
 ) -> Result<Response, Refusal> {
     let bind: Bind = serde_json::from_slice(&body)
         .map_err(|e| Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}")))?;
-    let binding = doors.node.bind(&caller, &device, &bind.patient, bind.key).await?;
+    let since = bind.since.as_deref().map(TimeMs::from_instant).transpose();
+    let since = since.map_err(|e| Failure::invalid(IssueType::Value, "", format!("`since` is no instant: {e}")))?;
+    let binding = doors.node.bind_since(&caller, &device, &bind.patient, bind.key, since).await?;
     Ok((StatusCode::CREATED, Json(json!({"id": binding}))).into_response())
 }
 

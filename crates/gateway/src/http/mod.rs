@@ -17,11 +17,17 @@ use axum::{
     routing::{get, post},
 };
 use exchange::Node;
-use std::{path::PathBuf, sync::Arc};
-use tower_http::catch_panic::CatchPanicLayer;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
 /// The largest request body, in bytes: a transaction Bundle of some thousand entries.
 pub(crate) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The largest login, in bytes.
+const LOGIN_BYTES_MAX: usize = 4 * 1024;
+/// How long a body may stand still while it is received.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Passwords that are hashed at the same time: each takes some 20 MB and as many milliseconds.
+const LOGINS_MAX: usize = 4;
 /// Requests that are worked on at the same time; more are told to try again.
 const REQUESTS_MAX: usize = 512;
 /// Names a request in answers and in the audit trail.
@@ -36,13 +42,15 @@ pub(crate) struct Doors {
     pub(crate) issuer: Arc<Issuer>,
     users_file: Arc<PathBuf>,
     places: Arc<tokio::sync::Semaphore>,
+    logins: Arc<tokio::sync::Semaphore>,
 }
 
 impl Doors {
     /// The doors of a node. Users are read from the file at each login, so that a new one needs no restart.
     pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf) -> Self {
         let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
-        Self { node, issuer: Arc::new(issuer), users_file: Arc::new(users_file), places }
+        let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
+        Self { node, issuer: Arc::new(issuer), users_file: Arc::new(users_file), places, logins }
     }
 
     fn users(&self) -> anyhow::Result<Users> {
@@ -54,7 +62,7 @@ impl Doors {
 pub(crate) fn router(doors: Doors) -> Router {
     Router::new()
         .route("/health", get(ledger::health))
-        .route("/auth/token", post(auth::token))
+        .route("/auth/token", post(auth::token).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX)))
         .route("/fhir", post(fhir::bundle))
         .route("/fhir/", post(fhir::bundle))
         .route("/fhir/metadata", get(fhir::metadata))
@@ -67,7 +75,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/fhir/Patient/{id}/$summary", get(fhir::summary))
         .route("/fhir/Device/{id}/$bind", post(frames::bind))
         .route("/fhir/Device/{id}/$unbind", post(frames::unbind))
-        .route("/frames", post(frames::frame))
+        .route("/frames", post(frames::frame).layer(DefaultBodyLimit::max(sensing::FRAME_BYTES_MAX)))
         .route("/alarm", get(frames::alarms))
         .route("/alarm/{id}/acknowledge", post(frames::acknowledge))
         .route("/override", post(desk::open_override).get(desk::overrides))
@@ -89,6 +97,8 @@ pub(crate) fn router(doors: Doors) -> Router {
         .fallback(outcome::no_such_door)
         .method_not_allowed_fallback(outcome::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(middleware::map_response(outcome::in_our_form))
         .layer(middleware::from_fn_with_state(doors.clone(), bounded))
         .layer(CatchPanicLayer::custom(outcome::panicked))
         .layer(middleware::from_fn(named))

@@ -12,6 +12,9 @@ use record::fhir::{Issue, IssueType, Outcome};
 /// The content type of every FHIR answer.
 pub(crate) const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
 
+/// The longest sentence of the framework that is passed on, in bytes.
+const REFUSAL_BYTES_MAX: usize = 4 * 1024;
+
 /// What doors answer with when they fail.
 pub(crate) struct Refusal(pub(crate) Failure);
 
@@ -51,7 +54,10 @@ pub(crate) fn respond(failure: &Failure) -> Response {
         Failure::Denied { suppressed: true, .. } => (StatusCode::FORBIDDEN, IssueType::Suppressed),
         Failure::Denied { suppressed: false, .. } => (StatusCode::FORBIDDEN, IssueType::Forbidden),
         Failure::Invalid(issues) => {
-            let status = if issues.iter().any(|issue| issue.kind == IssueType::Structure) {
+            let any = |kind: IssueType| issues.iter().any(|issue| issue.kind == kind);
+            let status = if any(IssueType::TooLong) {
+                StatusCode::PAYLOAD_TOO_LARGE
+            } else if any(IssueType::Structure) {
                 StatusCode::BAD_REQUEST
             } else {
                 StatusCode::UNPROCESSABLE_ENTITY
@@ -97,6 +103,23 @@ fn answer(status: StatusCode, outcome: &Outcome) -> Response {
     (status, [(header::CONTENT_TYPE, FHIR_JSON)], Bytes::from(outcome.to_json())).into_response()
 }
 
+/// Brings what the framework refuses by itself, such as an address or a query that cannot be read, into the form of every other answer.
+pub(crate) async fn in_our_form(response: Response) -> Response {
+    let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let plain = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
+    if !plain || !status.is_client_error() {
+        return response;
+    }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return too_large();
+    }
+    let text = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let text = if text.is_empty() { "the request cannot be read" } else { text.as_ref() };
+    answer(status, &Outcome::new(Issue::error(IssueType::Structure, text)))
+}
+
 /// A path that leads nowhere.
 pub(crate) async fn no_such_door() -> Response {
     respond(&Failure::NotFound("this address".to_owned()))
@@ -108,7 +131,7 @@ pub(crate) async fn wrong_method() -> Response {
     answer(StatusCode::METHOD_NOT_ALLOWED, &Outcome::new(issue))
 }
 
-/// A panic somewhere behind the doors; its text stays out of the answer and of the log, as it may quote data.
+/// A panic somewhere behind the doors; its text stays out of the answer and, by the hook of `serve`, of the log: it may quote data.
 pub(crate) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     respond(&Failure::Ours("a panic was caught at the door".to_owned()))
 }
