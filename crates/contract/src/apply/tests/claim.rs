@@ -1,4 +1,4 @@
-//! Claims.
+//! Claims: every step in its order, by whom it may be taken, and services that are billed once.
 
 use crate::{
     Body, ClaimStep,
