@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod http;
 mod issuer;
+mod signal;
 mod users;
 
 use clap::Parser;

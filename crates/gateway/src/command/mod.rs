@@ -6,7 +6,7 @@ mod evidence;
 pub(crate) mod init;
 mod ledger;
 pub(crate) mod load;
-mod sense;
+pub(crate) mod sense;
 mod serve;
 mod user;
 

@@ -3,6 +3,7 @@
 use super::{
     consortium::Consortium,
     report::{Report, Step},
+    sensors::Sensor,
     tell::Tell,
 };
 use crate::client::Client;
@@ -52,6 +53,8 @@ pub(crate) struct Story {
     pub(crate) ids: BTreeMap<&'static str, String>,
     /// How long each patient summary took, in milliseconds.
     pub(crate) summaries_ms: Vec<f64>,
+    /// The patient's sensors, once attached.
+    pub(crate) sensors: Vec<Sensor>,
     clients: BTreeMap<&'static str, Client>,
 }
 
@@ -68,6 +71,7 @@ impl Story {
             patient: String::new(),
             ids: BTreeMap::new(),
             summaries_ms: Vec::new(),
+            sensors: Vec::new(),
             clients: BTreeMap::new(),
         }
     }
