@@ -7,6 +7,7 @@ use crate::{
     facts::Target,
     failure::Failure,
     node::Node,
+    sense::to_the_end,
     write::{Also, Trail},
 };
 use analytics::{Alarm, AlarmChange, Finding};
@@ -98,7 +99,12 @@ impl Node {
 
     /// Somebody takes notice of an alarm: it falls silent, and who it was stays written.
     pub async fn acknowledge(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
-        let _one = self.sensing.alarms.lock().await;
+        let (node, caller) = (self.clone(), caller.clone());
+        to_the_end(async move { node.acknowledge_alarm(&caller, id).await }).await
+    }
+
+    async fn acknowledge_alarm(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
+        let one = self.sensing.alarms.lock().await;
         let alarm = self.desk.get::<RaisedAlarm>(&id.to_hex()).await?;
         let mut alarm = alarm.ok_or_else(|| Failure::NotFound(format!("alarm/{id}")))?;
         self.allow_about(caller, Action::Acknowledge, &alarm.patient).await?;
@@ -134,6 +140,8 @@ impl Node {
         self.commit(caller, now, gathered, Vec::new(), &Trail::of(Interaction::Create, AccessAction::Write)).await?;
         alarm.acknowledged = Some((caller.user.clone(), now));
         self.desk.put(alarm.clone()).await?;
+        // The engine may be waiting for its writer, and the writer for this lock.
+        drop(one);
         self.feed_acknowledged(&alarm.patient, &alarm.name, now, &caller.user).await;
         tracing::info!(alarm = %id, "an alarm was acknowledged");
         Ok(())

@@ -138,6 +138,9 @@ impl Node {
                     Ok(()) => break,
                     Err(error) => tracing::warn!(%error, rule = finding.rule, attempt, "a finding was not written"),
                 }
+                if *self.stopping().borrow() {
+                    return;
+                }
                 tokio::time::sleep(WRITE_RETRY * attempt).await;
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     node::Node,
     row::Worth,
-    sense::Attached,
+    sense::{Attached, to_the_end},
     write::{Also, Touched, Trail},
 };
 use contract::{AccessAction, Event, PublicKey, from_cbor, state};
@@ -99,6 +99,19 @@ impl Node {
         key: PublicKey,
         since: Option<TimeMs>,
     ) -> Result<Id16, Failure> {
+        let (node, caller) = (self.clone(), caller.clone());
+        let (device, patient) = (device.to_owned(), patient.to_owned());
+        to_the_end(async move { node.bind_device(&caller, &device, &patient, key, since).await }).await
+    }
+
+    async fn bind_device(
+        &self,
+        caller: &Caller,
+        device: &str,
+        patient: &str,
+        key: PublicKey,
+        since: Option<TimeMs>,
+    ) -> Result<Id16, Failure> {
         self.allow_about(caller, Action::BindDevice, patient).await?;
         let name = device_name(device).map_err(|_| Failure::NotFound(format!("Device/{device}")))?;
         let invalid = |text: String| Failure::invalid(IssueType::Value, "", text);
@@ -169,6 +182,11 @@ impl Node {
 
     /// Ends a device's binding. Frames that come later are refused.
     pub async fn unbind(&self, caller: &Caller, device: &str) -> Result<(), Failure> {
+        let (node, caller, device) = (self.clone(), caller.clone(), device.to_owned());
+        to_the_end(async move { node.unbind_device(&caller, &device).await }).await
+    }
+
+    async fn unbind_device(&self, caller: &Caller, device: &str) -> Result<(), Failure> {
         let not_bound = || Failure::NotFound(format!("binding of Device/{device}"));
         let name = device_name(device).map_err(|_| not_bound())?;
         let patient = self.sensing.patient_of(&name).ok_or_else(not_bound)?;

@@ -1,7 +1,7 @@
 //! Frames of bound devices: signature, sequence and decision, then durably stored, then answered.
 
 use crate::{
-    bind::{Bound, device_digest, sensed},
+    bind::{Bound, sensed},
     failure::Failure,
     node::Node,
     write::put_failure,
@@ -162,6 +162,11 @@ pub(crate) fn go_on_from(known: DeviceState, floor: u64) -> DeviceState {
 impl Node {
     /// Takes one signed frame of a bound device. Answers with its digest when it is durable.
     pub async fn frame(&self, bytes: &[u8]) -> Result<Digest, Failure> {
+        let (node, bytes) = (self.clone(), bytes.to_vec());
+        to_the_end(async move { node.take_frame(&bytes).await }).await
+    }
+
+    async fn take_frame(&self, bytes: &[u8]) -> Result<Digest, Failure> {
         let frame = Frame::decode(bytes).map_err(|bad| refusal(&bad.into()))?;
         let attached = self.sensing.attached(frame.device());
         let attached = attached.ok_or_else(|| refusal(&Reject::UnknownDevice { device: frame.device().clone() }))?;
@@ -202,12 +207,17 @@ impl Node {
         Ok(digest)
     }
 
-    /// The key that a device is bound with here, for frames whose binding is not final yet.
-    pub(crate) async fn bound_here(&self, name: &DeviceId) -> Option<(Digest, Bound)> {
-        let attached = self.sensing.attached(name)?;
-        let bound = attached.lock().await.bound.clone();
-        Some((device_digest(name), bound))
+    /// The binding that a device has here, for frames whose binding is not final yet.
+    pub(crate) async fn bound_here(&self, name: &DeviceId) -> Option<Bound> {
+        Some(self.sensing.attached(name)?.lock().await.bound.clone())
     }
+}
+
+/// Carries work to its end although the caller may go away: half of it done would leave memory and ledger apart.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::spawn(work).await.map_err(|e| Failure::ours("a request was not carried to its end", e))?
 }
 
 /// What the sender is told of a frame that is not admitted, in the words of `sensing`.

@@ -84,8 +84,8 @@ impl Node {
             Some(Binding { device, key, patient, binding, from, until })
         };
         let Some(known) = known else {
-            let here: Option<(Digest, Bound)> = self.bound_here(frame.device()).await;
-            let bound = here.map(|(_, bound)| bound).filter(|b| b.binding == binding && b.patient == patient);
+            let here: Option<Bound> = self.bound_here(frame.device()).await;
+            let bound = here.filter(|b| b.binding == binding && b.patient == patient);
             let binding = bound.and_then(|bound| tie(bound.key.as_bytes(), bound.from, bound.until));
             return Ok(binding.map(|binding| Ties { org: self.org.clone(), binding, is_final: false }));
         };
