@@ -104,7 +104,7 @@ impl Node {
         let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(None) };
         let member = self.genesis.member(&signed.submission.org);
         let verified = member.is_some_and(|member| signed.verify(&self.genesis.id(), &member.entry_key).is_ok());
-        if !verified || !(names_itself(row) && says_of_itself(row)) {
+        if !(verified && names_itself(row) && says_of_itself(row)) {
             return Ok(None);
         }
         let entry = signed.submission.entries.into_iter().find(|entry| entry.id == row.entry);
