@@ -1,0 +1,263 @@
+//! A consortium of real processes, set up by the command line alone: `init`, `genesis`, `user`, `serve`.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![allow(clippy::print_stderr, reason = "what failed says where its folder and logs are")]
+
+pub(crate) mod client;
+
+use client::Client;
+use rand::RngExt as _;
+use serde_json::Value;
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// How long anything may take before a test gives up. No test asserts a time; this only ends one that hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The password of everybody.
+pub(crate) const PASSWORD: &str = "a password for tests";
+
+/// Four organisations of the four roles.
+pub(crate) const FOUR: [(&str, &str); 4] = [
+    ("rescue-one", "ems"),
+    ("mercy-hospital", "hospital"),
+    ("acme-insurance", "insurer"),
+    ("health-inspectorate", "compliance"),
+];
+
+/// One consortium at a time: four nodes are load enough.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The program under test.
+pub(crate) fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_vitaltrace")
+}
+
+/// Runs the program to its end.
+pub(crate) fn vitaltrace<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Output {
+    vitaltrace_with_input(args, "")
+}
+
+/// Runs the program to its end with something on its standard input.
+pub(crate) fn vitaltrace_with_input<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>, input: &str) -> Output {
+    let mut child = Command::new(program())
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that does not read its input closes it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Demands that a run ended well.
+#[track_caller]
+pub(crate) fn good(output: Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the program ended with {}: {said}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Addresses on loopback that nobody listens on, below the range from which outgoing connections take theirs: a node that is killed
+/// finds its own again when it returns.
+pub(crate) fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let mut rng = rand::rng();
+    let mut held = Vec::new();
+    while held.len() < count {
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", rng.random_range(15_000..32_000))) {
+            held.push(listener);
+        }
+    }
+    held.iter().map(|listener| listener.local_addr().unwrap()).collect()
+}
+
+/// One organisation's folder and process.
+pub(crate) struct Node {
+    pub(crate) org: String,
+    pub(crate) dir: PathBuf,
+    /// The address of its doors.
+    pub(crate) http: SocketAddr,
+    process: Option<Child>,
+}
+
+/// Several organisations on one database. Processes that still run are killed when it is dropped.
+pub(crate) struct Consortium {
+    _turn: MutexGuard<'static, ()>,
+    folder: Option<TempDir>,
+    pub(crate) database: PathBuf,
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Consortium {
+    /// Makes keys, configurations and the genesis document.
+    pub(crate) async fn found(members: &[(&str, &str)]) -> Self {
+        let turn = TURN.lock().await;
+        let folder = tempfile::Builder::new().prefix("vitaltrace-test-").tempdir().unwrap();
+        let database = folder.path().join("cloud.db");
+        let addresses = free_addresses(members.len() * 2);
+        let mut nodes = Vec::new();
+        for ((org, role), pair) in members.iter().zip(addresses.chunks_exact(2)) {
+            let dir = folder.path().join(org);
+            let (http, ledger) = (pair[0].to_string(), pair[1].to_string());
+            let mut init = Command::new(program());
+            init.args(["init", "--org", org, "--role", role, "--http", &http, "--ledger", &ledger, "--database"]);
+            good(init.arg(&database).arg(&dir).output().unwrap());
+            nodes.push(Node { org: (*org).to_owned(), dir, http: pair[0], process: None });
+        }
+        let genesis = folder.path().join("genesis.json");
+        let mut join = Command::new(program());
+        join.args(["genesis", "--name", "test", "--output"]).arg(&genesis);
+        good(join.args(nodes.iter().map(|node| node.dir.join("member.json"))).output().unwrap());
+        for node in &nodes {
+            fs::copy(&genesis, node.dir.join("genesis.json")).unwrap();
+        }
+        Self { _turn: turn, folder: Some(folder), database, nodes }
+    }
+
+    /// Four organisations of the four roles, running, with the named users.
+    pub(crate) async fn running(people: &[(&str, &str, &str)]) -> Self {
+        let mut consortium = Self::found(&FOUR).await;
+        for (org, name, role) in people {
+            consortium.add_user(org, name, role, None);
+        }
+        consortium.start_all().await;
+        consortium
+    }
+
+    /// The folder of everything.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
+    pub(crate) fn node(&self, org: &str) -> &Node {
+        self.nodes.iter().find(|node| node.org == org).unwrap()
+    }
+
+    pub(crate) fn node_mut(&mut self, org: &str) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.org == org).unwrap()
+    }
+
+    /// Makes a user, or changes it.
+    pub(crate) fn add_user(&self, org: &str, name: &str, role: &str, patient: Option<&str>) {
+        let config = self.node(org).dir.display().to_string();
+        let mut args = vec!["user", "--config", &config, "--name", name, "--role", role];
+        if let Some(patient) = patient {
+            args.extend(["--patient", patient]);
+        }
+        good(vitaltrace_with_input(args, &format!("{PASSWORD}\n")));
+    }
+
+    /// A user's connection to its organisation, with a token from the command line.
+    pub(crate) fn client(&self, org: &str, name: &str) -> Client {
+        let node = self.node(org);
+        let token = good(vitaltrace(["token", "--config", &node.dir.display().to_string(), "--name", name]));
+        Client::new(&node.base(), token.trim())
+    }
+
+    pub(crate) async fn start_all(&mut self) {
+        for node in &mut self.nodes {
+            node.start();
+        }
+        for node in &mut self.nodes {
+            node.wait_until_up().await;
+        }
+    }
+
+    /// Waits until everything that any gateway committed is final.
+    pub(crate) async fn settle(&self) {
+        let begin = Instant::now();
+        loop {
+            let mut pending = Vec::new();
+            for node in &self.nodes {
+                pending.push(node.status().await["pending"].as_u64().unwrap());
+            }
+            if pending.iter().all(|count| *count == 0) {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "entries are still pending: {pending:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for Consortium {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        if std::thread::panicking()
+            && let Some(folder) = self.folder.take()
+        {
+            let folder = folder.keep();
+            for node in &self.nodes {
+                let log = fs::read_to_string(node.dir.join("node.log")).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("--- the last lines of {}:", node.org);
+                lines.iter().skip(lines.len().saturating_sub(12)).for_each(|line| eprintln!("{line}"));
+            }
+            eprintln!("everything is in {}", folder.display());
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Starts the process; [`Node::wait_until_up`] waits for it.
+    pub(crate) fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("node.log")).unwrap();
+        let mut serve = Command::new(program());
+        serve.arg("serve").arg("--config").arg(&self.dir);
+        self.process = Some(serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// Waits until its doors answer and it has seen a final block.
+    pub(crate) async fn wait_until_up(&mut self) {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the node of {} ended with {status}", self.org);
+            }
+            let health = Client::new(&self.base(), "").try_get("/health").await;
+            if health.is_some_and(|answer| answer.json()["ledger_height"].as_u64() > Some(0)) {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the node of {} does not come up", self.org);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// SIGKILL: nothing gets a chance to tidy up.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // One that has ended already cannot be killed, and need not be.
+            let _ = process.kill();
+            process.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let mut process = self.process.take().unwrap();
+        good(Command::new("kill").arg("-TERM").arg(process.id().to_string()).output().unwrap());
+        process.wait().unwrap().code()
+    }
+
+    /// What its ledger says of itself.
+    pub(crate) async fn status(&self) -> Value {
+        Client::new(&self.base(), "").get("/ledger/status").await.json()
+    }
+}
