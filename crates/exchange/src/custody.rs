@@ -99,7 +99,7 @@ impl Node {
         Ok(self.desk.put(paper).await?)
     }
 
-    /// Erases a patient: see [the module](self). Answers when it is done; what takes longer is finished without the caller, and after
+    /// Erases a patient: as the head of this file says. Answers when it is done; what takes longer is finished without the caller, and after
     /// a restart.
     pub async fn erase(&self, caller: &Caller, patient: &str, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;

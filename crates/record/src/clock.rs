@@ -28,7 +28,7 @@ impl TimeMs {
         u64::try_from(at.as_millisecond()).map(Self).map_err(|_| BadInstant)
     }
 
-    /// Writes a FHIR `instant` in UTC with milliseconds. Later times than [`LAST_MS`] are written as it.
+    /// Writes a FHIR `instant` in UTC with milliseconds. Times after the year 9999 are written as its last day.
     pub fn to_instant(self) -> String {
         let ms = i64::try_from(self.0.min(LAST_MS)).unwrap_or(0);
         Timestamp::from_millisecond(ms).map(|at| format!("{at:.3}")).unwrap_or_default()

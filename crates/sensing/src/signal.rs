@@ -16,7 +16,7 @@ pub(crate) const RATE_HZ_MAX: i32 = 100_000;
 pub struct Signal {
     /// The signal's name; those of [`crate::sensor::ALL`] are known, others are kept. 1 to 48 of `a-z 0-9 - .`.
     pub name: String,
-    /// Milliseconds from the frame's device time to the value, or to the first sample. At most [`OFFSET_MS_MAX`] either way.
+    /// Milliseconds from the frame's device time to the value, or to the first sample. At most ten minutes either way.
     pub offset_ms: i64,
     /// What was measured.
     pub value: Value,

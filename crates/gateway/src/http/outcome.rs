@@ -38,7 +38,10 @@ impl IntoResponse for Refusal {
 }
 
 fn body_too_large() -> Failure {
-    Failure::TooLarge(format!("the body has more than {} bytes: send it in several parts", super::BODY_BYTES_MAX))
+    let most = super::BODY_BYTES_MAX;
+    Failure::TooLarge(format!(
+        "the body is larger than this address takes, and none takes more than {most} bytes: send it in parts"
+    ))
 }
 
 /// The answer to a body that is too large.
