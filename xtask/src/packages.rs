@@ -16,7 +16,10 @@ struct Package {
 
 /// One line for each. SQLite and the cryptography under TLS are built from source by the C compiler, which is not listed: without it
 /// this program could not have been linked.
-const PACKAGES: &[Package] = &[Package { binary: "git", package: "git", purpose: "lists the files that `tidy` reads" }];
+const PACKAGES: &[Package] = &[
+    Package { binary: "git", package: "git", purpose: "lists the files that `tidy` reads" },
+    Package { binary: "curl", package: "curl", purpose: "follows the operators' page in a test" },
+];
 
 /// Sees to it that every package is there: installs what is missing where it may, else says what to install.
 pub(crate) fn ensure() -> anyhow::Result<()> {

@@ -56,7 +56,13 @@ impl Node {
             return Ok(Some(key));
         }
         let name = format!("Patient/{patient}");
-        if !crate::wrap::may_hold(self.role) || self.mirror.tag(name.clone()).await?.is_some() {
+        if !crate::wrap::may_hold(self.role) {
+            return Ok(None);
+        }
+        // Once the enrolment is final, only what the ledger names is believed.
+        if let Some(tag) = self.mirror.tag(name.clone()).await?
+            && self.mirror.version(tag, 1).await?.is_some()
+        {
             return Ok(None);
         }
         let key = VersionKey { rtype: "Patient".to_owned(), id: patient.to_owned(), version: 1 };
