@@ -1,8 +1,12 @@
 //! Tables, indexes, and how connections are set up.
 
 use crate::store::OpenError;
-use rusqlite::{Connection, OpenFlags, config::DbConfig, limits::Limit};
-use std::{path::Path, thread, time::Duration};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Marks a database file as ours: "VtTr".
 const APPLICATION_ID: i64 = 0x5674_5472;
@@ -81,26 +85,39 @@ const LOCK_POLLS_MAX: i32 = (LOCK_WAIT.as_micros() / LOCK_POLL.as_micros()) as i
 /// Opens the database to write, and makes it when the file is new.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    (|| {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-        // What is erased must not be found in the free space of the file; nor what it was found by before its last version.
-        connection.pragma_update(None, "secure_delete", true)?;
-        // Several processes may open a new file at once: the first one makes the tables.
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if tables == 0 {
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", FORMAT)?;
+    // Several processes may open a new file at once. Two that both want it in WAL mode would wait for each other for ever, so SQLite
+    // refuses one without asking the busy handler.
+    let begin = Instant::now();
+    loop {
+        match set_up(&mut connection) {
+            Err(error) if is_locked(&error) && begin.elapsed() < LOCK_WAIT => thread::sleep(LOCK_POLL),
+            done => break done.map_err(failed)?,
         }
-        transaction.commit()
-    })()
-    .map_err(failed)?;
+    }
     format(&connection)?;
     Ok(connection)
+}
+
+/// Chooses how the file is written, and makes the tables if nobody has.
+fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    // What is erased must not be found in the free space of the file; nor what it was found by before its last version.
+    connection.pragma_update(None, "secure_delete", true)?;
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
+    transaction.commit()
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Opens the database to read. The connection cannot write.
@@ -151,4 +168,33 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
 
 fn failed(error: rusqlite::Error) -> OpenError {
     OpenError::Database(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    /// Four organisations start at the same moment on a database that is not there yet. One of them was told that the database is
+    /// locked, about once in fifty starts, and ended; now all of them wait until the file is made.
+    #[test]
+    fn a_new_file_is_opened_by_several_at_once() {
+        const ROUNDS: usize = 100;
+        const WRITERS: usize = 4;
+        for _ in 0..ROUNDS {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("cloud.db");
+            let together = Barrier::new(WRITERS);
+            thread::scope(|scope| {
+                let open = || {
+                    together.wait();
+                    open_writer(&path).map(drop)
+                };
+                let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(open)).collect();
+                for writer in writers {
+                    assert_eq!(writer.join().unwrap(), Ok(()));
+                }
+            });
+        }
+    }
 }
