@@ -7,7 +7,7 @@ use crate::{
     sense::{Attached, go_on_from},
     write::Also,
 };
-use contract::{Body, DeviceStep, Event, Frames, SignedSubmission, state};
+use contract::{Body, DeviceStep, Event, Frames, PublicKey, SignedSubmission, state};
 use record::{Digest, Id16, Role, TimeMs, sha256};
 use sensing::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Binding, DeviceState, Frame};
 use std::{
@@ -158,28 +158,35 @@ impl Node {
 
     /// What entries of our own that are not final yet say of bindings.
     async fn waiting_steps(&self) -> Result<Waiting, Failure> {
-        let lane = self.lane.number();
-        let settled: Option<state::Lane> = self.ledger_value(state::lane_key(&self.org, lane)).await?;
-        let mut next = settled.map_or(0, |lane| lane.seq) + 1;
         let member = self.genesis.member(&self.org);
         let member =
             member.ok_or_else(|| Failure::Ours("this organisation is no member of the consortium".to_owned()))?;
         let mut waiting = Waiting::default();
+        let lanes = self.store.lanes().await.map_err(crate::find::search_failure)?;
+        for (_, lane, _) in lanes.into_iter().filter(|(org, ..)| *org == self.org) {
+            self.waiting_in_lane(lane, &member.entry_key, &mut waiting).await?;
+        }
+        Ok(waiting)
+    }
+
+    async fn waiting_in_lane(&self, lane: u32, key: &PublicKey, waiting: &mut Waiting) -> Result<(), Failure> {
+        let settled: Option<state::Lane> = self.ledger_value(state::lane_key(&self.org, lane)).await?;
+        let mut next = settled.map_or(0, |lane| lane.seq) + 1;
         loop {
             let page = self.store.submissions_since(&self.org, lane, next, PAGE_MAX).await;
             let page = page.map_err(crate::find::search_failure)?;
-            let Some(last) = page.last() else { return Ok(waiting) };
+            let Some(last) = page.last() else { return Ok(()) };
             let after = last.first_seq + u64::from(last.count);
             for submission in &page {
                 let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { continue };
-                if signed.verify(&self.genesis.id(), &member.entry_key).is_ok() {
+                if signed.verify(&self.genesis.id(), key).is_ok() {
                     let first = signed.submission.first_seq;
                     let entries = (first..).zip(&signed.submission.entries);
                     entries.filter(|(seq, _)| *seq >= next).for_each(|(_, entry)| waiting.read(&entry.body));
                 }
             }
             if after <= next {
-                return Ok(waiting);
+                return Ok(());
             }
             next = after;
         }

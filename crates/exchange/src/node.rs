@@ -8,9 +8,10 @@ use crate::{
     keys::OrgKeys,
     lane::{Lane, RESUBMIT_AFTER},
     mirror::Mirror,
+    orphan::{Orphan, later_submissions},
     sense::Sensing,
 };
-use contract::{DerivationPolicy, Genesis, SignedSubmission, from_cbor, state};
+use contract::{DerivationPolicy, Genesis, from_cbor, state};
 use ledger::SubmitError;
 use policy::Policy;
 use record::{Id16, OrgId, OrgRole, PatientKey, TimeMs};
@@ -33,8 +34,6 @@ pub struct Settings {
     pub org: OrgId,
     /// What it is.
     pub role: OrgRole,
-    /// The lane of this gateway; every gateway of an organisation needs one of its own.
-    pub lane: u32,
     /// The consortium.
     pub genesis: Genesis,
     /// The organisation's keys.
@@ -76,6 +75,9 @@ pub enum StartError {
     /// The ledger failed.
     #[error("the ledger node did not start: {0}")]
     Ledger(String),
+    /// The operating system failed.
+    #[error("the operating system gave no random bytes: {0}")]
+    Randomness(String),
 }
 
 /// A running node. Cheap to clone.
@@ -115,7 +117,7 @@ impl std::ops::Deref for Node {
 impl Node {
     /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { org, role, lane, genesis, keys, data, database, ledger: listen } = settings;
+        let Settings { org, role, genesis, keys, data, database, ledger: listen } = settings;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let policy = Policy::builtin().map_err(|e| StartError::BadPolicy("access", e.to_string()))?;
         let derivation = DerivationPolicy::builtin().map_err(|e| StartError::BadPolicy("derivation", e.to_string()))?;
@@ -140,23 +142,25 @@ impl Node {
             .map_err(|e| StartError::Ledger(e.to_string()))?
             .map_err(|e| StartError::Ledger(e.to_string()))?;
 
-        let lane = Lane::new(lane);
-        let sealer = lane.sealer(genesis.id(), org.clone(), keys.entry.clone());
         let config =
             store::Config { database, journal: data.join("journal"), org: org.clone(), readers: STORE_READERS };
         let opened = tokio::task::spawn_blocking(move || Store::open(config))
             .await
             .map_err(|e| StartError::Store(e.to_string()))?
             .map_err(|e| StartError::Store(e.to_string()))?;
-        let settled = mirror.lane_seq(org.clone(), lane.number()).await?;
-        let settled = settled.max(own_lane(&ledger, &org, lane.number()).await?);
-        let ends = opened.lanes.iter().filter(|end| end.lane == lane.number()).map(|end| end.last_seq).max();
-        let mut kept: Vec<_> = opened.kept.iter().filter(|kept| kept.lane == lane.number()).cloned().collect();
-        // A journal that was lost with its disk is covered by the signed copies in the database.
-        let after = ends.unwrap_or(0).max(settled);
+        // The journal has one lane. A new journal begins a new one: nobody knows for sure where an earlier one ended.
+        let end = opened.lanes.first().copied();
+        let number = end.map_or_else(new_lane, |end| Ok(end.lane))?;
+        let lane = Lane::new(number);
+        let settled = mirror.lane_seq(org.clone(), number).await?.max(own_lane(&ledger, &org, number).await?);
         let reader = opened.reader().map_err(|e| StartError::Store(e.to_string()))?;
-        kept.extend(own_submissions(&reader, &genesis, &org, lane.number(), after).await?);
-        lane.resume(settled, ends.unwrap_or(0), kept);
+        let unreadable = |e: store::ReadError| StartError::Store(e.to_string());
+        let orphans = Orphan::all(&reader, &org, number).await.map_err(unreadable)?;
+        // A journal that is behind the database, such as one from a backup, is covered by the signed copies there.
+        let last = end.map_or(0, |end| end.last_seq);
+        let later = later_submissions(&reader, &genesis, &org, number, last.max(settled)).await.map_err(unreadable)?;
+        lane.resume(settled, last, opened.kept.iter().cloned().chain(later).collect());
+        let sealer = lane.sealer(genesis.id(), org.clone(), keys.entry.clone());
         let store = opened.start(Box::new(sealer)).map_err(|e| StartError::Store(e.to_string()))?;
 
         let keyring = Keyring::new(role, keys.wrap.clone(), store.clone(), ledger.clone(), mirror.clone());
@@ -185,7 +189,7 @@ impl Node {
         node.resume_sensing().await.map_err(|e| StartError::Store(e.to_string()))?;
         let tasks = vec![
             tokio::spawn(node.clone().follow()),
-            tokio::spawn(node.clone().submit()),
+            tokio::spawn(node.clone().submit(orphans)),
             tokio::spawn(node.clone().batch_frames()),
         ];
         *node.tasks.lock().await = tasks;
@@ -218,8 +222,10 @@ impl Node {
         self.stopping.subscribe()
     }
 
-    /// Brings committed submissions to the ledger, and again until they are final.
-    async fn submit(self) {
+    /// Brings committed submissions to the ledger, and again until they are final; those of earlier lanes first, as what was written
+    /// since may build on them.
+    async fn submit(self, orphans: Vec<Orphan>) {
+        self.bring_orphans(orphans).await;
         loop {
             let due = self.lane.due();
             let mut submissions = due.submissions;
@@ -271,35 +277,11 @@ impl Node {
     }
 }
 
-/// The organisation's own submissions in the database above `after`, as far as their signatures hold and no number is missing.
-async fn own_submissions(
-    reader: &store::Reader,
-    genesis: &Genesis,
-    org: &OrgId,
-    lane: u32,
-    after: u64,
-) -> Result<Vec<store::SealedSubmission>, StartError> {
-    let Some(member) = genesis.member(org) else { return Ok(Vec::new()) };
-    let mut own = Vec::new();
-    let mut next = after + 1;
-    loop {
-        let page = reader.submissions_since(org, lane, next, store::PAGE_MAX).await;
-        let page = page.map_err(|e| StartError::Store(e.to_string()))?;
-        let begun = next;
-        for row in page {
-            let Ok(signed) = SignedSubmission::from_bytes(&row.bytes) else { return Ok(own) };
-            let submission = &signed.submission;
-            let holds = signed.verify(&genesis.id(), &member.entry_key).is_ok() && submission.lane == lane;
-            if !holds || submission.first_seq > next || submission.last_seq() < next {
-                return Ok(own);
-            }
-            next = submission.last_seq() + 1;
-            own.push(store::SealedSubmission::from(row));
-        }
-        if next == begun {
-            return Ok(own);
-        }
-    }
+/// The number of a lane that nobody has used.
+fn new_lane() -> Result<u32, StartError> {
+    let mut bytes = [0u8; 4];
+    getrandom::fill(&mut bytes).map_err(|e| StartError::Randomness(e.to_string()))?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 /// How far the organisation's lane is in this node's own final state.

@@ -39,9 +39,6 @@ pub(crate) struct Config {
     pub(crate) genesis: PathBuf,
     /// People and programs that the embedded issuer knows.
     pub(crate) users: PathBuf,
-    /// The lane of this gateway; every gateway of an organisation needs one of its own.
-    #[serde(default)]
-    pub(crate) lane: u32,
 }
 
 impl Config {

@@ -62,7 +62,6 @@ impl Init {
             keys: "keys".into(),
             genesis: GENESIS_FILE.into(),
             users: "users.toml".into(),
-            lane: 0,
         };
         write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?)?;
         let reach = self.reach.unwrap_or_else(|| self.ledger.to_string());

@@ -44,7 +44,6 @@ impl Serve {
         let settings = Settings {
             org: config.org.clone(),
             role: config.role,
-            lane: config.lane,
             genesis,
             keys,
             data: config.data.clone(),

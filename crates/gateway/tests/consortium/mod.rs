@@ -174,18 +174,24 @@ impl Consortium {
         }
     }
 
-    /// Waits until everything that any gateway committed is final.
+    /// Waits until everything that any gateway committed is final, and every node has seen it.
     pub(crate) async fn settle(&self) {
         let begin = Instant::now();
+        let mut final_height = None;
         loop {
-            let mut pending = Vec::new();
+            let mut statuses = Vec::new();
             for node in &self.nodes {
-                pending.push(node.status().await["pending"].as_u64().unwrap());
+                statuses.push(node.status().await);
             }
-            if pending.iter().all(|count| *count == 0) {
+            let number = |status: &Value, name: &str| status[name].as_u64().unwrap();
+            if final_height.is_none() && statuses.iter().all(|status| number(status, "pending") == 0) {
+                final_height = statuses.iter().map(|status| number(status, "height")).max();
+            }
+            if final_height.is_some_and(|height| statuses.iter().all(|status| number(status, "height") >= height)) {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "entries are still pending: {pending:?}");
+            let pending: Vec<u64> = statuses.iter().map(|status| number(status, "pending")).collect();
+            assert!(begin.elapsed() < PATIENCE, "entries are still pending: {pending:?}, or not seen by all");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -226,13 +232,22 @@ impl Node {
 
     /// Waits until its doors answer and it has seen a final block.
     pub(crate) async fn wait_until_up(&mut self) {
+        self.wait_for_height(1).await;
+    }
+
+    /// Waits until its doors answer, whatever it knows of the ledger.
+    pub(crate) async fn wait_until_answers(&mut self) {
+        self.wait_for_height(0).await;
+    }
+
+    async fn wait_for_height(&mut self, height: u64) {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the node of {} ended with {status}", self.org);
             }
             let health = Client::new(&self.base(), "").try_get("/health").await;
-            if health.is_some_and(|answer| answer.json()["ledger_height"].as_u64() > Some(0)) {
+            if health.is_some_and(|answer| answer.json()["ledger_height"].as_u64() >= Some(height)) {
                 return;
             }
             assert!(begin.elapsed() < PATIENCE, "the node of {} does not come up", self.org);
