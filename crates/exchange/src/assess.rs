@@ -203,11 +203,9 @@ impl Node {
 
     /// What scores must know of a patient, from the Patient record as far as it agrees with the ledger.
     async fn person(&self, patient: &str) -> Result<Person, Failure> {
-        let row = self.store.read("Patient", patient).await.map_err(crate::find::search_failure)?;
-        let Some(row) = row else { return Ok(Person::default()) };
-        let good = self.weigh(std::slice::from_ref(&row)).await?.iter().all(crate::row::Worth::may_be_shown);
+        let Some((row, worth)) = self.current_row("Patient", patient).await? else { return Ok(Person::default()) };
         let value: Json = serde_json::from_slice(&row.bytes).unwrap_or_default();
-        let born = value["birthDate"].as_str().filter(|_| good);
+        let born = value["birthDate"].as_str().filter(|_| worth.may_be_shown());
         let age_years = born.and_then(|born| age_years(born, &self.now().to_instant()));
         Ok(Person { age_years, ..Person::default() })
     }

@@ -1,6 +1,12 @@
 //! The audit: every row of the database against the ledger, and every version on the ledger against the database.
 
-use crate::{caller::Caller, failure::Failure, mirror::FinalVersion, node::Node, row::Worth};
+use crate::{
+    caller::Caller,
+    failure::Failure,
+    mirror::{FinalVersion, Named},
+    node::Node,
+    row::Worth,
+};
 use policy::Action;
 use record::RecordTag;
 use serde::Serialize;
@@ -102,7 +108,7 @@ impl Node {
                         seen.insert((known.tag, known.version));
                         let top = current.entry(known.tag).or_default();
                         *top = known.version.max(*top);
-                        names.push((known.tag, name(row)));
+                        names.push(Named::of(row));
                     }
                     Worth::Pending => report.pending += 1,
                     // `weigh` judges each version by itself: a rollback shows in what is missing.

@@ -6,7 +6,6 @@ use crate::{
     facts::Target,
     failure::Failure,
     node::Node,
-    row::Worth,
     sense::{Attached, to_the_end},
     write::{Also, Touched, Trail},
 };
@@ -230,12 +229,9 @@ impl Node {
 
     /// The Device resource is there, and agrees with the ledger.
     async fn check_device(&self, device: &str) -> Result<(), Failure> {
-        let row = self.store.read("Device", device).await.map_err(crate::find::search_failure)?;
-        let Some(row) = row.filter(|row| !row.deleted) else {
-            return Err(Failure::NotFound(format!("Device/{device}")));
-        };
-        let worth = self.weigh(std::slice::from_ref(&row)).await?;
-        if worth.iter().all(Worth::may_be_shown) { Ok(()) } else { Err(Failure::Tampered(format!("Device/{device}"))) }
+        let found = self.current_row("Device", device).await?.filter(|(row, _)| !row.deleted);
+        let Some((_, worth)) = found else { return Err(Failure::NotFound(format!("Device/{device}"))) };
+        if worth.may_be_shown() { Ok(()) } else { Err(Failure::Tampered(format!("Device/{device}"))) }
     }
 
     /// What the ledger knows of the device, if it was ever bound; fails when device or key are not free.

@@ -33,7 +33,10 @@ use record::{Id16, OrgId, OrgRole, Pseudonym, RecordTag, fhir::Interaction, reco
 use std::{collections::BTreeSet, time::Duration};
 
 /// How long a vote or a carrying-out waits for what others have just written to become final here.
-const NEWS_WAIT: Duration = Duration::from_secs(3);
+const NEWS_WAIT: Duration = Duration::from_secs(10);
+/// How long a proposal or a vote waits to become final before it is answered. After all nodes were stopped, the ledger goes on within
+/// some seconds.
+const FINAL_WAIT: Duration = Duration::from_secs(30);
 /// How long a caller waits for an erasure; it is finished without them after that.
 const ERASE_WAIT: Duration = Duration::from_secs(30);
 /// How often something is looked for that no block announces.
@@ -250,7 +253,7 @@ impl Node {
         Ok(self.desk.put(Procedure { done: true, ..paper }).await?)
     }
 
-    /// Asks the members to agree to a recovery. The organisation that asks votes for it at once.
+    /// Asks the members to agree to a recovery. The organisation that asks votes for it at once. Answered when others can vote.
     pub async fn propose_recovery(&self, caller: &Caller, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;
         self.allow_operation(caller, Action::Operate).await?;
@@ -261,10 +264,11 @@ impl Node {
         self.take_custody(caller, &self.nobody(), &taken).await?;
         let paper = self.paper(id, "", RECOVER, reason);
         self.desk.put(paper).await?;
+        self.accepted(id, CustodyStep::RecoverVoted).await?;
         Ok(id)
     }
 
-    /// Votes for a recovery: the organisation agrees that the essential copies are opened.
+    /// Votes for a recovery: the organisation agrees that the essential copies are opened. Answered when the vote counts.
     pub async fn vote_recovery(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         let ballot = self.ballot(id, |_| true).await?;
@@ -272,7 +276,26 @@ impl Node {
             return Err(Failure::Conflict("this organisation has voted already".to_owned()));
         }
         let vote = Taken { subject: self.nobody(), id, step: CustodyStep::RecoverVoted, records: Vec::new() };
-        self.take_custody(caller, &self.nobody(), &[vote]).await
+        self.take_custody(caller, &self.nobody(), &[vote]).await?;
+        self.accepted(id, CustodyStep::RecoverVoted).await
+    }
+
+    /// Waits until a step of ours is final, and fails when the ledger refused it.
+    async fn accepted(&self, id: Id16, step: CustodyStep) -> Result<(), Failure> {
+        let until = tokio::time::Instant::now() + FINAL_WAIT;
+        let mut height = self.mirror.watch_height();
+        loop {
+            height.mark_unchanged();
+            if let Some(entry) = self.custody_entry(id, step).await? {
+                let refused = || Failure::Conflict(format!("the ledger refused it: {}", why(&entry)));
+                return if entry.refused == 0 { Ok(()) } else { Err(refused()) };
+            }
+            if !matches!(tokio::time::timeout_at(until, height.changed()).await, Ok(Ok(()))) {
+                return Err(Failure::Conflict(format!(
+                    "`{id}` is written and becomes final when enough validators are there: see `vitaltrace ledger status`"
+                )));
+            }
+        }
     }
 
     /// Whether the members agreed to a recovery that this organisation proposed and has not carried out.

@@ -70,33 +70,32 @@ impl Node {
         let found = match version {
             Some(version) => {
                 let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version };
-                self.store.vread(key).await
+                let row = self.store.vread(key).await.map_err(crate::find::search_failure)?;
+                match row {
+                    Some(row) => self.weigh(std::slice::from_ref(&row)).await?.pop().map(|worth| (row, worth)),
+                    None => None,
+                }
             }
-            None => self.store.read(rtype, id).await,
+            None => self.current_row(rtype, id).await?,
         };
-        let found = found.map_err(crate::find::search_failure)?;
-        let tag = match &found {
-            Some(row) => Some(row.tag),
-            None => self.mirror.tag(name.clone()).await?,
+        let row_tag = match found {
+            Some((row, Worth::Good(_))) => return Ok((row, false, false)),
+            Some((row, Worth::Pending)) => return Ok((row, true, false)),
+            Some((row, _)) => Some(row.tag),
+            None => None,
         };
-        let Some(tag) = tag else { return Err(Failure::NotFound(name)) };
-        let wanted = match version {
+        // What the database shows is not what was agreed: only the vaults can help, and only for the name that was asked for.
+        let tag = match self.mirror.tag(name.clone()).await? {
+            Some(tag) => tag,
+            None => row_tag.ok_or_else(|| Failure::NotFound(name.clone()))?,
+        };
+        let known = match version {
             Some(version) => self.mirror.version(tag, version).await?,
             None => self.mirror.heads(vec![tag]).await?.into_iter().next().flatten(),
         };
-        if let Some(row) = found {
-            let worth = self.weigh(std::slice::from_ref(&row)).await?.into_iter().next().unwrap_or(Worth::Injected);
-            let behind = version.is_none() && wanted.as_ref().is_some_and(|head| head.version > row.version);
-            match worth {
-                Worth::Good(_) if !behind => return Ok((row, false, false)),
-                Worth::Pending if !behind => return Ok((row, true, false)),
-                _ => {}
-            }
-        } else if wanted.is_none() {
-            return Err(Failure::NotFound(name));
-        }
-        // What the database shows is not what was agreed: only the vaults can help, and only for the name that was asked for.
-        let Some(known) = wanted else { return Err(Failure::Tampered(name)) };
+        let Some(known) = known else {
+            return Err(if row_tag.is_some() { Failure::Tampered(name) } else { Failure::NotFound(name) });
+        };
         if self.mirror.erased().await?.has(&known) {
             return Err(Failure::Gone(name));
         }
@@ -150,8 +149,7 @@ impl Node {
         let asked = self.asked(rtype, query)?;
         let first_page = asked.search.after.is_none();
         let by_patient_alone = asked.search.criteria.len() == 1 && asked.patient.is_some();
-        let page = self.store.search(asked.search).await.map_err(crate::find::search_failure)?;
-        let worths = self.weigh_current(&page.found.rows).await?;
+        let (page, worths) = self.current_page(asked.search).await?;
         let mut withheld = page.found.malformed.len() as u64;
         let mut rows: Vec<(Row, bool)> = Vec::new();
         for (row, worth) in page.found.rows.into_iter().zip(worths) {

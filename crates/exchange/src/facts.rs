@@ -105,15 +105,8 @@ impl Node {
 
     /// Decides over a patient as a whole: whoever enrolled the patient counts as the author.
     pub(crate) async fn allow_about(&self, caller: &Caller, action: Action, patient: &str) -> Result<Decided, Failure> {
-        let row = self.store.read("Patient", patient).await.map_err(crate::find::search_failure)?;
-        let row = match row {
-            Some(row) => {
-                let sound = self.weigh(std::slice::from_ref(&row)).await?.iter().all(crate::row::Worth::may_be_shown);
-                Some(row).filter(|_| sound)
-            }
-            None => None,
-        };
-        let author = row.as_ref().map_or(&self.org, |row| &row.author);
+        let row = self.current_row("Patient", patient).await?.filter(|(_, worth)| worth.may_be_shown());
+        let author = row.as_ref().map_or(&self.org, |(row, _)| &row.author);
         let target =
             Target { rtype: "Patient", id: Some(patient), patient: Some(patient), label: "N", author, value: None };
         self.allow(caller, action, &target).await
@@ -157,12 +150,10 @@ impl Node {
 
     /// What the patient's active consents say of a purpose. A refusal outweighs a permission.
     async fn consented(&self, patient: &str, purpose: Purpose) -> Result<Consented, Failure> {
-        let found = self.store.patient_records(patient, &["Consent"]).await.map_err(crate::find::search_failure)?;
-        let rows: Vec<Row> = found.rows.into_iter().filter(|row| !row.deleted).collect();
-        let worths = self.weigh_current(&rows).await?;
+        let consents = self.current_records(patient, &["Consent"]).await?;
         let now = self.now().to_instant();
         let mut said = Consented::None;
-        for (row, _) in rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
+        for (row, _) in consents.iter().filter(|(row, worth)| !row.deleted && worth.may_be_shown()) {
             let consent: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
             let provision = &consent["provision"];
             let (start, end) = (provision["period"]["start"].as_str(), provision["period"]["end"].as_str());
@@ -189,10 +180,8 @@ impl Node {
         const LINKING: [&str; 3] = ["Claim", "CoverageEligibilityRequest", "Coverage"];
         let Some(id) = target.id else { return Ok(false) };
         let name = format!("{}/{id}", target.rtype);
-        let found = self.store.patient_records(patient, &LINKING).await.map_err(crate::find::search_failure)?;
-        let rows: Vec<Row> = found.rows.into_iter().filter(|row| !row.deleted).collect();
-        let worths = self.weigh_current(&rows).await?;
-        for (row, _) in rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
+        let linking = self.current_records(patient, &LINKING).await?;
+        for (row, _) in linking.iter().filter(|(row, worth)| !row.deleted && worth.may_be_shown()) {
             let value: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
             let ours = match row.rtype.as_str() {
                 "Coverage" => value["payor"].as_array().is_some_and(|all| all.iter().any(|payor| self.is_us(payor))),

@@ -452,16 +452,14 @@ impl Node {
 
     /// The current version of a record with its commitment. A row that does not agree with the ledger is not built upon.
     async fn current(&self, rtype: &str, id: &str) -> Result<Option<(Row, Commitment)>, Failure> {
-        let row = self.store.read(rtype, id).await.map_err(|e| Failure::ours("the database cannot be read", e))?;
-        let Some(row) = row else {
+        let Some((row, worth)) = self.current_row(rtype, id).await? else {
             // A row that is gone although the ledger has the record is not a place for a new one.
             return match self.mirror.tag(format!("{rtype}/{id}")).await? {
                 Some(_) => Err(Failure::Tampered(format!("{rtype}/{id}"))),
                 None => Ok(None),
             };
         };
-        let worth = self.weigh_current(std::slice::from_ref(&row)).await?;
-        if !worth.iter().all(crate::row::Worth::may_be_shown) {
+        if !worth.may_be_shown() {
             return Err(Failure::Tampered(format!("{rtype}/{id}")));
         }
         let commitment = commit(&row.salt, &row.bytes);
@@ -471,9 +469,8 @@ impl Node {
     /// The ids of at most two current records that meet all criteria.
     async fn matching(&self, rtype: &str, criteria: &[Criterion]) -> Result<Vec<String>, Failure> {
         let search = store::Search { criteria: criteria.to_vec(), count: 2, total: false, ..store::Search::of(rtype) };
-        let page = self.store.search(search).await.map_err(crate::find::search_failure)?;
         // What does not agree with the ledger decides nothing.
-        let worths = self.weigh_current(&page.found.rows).await?;
+        let (page, worths) = self.current_page(search).await?;
         let sound = page.found.rows.into_iter().zip(worths).filter(|(_, worth)| worth.may_be_shown());
         Ok(sound.map(|(row, _)| row.id).collect())
     }

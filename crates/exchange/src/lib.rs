@@ -16,6 +16,7 @@ mod ingest;
 mod subject;
 mod write;
 
+mod current;
 mod disclose;
 mod find;
 mod row;
@@ -41,6 +42,7 @@ mod keyring;
 mod lane;
 mod metadata;
 mod mirror;
+mod orphan;
 mod status;
 mod wrap;
 

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
+use store::Row;
 use tokio::sync::{Semaphore, watch};
 
 /// Connections that read at the same time.
@@ -32,10 +33,28 @@ CREATE TABLE IF NOT EXISTS version (
   record_type INTEGER NOT NULL, deleted INTEGER NOT NULL, patient BLOB, time INTEGER NOT NULL, entry_id BLOB NOT NULL,
   fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patient IS NOT NULL;
-CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL, patient TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS name_name ON name (name);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
+
+/// What a record is called, and whom it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The record.
+    pub tag: RecordTag,
+    /// `Type/id`.
+    pub name: String,
+    /// The id of the Patient, if it is about one.
+    pub patient: Option<String>,
+}
+
+impl Named {
+    /// What a row says of itself.
+    pub(crate) fn of(row: &Row) -> Self {
+        Self { tag: row.tag, name: format!("{}/{}", row.rtype, row.id), patient: row.patient.clone() }
+    }
+}
 
 /// A final entry with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +178,7 @@ struct Inner {
     path: PathBuf,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     height: watch::Sender<u64>,
 }
 
@@ -186,7 +205,7 @@ impl Mirror {
                 path: path.to_owned(),
                 writer: Mutex::new(writer),
                 readers: Mutex::new(readers),
-                permits: Semaphore::new(READERS),
+                permits: Arc::new(Semaphore::new(READERS)),
                 height: watch::Sender::new(height.unsigned_abs()),
             }),
         })
@@ -213,8 +232,10 @@ impl Mirror {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, MirrorError> {
         let inner = self.inner.clone();
-        let _permit = self.inner.permits.acquire().await.map_err(|_| MirrorError::Closed)?;
+        let permit = inner.permits.clone().acquire_owned().await.map_err(|_| MirrorError::Closed)?;
         let run = move || {
+            // A caller that goes away meanwhile must not give the permit back before the connection.
+            let _permit = permit;
             let connection = lock(&inner.readers).pop().ok_or(MirrorError::Closed)?;
             let answer = query(&connection);
             lock(&inner.readers).push(connection);
@@ -412,17 +433,18 @@ impl Mirror {
         .await
     }
 
-    /// Remembers what records are called, so that a record which vanishes from the database can still be named.
-    pub(crate) async fn learn_names(&self, names: Vec<(RecordTag, String)>) -> Result<(), MirrorError> {
+    /// Remembers what records are called, so that a record which vanishes from the database can still be named and given back.
+    pub(crate) async fn learn_names(&self, names: Vec<Named>) -> Result<(), MirrorError> {
         let inner = self.inner.clone();
         let learn = move || {
             let mut writer = lock(&inner.writer);
             let mut run = || -> rusqlite::Result<()> {
                 let tx = writer.transaction()?;
                 {
-                    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO name (tag, name) VALUES (?1, ?2)")?;
-                    for (tag, name) in &names {
-                        insert.execute(params![tag.0.as_ref(), name])?;
+                    let mut insert =
+                        tx.prepare_cached("INSERT OR IGNORE INTO name (tag, name, patient) VALUES (?1, ?2, ?3)")?;
+                    for Named { tag, name, patient } in &names {
+                        insert.execute(params![tag.0.as_ref(), name, patient])?;
                     }
                 }
                 tx.commit()
@@ -446,6 +468,16 @@ impl Mirror {
     pub(crate) async fn name(&self, tag: RecordTag) -> Result<Option<String>, MirrorError> {
         self.read(move |c| {
             c.query_row("SELECT name FROM name WHERE tag = ?1", [tag.0.as_ref()], |row| row.get(0)).optional()
+        })
+        .await
+    }
+
+    /// What a record is called and whom it is about, if this organisation ever saw it.
+    pub(crate) async fn named(&self, tag: RecordTag) -> Result<Option<Named>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached("SELECT name, patient FROM name WHERE tag = ?1")?
+                .query_row([tag.0.as_ref()], |row| Ok(Named { tag, name: row.get(0)?, patient: row.get(1)? }))
+                .optional()
         })
         .await
     }

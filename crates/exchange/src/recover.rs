@@ -17,7 +17,7 @@ use crate::{
     desk::Procedure,
     failure::Failure,
     keyring::custodians,
-    mirror::{Erased, FinalVersion},
+    mirror::{Erased, FinalVersion, Named},
     node::Node,
     row::{Worth, bytes_hold},
 };
@@ -551,7 +551,7 @@ impl<'a> Recovery<'a> {
         if put == Put::default() {
             return Ok(());
         }
-        let names = put.records.iter().map(|new| (new.row.tag, format!("{}/{}", new.row.rtype, new.row.id))).collect();
+        let names = put.records.iter().map(|new| Named::of(&new.row)).collect();
         self.node.put_back(put).await?;
         Ok(self.node.mirror.learn_names(names).await?)
     }

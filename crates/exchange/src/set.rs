@@ -1,6 +1,11 @@
 //! A patient's records as a set: the database's rows against the ledger's live records, so that what was hidden is noticed too.
 
-use crate::{failure::Failure, mirror::FinalVersion, node::Node, row::Worth};
+use crate::{
+    failure::Failure,
+    mirror::{FinalVersion, Named},
+    node::Node,
+    row::Worth,
+};
 use contract::{Entry, open_copy};
 use record::{Digest, PatientKey};
 use std::{
@@ -143,17 +148,10 @@ impl Node {
 
     /// The patient key behind a version, if this organisation holds it: the key of the patient whose pseudonym it is filed under.
     pub(crate) async fn key_behind(&self, known: &FinalVersion) -> Result<Option<PatientKey>, Failure> {
-        let Some(name) = self.mirror.name(known.tag).await? else { return Ok(None) };
-        let row_patient = match name.split_once('/') {
-            Some(("Patient", id)) => Some(id.to_owned()),
-            Some((rtype, id)) => {
-                // The row may lie about its patient; then the tag does not come out and nothing is repaired.
-                let row = self.store.read(rtype, id).await.map_err(crate::find::search_failure)?;
-                row.and_then(|row| row.patient)
-            }
-            None => None,
-        };
-        let Some(patient) = row_patient else { return Ok(None) };
+        // The row may be gone, or lie about its patient: what was remembered of it when it was good does neither.
+        let Some(Named { name, patient, .. }) = self.mirror.named(known.tag).await? else { return Ok(None) };
+        let patient = name.strip_prefix("Patient/").map(str::to_owned).or(patient);
+        let Some(patient) = patient else { return Ok(None) };
         let key = self.patient_key(&patient).await?;
         Ok(key.filter(|key| record::record_tag(key, &name) == known.tag))
     }

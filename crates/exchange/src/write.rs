@@ -1,6 +1,6 @@
 //! One durable write: records, their entries and the audit event about them, all or nothing.
 
-use crate::{caller::Caller, failure::Failure, keyring::custodians, node::Node, subject::Subject};
+use crate::{caller::Caller, failure::Failure, keyring::custodians, mirror::Named, node::Node, subject::Subject};
 use contract::{AccessAction, Author, Event, RecordWritten, derive};
 use record::{
     Commitment, Id16, TimeMs,
@@ -96,7 +96,7 @@ impl<'a> Touched<'a> {
 pub(crate) struct Gathered {
     pub(crate) put: Put,
     attachments: Vec<Vec<u8>>,
-    names: Vec<(record::RecordTag, String)>,
+    names: Vec<Named>,
     /// Whom each of the put's records is about.
     pub(crate) subjects: Vec<Subject>,
     /// Commitments of the versions written, by patient.
@@ -137,7 +137,6 @@ impl Node {
             let (_, commitments, names) = of.or_insert_with(|| (draft.subject.clone(), Vec::new(), Vec::new()));
             commitments.push(row.commitment);
             names.push(format!("{name}/_history/{}", draft.version));
-            gathered.names.push((row.tag, name));
             gathered.attachments.extend(derived.attachments.into_iter().map(|(_, bytes)| bytes));
             if let (Some(bytes), Some(patient), Some(org)) = (draft.wrapped, &draft.subject.patient, custodians()) {
                 gathered.put.wrapped_keys.push(WrappedKey { patient: patient.clone(), org, bytes });
@@ -160,6 +159,7 @@ impl Node {
                 deleted: draft.deleted,
                 label: draft.label,
             };
+            gathered.names.push(Named::of(&row));
             gathered.put.records.push(NewVersion { row, expected, index });
             gathered.subjects.push(draft.subject);
             gathered.put.entries.push(NewEntry { id, bytes: derived.entry.to_bytes(), record: Some(key) });
@@ -242,7 +242,6 @@ impl Node {
         let derived = derive(&self.derivation, &author, Some(&subject.about()), entry, &event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         let row = derived.row.ok_or_else(|| Failure::Ours("an audit event's entry came without a row".to_owned()))?;
-        gathered.names.push((row.tag, name));
         let index = extract("AuditEvent", &value);
         let key = VersionKey { rtype: "AuditEvent".to_owned(), id: id.clone(), version: 1 };
         let row = Row {
@@ -260,6 +259,7 @@ impl Node {
             deleted: false,
             label: "N".to_owned(),
         };
+        gathered.names.push(Named::of(&row));
         gathered.put.records.push(NewVersion { row, expected: Expected::New, index });
         gathered.put.entries.push(NewEntry { id: entry, bytes: derived.entry.to_bytes(), record: Some(key) });
         Ok(())
