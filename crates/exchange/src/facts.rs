@@ -80,7 +80,9 @@ impl Node {
             purpose: caller.purpose,
             facts,
         };
-        Ok(Decided { decision: self.policy.decide(&request), under })
+        let decision = self.policy.decide(&request);
+        self.meters.decided(decision.allow);
+        Ok(Decided { decision, under })
     }
 
     /// Decides, and leaves a durable trace of a denial.

@@ -2,6 +2,7 @@
 
 use contract::{ENTRIES_MAX, Entry, SUBMISSION_BYTES_MAX, Submission};
 use ed25519_dalek::SigningKey;
+use prometheus_client::metrics::histogram::Histogram;
 use record::{Digest, OrgId};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,6 +29,8 @@ pub(crate) struct Lane {
 
 struct Shared {
     lane: u32,
+    /// Seconds from durable commit to finality.
+    finality: Histogram,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -56,9 +59,9 @@ struct Pending {
 
 impl Lane {
     /// A lane that has not begun.
-    pub(crate) fn new(lane: u32) -> Self {
+    pub(crate) fn new(lane: u32, finality: Histogram) -> Self {
         let state = State { next: 1, ..State::default() };
-        Self { shared: Arc::new(Shared { lane, state: Mutex::new(state), wake: Notify::new() }) }
+        Self { shared: Arc::new(Shared { lane, finality, state: Mutex::new(state), wake: Notify::new() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,7 +103,9 @@ impl Lane {
             if state.times_ms.len() == TIMES_MAX {
                 state.times_ms.pop_front();
             }
-            state.times_ms.push_back(pending.committed.elapsed().as_secs_f64() * 1000.0);
+            let took_s = pending.committed.elapsed().as_secs_f64();
+            self.shared.finality.observe(took_s);
+            state.times_ms.push_back(took_s * 1000.0);
         }
     }
 
@@ -108,6 +113,11 @@ impl Lane {
     pub(crate) fn unsettled(&self) -> u64 {
         let state = self.state();
         state.committed.saturating_sub(state.settled)
+    }
+
+    /// Seconds since the oldest submission that is not final was committed; 0 when all are final.
+    pub(crate) fn oldest_s(&self) -> f64 {
+        self.state().pending.values().next().map_or(0.0, |pending| pending.committed.elapsed().as_secs_f64())
     }
 
     /// Milliseconds from durable commit to finality, latest last.
@@ -279,13 +289,17 @@ mod tests {
         .to_bytes()
     }
 
+    fn new_lane() -> Lane {
+        Lane::new(0, Histogram::new([1.0]))
+    }
+
     fn sealer(lane: &Lane) -> Sealer {
         lane.sealer(Digest([9; 32]), "mercy".parse().unwrap(), SigningKey::from_bytes(&[1; 32]))
     }
 
     #[test]
     fn numbers_continue_after_a_commit_and_go_back_after_an_abort() {
-        let lane = Lane::new(0);
+        let lane = new_lane();
         let mut sealer = sealer(&lane);
         let first = sealer.seal(&[entry(1), entry(2)]).unwrap();
         assert_eq!((first[0].first_seq, first[0].count), (1, 2));
@@ -301,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_large_group_becomes_several_submissions_without_a_gap() {
-        let lane = Lane::new(0);
+        let lane = new_lane();
         let entries: Vec<_> = (0..ENTRIES_MAX * 2 + 3).map(|n| entry(n as u8)).collect();
         let sealed = sealer(&lane).seal(&entries).unwrap();
         assert_eq!(sealed.len(), 3);
@@ -313,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_over_a_restart_is_due_at_once_and_in_order() {
-        let lane = Lane::new(0);
+        let lane = new_lane();
         let mut before = sealer(&lane);
         let kept: Vec<_> = (0..3)
             .flat_map(|n| {
@@ -322,7 +336,7 @@ mod tests {
                 sealed
             })
             .collect();
-        let lane = Lane::new(0);
+        let lane = new_lane();
         lane.resume(1, 3, kept);
         let due: Vec<u64> = lane.due().submissions.iter().map(|(first, _)| *first).collect();
         assert_eq!(due, [2, 3]);

@@ -41,6 +41,7 @@ mod follow;
 mod keyring;
 mod lane;
 mod metadata;
+mod meters;
 mod mirror;
 mod orphan;
 mod status;

@@ -7,6 +7,7 @@ use crate::{
     keyring::Keyring,
     keys::OrgKeys,
     lane::{Lane, RESUBMIT_AFTER},
+    meters::Meters,
     mirror::Mirror,
     orphan::{Orphan, later_submissions},
     sense::Sensing,
@@ -98,6 +99,7 @@ pub struct Inner {
     pub(crate) desk: Desk,
     pub(crate) keyring: Keyring,
     pub(crate) lane: Lane,
+    pub(crate) meters: Meters,
     pub(crate) policy: Policy,
     pub(crate) access_policy: record::Digest,
     pub(crate) derivation: DerivationPolicy,
@@ -151,7 +153,8 @@ impl Node {
         // The journal has one lane. A new journal begins a new one: nobody knows for sure where an earlier one ended.
         let end = opened.lanes.first().copied();
         let number = end.map_or_else(new_lane, |end| Ok(end.lane))?;
-        let lane = Lane::new(number);
+        let meters = Meters::new();
+        let lane = Lane::new(number, meters.finality.clone());
         let settled = mirror.lane_seq(org.clone(), number).await?.max(own_lane(&ledger, &org, number).await?);
         let reader = opened.reader().map_err(|e| StartError::Store(e.to_string()))?;
         let unreadable = |e: store::ReadError| StartError::Store(e.to_string());
@@ -177,6 +180,7 @@ impl Node {
                 desk,
                 keyring,
                 lane,
+                meters,
                 policy,
                 access_policy,
                 derivation,

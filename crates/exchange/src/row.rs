@@ -12,7 +12,7 @@ use store::Row;
 pub const PENDING_MS_MAX: u64 = 30_000;
 
 /// The ledger stands still when its last block is older than this: an idle chain makes about one block a second.
-const STALL_MS: u64 = 15_000;
+pub(crate) const STALL_MS: u64 = 15_000;
 
 /// What a row is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,7 @@ impl Node {
                 None => self.weigh_pending(row).await?,
             });
         }
+        worths.iter().for_each(|worth| self.meters.weighed(worth));
         Ok(worths)
     }
 
@@ -64,7 +65,12 @@ impl Node {
             (Worth::Good(known), Some(head)) if head.version > known.version => Worth::RolledBack(Box::new(head)),
             (worth, _) => worth,
         });
-        Ok(current.collect())
+        let current: Vec<Worth> = current.collect();
+        current
+            .iter()
+            .filter(|worth| matches!(worth, Worth::RolledBack(_)))
+            .for_each(|worth| self.meters.weighed(worth));
+        Ok(current)
     }
 
     /// A row that the ledger does not have: believed for a while if a member's signed submission in the database or our own journal
@@ -82,8 +88,7 @@ impl Node {
         let age_ms = self.now().0.abs_diff(row.written_at.0);
         let ours = row.author == self.org && self.lane.unsettled() > 0;
         // A ledger that stands still must not make good rows look bad: then a member's signature is believed at any age.
-        let stalled = self.now().0.saturating_sub(self.ledger.status().time.0) > STALL_MS;
-        if age_ms > PENDING_MS_MAX && !ours && !stalled {
+        if age_ms > PENDING_MS_MAX && !ours && !self.is_stalled() {
             return Ok(Worth::Injected);
         }
         Ok(if self.is_signed_for(row).await? { Worth::Pending } else { Worth::Injected })

@@ -163,7 +163,9 @@ impl Node {
     /// Takes one signed frame of a bound device. Answers with its digest when it is durable.
     pub async fn frame(&self, bytes: &[u8]) -> Result<Digest, Failure> {
         let (node, bytes) = (self.clone(), bytes.to_vec());
-        to_the_end(async move { node.take_frame(&bytes).await }).await
+        let taken = to_the_end(async move { node.take_frame(&bytes).await }).await;
+        self.meters.frame(taken.is_ok());
+        taken
     }
 
     async fn take_frame(&self, bytes: &[u8]) -> Result<Digest, Failure> {

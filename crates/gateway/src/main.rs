@@ -1,5 +1,6 @@
 //! `vitaltrace`: the chain of custody for medical data, from the sensor to the claim.
 
+mod bench;
 mod client;
 mod command;
 mod config;

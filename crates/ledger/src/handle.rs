@@ -47,6 +47,7 @@ pub(crate) enum Request {
     Get(Vec<Key>, oneshot::Sender<Vec<Option<Vec<u8>>>>),
     Prove(Vec<Key>, oneshot::Sender<Proof>),
     Block(u64, oneshot::Sender<Option<Arc<FinalBlock>>>),
+    Metrics(oneshot::Sender<String>),
 }
 
 /// How a node is doing.
@@ -260,6 +261,11 @@ impl Handle {
     /// What this node's vault holds and lacks.
     pub async fn vault_status(&self) -> Result<VaultStatus, Unavailable> {
         self.shared.attachments.status().await
+    }
+
+    /// What the engine counts of itself, as OpenMetrics text.
+    pub async fn engine_metrics(&self) -> Result<String, Unavailable> {
+        self.ask(Request::Metrics).await
     }
 
     /// Stops the node and waits until it has let go of its folder.

@@ -18,7 +18,7 @@ use commonware_consensus::{
 };
 use commonware_cryptography::ed25519;
 use commonware_p2p::{Receiver, Recipients, Sender};
-use commonware_runtime::{Clock, Spawner};
+use commonware_runtime::{Clock, Metrics, Spawner};
 use commonware_storage::Context as StorageContext;
 use contract::state::Key;
 use futures::future::Either;
@@ -63,7 +63,7 @@ impl<E: StorageContext> Clone for Server<E> {
     }
 }
 
-impl<E: StorageContext + Spawner + Clock> Server<E> {
+impl<E: StorageContext + Spawner + Clock + Metrics> Server<E> {
     /// Answers requests until nobody can ask any more.
     pub(crate) async fn run(self, context: E, mut requests: mpsc::Receiver<Request>) {
         let concurrent = Arc::new(Semaphore::new(CONCURRENT_MAX));
@@ -99,6 +99,9 @@ impl<E: StorageContext + Spawner + Clock> Server<E> {
             }
             Request::Block(height, reply) => {
                 let _ = reply.send(self.block(height).await);
+            }
+            Request::Metrics(reply) => {
+                let _ = reply.send(context.encode());
             }
         }
     }

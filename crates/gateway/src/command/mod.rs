@@ -10,7 +10,7 @@ pub(crate) mod sense;
 mod serve;
 mod user;
 
-use crate::{client::Client, config::Config, demo::Demo, issuer::Issuer};
+use crate::{bench::Bench, client::Client, config::Config, demo::Demo, issuer::Issuer};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use exchange::{clock::now, keys::OrgKeys};
@@ -43,6 +43,8 @@ enum Command {
     Erase(custody::Erase),
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// How a command ended.
@@ -79,6 +81,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Recover(recover) => recover.run().await,
                 Command::Erase(erase) => erase.run().await,
                 Command::Ledger(ledger) => ledger.run().await,
+                Command::Bench(bench) => bench.run().await,
             }
         })
     });

@@ -7,10 +7,11 @@ use crate::{
     users::Users,
 };
 use anyhow::{Context, bail};
+use rand::RngExt as _;
 use record::{OrgId, OrgRole, Role};
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -18,6 +19,9 @@ use std::{
 
 /// How long a node may take until it answers and its ledger moves.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Ports that are tried before giving up.
+const PORTS_TRIED_MAX: usize = 1_000;
 
 /// The founding organisations of the demonstration.
 pub(crate) const ORGANISATIONS: [(&str, OrgRole); 4] = [
@@ -48,13 +52,7 @@ impl Consortium {
     pub(crate) fn found(folder: &Path) -> anyhow::Result<Self> {
         let database = folder.join("cloud.db");
         let mut nodes = Vec::new();
-        // All addresses are drawn while the others are still held, so that none is drawn twice.
-        let held = (0..ORGANISATIONS.len() * 2)
-            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-            .collect::<Result<Vec<_>, _>>()
-            .context("no free ports on loopback")?;
-        let addresses = held.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        drop(held);
+        let addresses = free_addresses(ORGANISATIONS.len() * 2)?;
         for ((name, role), pair) in ORGANISATIONS.into_iter().zip(addresses.chunks_exact(2)) {
             let org: OrgId = name.parse()?;
             let dir = folder.join(name);
@@ -146,6 +144,24 @@ impl Consortium {
             node.wait_for_end(Duration::from_secs(20));
         }
     }
+}
+
+/// Addresses on loopback that nobody listens on, below the range from which outgoing connections take theirs: a node that was killed
+/// finds its own again when it returns.
+fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut dice = rand::rng();
+    // All are held until the last is found, so that none is found twice.
+    let mut held = Vec::new();
+    for _ in 0..PORTS_TRIED_MAX {
+        if held.len() == count {
+            break;
+        }
+        held.extend(TcpListener::bind(("127.0.0.1", dice.random_range(15_000..32_000))));
+    }
+    if held.len() < count {
+        bail!("no free ports on loopback");
+    }
+    Ok(held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
 }
 
 impl Drop for Consortium {

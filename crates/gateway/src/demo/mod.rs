@@ -2,7 +2,7 @@
 
 mod attacks;
 mod billing;
-mod consortium;
+pub(crate) mod consortium;
 mod field;
 mod generated;
 mod report;

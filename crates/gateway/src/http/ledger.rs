@@ -1,4 +1,4 @@
-//! The doors of the ledger: health, status, blocks and entries. They show no health data and need no token.
+//! The doors of the ledger: status, blocks and entries. They show no health data and need no token.
 
 use super::{Doors, outcome::Refusal};
 use axum::{
@@ -11,11 +11,6 @@ use serde_json::json;
 
 /// The most entries of one answer.
 const ENTRIES_MAX: usize = 1000;
-
-pub(crate) async fn health(State(doors): State<Doors>) -> Response {
-    Json(json!({"status": "up", "org": doors.issuer.org(), "ledger_height": doors.node.ledger_height()}))
-        .into_response()
-}
 
 pub(crate) async fn status(State(doors): State<Doors>) -> Result<Response, Refusal> {
     Ok(Json(doors.node.status().await?).into_response())

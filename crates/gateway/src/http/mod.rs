@@ -6,6 +6,7 @@ mod fhir;
 mod frames;
 mod ledger;
 mod outcome;
+mod watch;
 
 use crate::{issuer::Issuer, users::Users};
 use axum::{
@@ -43,6 +44,7 @@ pub(crate) struct Doors {
     users_file: Arc<PathBuf>,
     places: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
+    requests: watch::Requests,
 }
 
 impl Doors {
@@ -50,7 +52,14 @@ impl Doors {
     pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf) -> Self {
         let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
         let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
-        Self { node, issuer: Arc::new(issuer), users_file: Arc::new(users_file), places, logins }
+        Self {
+            node,
+            issuer: Arc::new(issuer),
+            users_file: Arc::new(users_file),
+            places,
+            logins,
+            requests: watch::Requests::new(),
+        }
     }
 
     fn users(&self) -> anyhow::Result<Users> {
@@ -61,7 +70,9 @@ impl Doors {
 /// All routes.
 pub(crate) fn router(doors: Doors) -> Router {
     Router::new()
-        .route("/health", get(ledger::health))
+        .route("/health", get(watch::health))
+        .route("/ready", get(watch::ready))
+        .route("/metrics", get(watch::metrics))
         .route("/auth/token", post(auth::token).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX)))
         .route("/fhir", post(fhir::bundle))
         .route("/fhir/", post(fhir::bundle))
@@ -100,6 +111,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(middleware::map_response(outcome::in_our_form))
         .layer(middleware::from_fn_with_state(doors.clone(), bounded))
+        .layer(middleware::from_fn_with_state(doors.clone(), watch::measured))
         .layer(CatchPanicLayer::custom(outcome::panicked))
         .layer(middleware::from_fn(named))
         .with_state(doors)

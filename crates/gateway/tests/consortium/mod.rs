@@ -174,6 +174,14 @@ impl Consortium {
         }
     }
 
+    /// The same, once every node answers.
+    pub(crate) async fn settle_when_up(&mut self) {
+        for node in &mut self.nodes {
+            node.wait_until_up().await;
+        }
+        self.settle().await;
+    }
+
     /// Waits until everything that any gateway committed is final, and every node has seen it.
     pub(crate) async fn settle(&self) {
         let begin = Instant::now();

@@ -1,0 +1,25 @@
+//! `vitaltrace bench`: measures on this machine, and prints what it saw. Nothing here decides anything.
+
+mod ledger;
+mod member;
+mod workload;
+
+use crate::command::Exit;
+use clap::Subcommand;
+
+/// Measures on this machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    Ledger(ledger::Ledger),
+    #[command(hide = true)]
+    Member(member::Member),
+}
+
+impl Bench {
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        match self {
+            Self::Ledger(ledger) => ledger.run().await,
+            Self::Member(member) => member.run().await,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What an operator's tools see of a gateway: readiness and counters.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod consortium;
+
+use consortium::{Consortium, client::Client};
+use rusqlite::Connection;
+use serde_json::json;
+use std::{collections::BTreeMap, time::Duration};
+
+const MERCY: &str = "mercy-hospital";
+
+/// All samples by name and labels. Demands that the text is OpenMetrics as far as a line tells.
+async fn samples(watcher: &Client) -> BTreeMap<String, f64> {
+    let answer = watcher.get("/metrics").await.good();
+    assert!(answer.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    let text = answer.text();
+    assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, n)| (name.to_owned(), n.parse().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_tell_of_finality_denials_and_tampering_and_name_nobody() {
+    let people = [(MERCY, "doctor", "doctor"), (MERCY, "administrator", "administrator")];
+    let consortium = Consortium::running(&people).await;
+    let doctor = consortium.client(MERCY, "doctor");
+    let watcher = Client::new(&doctor.base, "");
+    assert_eq!(watcher.get("/ready").await.good().json(), json!({"ready": true, "ledger_stalled": false}));
+
+    let patient = doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await.id();
+    let condition = json!({
+        "resourceType": "Condition", "subject": {"reference": format!("Patient/{patient}")}, "code": {"text": "Fracture"}
+    });
+    let condition = doctor.create(&condition).await.id();
+    consortium.settle().await;
+    let path = format!("/fhir/Condition/{condition}");
+    doctor.get(&path).await.good();
+    assert_eq!(consortium.client(MERCY, "administrator").get(&path).await.status, 403);
+    let database = Connection::open(&consortium.database).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    let changed = database.execute("UPDATE version SET label = 'R' WHERE id = ?1", [&condition]).unwrap();
+    assert_eq!(changed, 1);
+    doctor.get(&path).await.good();
+    consortium.settle().await;
+
+    let samples = samples(&watcher).await;
+    let sample = |name: &str| samples.get(name).copied().unwrap_or_default();
+    assert!(sample("vitaltrace_finality_seconds_count") > 1.0);
+    assert_eq!(sample("vitaltrace_pending_entries"), 0.0);
+    assert_eq!(sample("vitaltrace_anchoring_lag_seconds"), 0.0);
+    assert!(sample("vitaltrace_mirror_height") > 1.0);
+    assert_eq!(sample("vitaltrace_validator_connected{org=\"rescue-one\"}"), 1.0);
+    assert!(sample("vitaltrace_rows_weighed_total{worth=\"good\"}") > 0.0);
+    assert_eq!(sample("vitaltrace_rows_weighed_total{worth=\"modified\"}"), 1.0);
+    assert_eq!(sample("vitaltrace_decisions_total{outcome=\"denied\"}"), 1.0);
+    let door = "vitaltrace_request_seconds_count{method=\"GET\",door=\"/fhir/{kind}/{id}\",status=\"2xx\"}";
+    assert_eq!(sample(door), 2.0);
+    // The engine's own.
+    assert!(samples.keys().any(|name| name.contains("simplex")), "{:?}", samples.keys());
+    assert!(samples.keys().all(|name| !name.contains(&patient) && !name.contains(&condition)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_stands_still_is_said_and_stops_nobody() {
+    let mut consortium = Consortium::running(&[(MERCY, "doctor", "doctor")]).await;
+    let doctor = consortium.client(MERCY, "doctor");
+    for org in ["acme-insurance", "health-inspectorate"] {
+        consortium.node_mut(org).kill();
+    }
+    let watcher = Client::new(&doctor.base, "");
+    doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await;
+    let stalled = |answer: &consortium::client::Answer| answer.json()["ledger_stalled"] == true;
+    while !stalled(&watcher.get("/ready").await.good()) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let samples = samples(&watcher).await;
+    assert!(samples["vitaltrace_pending_entries"] > 0.0);
+    assert!(samples["vitaltrace_anchoring_lag_seconds"] > 0.0);
+    doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await;
+    for org in ["acme-insurance", "health-inspectorate"] {
+        consortium.node_mut(org).start();
+    }
+    consortium.settle_when_up().await;
+    assert_eq!(watcher.get("/ready").await.good().json(), json!({"ready": true, "ledger_stalled": false}));
+}
