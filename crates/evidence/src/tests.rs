@@ -2,6 +2,7 @@
 
 mod forged;
 mod honest;
+mod mutate;
 mod mutated;
 mod record_proof;
 mod vectors;

@@ -63,3 +63,15 @@ fn the_published_record_proof_has_the_published_report() {
     expect_file!["../../../../spec/vectors/record-proof-1.json"].assert_eq(&json(&proven));
     each_byte_changed(&bytes, |bytes| verify_record(bytes, &world.id(), &Limits::default()).is_err());
 }
+
+/// The published bundle once more, with signatures that one reading or another of RFC 8032 refuses: their first halves are a point of
+/// order 8, the identity in a form that is not canonical, and a point outside of the group of prime order.
+#[test]
+fn signatures_are_verified_by_the_rules_of_zip_215() {
+    let text = include_str!("../../../../spec/vectors/evidence-1-zip215.hex").replace('\n', "");
+    let bytes: Vec<u8> = (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect();
+    let world = example();
+    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    assert_ne!(bytes, assemble(world.prove()).to_bytes());
+    assert_eq!(report, world.verify(world.prove()).unwrap());
+}

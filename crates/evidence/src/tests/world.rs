@@ -78,7 +78,7 @@ pub(crate) struct World {
     logs: BTreeMap<Pseudonym, PatientLog>,
     versions: BTreeMap<String, (u64, Commitment)>,
     /// What the contract wrote, one map for each block.
-    writes: Vec<BTreeMap<Key, Option<Vec<u8>>>>,
+    pub(crate) writes: Vec<BTreeMap<Key, Option<Vec<u8>>>>,
 }
 
 #[derive(Clone)]
@@ -90,7 +90,7 @@ struct PatientLog {
 }
 
 /// A proof as the engine gives it: the value and its proof, or the proof that there is none.
-enum Proven {
+pub(crate) enum Proven {
     Value(StateProof),
     Absent(Vec<u8>),
 }
@@ -385,14 +385,14 @@ impl World {
     }
 
     /// The world after the block that is being filled, which becomes the last.
-    fn sealed(&self) -> Self {
+    pub(crate) fn sealed(&self) -> Self {
         let mut sealed = self.clone();
         sealed.block(None);
         sealed
     }
 
     /// Plays all blocks into a database, and proves the keys at its end.
-    fn prove_keys(&self, keys: &[Key]) -> (Finality, Vec<Proven>) {
+    pub(crate) fn prove_keys(&self, keys: &[Key]) -> (Finality, Vec<Proven>) {
         let (blocks, keys) = (self.writes.clone(), keys.to_vec());
         let (root, ops_root, proofs) = deterministic::Runner::default().start(|context| async move {
             let mut db = Db::init(context.child("state"), config(), None).await.unwrap();
@@ -552,4 +552,13 @@ pub(crate) fn three_months() -> World {
         world.access_under("regulator", investigation);
     }
     world
+}
+
+/// The same patient a little later.
+pub(crate) fn following(world: &World) -> World {
+    let mut later = world.clone();
+    later.block(None);
+    later.record("mercy", "Patient/p1", "married");
+    later.access("ambulance");
+    later
 }

@@ -1,0 +1,242 @@
+// The files: a bundle of evidence, and the proof of a single record. Layout: `spec/evidence.md`.
+
+import type { Digest } from "./bytes.js";
+import { decode, Reader } from "./cbor.js";
+import { CERTIFICATE_BYTES_MAX } from "./certificate.js";
+import { ENTRY_BYTES_MAX } from "./entry.js";
+import { GENESIS_BYTES_MAX } from "./genesis.js";
+import { HEADER_BYTES_MAX } from "./header.js";
+import { digest } from "./names.js";
+import { Malformed, readable, reading, Refusal } from "./refusal.js";
+import { VALUE_BYTES_MAX } from "./state.js";
+import { PROOF_BYTES_MAX } from "./stateProof.js";
+import type { Month } from "./time.js";
+
+/** First element of every bundle; the number is the format's version. */
+export const EVIDENCE_FORMAT = "vitaltrace/evidence/1";
+/** First element of every record proof. */
+export const RECORD_PROOF_FORMAT = "vitaltrace/record-proof/1";
+export type Format = typeof EVIDENCE_FORMAT | typeof RECORD_PROOF_FORMAT;
+
+const MONTHS_MAX = 1_200;
+const ENTRIES_MAX = 1_000_000;
+const LINKS_MAX = 1_024;
+const OPENED_MAX = 1_000_000;
+const RECORD_BYTES_MAX = 16 * 1024 * 1024;
+const RECORD_NAME_BYTES_MAX = 256;
+
+/** How much a verifier is willing to read. */
+export type Limits = {
+  readonly fileBytesMax: number;
+  readonly monthsMax: number;
+  /** Over all months. */
+  readonly entriesMax: number;
+  readonly openedMax: number;
+};
+
+/** 256 MiB, a hundred years, 200,000 entries and as many opened records. */
+export const LIMITS: Limits = {
+  fileBytesMax: 256 * 1024 * 1024,
+  monthsMax: 1_200,
+  entriesMax: 200_000,
+  openedMax: 200_000,
+};
+
+/** What proves that a header is final. */
+export type Finality = {
+  /** The genesis document. */
+  readonly genesis: Uint8Array;
+  readonly header: Uint8Array;
+  readonly certificate: Uint8Array;
+};
+
+/** A value of the ledger's state with the proof that it is the current one; the reader knows the key. */
+export type StateProof = {
+  readonly value: Uint8Array;
+  readonly proof: Uint8Array;
+};
+
+/** An entry as it stands in a log. */
+export type LoggedEntry = {
+  /** Height of its block. */
+  readonly height: bigint;
+  /** Time of its block. */
+  readonly time: bigint;
+  readonly entry: Uint8Array;
+};
+
+/** What the month link of one entry commits to: the month before, as its author saw it. */
+export type OpenedLink = {
+  /** Index of the entry in its month's log. */
+  readonly entry: bigint;
+  readonly previous: Digest;
+  readonly count: bigint;
+  readonly root: Digest;
+  readonly salt: Digest;
+};
+
+/** What was filed under a pseudonym. */
+export type Log =
+  | {
+      readonly is: "present";
+      readonly head: StateProof;
+      readonly entries: readonly LoggedEntry[];
+      readonly links: readonly OpenedLink[];
+    }
+  | { readonly is: "absent"; readonly proof: Uint8Array };
+
+export type MonthLog = {
+  readonly month: Month;
+  readonly pseudonym: Digest;
+  readonly log: Log;
+};
+
+/** A version of a record, opened. */
+export type Opened = {
+  /** `Type/id`. */
+  readonly record: string;
+  readonly version: bigint;
+  readonly salt: Digest;
+  /** Exactly as stored. */
+  readonly bytes: Uint8Array;
+};
+
+export type Bundle = {
+  readonly finality: Finality;
+  readonly policies: { readonly access: StateProof; readonly derivation: StateProof };
+  readonly months: readonly MonthLog[];
+  readonly opened: readonly Opened[];
+};
+
+export type RecordProof = {
+  readonly finality: Finality;
+  readonly tag: Digest;
+  readonly head: StateProof;
+  readonly salt: Digest;
+  readonly bytes: Uint8Array;
+};
+
+/** The format that a file says it is in. */
+export function formatOf(bytes: Uint8Array): Format | undefined {
+  const name = readable(() => {
+    const reader = new Reader(bytes);
+    reader.fields(1, 24);
+    return reader.text(64);
+  });
+  return name === EVIDENCE_FORMAT || name === RECORD_PROOF_FORMAT ? name : undefined;
+}
+
+/** Reads a bundle within limits; says nothing about whether it holds. */
+export function bundleFrom(bytes: Uint8Array, limits: Limits): Bundle {
+  return fileFrom(bytes, limits, EVIDENCE_FORMAT, (reader) => {
+    reader.fields(5);
+    formatName(reader, EVIDENCE_FORMAT);
+    const bundle = {
+      finality: finality(reader),
+      policies: policies(reader),
+      months: reader.array(MONTHS_MAX, monthLog),
+      opened: reader.array(OPENED_MAX, opened),
+    };
+    const entries = bundle.months.reduce((sum, { log }) => sum + (log.is === "present" ? log.entries.length : 0), 0);
+    atMost("months", bundle.months.length, limits.monthsMax);
+    atMost("entries", entries, limits.entriesMax);
+    atMost("opened records", bundle.opened.length, limits.openedMax);
+    return bundle;
+  });
+}
+
+/** Reads a record proof within limits; says nothing about whether it holds. */
+export function recordProofFrom(bytes: Uint8Array, limits: Limits): RecordProof {
+  return fileFrom(bytes, limits, RECORD_PROOF_FORMAT, (reader) => {
+    reader.fields(6);
+    formatName(reader, RECORD_PROOF_FORMAT);
+    return {
+      finality: finality(reader),
+      tag: digest(reader),
+      head: stateProof(reader),
+      salt: digest(reader),
+      bytes: reader.bytes(RECORD_BYTES_MAX),
+    };
+  });
+}
+
+/** Checks size and format, in this order, before anything else is read. */
+function fileFrom<T>(bytes: Uint8Array, limits: Limits, format: Format, read: (reader: Reader) => T): T {
+  if (bytes.length > limits.fileBytesMax) {
+    throw new Refusal("size", `${bytes.length} bytes are more than the ${limits.fileBytesMax} allowed`);
+  }
+  if (formatOf(bytes) !== format) throw new Refusal("format", `the file is not in the format \`${format}\``);
+  return reading("format", "the file is malformed", () => decode(bytes, limits.fileBytesMax, read));
+}
+
+function atMost(what: string, got: number, max: number): void {
+  if (got > max) throw new Refusal("size", `${got} ${what} are more than the ${max} allowed`);
+}
+
+// Object literals are evaluated in the order in which they are written: that of the fields in the file.
+
+function formatName(reader: Reader, format: Format): void {
+  if (reader.text(format.length) !== format) throw new Malformed("another format");
+}
+
+function finality(reader: Reader): Finality {
+  reader.fields(3);
+  return {
+    genesis: reader.bytes(GENESIS_BYTES_MAX),
+    header: reader.bytes(HEADER_BYTES_MAX),
+    certificate: reader.bytes(CERTIFICATE_BYTES_MAX),
+  };
+}
+
+function policies(reader: Reader): Bundle["policies"] {
+  reader.fields(2);
+  return { access: stateProof(reader), derivation: stateProof(reader) };
+}
+
+function stateProof(reader: Reader): StateProof {
+  reader.fields(2);
+  return { value: reader.bytes(VALUE_BYTES_MAX), proof: reader.bytes(PROOF_BYTES_MAX) };
+}
+
+function monthLog(reader: Reader): MonthLog {
+  reader.fields(3);
+  return { month: reader.u32(), pseudonym: digest(reader), log: reader.choice(LOGS) };
+}
+
+const LOGS: readonly ((reader: Reader) => Log)[] = [
+  (reader) => {
+    reader.fields(3);
+    return {
+      is: "present",
+      head: stateProof(reader),
+      entries: reader.array(ENTRIES_MAX, loggedEntry),
+      links: reader.array(LINKS_MAX, openedLink),
+    };
+  },
+  (reader) => {
+    reader.fields(1);
+    return { is: "absent", proof: reader.bytes(PROOF_BYTES_MAX) };
+  },
+];
+
+function loggedEntry(reader: Reader): LoggedEntry {
+  reader.fields(3);
+  return { height: reader.u64(), time: reader.u64(), entry: reader.bytes(ENTRY_BYTES_MAX) };
+}
+
+function openedLink(reader: Reader): OpenedLink {
+  reader.fields(2);
+  const entry = reader.u64();
+  reader.fields(4);
+  return { entry, previous: digest(reader), count: reader.u64(), root: digest(reader), salt: digest(reader) };
+}
+
+function opened(reader: Reader): Opened {
+  reader.fields(4);
+  return {
+    record: reader.text(RECORD_NAME_BYTES_MAX),
+    version: reader.u64(),
+    salt: digest(reader),
+    bytes: reader.bytes(RECORD_BYTES_MAX),
+  };
+}

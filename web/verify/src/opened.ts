@@ -1,0 +1,96 @@
+// Opened records: which entries commit to their bytes, and that the bytes are the record that the file says.
+
+import { type Digest, hex } from "./bytes.js";
+import type { Opened } from "./bundle.js";
+import { commit } from "./commitment.js";
+import type { Body } from "./entry.js";
+import type { Filed } from "./log.js";
+import { Refusal } from "./refusal.js";
+import { resourceName } from "./resourceName.js";
+
+/** A version of a record that an entry commits to. */
+export type Committed = {
+  readonly tag: Digest;
+  readonly version: bigint;
+  readonly commitment: Digest;
+  readonly deleted: boolean;
+};
+
+/** What an entry commits to, if it is about a record: the record itself, or the audit event of an access. */
+export function committedBy(body: Body): Committed | undefined {
+  switch (body.kind) {
+    case "record":
+      return { tag: body.tag, version: body.version, commitment: body.commitment, deleted: body.deleted };
+    case "access":
+      return { tag: body.audit, version: 1n, commitment: body.commitment, deleted: false };
+    default:
+      return undefined;
+  }
+}
+
+/** The opened versions by what the ledger knows them by. */
+export class Contents {
+  readonly #versions = new Map<string, Opened>();
+  readonly #names = new Map<string, string>();
+
+  /** The opened bytes of what an entry commits to. */
+  of(committed: Committed): Opened | undefined {
+    return this.#versions.get(versionKey(committed));
+  }
+
+  /** `Type/id` of a record, where any version of it is opened. */
+  name(tag: Digest): string | undefined {
+    return this.#names.get(hex(tag));
+  }
+
+  /** Keeps an opened version; whether all versions under its tag have one name. */
+  add(committed: Committed, opened: Opened): boolean {
+    const tag = hex(committed.tag);
+    const name = this.#names.get(tag) ?? opened.record;
+    this.#names.set(tag, name);
+    this.#versions.set(versionKey(committed), opened);
+    return name === opened.record;
+  }
+}
+
+/** Matches every opened record to the entries that commit to it. */
+export function checkOpened(opened: readonly Opened[], entries: readonly Filed[]): Contents {
+  const commitments = new Map<string, Committed[]>();
+  for (const { entry } of entries) {
+    const committed = committedBy(entry.body);
+    if (committed === undefined) continue;
+    const key = commitmentKey(committed.commitment, committed.version);
+    const same = commitments.get(key);
+    if (same === undefined) commitments.set(key, [committed]);
+    else same.push(committed);
+  }
+  const contents = new Contents();
+  const seen = new Set<string>();
+  for (const item of opened) {
+    const { record, version, salt, bytes } = item;
+    const key = commitmentKey(commit(salt, bytes), version);
+    if (seen.has(key)) throw new Refusal("records", `\`${record}\` version ${version} is given twice`);
+    seen.add(key);
+    const matches = commitments.get(key);
+    if (matches === undefined) {
+      throw new Refusal(
+        "records",
+        `the bytes given for \`${record}\` version ${version} are not those that the ledger has a commitment to`,
+      );
+    }
+    const isNameless = bytes.length === 0 && matches.every((committed) => committed.deleted);
+    const isNamed = isNameless || resourceName(bytes) === record;
+    if (!isNamed || !matches.every((committed) => contents.add(committed, item))) {
+      throw new Refusal("records", `the bytes given for \`${record}\` version ${version} are those of another record`);
+    }
+  }
+  return contents;
+}
+
+function commitmentKey(commitment: Digest, version: bigint): string {
+  return `${hex(commitment)} ${version}`;
+}
+
+function versionKey({ tag, version, commitment }: Committed): string {
+  return `${hex(tag)} ${commitmentKey(commitment, version)}`;
+}

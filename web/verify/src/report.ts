@@ -1,0 +1,319 @@
+// The report: what a file proves and what it does not. It is one JSON document, the same for every verifier, and has no health data.
+
+import { type Digest, hex } from "./bytes.js";
+import { EVIDENCE_FORMAT } from "./bundle.js";
+import type { Final } from "./finality.js";
+import { type CheckedMonth, type Filed, type Link, misdated } from "./log.js";
+import type { Purpose, RecordType } from "./names.js";
+import { committedBy, type Contents } from "./opened.js";
+import { notProven, proven } from "./sentences.js";
+import type { ActivePolicy, RecordHead } from "./state.js";
+import { type Month, monthOf, monthText } from "./time.js";
+import { recordKind, what } from "./words.js";
+
+// Names are those of the document. Times, heights and versions have 64 bits, which a JavaScript number does not.
+
+/** Everything that verifying a bundle established. */
+export type Report = {
+  readonly format: typeof EVIDENCE_FORMAT;
+  /** The consortium's genesis id: what the verifier trusted. */
+  readonly chain: string;
+  /** The consortium's name for people. */
+  readonly consortium: string;
+  /** Height of the header that everything is proven under. */
+  readonly height: bigint;
+  /** Its block time, milliseconds since 1970. */
+  readonly time: bigint;
+  /** Its digest. */
+  readonly block: string;
+  /** Validators that signed it. */
+  readonly signers: number;
+  /** Validators in all. */
+  readonly validators: number;
+  /** Size of the file. */
+  readonly bundle_bytes: number;
+  /** Whether the months tell one patient's whole story from the first to the last. */
+  readonly complete: boolean;
+  readonly months: readonly MonthReport[];
+  readonly entry_count: number;
+  /** How many of each kind. */
+  readonly by_kind: Readonly<Record<string, number>>;
+  readonly by_organisation: Readonly<Record<string, number>>;
+  readonly policies: PolicyReport;
+  /** How many committed versions are opened: their bytes are in the file and hold. */
+  readonly opened: number;
+  readonly unopened: number;
+  /** In order of their first entry. */
+  readonly records: readonly RecordReport[];
+  readonly entries: readonly EntryReport[];
+  /** What is proven, in plain sentences. */
+  readonly proven: readonly string[];
+  /** What is not, in plain sentences. */
+  readonly not_proven: readonly string[];
+};
+
+/** A month of the patient. */
+export type MonthReport = {
+  /** As `2026-11`. */
+  readonly month: string;
+  readonly pseudonym: string;
+  /** Entries in its log: all that there are. */
+  readonly entries: number;
+  /** RFC 9162 root of the log; none where there is no log. */
+  readonly root: string | null;
+  /** Height of the block with the last entry. */
+  readonly last_height: bigint | null;
+  /** Entries whose own time is in another month. */
+  readonly misdated: number;
+  readonly link: LinkReport;
+};
+
+/** How a month continues a month before. */
+export type LinkReport =
+  | { readonly is: "continues"; readonly month: string; readonly entries: bigint }
+  | { readonly is: "earlier"; readonly pseudonym: string; readonly entries: bigint }
+  | { readonly is: "unproven" };
+
+/** Policies by the digests of their documents. */
+export type PolicyReport = {
+  readonly access: string;
+  readonly access_height: bigint;
+  readonly derivation: string;
+  readonly derivation_height: bigint;
+  /** Access policies that the entries say they were decided under. */
+  readonly decided_under: readonly { readonly policy: string; readonly entries: number }[];
+};
+
+/** A record with its history. */
+export type RecordReport = {
+  readonly tag: string;
+  /** `Type/id`, where a version of it is opened. */
+  readonly name: string | null;
+  readonly kind: RecordType | "audit event";
+  /** Whether each version follows the one before without a gap, from the first that the file shows. */
+  readonly contiguous: boolean;
+  readonly versions: readonly VersionReport[];
+};
+
+/** A version of a record. */
+export type VersionReport = {
+  readonly version: bigint;
+  readonly organisation: string;
+  /** The person there, as a digest that only the organisation can open. */
+  readonly actor: string;
+  readonly purpose: Purpose;
+  /** By the organisation's clock. */
+  readonly time: bigint;
+  readonly height: bigint;
+  /** Time of its block. */
+  readonly final_at: bigint;
+  readonly deleted: boolean;
+  /** The entry's id. */
+  readonly entry: string;
+  readonly opened: { readonly length: number } | null;
+};
+
+/** One line of provenance. */
+export type EntryReport = {
+  readonly id: string;
+  readonly digest: string;
+  readonly month: string;
+  readonly kind: string;
+  readonly what: string;
+  readonly organisation: string;
+  readonly actor: string;
+  readonly purpose: Purpose;
+  readonly time: bigint;
+  readonly height: bigint;
+  readonly final_at: bigint;
+};
+
+/** What the light check of one record established. */
+export type RecordProven = {
+  readonly chain: string;
+  readonly height: bigint;
+  readonly time: bigint;
+  readonly tag: string;
+  /** `Type/id` as the bytes say it. */
+  readonly name: string | null;
+  readonly version: bigint;
+  readonly deleted: boolean;
+  readonly organisation: string;
+  readonly written_at_height: bigint;
+  /** Length of the bytes. */
+  readonly bytes: number;
+};
+
+/** What was verified, before it is told. */
+export type Verified = {
+  readonly at: Final;
+  readonly access: ActivePolicy;
+  readonly derivation: ActivePolicy;
+  readonly months: readonly CheckedMonth[];
+  readonly contents: Contents;
+  readonly bytes: number;
+};
+
+/** Tells what was verified. */
+export function report({ at, access, derivation, months, contents, bytes }: Verified): Report {
+  const all = months.flatMap((month) => month.entries);
+  const records = recordsOf(all, contents);
+  const versions = records.flatMap((record) => record.versions);
+  const opened = versions.filter((version) => version.opened !== null).length;
+  const said = {
+    consortium: at.genesis.name,
+    height: at.header.height,
+    time: at.header.time,
+    month: monthOf(at.header.time),
+    signers: at.signers,
+    validators: at.genesis.members.length,
+    months,
+    entries: all.length,
+    policies: { access, derivation },
+    opened,
+    unopened: versions.length - opened,
+    broken: records.filter((record) => !record.contiguous).length,
+  };
+  return {
+    format: EVIDENCE_FORMAT,
+    chain: hex(at.header.chain),
+    consortium: said.consortium,
+    height: said.height,
+    time: said.time,
+    block: hex(at.digest),
+    signers: said.signers,
+    validators: said.validators,
+    bundle_bytes: bytes,
+    complete: isComplete(months),
+    months: months.map(monthReport),
+    entry_count: all.length,
+    by_kind: Object.fromEntries(counted(all.map(({ entry }) => entry.body.kind))),
+    by_organisation: Object.fromEntries(counted(all.map(({ entry }) => entry.org))),
+    policies: {
+      access: hex(access.document),
+      access_height: access.height,
+      derivation: hex(derivation.document),
+      derivation_height: derivation.height,
+      decided_under: counted(all.map(({ entry }) => hex(entry.policy))).map(([policy, entries]) => ({
+        policy,
+        entries,
+      })),
+    },
+    opened,
+    unopened: said.unopened,
+    records,
+    entries: months.flatMap(({ month, entries }) => entries.map((filed) => entryReport(month, filed))),
+    proven: proven(said),
+    not_proven: notProven(said),
+  };
+}
+
+/** Tells what was verified of one record. */
+export function recordProven(
+  at: Final,
+  tag: Digest,
+  head: RecordHead,
+  name: string | undefined,
+  bytes: number,
+): RecordProven {
+  return {
+    chain: hex(at.header.chain),
+    height: at.header.height,
+    time: at.header.time,
+    tag: hex(tag),
+    name: name ?? null,
+    version: head.version,
+    deleted: head.deleted,
+    organisation: head.org,
+    written_at_height: head.height,
+    bytes,
+  };
+}
+
+/** Every log but the first continues an earlier one, and the last month has a log, so that nothing rests on a proof of absence. */
+function isComplete(months: readonly CheckedMonth[]): boolean {
+  const [first, ...others] = months.filter((month) => month.head !== undefined);
+  return (
+    first !== undefined && others.every((month) => month.link.is === "continues") && months.at(-1)?.head !== undefined
+  );
+}
+
+function monthReport(checked: CheckedMonth): MonthReport {
+  const { month, pseudonym, entries, head, link } = checked;
+  return {
+    month: monthText(month),
+    pseudonym: hex(pseudonym),
+    entries: entries.length,
+    root: head === undefined ? null : hex(head.frontier.root()),
+    last_height: head?.height ?? null,
+    misdated: misdated(checked),
+    link: linkReport(link),
+  };
+}
+
+function linkReport(link: Link): LinkReport {
+  switch (link.is) {
+    case "continues":
+      return { is: link.is, month: monthText(link.month), entries: link.entries };
+    case "earlier":
+      return { is: link.is, pseudonym: hex(link.pseudonym), entries: link.entries };
+    case "unproven":
+      return { is: link.is };
+  }
+}
+
+function entryReport(month: Month, { height, time, digest, entry }: Filed): EntryReport {
+  return {
+    id: hex(entry.id),
+    digest: hex(digest),
+    month: monthText(month),
+    kind: entry.body.kind,
+    what: what(entry.body),
+    organisation: entry.org,
+    actor: hex(entry.actor),
+    purpose: entry.purpose,
+    time: entry.time,
+    height,
+    final_at: time,
+  };
+}
+
+/** The records in order of their first entry, versions in the ledger's order. */
+function recordsOf(entries: readonly Filed[], contents: Contents): RecordReport[] {
+  type Open = Omit<RecordReport, "contiguous" | "versions"> & { contiguous: boolean; versions: VersionReport[] };
+  const records = new Map<string, Open>();
+  for (const { height, time, entry } of entries) {
+    const committed = committedBy(entry.body);
+    if (committed === undefined) continue;
+    const tag = hex(committed.tag);
+    let record = records.get(tag);
+    if (record === undefined) {
+      const name = contents.name(committed.tag) ?? null;
+      record = { tag, name, kind: recordKind(entry.body), contiguous: true, versions: [] };
+      records.set(tag, record);
+    }
+    const last = record.versions.at(-1);
+    if (last !== undefined && last.version + 1n !== committed.version) record.contiguous = false;
+    const opened = contents.of(committed);
+    record.versions.push({
+      version: committed.version,
+      organisation: entry.org,
+      actor: hex(entry.actor),
+      purpose: entry.purpose,
+      time: entry.time,
+      height,
+      final_at: time,
+      deleted: committed.deleted,
+      entry: hex(entry.id),
+      opened: opened === undefined ? null : { length: opened.bytes.length },
+    });
+  }
+  return [...records.values()];
+}
+
+/** How often each text is there, sorted by text. All of them are ASCII. */
+function counted(texts: readonly string[]): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
+  return [...counts].sort(([a], [b]) => (a < b ? -1 : 1));
+}

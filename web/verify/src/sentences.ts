@@ -1,0 +1,143 @@
+// The report in plain sentences. Whoever reads only these must not come to believe more than was checked.
+
+import { hex } from "./bytes.js";
+import { type CheckedMonth, misdated } from "./log.js";
+import type { ActivePolicy } from "./state.js";
+import { instant, type Month, monthText, previous } from "./time.js";
+
+/** What there is to be said. */
+export type Said = {
+  readonly consortium: string;
+  readonly height: bigint;
+  readonly time: bigint;
+  /** The month of the header's time. */
+  readonly month: Month;
+  readonly signers: number;
+  readonly validators: number;
+  readonly months: readonly CheckedMonth[];
+  readonly entries: number;
+  readonly policies: { readonly access: ActivePolicy; readonly derivation: ActivePolicy };
+  readonly opened: number;
+  readonly unopened: number;
+  /** Records with versions missing. */
+  readonly broken: number;
+};
+
+/** What is proven. */
+export function proven(said: Said): string[] {
+  const { height, policies } = said;
+  const sentences = [
+    `Block ${height} of «${said.consortium}» is final: ${said.signers} of its ${said.validators} validators, a quorum, signed it. Its time is ${instant(said.time)}.`,
+  ];
+  for (const { month, entries, head, link } of said.months) {
+    const name = monthText(month);
+    if (head !== undefined) {
+      sentences.push(
+        `${name}: ${counted(entries.length, "entry", "entries")} filed under this pseudonym up to height ${height}, the last at height ${head.height}; these are all, in this order: none is missing, none was added.`,
+      );
+    }
+    if (link.is === "continues") {
+      sentences.push(
+        `${name} continues ${monthText(link.month)}: its first entry commits to that log with the ${counted(link.entries, "entry", "entries")} that it had then.`,
+      );
+    }
+  }
+  if (said.entries > 0) {
+    sentences.push(
+      "A quorum of the validators accepted each entry under the ledger's rules as said by the organisation that it names, in the block of the height and time given.",
+    );
+  }
+  if (said.opened > 0) {
+    sentences.push(
+      `${versions(said.opened)} opened: the bytes in the file are exactly those committed to on the ledger when they were written.`,
+    );
+  }
+  const { access, derivation } = policies;
+  sentences.push(
+    `At height ${height} the access policy \`${hex(access.document)}\` and the derivation policy \`${hex(derivation.document)}\` are in force, since heights ${access.height} and ${derivation.height}.`,
+  );
+  return sentences;
+}
+
+/** What is not. */
+export function notProven(said: Said): string[] {
+  const firstLog = said.months.find((month) => month.head !== undefined);
+  const sentences = [...scope(said, firstLog), ...said.months.flatMap((month) => doubts(month, firstLog))];
+  if (said.unopened > 0) {
+    sentences.push(
+      `The content of ${versions(said.unopened)} is not opened: only that they were written, by whom and when.`,
+    );
+  }
+  if (said.broken > 0) {
+    sentences.push(`${said.broken} records have versions missing from their history in this file.`);
+  }
+  return [...sentences, ...NEVER_PROVEN];
+}
+
+const NEVER_PROVEN: readonly string[] = [
+  "Misfiling under another patient is not excluded: complete means all that was filed under these pseudonyms.",
+  "That these pseudonyms belong to a certain person is not proven: that takes the patient key, or the word of who opened the records.",
+  "What never passed a gateway of a member is not on the ledger, and what the ledger refused is not in a patient's log.",
+  "The organisations' own signatures on their entries are not in this file: that they signed rests on the quorum that checked them.",
+  "An entry's own time is what its organisation says; only the block times are agreed.",
+  "That the records are true is not proven, only that they are what was written.",
+  "A second history signed by a quorum of the same validators would not be noticed from this file alone.",
+];
+
+/** Which months the file says nothing about. */
+function scope(said: Said, firstLog: CheckedMonth | undefined): string[] {
+  const first = firstLog ?? said.months[0];
+  const last = said.months.at(-1);
+  if (first === undefined || last === undefined) {
+    return ["The file gives no month of a patient: nothing is said about any log."];
+  }
+  const sentences = [before(first)];
+  if (last.month < said.month) {
+    sentences.push(`After ${monthText(last.month)}: the file says nothing about later months.`);
+  }
+  sentences.push(`After height ${said.height}: whatever was filed later is not covered.`);
+  return sentences;
+}
+
+function before({ month, link }: CheckedMonth): string {
+  const name = monthText(month);
+  if (link.is !== "earlier") return `Before ${name}: the file says nothing about earlier months.`;
+  return link.entries === 0n
+    ? `Before ${name}: the first entry says that nothing was filed about this patient before; only its author vouches for that.`
+    : `Before ${name}: an earlier month is named, with ${counted(link.entries, "entry", "entries")}, but it is not in the file.`;
+}
+
+/** What is doubtful about one month. */
+function doubts(month: CheckedMonth, firstLog: CheckedMonth | undefined): string[] {
+  const { head, link } = month;
+  const name = monthText(month.month);
+  const sentences: string[] = [];
+  if (head === undefined) {
+    sentences.push(
+      `${name}: there is no log under the pseudonym that the file names, but nothing proves that this pseudonym is the patient's; evidence never rests on such a proof of absence alone.`,
+    );
+  } else if (link.is === "unproven" && month !== firstLog) {
+    sentences.push(`${name}: that this is the same patient as in the months before is not proven.`);
+  }
+  if (link.is === "continues" && link.month !== previous(month.month)) {
+    sentences.push(
+      `Between ${monthText(link.month)} and ${name}: nothing but the first entry of ${name} says that the months between have no entries.`,
+    );
+  }
+  const elsewhere = misdated(month);
+  if (elsewhere > 0) {
+    sentences.push(
+      `${name}: ${counted(elsewhere, "entry was", "entries were")} by their own time made in another month.`,
+    );
+  }
+  return sentences;
+}
+
+function versions(count: number): string {
+  return counted(count, "version", "versions");
+}
+
+/** `1 entry`, `2 entries`. */
+function counted(count: number | bigint, one: string, many: string): string {
+  return `${count} ${BigInt(count) === 1n ? one : many}`;
+}

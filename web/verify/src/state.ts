@@ -1,0 +1,87 @@
+// The ledger's state, as far as evidence proves it: keys, and the values that stand under them.
+
+import { type Digest, domain, sha256 } from "./bytes.js";
+import { decode, type Reader } from "./cbor.js";
+import { Frontier } from "./merkle.js";
+import { digest, org, RECORD_TYPES, type RecordType } from "./names.js";
+
+export const VALUE_BYTES_MAX = 16 * 1024;
+const KEY_DOMAIN = domain("vitaltrace/state/1");
+
+/** A tree of a 64-bit size has at most as many peaks. */
+const PEAKS_MAX = 64;
+
+/** Where the policy in force stands. */
+export function policyKey(which: "access" | "derivation"): Digest {
+  return sha256(KEY_DOMAIN, domain("policy"), Uint8Array.of(which === "access" ? 0 : 1));
+}
+
+/** Where the head of a pseudonym's log stands. */
+export function logKey(pseudonym: Digest): Digest {
+  return sha256(KEY_DOMAIN, domain("log"), pseudonym);
+}
+
+/** Where the latest version of a record stands. */
+export function recordKey(tag: Digest): Digest {
+  return sha256(KEY_DOMAIN, domain("record"), tag);
+}
+
+/** The policy in force. */
+export type ActivePolicy = {
+  readonly document: Digest;
+  /** In force from this height. */
+  readonly height: bigint;
+};
+
+export function activePolicyFrom(value: Uint8Array): ActivePolicy {
+  return decode(value, VALUE_BYTES_MAX, (reader) => {
+    reader.fields(2);
+    return { document: digest(reader), height: reader.u64() };
+  });
+}
+
+/** The head of a log. */
+export type LogHead = {
+  readonly frontier: Frontier;
+  /** Height of the block with the last entry. */
+  readonly height: bigint;
+};
+
+export function logHeadFrom(value: Uint8Array): LogHead {
+  return decode(value, VALUE_BYTES_MAX, (reader) => {
+    reader.fields(2);
+    return { frontier: frontier(reader), height: reader.u64() };
+  });
+}
+
+/** The latest version of a record. */
+export type RecordHead = {
+  readonly version: bigint;
+  readonly commitment: Digest;
+  readonly org: string;
+  readonly height: bigint;
+  readonly deleted: boolean;
+  readonly type: RecordType;
+  /** Whether it is the audit event of an access. */
+  readonly audit: boolean;
+};
+
+export function recordHeadFrom(value: Uint8Array): RecordHead {
+  return decode(value, VALUE_BYTES_MAX, (reader) => {
+    reader.fields(7);
+    return {
+      version: reader.u64(),
+      commitment: digest(reader),
+      org: org(reader),
+      height: reader.u64(),
+      deleted: reader.boolean(),
+      type: reader.oneOf(RECORD_TYPES),
+      audit: reader.boolean(),
+    };
+  });
+}
+
+function frontier(reader: Reader): Frontier {
+  reader.fields(2);
+  return new Frontier(reader.u64(), reader.array(PEAKS_MAX, digest));
+}

@@ -1,0 +1,91 @@
+// The published files have the published reports, and nothing that was changed in them is accepted.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { document } from "../document.js";
+import { formatOf } from "../bundle.js";
+import { type Verdict, verify, verifyRecord } from "../verify.js";
+import { fromHex, GENESIS_ID, page, Random, vector } from "./support.js";
+
+type Verify = (bytes: Uint8Array, genesisId: Uint8Array) => Verdict<Parameters<typeof document>[0]>;
+
+const FILES: readonly [string, Verify][] = [
+  ["evidence-1", verify],
+  ["record-proof-1", verifyRecord],
+];
+
+for (const [name, check] of FILES) {
+  const { bytes, report } = vector(name);
+
+  test(`${name} has exactly the published report`, () => {
+    const verdict = check(bytes, GENESIS_ID);
+    assert.ok(verdict.ok);
+    assert.equal(`${document(verdict.report)}\n`, report);
+  });
+
+  test(`${name} with any byte changed is refused`, () => {
+    const random = Random.seeded(name);
+    for (let at = 0; at < bytes.length; at += 1) {
+      for (const change of [0x01, 0x80, 1 + random.below(255)]) {
+        const changed = Uint8Array.from(bytes);
+        changed[at] = (changed[at] ?? 0) ^ change;
+        assert.ok(!check(changed, GENESIS_ID).ok, `byte ${at} changed by ${change}`);
+      }
+    }
+  });
+
+  test(`${name} cut off anywhere, or with something behind it, is refused`, () => {
+    for (let length = 0; length < bytes.length; length += 1) {
+      assert.ok(!check(bytes.subarray(0, length), GENESIS_ID).ok, `${length} bytes`);
+    }
+    assert.ok(!check(Uint8Array.of(...bytes, 0), GENESIS_ID).ok);
+  });
+
+  test(`${name} proves nothing about another consortium`, () => {
+    const other = Uint8Array.from(GENESIS_ID);
+    other[31] = (other[31] ?? 0) ^ 1;
+    const verdict = check(bytes, other);
+    assert.ok(!verdict.ok);
+    assert.equal(verdict.reason.check, "consortium");
+  });
+}
+
+test("a file of one format is not taken for the other", () => {
+  const [bundle, proof] = [vector("evidence-1").bytes, vector("record-proof-1").bytes];
+  assert.equal(formatOf(bundle), "vitaltrace/evidence/1");
+  assert.equal(formatOf(proof), "vitaltrace/record-proof/1");
+  for (const verdict of [verify(proof, GENESIS_ID), verifyRecord(bundle, GENESIS_ID)]) {
+    assert.ok(!verdict.ok);
+    assert.equal(verdict.reason.check, "format");
+  }
+});
+
+test("signatures are verified by the rules of ZIP 215, as the engine does", () => {
+  // Same bundle, with signatures whose first halves are a point of order 8, the identity in a form that is not canonical, and a point
+  // outside of the group of prime order.
+  const verdict = verify(fromHex(page("vectors/evidence-1-zip215.hex")), GENESIS_ID);
+  assert.ok(verdict.ok);
+  assert.equal(`${document(verdict.report)}\n`, vector("evidence-1").report);
+});
+
+test("a reader's own limits are kept", () => {
+  const { bytes } = vector("evidence-1");
+  for (const limits of [{ fileBytesMax: bytes.length - 1 }, { monthsMax: 1 }, { entriesMax: 2 }, { openedMax: 0 }]) {
+    const verdict = verify(bytes, GENESIS_ID, limits);
+    assert.ok(!verdict.ok);
+    assert.equal(verdict.reason.check, "size");
+  }
+  assert.ok(verify(bytes, GENESIS_ID, { fileBytesMax: bytes.length, monthsMax: 2, entriesMax: 3, openedMax: 1 }).ok);
+});
+
+test("random bytes, and random tails of a good beginning, are refused and never throw", () => {
+  const random = Random.seeded("random bytes");
+  for (const [name, check] of FILES) {
+    const { bytes } = vector(name);
+    for (let i = 0; i < 2_000; i += 1) {
+      const noise = random.bytes(random.below(200));
+      const kept = bytes.subarray(0, i % 2 === 0 ? 0 : random.below(bytes.length));
+      assert.ok(!check(Uint8Array.of(...kept, ...noise), GENESIS_ID).ok);
+    }
+  }
+});
