@@ -97,10 +97,10 @@ impl Ledger {
             ORGANISATIONS.iter().map(|(_, role)| matches!(role, OrgRole::Ems | OrgRole::Hospital)).collect();
         let sources = providers.iter().filter(|provider| **provider).count() as u32;
         let mut members = Vec::new();
-        for (node, provider) in consortium.nodes.iter().zip(&providers) {
+        for (seed, (node, provider)) in (self.seed..).zip(consortium.nodes.iter().zip(&providers)) {
             let rate = if *provider { rate / sources } else { 0 };
             let patients = self.patients / sources as usize;
-            members.push(Process::start(&node.dir, &[rate.into(), self.seconds.into(), patients as u64, self.seed])?);
+            members.push(Process::start(&node.dir, &[rate.into(), self.seconds.into(), patients as u64, seed])?);
         }
         for member in &mut members {
             if member.line(PATIENCE).await? != "ready" {

@@ -7,7 +7,7 @@ use super::workload::Workload;
 use crate::{command::Exit, config::Config};
 use anyhow::{Context, bail};
 use clap::Args;
-use contract::{Entry, Submission};
+use contract::{Entry, Reject, Submission};
 use ed25519_dalek::SigningKey;
 use exchange::{clock::now, keys::OrgKeys};
 use ledger::{Accepted, Handle, SubmitError};
@@ -142,8 +142,8 @@ impl Gateway {
             self.submit(std::mem::replace(&mut entries, rest)).await?;
         }
         let seen = tokio::time::timeout(PATIENCE, observer).await.context("the ledger does not move")???;
-        if seen.iter().any(|seen| !seen.applied) {
-            bail!("the ledger refused the beginning of a log");
+        if let Some(refused) = seen.iter().find_map(|seen| Reject::from_code(seen.verdict)) {
+            bail!("the ledger refused the beginning of a log: {refused}");
         }
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Gateway {
         for one in seen {
             let scheduled = begin + due(one.seq - before - 1);
             measured.finalised += 1;
-            measured.applied += u64::from(one.applied);
+            measured.applied += u64::from(one.verdict == 0);
             measured.latencies_ms.push(one.at.saturating_duration_since(scheduled).as_secs_f32() * 1000.0);
         }
         Ok(measured)
@@ -181,7 +181,8 @@ impl Gateway {
 struct Seen {
     seq: u64,
     at: Instant,
-    applied: bool,
+    /// 0 when it was applied, else why it was refused.
+    verdict: u8,
 }
 
 /// Waits until `count` of the organisation's entries above `before` are final.
@@ -192,7 +193,7 @@ async fn observe(handle: Handle, org: OrgId, before: u64, count: u64) -> anyhow:
         let block = blocks.next().await?;
         let at = Instant::now();
         let ours = block.receipts.iter().filter(|receipt| receipt.org == org && receipt.seq > before);
-        seen.extend(ours.map(|receipt| Seen { seq: receipt.seq, at, applied: receipt.verdict == 0 }));
+        seen.extend(ours.map(|receipt| Seen { seq: receipt.seq, at, verdict: receipt.verdict }));
     }
     Ok(seen)
 }
