@@ -20,6 +20,12 @@ pub(crate) type Essentials = BTreeMap<String, Vec<u8>>;
 struct Victim {
     kind: &'static str,
     record: String,
+    /// Of an allergy: its clinical status as it was recorded.
+    status: Option<String>,
+}
+
+fn clinical_status(allergy: &Value) -> Option<&str> {
+    allergy["clinicalStatus"]["coding"][0]["code"].as_str()
 }
 
 impl Story {
@@ -99,16 +105,20 @@ impl Story {
         let mut victims = Vec::new();
 
         let (id, bytes) = latest("AllergyIntolerance", 0)?;
-        let changed = String::from_utf8(bytes)?.replace("active", "inactive");
+        let mut changed: Value = serde_json::from_slice(&bytes)?;
+        let status = clinical_status(&changed).map(str::to_owned);
+        let other = if status.as_deref() == Some("active") { "inactive" } else { "active" };
+        changed["clinicalStatus"] = json!({"coding": [{"code": other}]});
         connection.execute(
             "UPDATE version SET bytes = ?1 WHERE rtype = 'AllergyIntolerance' AND id = ?2",
-            params![changed.as_bytes(), id],
+            params![serde_json::to_vec(&changed)?, id],
         )?;
-        victims.push(Victim { kind: "modified", record: format!("AllergyIntolerance/{id}") });
+        victims.push(Victim { kind: "modified", record: format!("AllergyIntolerance/{id}"), status });
 
-        let (id, _) = latest("AllergyIntolerance", 1)?;
+        let (id, bytes) = latest("AllergyIntolerance", 1)?;
         connection.execute("DELETE FROM version WHERE rtype = 'AllergyIntolerance' AND id = ?1", [&id])?;
-        victims.push(Victim { kind: "removed", record: format!("AllergyIntolerance/{id}") });
+        let status = clinical_status(&serde_json::from_slice(&bytes)?).map(str::to_owned);
+        victims.push(Victim { kind: "removed", record: format!("AllergyIntolerance/{id}"), status });
 
         let id = self.id("hospital-encounter")?.to_owned();
         let top: i64 = connection.query_row(
@@ -122,7 +132,7 @@ impl Story {
             "UPDATE version SET current = 1 WHERE rtype = 'Encounter' AND id = ?1 AND version = ?2",
             params![id, top - 1],
         )?;
-        victims.push(Victim { kind: "rolled-back", record: format!("Encounter/{id}") });
+        victims.push(Victim { kind: "rolled-back", record: format!("Encounter/{id}"), status: None });
 
         let (id, bytes) = latest("MedicationRequest", 0)?;
         let copy = "11111111-2222-4333-8444-555555555555";
@@ -133,7 +143,7 @@ impl Story {
             "INSERT INTO version ({list}) SELECT {select} FROM version WHERE rtype = 'MedicationRequest' AND id = ?1 AND version = 1"
         );
         connection.execute(&sql, params![id, copy])?;
-        victims.push(Victim { kind: "duplicated", record: format!("MedicationRequest/{copy}") });
+        victims.push(Victim { kind: "duplicated", record: format!("MedicationRequest/{copy}"), status: None });
 
         let forged = "99999999-8888-4777-8666-555555555555";
         let body = String::from_utf8(bytes)?.replace(&id, forged).replace("active", "stopped");
@@ -154,7 +164,7 @@ impl Story {
             replaced.join(", ")
         );
         connection.execute(&sql, params![id, forged, body.as_bytes(), salt])?;
-        victims.push(Victim { kind: "injected", record: format!("MedicationRequest/{forged}") });
+        victims.push(Victim { kind: "injected", record: format!("MedicationRequest/{forged}"), status: None });
         Ok(victims)
     }
 
@@ -167,10 +177,7 @@ impl Story {
             let id = victim.record.trim_start_matches("AllergyIntolerance/");
             let shown = resources.iter().find(|r| r["resourceType"] == "AllergyIntolerance" && r["id"] == id);
             let shown = shown.with_context(|| format!("the {} allergy is missing from the summary", victim.kind))?;
-            expect(
-                shown["clinicalStatus"]["coding"][0]["code"] == "active",
-                "the allergy is shown as it was recorded",
-            )?;
+            expect(clinical_status(shown) == victim.status.as_deref(), "the allergy is shown as it was recorded")?;
         }
         for victim in victims.iter().filter(|v| v.record.starts_with("MedicationRequest/")) {
             if summary.to_string().contains(victim.record.trim_start_matches("MedicationRequest/")) {
