@@ -36,7 +36,8 @@ pub const ENTRY_AHEAD_MS: u64 = 2_000;
 /// New values by key; `None` removes.
 pub(crate) type Writes = BTreeMap<Key, Option<Vec<u8>>>;
 
-/// Adds every key that [`apply`] may read for `entry` besides its organisation's and its lane's.
+/// Adds every key that [`apply`] may read or write for `entry` besides its organisation's and its lane's. One write is not
+/// announced: the activation of a policy ends the term of the one before, which only the state names. Nothing is read for it.
 pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
     keys.push(state::policy_term_key(PolicyKind::Access, &entry.policy));
     if let Some(patient) = &entry.patient {
@@ -68,11 +69,12 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
         }
         Body::Investigation { id, .. } => keys.push(state::investigation_key(id)),
         Body::Custody { id, .. } => {
-            keys.extend([state::custody_key(id), state::roll_key()]);
+            keys.extend([state::custody_key(id), state::held_key(id), state::roll_key()]);
             keys.extend(entry.patient.as_ref().map(state::hold_key));
         }
         Body::Policy { kind, document, .. } => {
             keys.extend([state::policy_key(*kind), state::proposal_key(*kind, document), state::roll_key()]);
+            keys.push(state::policy_term_key(*kind, document));
         }
         Body::Member { step, .. } => keys.extend(governance::member_key(step)),
     }
@@ -169,7 +171,13 @@ impl Case<'_> {
     /// Whether the entry is about the patient that was called `patient` at the time `at`. Pseudonyms of two months cannot be
     /// compared without the patient key, so only audit can tell across months.
     fn same_patient(&self, patient: &Pseudonym, at: TimeMs) -> bool {
-        at.month() != self.entry.time.month() || self.entry.patient.as_ref() == Some(patient)
+        self.entry.patient.is_some_and(|named| at.month() != self.entry.time.month() || named == *patient)
+    }
+
+    /// Whether what began at the time `from` had begun at the entry's time. Two gateways' clocks may differ as much as an entry's
+    /// may from its block's.
+    fn has_begun(&self, from: TimeMs) -> bool {
+        from <= self.entry.time.plus_ms(ENTRY_AHEAD_MS)
     }
 
     /// For kinds that leave nothing else in the state.

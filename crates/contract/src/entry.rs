@@ -392,7 +392,7 @@ pub enum OverrideStep {
     /// Opened until a time.
     #[n(0)]
     Opened(#[n(0)] TimeMs),
-    /// Closed by the person who opened it.
+    /// Closed at the organisation that opened it; gateways let only the person who opened it.
     #[n(1)]
     Closed,
     /// Reviewed by somebody else; whether it was justified.

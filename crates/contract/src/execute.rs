@@ -169,4 +169,4 @@ pub fn genesis_state(genesis: &Genesis) -> BTreeMap<Key, Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

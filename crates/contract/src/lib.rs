@@ -17,6 +17,8 @@ mod execute;
 mod genesis;
 mod header;
 pub mod merkle;
+#[cfg(test)]
+mod models;
 mod month;
 mod policy;
 pub mod state;

@@ -98,6 +98,10 @@ pub fn investigation_key(id: &Id16) -> Key {
 pub fn custody_key(id: &Id16) -> Key {
     key("custody", &[id.as_ref()])
 }
+/// [`Held`] by the id of a hold on a patient.
+pub fn held_key(id: &Id16) -> Key {
+    key("held", &[id.as_ref()])
+}
 /// [`Hold`] on the records filed under a pseudonym.
 pub fn hold_key(patient: &Pseudonym) -> Key {
     key("hold", &[patient.0.as_ref()])
@@ -411,6 +415,15 @@ pub struct Hold {
     /// How many are open.
     #[n(0)]
     pub open: u32,
+}
+
+/// What a hold is on, for its release.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Held {
+    /// The pseudonym that the hold was filed under.
+    #[n(0)]
+    pub patient: Pseudonym,
 }
 
 /// Remembers an entry whose kind leaves nothing else in the state, so that it is applied once.

@@ -4,13 +4,17 @@ use crate::{
     Body, Entry, Executed, Genesis, InvalidBlock, Member, MonthLink, Parent, PublicKey, Signature, SignedSubmission,
     Submission, execute,
     merkle::Frontier,
-    state::{self, Key},
+    state::{self, Key, State},
     touched,
 };
 use ed25519_dalek::SigningKey;
 use minicbor::Decode;
+use proptest::{prelude::ProptestConfig, test_runner::RngSeed};
 use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, Purpose, RecordTag, TimeMs};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+};
 
 pub(crate) const MEMBERS: [(&str, OrgRole); 5] = [
     ("acme", OrgRole::Insurer),
@@ -64,7 +68,7 @@ pub(crate) fn genesis() -> Genesis {
 }
 
 /// An entry to be, with everything set that a case does not care about.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Said {
     pub(crate) org: OrgId,
     pub(crate) lane: u32,
@@ -201,6 +205,20 @@ impl World {
     pub(crate) fn organisation(&self, name: &str) -> state::Organisation {
         self.get(&state::organisation_key(&org(name))).unwrap()
     }
+}
+
+impl State for HashMap<Key, Vec<u8>> {
+    fn read(&self, key: &Key) -> Option<&[u8]> {
+        self.get(key).map(Vec::as_slice)
+    }
+}
+
+/// So many cases from a seed that is printed; `VITALTRACE_SEED` repeats it.
+pub(crate) fn seeded(cases: u32) -> ProptestConfig {
+    let given = std::env::var("VITALTRACE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    println!("{cases} cases, VITALTRACE_SEED={seed}");
+    ProptestConfig { rng_seed: RngSeed::Fixed(seed), ..ProptestConfig::with_cases(cases) }
 }
 
 /// Runs a table: each line is an entry in a block of its own, and what becomes of it.

@@ -46,10 +46,14 @@ fn bind(case: &mut Case<'_>, device: &Digest, id: &Id16, key: &PublicKey) -> Res
     let head = case.get::<DeviceHead>(&head_key);
     ensure(head.as_ref().is_none_or(|head| head.binding.is_none()), Reject::DeviceBound)?;
     ensure(case.state.read(&state::binding_key(id)).is_none(), Reject::NotNew)?;
-    let signer = case.get::<DeviceKey>(&signer_key).unwrap_or(DeviceKey { device: *device, revoked: None });
+    let head = head.filter(|head| head.key == *key);
+    let signer = case.get::<DeviceKey>(&signer_key);
+    // How far a key counted is known of the device's last key only: an earlier one could replay its frames for another patient.
+    ensure(signer.is_none() || head.is_some(), Reject::DeviceKey)?;
+    let signer = signer.unwrap_or(DeviceKey { device: *device, revoked: None });
     ensure(signer.device == *device && signer.revoked.is_none(), Reject::DeviceKey)?;
     // Else frames of an earlier patient could be replayed as this one's.
-    let last = head.filter(|head| head.key == *key).map_or(0, |head| head.last);
+    let last = head.map_or(0, |head| head.last);
     let (org, from) = (case.entry.org.clone(), case.entry.time);
     case.put(signer_key, &signer);
     case.put(head_key, &DeviceHead { org: org.clone(), binding: Some(*id), key: *key, last });
@@ -105,7 +109,8 @@ pub(super) fn batch(case: &mut Case<'_>) -> Result<(), Reject> {
         _ => (None, gaps.as_slice()),
     };
     check_missing_before(&binding, *first, missing_before)?;
-    ensure(missing_within(*first, *last, gaps) == span(*first, *last)?.checked_sub(u64::from(*count)), Reject::Gaps)?;
+    let missing = span(*first, *last)?.checked_sub(u64::from(*count)).ok_or(Reject::Gaps)?;
+    ensure(missing_within(*first, *last, gaps) == Some(missing), Reject::Gaps)?;
     let batches = binding.batches.saturating_add(1);
     case.put(key, &Binding { last: *last, batches, ..binding });
     Ok(())

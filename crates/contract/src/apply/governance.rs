@@ -3,7 +3,7 @@
 use super::{Case, PROVIDERS, Reject, ensure};
 use crate::{
     CustodyStep, MemberStep, PolicyKind, PolicyStep,
-    state::{self, ActivePolicy, Custody, Hold, Key, KeyOwner, Organisation, PolicyTerm, Proposal, Roll},
+    state::{self, ActivePolicy, Custody, Held, Hold, Key, KeyOwner, Organisation, PolicyTerm, Proposal, Roll},
 };
 use ed25519_dalek::VerifyingKey;
 use record::{Digest, Id16, OrgId, OrgRole};
@@ -24,7 +24,8 @@ pub(super) fn check_policy(case: &Case<'_>) -> Result<(), Reject> {
 /// Holds and releases, erasures, and recoveries by a majority of the members.
 ///
 /// A hold on a patient forbids erasures filed under the same pseudonym, which is that of the month; a hold without a patient
-/// forbids none here. Gateways know which records a hold covers and keep it over the months.
+/// forbids none here. Gateways know which records a hold covers and keep it over the months. It is released under the pseudonym
+/// that it was put on, also in another month.
 pub(super) fn custody(case: &mut Case<'_>, id: &Id16, step: CustodyStep, count: u32) -> Result<(), Reject> {
     let key = state::custody_key(id);
     let held = case.get::<Custody>(&key);
@@ -39,11 +40,17 @@ pub(super) fn custody(case: &mut Case<'_>, id: &Id16, step: CustodyStep, count: 
     match step {
         CustodyStep::Held => {
             case.role_is(CUSTODIANS)?;
+            if let Some(patient) = case.entry.patient {
+                case.put(state::held_key(id), &Held { patient });
+            }
             count_holds(case, |open| open.saturating_add(1));
         }
         CustodyStep::Released => {
             case.org_is(&custody.org)?;
             ensure(custody.step == CustodyStep::Held, Reject::Over)?;
+            // Else a hold of one's own on anybody would lift another's on this patient.
+            let held = case.get::<Held>(&state::held_key(id)).map(|held| held.patient);
+            ensure(held == case.entry.patient, Reject::OtherPatient)?;
             count_holds(case, |open| open.saturating_sub(1));
         }
         CustodyStep::Erased => {

@@ -53,6 +53,7 @@ fn override_holds(case: &Case<'_>, id: &Id16) -> bool {
     let at = case.entry.time;
     case.get::<Override>(&state::override_key(id)).is_some_and(|opened| {
         opened.org == case.entry.org
+            && case.has_begun(opened.from)
             && at < opened.until
             && opened.closed.is_none_or(|closed| at <= closed)
             && case.same_patient(&opened.patient, opened.from)
@@ -63,7 +64,8 @@ fn override_holds(case: &Case<'_>, id: &Id16) -> bool {
 fn grant_holds(case: &Case<'_>, id: &Id16) -> bool {
     let at = case.entry.time;
     case.get::<Grant>(&state::grant_key(id)).is_some_and(|grant| {
-        grant.until.is_none_or(|until| at < until)
+        case.has_begun(grant.from)
+            && grant.until.is_none_or(|until| at < until)
             && grant.revoked.is_none_or(|revoked| at <= revoked)
             && case.same_patient(&grant.patient, grant.from)
     })
@@ -77,6 +79,7 @@ fn claim_holds(case: &Case<'_>, id: &Id16) -> bool {
 fn investigation_holds(case: &Case<'_>, id: &Id16) -> bool {
     case.get::<Investigation>(&state::investigation_key(id)).is_some_and(|opened| {
         opened.org == case.entry.org
+            && case.has_begun(opened.from)
             && opened.concluded.is_none_or(|concluded| case.entry.time <= concluded)
             && opened.patient.is_none_or(|patient| case.same_patient(&patient, opened.from))
     })

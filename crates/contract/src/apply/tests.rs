@@ -6,4 +6,5 @@ mod device;
 mod governance;
 mod log;
 mod permission;
+mod rules;
 mod versions;

@@ -6,10 +6,10 @@ use crate::{
     testing::{Said, World, check, commitment, digest, id, org, said},
 };
 
-fn claim(name: &str, n: u8, step: ClaimStep, services: &[u8]) -> Said {
+pub(super) fn claim(name: &str, n: u8, step: ClaimStep, services: &[u8]) -> Said {
     to(name, "acme", n, step, services)
 }
-fn to(name: &str, insurer: &str, n: u8, step: ClaimStep, services: &[u8]) -> Said {
+pub(super) fn to(name: &str, insurer: &str, n: u8, step: ClaimStep, services: &[u8]) -> Said {
     let services = services.iter().map(|service| digest(*service)).collect();
     said(name, Body::Claim { id: id(n), step, insurer: org(insurer), amount: commitment(n), services })
 }

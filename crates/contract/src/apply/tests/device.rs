@@ -5,21 +5,21 @@ use crate::{
     testing::{Said, World, check, digest, id, public, said},
 };
 
-fn device(name: &str, n: u8, step: DeviceStep) -> Said {
+pub(super) fn device(name: &str, n: u8, step: DeviceStep) -> Said {
     said(name, Body::Device { device: digest(n), step })
 }
-fn bound(name: &str, n: u8, binding: u8, key: u8) -> Said {
+pub(super) fn bound(name: &str, n: u8, binding: u8, key: u8) -> Said {
     device(name, n, DeviceStep::Bound(id(binding), public(key)))
 }
-fn unbound(name: &str, n: u8, binding: u8) -> Said {
+pub(super) fn unbound(name: &str, n: u8, binding: u8) -> Said {
     device(name, n, DeviceStep::Unbound(id(binding)))
 }
-fn revoked(name: &str, n: u8, key: u8, binding: Option<u8>) -> Said {
+pub(super) fn revoked(name: &str, n: u8, key: u8, binding: Option<u8>) -> Said {
     device(name, n, DeviceStep::Revoked(public(key), binding.map(id)))
 }
 
 /// A batch as text: `first..last xcount -gap-gap ...`.
-fn batch(name: &str, binding: u8, first: u64, last: u64, count: u32, gaps: &[(u64, u64)]) -> Said {
+pub(super) fn batch(name: &str, binding: u8, first: u64, last: u64, count: u32, gaps: &[(u64, u64)]) -> Said {
     let gaps = gaps.iter().map(|(first, last)| Gap { first: *first, last: *last }).collect();
     let root = if count == 0 { merkle::root([]) } else { digest(7) };
     let refused = u32::from(count == 0);
@@ -136,5 +136,52 @@ fn the_last_frames_of_a_binding_have_a_minute() {
     check(
         &mut world,
         [(batch("rescue", 1, 1, 2, 2, &[]), "applied"), (batch("rescue", 1, 3, 4, 2, &[]), "BindingEnded")],
+    );
+}
+
+#[test]
+fn more_frames_than_counters_are_refused_whatever_the_gaps_say() {
+    // Neither side of «missing = span - count» could be reckoned, and nothing was equal to nothing.
+    check(
+        &mut World::new(),
+        [
+            (bound("rescue", 1, 1, 1), "applied"),
+            (batch("rescue", 1, 1, 3, 4, &[]), "Gaps"),
+            (batch("rescue", 1, 1, 3, 1_000_000, &[(9, 8)]), "Gaps"),
+            (batch("rescue", 1, 1, 3, 3, &[]), "applied"),
+        ],
+    );
+}
+
+#[test]
+fn a_device_never_goes_back_to_a_key_that_it_left() {
+    // Only for the last key is it known how far it counted: frames 1 to 50 could be counted for patient 2 again.
+    check(
+        &mut World::new(),
+        [
+            (bound("rescue", 1, 1, 1), "applied"),
+            (batch("rescue", 1, 1, 50, 50, &[]), "applied"),
+            (unbound("rescue", 1, 1), "applied"),
+            (bound("rescue", 1, 2, 2), "applied"),
+            (unbound("rescue", 1, 2), "applied"),
+            (bound("rescue", 1, 3, 1).patient(2), "DeviceKey"),
+            (bound("rescue", 1, 3, 2).patient(2), "applied"),
+        ],
+    );
+}
+
+#[test]
+fn a_binding_ends_in_a_patients_log_also_in_another_month() {
+    let mut world = World::new();
+    world.block.time = record::TimeMs::from_instant("2026-11-30T23:59:58Z").unwrap();
+    check(
+        &mut world,
+        [
+            (bound("rescue", 1, 1, 1), "applied"),
+            (unbound("rescue", 1, 1).nobody(), "OtherPatient"),
+            // The first second of December: pseudonyms cannot be compared, but there must be one.
+            (unbound("rescue", 1, 1).nobody(), "OtherPatient"),
+            (unbound("rescue", 1, 1).patient(2), "applied"),
+        ],
     );
 }

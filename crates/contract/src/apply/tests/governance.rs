@@ -7,7 +7,7 @@ use crate::{
 };
 use record::OrgRole;
 
-fn custody(name: &str, n: u8, step: CustodyStep) -> Said {
+pub(super) fn custody(name: &str, n: u8, step: CustodyStep) -> Said {
     said(name, Body::Custody { id: id(n), step, records: digest(1), count: 3 })
 }
 
@@ -140,6 +140,28 @@ fn members_neither_join_nor_leave_under_these_rules() {
             (member(MemberStep::JoinProposed(OrgRole::Hospital, public(1))), "MembershipFixed"),
             (member(MemberStep::Voted(true)), "MembershipFixed"),
             (member(MemberStep::Left), "MembershipFixed"),
+        ],
+    );
+}
+
+#[test]
+fn a_hold_is_not_lifted_by_the_release_of_another_one() {
+    use CustodyStep::{Erased, Held, Released};
+    // Holds are counted by patient: a hold of one's own on anybody, released in another patient's log, lifted that one's hold.
+    check(
+        &mut World::new(),
+        [
+            (custody("watch", 1, Held), "applied"),
+            (custody("mercy", 2, Held).patient(3), "applied"),
+            (custody("mercy", 2, Released), "OtherPatient"),
+            (custody("mercy", 4, Held).nobody(), "applied"),
+            (custody("mercy", 4, Released), "OtherPatient"),
+            (custody("mercy", 4, Released).nobody(), "applied"),
+            (custody("mercy", 3, Erased), "Held"),
+            (custody("watch", 1, Released).nobody(), "OtherPatient"),
+            (custody("watch", 1, Released), "applied"),
+            (custody("mercy", 3, Erased), "applied"),
+            (custody("mercy", 2, Released).patient(3), "applied"),
         ],
     );
 }

@@ -6,7 +6,7 @@ use crate::{
     testing::{ACCESS_POLICY, Said, World, check, digest, id, pseudonym, said},
 };
 
-fn alarm(n: u8) -> Said {
+pub(super) fn alarm(n: u8) -> Said {
     said("mercy", Body::Alarm { id: id(n), step: AlarmStep::Raised, priority: Priority::Low })
 }
 

@@ -6,38 +6,38 @@ use crate::{
 };
 use record::{Digest, Purpose, RecordType, TimeMs};
 
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
-fn access(name: &str, audit: u8, under: Option<u8>) -> Said {
+pub(super) fn access(name: &str, audit: u8, under: Option<u8>) -> Said {
     asked(name, audit, under, 1, digest(7), false)
 }
 
-fn asked(name: &str, audit: u8, under: Option<u8>, count: u32, set: Digest, denied: bool) -> Said {
+pub(super) fn asked(name: &str, audit: u8, under: Option<u8>, count: u32, set: Digest, denied: bool) -> Said {
     let (audit, under, commitment) = (tag(audit), under.map(id), commitment(audit));
     said(name, Body::Access { action: AccessAction::Read, set, count, denied, under, audit, commitment })
 }
 
-fn writing(mut said: Said) -> Said {
+pub(super) fn writing(mut said: Said) -> Said {
     if let Body::Access { action, .. } = &mut said.entry.body {
         *action = AccessAction::Write;
     }
     said
 }
 
-fn overriding(name: &str, step: OverrideStep) -> Said {
+pub(super) fn overriding(name: &str, step: OverrideStep) -> Said {
     said(name, Body::Override { id: id(1), step, reason: commitment(1) }).purpose(Purpose::BreakGlass)
 }
 
-fn grant(name: &str, step: GrantStep, until: Option<TimeMs>) -> Said {
+pub(super) fn grant(name: &str, step: GrantStep, until: Option<TimeMs>) -> Said {
     said(name, Body::Grant { id: id(2), step, consent: commitment(1), until })
 }
 
-fn case(name: &str, step: InvestigationStep) -> Said {
+pub(super) fn case(name: &str, step: InvestigationStep) -> Said {
     said(name, Body::Investigation { id: id(3), step, document: commitment(1) }).purpose(Purpose::Compliance)
 }
 
 /// The time so many milliseconds after the first block's.
-fn after_ms(ms: u64) -> TimeMs {
+pub(super) fn after_ms(ms: u64) -> TimeMs {
     genesis().time.plus_ms(1000 + ms)
 }
 
@@ -247,6 +247,26 @@ fn compliance_reads_within_its_own_open_case() {
             (case("watch", InvestigationStep::Concluded), "applied"),
             (case("watch", InvestigationStep::Concluded), "Over"),
             (access("watch", 3, Some(3)), "GroundNotInForce"),
+        ],
+    );
+}
+
+#[test]
+fn nothing_rests_on_what_began_later() {
+    // What was opened after the access did not permit it; clocks of two gateways may differ by two seconds.
+    let forced = |audit| access("rescue", audit, Some(1)).purpose(Purpose::BreakGlass);
+    check(
+        &mut World::new(),
+        [
+            (overriding("rescue", OverrideStep::Opened(after_ms(HOUR_MS))), "applied"),
+            (forced(1).later(-3_001), "GroundNotInForce"),
+            (forced(1).later(-4_000), "applied"),
+            (grant("mercy", GrantStep::Issued, None), "applied"),
+            (access("county", 2, Some(2)).later(-3_001), "GroundNotInForce"),
+            (access("county", 2, Some(2)).later(-4_000), "applied"),
+            (case("watch", InvestigationStep::Opened), "applied"),
+            (access("watch", 3, Some(3)).later(-3_001), "GroundNotInForce"),
+            (access("watch", 3, Some(3)).later(-4_000), "applied"),
         ],
     );
 }

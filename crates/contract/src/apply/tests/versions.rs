@@ -7,12 +7,12 @@ use crate::{
 use record::RecordType;
 
 /// Version `version` of record 1 with commitment `version`, following commitment `version - 1`.
-fn version(name: &str, kind: RecordType, version: u8) -> Said {
+pub(super) fn version(name: &str, kind: RecordType, version: u8) -> Said {
     let previous = (version > 1).then(|| commitment(version - 1));
     written(name, kind, u64::from(version), previous.map(|_| version - 1), version)
 }
 
-fn written(name: &str, kind: RecordType, version: u64, previous: Option<u8>, own: u8) -> Said {
+pub(super) fn written(name: &str, kind: RecordType, version: u64, previous: Option<u8>, own: u8) -> Said {
     let body = Body::Record {
         tag: tag(1),
         kind,
@@ -26,21 +26,21 @@ fn written(name: &str, kind: RecordType, version: u64, previous: Option<u8>, own
     said(name, body)
 }
 
-fn deleting(mut said: Said) -> Said {
+pub(super) fn deleting(mut said: Said) -> Said {
     if let Body::Record { deleted, .. } = &mut said.entry.body {
         *deleted = true;
     }
     said
 }
 
-fn showing(mut said: Said, code: &str, times: usize) -> Said {
+pub(super) fn showing(mut said: Said, code: &str, times: usize) -> Said {
     if let Body::Record { codes, .. } = &mut said.entry.body {
         *codes = vec![Code { system: "loinc".into(), code: code.into() }; times];
     }
     said
 }
 
-fn carrying(mut said: Said, kinds: &[AttachmentKind], length: u32) -> Said {
+pub(super) fn carrying(mut said: Said, kinds: &[AttachmentKind], length: u32) -> Said {
     if let Body::Record { attachments, .. } = &mut said.entry.body {
         *attachments = kinds.iter().map(|kind| Attachment { digest: digest(9), length, kind: *kind }).collect();
     }
