@@ -3,8 +3,10 @@
 //! [`Consortium`] is four organisations with keys drawn from a seed. [`simulate`] runs their nodes on the engine's deterministic runtime,
 //! where clock, network, storage and scheduling are drawn from the seed too, so that a failing run can be repeated exactly.
 
+mod adversary;
 mod consortium;
 mod simulation;
 
+pub use adversary::Adversary;
 pub use consortium::Consortium;
 pub use simulation::{Failure, Outcome, Plan, simulate};

@@ -1,6 +1,6 @@
 //! One run of the consortium on the deterministic runtime.
 
-use crate::Consortium;
+use crate::{Adversary, Consortium, adversary};
 use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Spawner as _, Supervisor as _, deterministic};
 use ledger::{Handle, Running, StartError, Status, start};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -19,6 +19,8 @@ pub struct Plan {
     pub entries: u64,
     /// Whether one node, drawn from the seed, is killed in the midst and started again.
     pub crash: bool,
+    /// What the last member does instead of its part. It brings no entries then.
+    pub adversary: Option<Adversary>,
 }
 
 /// What was seen at the end.
@@ -32,6 +34,8 @@ pub struct Outcome {
     pub roots: Vec<(Digest, Digest)>,
     /// Digest of everything that the runtime did: equal for equal seeds.
     pub trace: String,
+    /// Votes by which a validator broke the rules, as each node kept them.
+    pub blames: Vec<Vec<Vec<u8>>>,
 }
 
 /// Why a run failed.
@@ -90,10 +94,17 @@ async fn run(context: deterministic::Context, plan: Plan) -> Result<Outcome, Fai
     let mut random = StdRng::seed_from_u64(plan.seed);
     let consortium = Consortium::new(plan.seed, &[0, 1, 2, 3].map(listen));
     let mut nodes = Vec::new();
-    for member in 0..4 {
+    let honest = if plan.adversary.is_some() { 3 } else { 4 };
+    let mut _adversary = None;
+    if let Some(adversary) = plan.adversary {
+        let config = consortium.config(3, listen(3), None);
+        let context = context.child("byzantine");
+        _adversary = Some(adversary::begin(&context, &config, adversary).map_err(Failure::Start)?);
+    }
+    for member in 0..honest {
         nodes.push(begin(&context, &consortium, member, 0).await?);
     }
-    let victim = random.random_range(0..4);
+    let victim = random.random_range(0..honest);
     let crash_at = if plan.crash { plan.submissions / 2 } else { u64::MAX };
     for nth in 0..plan.submissions {
         if nth == crash_at {
@@ -103,7 +114,7 @@ async fn run(context: deterministic::Context, plan: Plan) -> Result<Outcome, Fai
             let signed = consortium.new_entries(member, 1, 1 + nth * plan.entries, plan.entries);
             let dead = member == victim && nth >= crash_at;
             // What the dead node would have taken is submitted at another's door.
-            let door = if dead { &nodes[(member + 1) % 4] } else { node };
+            let door = if dead { &nodes[(member + 1) % honest] } else { node };
             door.handle.submit(&signed.to_bytes()).await.map_err(|_| Failure::Stopped)?;
         }
         context.sleep(Duration::from_millis(random.random_range(1..400))).await;
@@ -117,7 +128,7 @@ async fn run(context: deterministic::Context, plan: Plan) -> Result<Outcome, Fai
             nodes[victim].handle.submit(&signed.to_bytes()).await.map_err(|_| Failure::Stopped)?;
         }
     }
-    let expected = plan.submissions * plan.entries * 4;
+    let expected = plan.submissions * plan.entries * honest as u64;
     let statuses = settle(&context, &nodes, expected).await?;
     let common = statuses.iter().map(|status| status.height).min().unwrap_or(0);
     let (mut applied, mut roots) = (Vec::new(), Vec::new());
@@ -135,7 +146,8 @@ async fn run(context: deterministic::Context, plan: Plan) -> Result<Outcome, Fai
         applied.push(count);
     }
     let log_size = statuses.iter().map(|status| status.log_size).max().unwrap_or(0);
-    Ok(Outcome { log_size, applied, roots, trace: context.auditor().state() })
+    let blames = nodes.iter().map(|node| node.handle.blames()).collect();
+    Ok(Outcome { log_size, applied, roots, trace: context.auditor().state(), blames })
 }
 
 /// Waits until all nodes have `expected` entries.

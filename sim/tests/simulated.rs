@@ -25,11 +25,11 @@ fn check(plan: Plan) -> Outcome {
 
 #[test]
 fn four_nodes_agree_and_a_seed_repeats_the_run() {
-    let plan = Plan { seed: seed(), submissions: 10, entries: 3, crash: false };
+    let plan = Plan { seed: seed(), submissions: 10, entries: 3, crash: false, adversary: None };
     assert_eq!(check(plan).trace, check(plan).trace);
 }
 
 #[test]
 fn a_node_that_crashed_catches_up_and_has_the_same_roots() {
-    check(Plan { seed: seed(), submissions: 20, entries: 3, crash: true });
+    check(Plan { seed: seed(), submissions: 20, entries: 3, crash: true, adversary: None });
 }

@@ -28,11 +28,7 @@ pub(crate) struct Final {
 
 /// Checks, from the genesis id alone: document, validator set, header, certificate.
 pub(crate) fn check(finality: &Finality, genesis_id: &Digest) -> Result<Final, Refused> {
-    let genesis = Genesis::from_bytes(&finality.genesis)?;
-    let got = genesis.id();
-    if got != *genesis_id {
-        return Err(Refused::OtherGenesis { got, expected: *genesis_id });
-    }
+    let genesis = genesis(&finality.genesis, genesis_id)?;
     let header = Header::from_bytes(&finality.header)?;
     if header.version != HEADER_VERSION {
         return Err(Refused::UnknownHeader { version: header.version });
@@ -48,17 +44,29 @@ pub(crate) fn check(finality: &Finality, genesis_id: &Digest) -> Result<Final, R
     Ok(Final { genesis, header, digest, signers })
 }
 
-/// How many validators signed `digest`, when they are a quorum.
-fn quorum(genesis: &Genesis, header: &Header, digest: &Digest, certificate: &[u8]) -> Result<usize, Refused> {
-    let validators: Set<PublicKey> = genesis
+/// The genesis document, if it has the id.
+pub(crate) fn genesis(bytes: &[u8], genesis_id: &Digest) -> Result<Genesis, Refused> {
+    let genesis = Genesis::from_bytes(bytes)?;
+    let got = genesis.id();
+    if got != *genesis_id {
+        return Err(Refused::OtherGenesis { got, expected: *genesis_id });
+    }
+    Ok(genesis)
+}
+
+/// The validators' keys in the engine's order.
+pub(crate) fn validators(genesis: &Genesis) -> Result<Set<PublicKey>, Refused> {
+    let keys = genesis
         .members
         .iter()
         .map(|member| PublicKey::decode(Bytes::copy_from_slice(member.consensus_key.as_bytes())))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| Refused::OtherValidators)?
-        .into_iter()
-        .try_collect()
-        .map_err(|_| Refused::OtherValidators)?;
+        .collect::<Result<Vec<_>, _>>();
+    keys.map_err(|_| Refused::OtherValidators)?.into_iter().try_collect().map_err(|_| Refused::OtherValidators)
+}
+
+/// How many validators signed `digest`, when they are a quorum.
+fn quorum(genesis: &Genesis, header: &Header, digest: &Digest, certificate: &[u8]) -> Result<usize, Refused> {
+    let validators = validators(genesis)?;
     let mut reader = Bytes::copy_from_slice(certificate);
     let finalization = Finalization::<ed25519::Scheme, sha256::Digest>::read_cfg(&mut reader, &validators.len())
         .map_err(|_| Refused::MalformedCertificate)?;

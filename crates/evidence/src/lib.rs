@@ -5,6 +5,8 @@
 //! [`RecordProof`] and is checked by [`verify_record`]. Consensus signatures and state proofs are checked by the engine's own
 //! verifiers; nothing here makes cryptography.
 //!
+//! What a validator must not sign is kept as a [`blame_file`].
+//!
 //! The format is `spec/evidence.md`. Everything here is pure: no clock is read, nothing is drawn at random, nothing is written.
 
 mod report;
@@ -19,8 +21,11 @@ mod opened;
 
 mod record_proof;
 
+mod blame;
+
 mod bounded;
 
+pub use blame::{BLAME_BYTES_MAX, BLAME_FORMAT, Blamed, Misdeed, blame_file, is_blame, verify_blame};
 pub use bundle::{
     Bundle, ENTRIES_MAX, EVIDENCE_FORMAT, Finality, Log, LoggedEntry, MONTHS_MAX, MonthLog, OPENED_MAX, OPENINGS_MAX,
     Opened, OpenedLink, Parts, Policies, StateProof, assemble,

@@ -10,7 +10,7 @@ use contract::{
     state::{ActivePolicy, Key, VALUE_BYTES_MAX, policy_key},
 };
 use minicbor::{Decode, Encode};
-use record::{Digest, Month, RecordTag};
+use record::{Digest, Month, OrgId, RecordTag};
 use std::fmt;
 
 /// How much a verifier is willing to read.
@@ -58,6 +58,12 @@ pub enum Refused {
     /// The genesis document is malformed.
     #[error("genesis document: {0}")]
     Genesis(#[from] BadGenesis),
+    /// The votes in a blame file are not signed by the validator that they name.
+    #[error("the votes are not those of the validator of `{organisation}`")]
+    NotTheirVotes {
+        /// Whose they are said to be.
+        organisation: OrgId,
+    },
     /// Evidence of another consortium.
     #[error("the file is about the consortium `{got}`, not `{expected}`")]
     OtherGenesis {
@@ -123,6 +129,14 @@ pub enum Refused {
     /// A record is opened twice.
     #[error("`{record}` version {version} is given twice")]
     OpenedTwice {
+        /// `Type/id`.
+        record: String,
+        /// Its version.
+        version: u64,
+    },
+    /// Opened records are not in the one order that the format allows.
+    #[error("`{record}` version {version} stands behind one that it belongs before")]
+    OpenedOrder {
         /// `Type/id`.
         record: String,
         /// Its version.

@@ -40,6 +40,7 @@ struct Gauges {
     connected: Family<Label, Gauge>,
     held: Gauge,
     missing: Gauge,
+    misdeeds: Gauge,
 }
 
 impl Meters {
@@ -80,6 +81,8 @@ impl Meters {
         registry.register("mempool_submissions", "Submissions that wait for a block", now.waiting.clone());
         registry.register_with_unit("mempool", "Submissions that wait for a block", bytes, now.waiting_bytes.clone());
         registry.register("validator_connected", "Whether a validator was heard from lately", now.connected.clone());
+        let help = "Proofs that a validator broke the rules: see `vitaltrace ledger blame`";
+        registry.register("misdeeds", help, now.misdeeds.clone());
         registry.register("vault_held", "Essential copies and wrapped keys in this vault", now.held.clone());
         registry.register("vault_missing", "Those that the ledger names and this vault lacks", now.missing.clone());
     }
@@ -137,6 +140,7 @@ impl Node {
             let connected = i64::from(validator.connected);
             now.connected.get_or_create(&[("org", validator.org.to_string())]).set(connected);
         }
+        now.misdeeds.set(whole(self.ledger.blames().len() as u64));
         now.held.set(whole(vault.held as u64));
         now.missing.set(whole(vault.missing as u64));
         Ok([self.meters.text()?, engine])

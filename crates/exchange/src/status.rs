@@ -34,6 +34,13 @@ impl Node {
         }))
     }
 
+    /// What validators did that no honest one does, as far as this node saw it: each with its portable proof.
+    pub fn blames(&self) -> Vec<(evidence::Blamed, Vec<u8>)> {
+        let acts = self.ledger.blames().into_iter();
+        let files = acts.map(|act| evidence::blame_file(&self.genesis, &act));
+        files.filter_map(|file| Some((evidence::verify_blame(&file, &self.genesis.id()).ok()?, file))).collect()
+    }
+
     /// Final entries from an index on.
     pub async fn ledger_entries(&self, from: u64, kind: Option<String>, limit: usize) -> Result<Vec<Value>, Failure> {
         Ok(self.mirror.entries(from, kind, limit).await?.iter().map(shown).collect())

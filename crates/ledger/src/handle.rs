@@ -2,6 +2,7 @@
 
 use crate::{
     attachments::Attachments,
+    blame::Blames,
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
 };
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) head: watch::Receiver<Head>,
     pub(crate) peers: Arc<crate::peers::Peers>,
+    pub(crate) blames: Blames,
     pub(crate) stop: watch::Sender<bool>,
     /// Kept so that [`Handle::stopped`] waits as long as there is no other sender.
     pub(crate) stopped_sender: watch::Sender<bool>,
@@ -261,6 +263,11 @@ impl Handle {
     /// What this node's vault holds and lacks.
     pub async fn vault_status(&self) -> Result<VaultStatus, Unavailable> {
         self.shared.attachments.status().await
+    }
+
+    /// Pairs of votes by which validators broke the rules, in the engine's encoding, as far as this node saw them.
+    pub fn blames(&self) -> Vec<Vec<u8>> {
+        self.shared.blames.all()
     }
 
     /// What the engine counts of itself, as OpenMetrics text.

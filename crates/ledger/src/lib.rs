@@ -7,11 +7,13 @@
 
 mod app;
 mod attachments;
+mod blame;
 mod block;
 mod config;
 mod gossip;
 mod handle;
 mod mempool;
+mod network;
 mod node;
 mod pace;
 mod peers;
@@ -26,7 +28,8 @@ pub use app::PROPOSAL_ENTRIES_MAX;
 pub use config::{Config, ConsensusKey, StartError, VaultPlace, WORKERS_DEFAULT};
 pub use handle::{Blocks, FinalBlock, Handle, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator};
 pub use mempool::{Accepted, LANE_AHEAD_MAX, MEMPOOL_BYTES_MAX, MEMPOOL_SUBMISSIONS_MAX, SubmitError};
-pub use node::{Running, Runtime, start, verifier};
+pub use network::{Channel, Channels, join};
+pub use node::{Running, Runtime, signer, start, verifier};
 pub use pace::IDLE_MS;
 pub use rules::CLOCK_AHEAD_MS_MAX;
 pub use run::run_tokio;

@@ -4,11 +4,13 @@ use crate::{
     Scheme,
     app::{App, Node},
     attachments::{self, Attachments},
+    blame::Blames,
     block::{ChainBlock, SyncTarget, engine_key},
     config::{Config, StartError, VaultPlace},
     gossip,
     handle::{Handle, Head, REQUESTS_MAX, Shared},
     mempool::Mempool,
+    network::{self, Channels, MAILBOX, consensus_key},
     pace::Paced,
     peers::Peers,
     rules::Chain,
@@ -18,8 +20,8 @@ use crate::{
     verdicts::Verdicts,
 };
 use commonware_broadcast::buffered;
-use commonware_codec::ReadExt as _;
 use commonware_consensus::{
+    Reporters,
     marshal::{
         self,
         core::Actor as MarshalActor,
@@ -34,41 +36,24 @@ use commonware_consensus::{
     types::{Epoch, FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{
-    ChaCha20Poly1305, Digested, Digestible as _, Sha256, Signer as _,
+    Digested, Digestible as _, Sha256, Signer as _,
     certificate::{ConstantProvider, Verifier as _},
-    ed25519, sha256,
+    ed25519,
 };
 use commonware_glue::stateful::{
     Config as StatefulConfig, Stateful, SyncPlan,
     db::{DatabaseSet, SyncEngineConfig},
 };
-use commonware_p2p::{
-    Address, AddressableManager as _, Ingress,
-    authenticated::lookup::{self, Network},
-    max_message_size,
-};
 use commonware_parallel::Sequential;
 use commonware_runtime::{
-    Clock, Handle as Task, Metrics, Network as NetworkContext, Quota, Resolver, Spawner, Storage,
-    buffer::paged::CacheRef,
+    Clock, Handle as Task, Metrics, Network as NetworkContext, Resolver, Spawner, Storage, buffer::paged::CacheRef,
 };
 use commonware_storage::{archive::prunable, translator::EightCap};
-use commonware_stream::{
-    cups::{self, Cups},
-    sake::{self, Sake},
-};
-use commonware_utils::{
-    Hostname, NZDuration, NZU16, NZU32, NZU64, NZUsize, TryCollect as _, ordered::Map, ordered::Set,
-};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, TryCollect as _, ordered::Set};
 use contract::Genesis;
 use futures::future::select_all;
 use rand::CryptoRng;
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroUsize},
-    sync::Arc,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
 /// How long a leader may take to propose. More than an idle chain's pause between blocks.
@@ -79,8 +64,6 @@ const CERTIFICATION_TIMEOUT: Duration = Duration::from_millis(2_000);
 const RETRY_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// A leader that was silent for so long is passed over at once.
 const SKIP_TIMEOUT: Duration = Duration::from_millis(2_500);
-/// Messages that wait in an engine's mailbox.
-const MAILBOX: NonZeroUsize = NZUsize!(1024);
 /// Buffer of a file, in bytes.
 const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
 
@@ -119,32 +102,6 @@ pub fn verifier(genesis: &Genesis) -> Option<Scheme> {
     Some(Scheme::verifier(&genesis.namespace(), participants(genesis)?))
 }
 
-/// A member's address: an IP address and port, or a host name and port.
-fn address(text: &str) -> Option<Address> {
-    if let Ok(socket) = text.parse::<SocketAddr>() {
-        return Some(Address::Symmetric(socket));
-    }
-    let (host, port) = text.rsplit_once(':')?;
-    let ingress = Ingress::Dns { host: Hostname::new(host).ok()?, port: port.parse().ok()? };
-    // Where such a peer connects from is not known; the handshake proves who it is.
-    let egress = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-    Some(Address::Asymmetric { ingress, egress })
-}
-
-fn addresses(genesis: &Genesis) -> Result<Map<ed25519::PublicKey, Address>, StartError> {
-    let mut addresses = Vec::with_capacity(genesis.members.len());
-    for member in &genesis.members {
-        let bad = || StartError::BadAddress { org: member.org.clone(), address: member.address.clone() };
-        let key = engine_key(&member.consensus_key).ok_or_else(|| StartError::NoMember(member.org.clone()))?;
-        addresses.push((key, address(&member.address).ok_or_else(bad)?));
-    }
-    Map::try_from(addresses).map_err(|_| StartError::Died)
-}
-
-fn per_second(messages: NonZeroU32) -> Quota {
-    Quota::per_second(messages)
-}
-
 fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
     prunable::Config {
         translator: EightCap,
@@ -161,33 +118,6 @@ fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec_config: C) -> pr
     }
 }
 
-fn network_config(
-    config: &Config,
-    signer: ed25519::PrivateKey,
-    message_bytes_max: u32,
-) -> lookup::Config<Cups<Sake<ed25519::PrivateKey>, ChaCha20Poly1305>> {
-    let handshake = Sake {
-        signer,
-        synchrony_bound: Duration::from_secs(5),
-        max_handshake_age: Duration::from_secs(10),
-        version: sake::Version::V1,
-    };
-    let peers_max = NonZeroUsize::new(config.genesis.members.len()).unwrap_or(NonZeroUsize::MIN);
-    // The engine's `local` values reconnect within a second, which few and known peers can afford, and let several members' nodes share an address.
-    let mut network = lookup::Config::local(
-        Cups::<_, ChaCha20Poly1305>::new(handshake, cups::Version::V1),
-        &config.genesis.namespace(),
-        config.listen,
-        peers_max,
-        message_bytes_max,
-        MAILBOX,
-    );
-    network.tracked_peer_sets = NZUsize!(1);
-    // Peers prove who they are; where they connect from may change.
-    network.bypass_ip_check = true;
-    network
-}
-
 fn open_vault(config: &Config) -> Result<Arc<dyn Vault>, StartError> {
     match config.vault {
         VaultPlace::Memory => Ok(Arc::new(MemoryVault::default())),
@@ -196,6 +126,14 @@ fn open_vault(config: &Config) -> Result<Arc<dyn Vault>, StartError> {
             Ok(Arc::new(SqliteVault::open(&path).map_err(StartError::DataDir)?))
         }
     }
+}
+
+/// The scheme by which a member signs its votes.
+pub fn signer(config: &Config) -> Result<Scheme, StartError> {
+    let genesis = &config.genesis;
+    let participants = participants(genesis).ok_or_else(|| StartError::NoMember(config.org.clone()))?;
+    Scheme::signer(&genesis.namespace(), participants, consensus_key(config)?)
+        .ok_or_else(|| StartError::OtherKey(config.org.clone()))
 }
 
 /// Starts a node on a runtime, and returns when it takes submissions and knows its latest state.
@@ -207,33 +145,16 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let vault = open_vault(&config)?;
     let storage_failed = |what: &str| StartError::DataDir(format!("storage failed: {what}"));
 
-    let key = ed25519::PrivateKey::read(&mut bytes::Bytes::copy_from_slice(config.consensus_key.bytes()))
-        .map_err(|_| StartError::OtherKey(config.org.clone()))?;
+    let key = consensus_key(&config)?;
     let me = key.public_key();
-    let participants = participants(&genesis).ok_or(StartError::NoMember(config.org.clone()))?;
-    let count = u32::try_from(genesis.members.len()).unwrap_or(u32::MAX);
-    let scheme = Scheme::signer(&genesis.namespace(), participants, key.clone())
-        .ok_or(StartError::OtherKey(config.org.clone()))?;
+    let scheme = signer(&config)?;
     let provider = ConstantProvider::new(scheme.clone());
 
-    // Network.
-    let message_bytes_max = max_message_size(&[
-        simplex::max_payload_size::<Scheme, sha256::Digest>(count),
-        marshal::max_payload_size::<Standard<ChainBlock>, Scheme>(count, &()),
-        gossip::MESSAGE_BYTES_MAX,
-        attachments::MESSAGE_BYTES_MAX,
-    ]);
-    let (mut network, mut oracle) =
-        Network::new(context.child("network"), network_config(&config, key, message_bytes_max));
-    oracle.track(0, addresses(&genesis)?);
-    let votes = network.register(0, per_second(NZU32!(2048)));
-    let certificates = network.register(1, per_second(NZU32!(2048)));
-    let resolver = network.register(2, per_second(NZU32!(256)));
-    let backfill = network.register(3, per_second(NZU32!(256)));
-    let blocks = network.register(4, per_second(NZU32!(256)));
-    let (gossip_sender, gossip_receiver) = network.register(5, per_second(NZU32!(512)));
-    let (attachment_sender, attachment_receiver) = network.register(6, per_second(NZU32!(256)));
-    let mut tasks = vec![network.start()];
+    let Channels { oracle, votes, certificates, resolver, backfill, blocks, gossip, attachments: carried, task } =
+        network::join(&context, &config)?;
+    let (gossip_sender, gossip_receiver) = gossip;
+    let (attachment_sender, attachment_receiver) = carried;
+    let mut tasks = vec![task];
 
     // What callers and tasks share.
     let empty: SyncTarget = <Dbs<E> as DatabaseSet<E>>::initial_sync_targets();
@@ -249,6 +170,9 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (stop, _) = watch::channel(false);
     let holders = peers.of_roles(&config.vault_roles);
     let attachments = Attachments::new(vault, config.holds_attachments(), holders, mempool.clone(), outbox, timers);
+    let blame_dir = (config.vault == VaultPlace::File).then(|| config.data_dir.join("blame"));
+    let blames = Blames::open(scheme.clone(), blame_dir, genesis.members.len())
+        .map_err(|e| StartError::DataDir(e.to_string()))?;
     let (stopped_sender, stopped) = watch::channel(false);
     let shared = Shared {
         mempool: mempool.clone(),
@@ -256,6 +180,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         requests,
         head,
         peers,
+        blames: blames.clone(),
         stop,
         stopped_sender,
         stopped,
@@ -363,7 +288,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             blocker: oracle,
             automaton: deferred.clone(),
             relay: deferred.clone(),
-            reporter: deferred,
+            reporter: Reporters::<_, Blames>::from((deferred, Some(blames))),
             strategy: Sequential,
             partition: format!("{prefix}-simplex"),
             mailbox_size: MAILBOX,
@@ -380,7 +305,8 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             fetch_timeout: NZDuration!(Duration::from_secs(2)),
             fetch_retry_delay: Duration::from_millis(200),
             forward: ForwardPolicy::Disabled,
-            track_historical_votes: false,
+            // Votes of some hundred views are little, and without them a second vote that comes late would prove nothing.
+            track_historical_votes: true,
         },
     );
     tasks.push(engine.start(votes, certificates, resolver));

@@ -45,10 +45,10 @@ impl Prove {
     }
 }
 
-/// Checks an evidence file with nothing else than the genesis id: no network, no database.
+/// Checks an evidence or blame file with nothing else than the genesis id: no network, no database.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The evidence file.
+    /// The file.
     file: PathBuf,
     /// The genesis id, as every member can tell it, 64 hexadecimal digits.
     #[arg(long, required_unless_present = "genesis", conflicts_with = "genesis")]
@@ -76,6 +76,9 @@ impl Verify {
             return Err(BadInput(format!("`{}` has more than {FILE_BYTES_MAX} bytes", self.file.display())).into());
         }
         let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read `{}`", self.file.display()))?;
+        if evidence::is_blame(&bytes) {
+            return self.blame(&bytes, &id);
+        }
         match evidence::verify(&bytes, &id, &evidence::Limits::default()) {
             Ok(report) => {
                 if self.json {
@@ -96,6 +99,23 @@ impl Verify {
                 Ok(Exit::No)
             }
         }
+    }
+}
+
+impl Verify {
+    fn blame(&self, bytes: &[u8], id: &Digest) -> anyhow::Result<Exit> {
+        let blamed = evidence::verify_blame(bytes, id);
+        let (document, line) = match &blamed {
+            Ok(blamed) => (
+                serde_json::json!({"verified": true, "blamed": blamed, "says": blamed.sentence()}),
+                format!("verified: {}", blamed.sentence()),
+            ),
+            Err(refused) => {
+                (serde_json::json!({"verified": false, "why": refused.to_string()}), format!("NOT verified: {refused}"))
+            }
+        };
+        print(&if self.json { serde_json::to_string_pretty(&document)? } else { line });
+        Ok(if blamed.is_ok() { Exit::Good } else { Exit::No })
     }
 }
 

@@ -1,8 +1,10 @@
 //! `vitaltrace ledger`: what the ledger of a running node holds.
 
 use super::{Connection, Exit, print};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// Looks into the ledger of a running node.
 #[derive(Debug, Subcommand)]
@@ -15,6 +17,8 @@ pub(crate) enum Ledger {
     Block(Block),
     /// The validators and whether they are connected.
     Peers(Plain),
+    /// Proofs that a validator broke the rules of consensus.
+    Blame(Blame),
 }
 
 /// Connection and form.
@@ -43,6 +47,44 @@ pub(crate) struct Entries {
     limit: usize,
 }
 
+/// Where the proofs go.
+#[derive(Debug, Args)]
+pub(crate) struct Blame {
+    #[command(flatten)]
+    plain: Plain,
+    /// Write each proof into this folder, as a file that `vitaltrace verify` checks.
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+}
+
+impl Blame {
+    /// Lists what is proven of whom; «no» when there is anything.
+    async fn run(self) -> anyhow::Result<Exit> {
+        let mut answer = self.plain.connection.anonymous()?.get("/ledger/blame").await?.good()?.json()?;
+        let blames = answer["blames"].as_array_mut().context("the gateway lists no blames")?;
+        for blame in blames.iter_mut() {
+            let file = blame.as_object_mut().and_then(|blame| blame.remove("file"));
+            let file = file.as_ref().and_then(Value::as_str).context("a blame without its file")?;
+            if let Some(folder) = &self.output {
+                let text = |name: &str| blame[name].as_str().unwrap_or_default().to_owned();
+                let name = format!("{}-{}-{}.blame", text("organisation"), text("misdeed"), blame["view"]);
+                std::fs::create_dir_all(folder)?;
+                std::fs::write(folder.join(&name), hex::decode(file)?)?;
+                blame["written"] = folder.join(name).display().to_string().into();
+            }
+        }
+        let exit = if blames.is_empty() { Exit::Good } else { Exit::No };
+        if self.plain.json {
+            print(&serde_json::to_string_pretty(&answer)?);
+        } else if exit == Exit::Good {
+            print("no validator was seen to break the rules");
+        } else {
+            blames.iter().for_each(|blame| print(blame["says"].as_str().unwrap_or_default()));
+        }
+        Ok(exit)
+    }
+}
+
 /// Which block.
 #[derive(Debug, Args)]
 pub(crate) struct Block {
@@ -62,6 +104,7 @@ impl Ledger {
                 let kind = e.kind.map(|kind| format!("&kind={kind}")).unwrap_or_default();
                 (e.plain, format!("/ledger/entries?from={}&limit={}{kind}", e.from, e.limit), false)
             }
+            Self::Blame(blame) => return blame.run().await,
             Self::Block(block) => (block.plain, format!("/ledger/blocks/{}", block.height), false),
         };
         let mut answer = plain.connection.anonymous()?.get(&path).await?.good()?.json()?;

@@ -29,6 +29,19 @@ pub(crate) async fn entries(State(doors): State<Doors>, Query(page): Query<Page>
     Ok(Json(json!({"entries": doors.node.ledger_entries(page.from, page.kind, limit).await?})).into_response())
 }
 
+pub(crate) async fn blame(State(doors): State<Doors>) -> Response {
+    let blames = doors.node.blames().into_iter();
+    let blames: Vec<_> = blames
+        .map(|(blamed, file)| {
+            json!({
+                "organisation": blamed.organisation, "misdeed": blamed.misdeed, "epoch": blamed.epoch, "view": blamed.view,
+                "says": blamed.sentence(), "file": hex::encode(file)
+            })
+        })
+        .collect();
+    Json(json!({"blames": blames})).into_response()
+}
+
 pub(crate) async fn block(State(doors): State<Doors>, Path(height): Path<u64>) -> Result<Response, Refusal> {
     Ok(Json(doors.node.ledger_block(height).await?).into_response())
 }

@@ -103,6 +103,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/custody/{id}/carry-out", post(desk::carry_out))
         .route("/audit", post(desk::audit))
         .route("/ledger/status", get(ledger::status))
+        .route("/ledger/blame", get(ledger::blame))
         .route("/ledger/entries", get(ledger::entries))
         .route("/ledger/blocks/{height}", get(ledger::block))
         .fallback(outcome::no_such_door)
