@@ -1,4 +1,4 @@
-//! System packages: what a bare Debian 12 with Rust, Node and git still lacks.
+//! System packages: what a bare Debian 12 with Rust still lacks.
 
 use crate::run::{output, say, streamed};
 use anyhow::bail;
@@ -19,6 +19,8 @@ struct Package {
 const PACKAGES: &[Package] = &[
     Package { binary: "git", package: "git", purpose: "lists the files that `tidy` reads" },
     Package { binary: "curl", package: "curl", purpose: "follows the operators' page in a test" },
+    Package { binary: "node", package: "nodejs", purpose: "runs the second verifier and its tests" },
+    Package { binary: "npm", package: "npm", purpose: "fetches what the second verifier is built with" },
 ];
 
 /// Sees to it that every package is there: installs what is missing where it may, else says what to install.

@@ -78,11 +78,15 @@ pub(crate) fn metadata(root: &Path) -> anyhow::Result<serde_json::Value> {
     serde_json::from_str(&text).context("cargo's metadata is no JSON")
 }
 
+/// Where cargo leaves what it builds.
+pub(crate) fn target(root: &Path) -> anyhow::Result<PathBuf> {
+    let metadata = metadata(root)?;
+    Ok(metadata["target_directory"].as_str().context("cargo names no target directory")?.into())
+}
+
 /// Where the release build leaves the product's program.
 pub(crate) fn vitaltrace(root: &Path) -> anyhow::Result<PathBuf> {
-    let metadata = metadata(root)?;
-    let target = metadata["target_directory"].as_str().context("cargo names no target directory")?;
-    Ok(Path::new(target).join("release").join("vitaltrace"))
+    Ok(target(root)?.join("release").join("vitaltrace"))
 }
 
 #[cfg(test)]

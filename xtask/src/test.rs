@@ -2,11 +2,16 @@
 
 use crate::{
     demo, packages,
-    run::{cargo, say, streamed, watched},
+    run::{cargo, output, say, streamed, target, watched},
     tidy,
 };
 use anyhow::bail;
-use std::{path::Path, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
+
+/// The oldest Node that the second verifier runs on; that of `web/verify/package.json`.
+const NODE_MAJOR: u32 = 20;
+/// How many mutants the two verifiers are compared on. The tool's own seed makes them, and is printed.
+const MUTANTS: &str = "3000";
 
 /// How a stage ended.
 enum Outcome {
@@ -29,6 +34,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "tidy", run: house_rules },
     Stage { name: "docs", run: docs },
     Stage { name: "tests", run: tests },
+    Stage { name: "web", run: web },
     Stage { name: "demo", run: demo_generated },
     Stage { name: "demo-shared", run: demo_shared },
 ];
@@ -123,6 +129,38 @@ fn tests(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     Ok(verdict(good && tally.failed == 0 && tally.passed > 0))
 }
 
+/// The second verifier: its own tests, and its agreement with the first on freshly written mutants.
+fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
+    let node = output(Command::new("node").arg("--version"))?;
+    if node_major(&node).is_none_or(|major| major < NODE_MAJOR) {
+        bail!("Node {NODE_MAJOR} or later is needed, this is {}", node.trim());
+    }
+    let mutants = target(root)?.join("mutants.ndjson");
+    let mut write = cargo(root, &["run", "--release", "--locked", "--package", "evidence", "--example", "mutants"]);
+    write.arg("--").arg(MUTANTS).arg(&mutants);
+    let folder = root.join("web/verify");
+    let npm = |argument: &str| {
+        let mut npm = Command::new("npm");
+        npm.current_dir(&folder).arg(argument);
+        npm
+    };
+    if !streamed(write)? || !streamed(npm("ci"))? {
+        return Ok(Outcome::Failed);
+    }
+    let mut tally = Tally::default();
+    let mut test = npm("test");
+    test.env("VITALTRACE_MUTANTS", &mutants);
+    let good = watched(test, |line| tally.read_node(line))?;
+    notes.lines.append(&mut tally.skipped);
+    notes.lines.push(format!("web: {} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored));
+    Ok(verdict(good && tally.failed == 0 && tally.ignored == 0 && tally.passed > 0))
+}
+
+/// `20` of `v20.20.2`.
+fn node_major(version: &str) -> Option<u32> {
+    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
 fn demo_generated(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
     demo_on(root, &demo::Input::generated())
 }
@@ -145,7 +183,7 @@ fn demo_on(root: &Path, input: &demo::Input) -> anyhow::Result<Outcome> {
     Ok(verdict(wrong.is_empty()))
 }
 
-/// Adds up what the test harness reports of each test program.
+/// Adds up what the test harness reports of each test program, or Node's at its end.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
@@ -169,6 +207,19 @@ impl Tally {
         self.failed += count("failed").unwrap_or(0);
         self.ignored += count("ignored").unwrap_or(0);
     }
+
+    /// A line of Node's: it ends with one for each count, behind a sign that depends on its version and on who reads.
+    fn read_node(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["#", "SKIPPED:", ..] => self.skipped.push(words[1..].join(" ")),
+            ["SKIPPED:", ..] => self.skipped.push(words.join(" ")),
+            ["#" | "ℹ", "pass", count] => self.passed += count.parse().unwrap_or(0),
+            ["#" | "ℹ", "fail" | "cancelled", count] => self.failed += count.parse().unwrap_or(0),
+            ["#" | "ℹ", "skipped" | "todo", count] => self.ignored += count.parse().unwrap_or(0),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +239,28 @@ mod tests {
         }
         let skipped = vec!["SKIPPED: `signals` not found".to_owned()];
         assert_eq!(tally, Tally { passed: 15, failed: 2, ignored: 1, skipped });
+    }
+
+    #[test]
+    fn results_of_node_are_read_in_both_of_its_forms() {
+        for sign in ["#", "ℹ"] {
+            let mut tally = Tally::default();
+            for line in ["tests 9", "suites 0", "pass 5", "fail 1", "cancelled 2", "skipped 1", "todo 0"] {
+                tally.read_node(&format!("{sign} {line}"));
+            }
+            tally.read_node("# SKIPPED: mutants not found, VITALTRACE_MUTANTS names no file");
+            tally.read_node("# honest: 60 compared, of them 60 accepted");
+            tally.read_node("ok 1 - evidence-1 has exactly the published report");
+            let skipped = vec!["SKIPPED: mutants not found, VITALTRACE_MUTANTS names no file".to_owned()];
+            assert_eq!(tally, Tally { passed: 5, failed: 3, ignored: 1, skipped });
+        }
+    }
+
+    #[test]
+    fn the_version_of_node_is_read() {
+        assert_eq!(node_major("v20.20.2\n"), Some(20));
+        assert_eq!(node_major("v18.20.4"), Some(18));
+        assert_eq!(node_major("node: not found"), None);
     }
 
     #[test]

@@ -208,7 +208,8 @@ fn chained(entries: &[Filed], links: &[OpenedLink], before: &[Checked<'_>]) -> R
 /// What an opening says about the past, when it agrees with the file.
 ///
 /// The author saw the earlier month as it was then; entries that came later only add to it, so that a prefix must agree. It need
-/// not be the latest month before: entries that waited may have filled a month in between since.
+/// not be the latest month before: entries that waited may have filled a month in between since. They may even have begun the month
+/// that is named, of which the author had seen nothing: the empty prefix agrees with every log, and so shows nothing about this one.
 fn past(opening: &MonthOpening, before: &[Checked<'_>]) -> Option<Link> {
     let mut logs = before.iter().filter(|earlier| earlier.head.is_some()).peekable();
     if logs.peek().is_none() {
@@ -217,5 +218,7 @@ fn past(opening: &MonthOpening, before: &[Checked<'_>]) -> Option<Link> {
     let seen = usize::try_from(opening.count).ok()?;
     let previous = logs.find(|earlier| earlier.part.pseudonym == opening.previous)?;
     let agrees = previous.leaves.get(..seen).is_some_and(|leaves| merkle::root(leaves.iter().copied()) == opening.root);
-    (agrees && seen > 0).then_some(Link::Continues { month: previous.part.month, entries: opening.count })
+    let month = previous.part.month;
+    let link = if seen == 0 { Link::Unseen { month } } else { Link::Continues { month, entries: opening.count } };
+    agrees.then_some(link)
 }

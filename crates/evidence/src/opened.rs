@@ -4,7 +4,10 @@ use crate::{Opened, Refused, log::Filed};
 use contract::Body;
 use record::{Commitment, RecordTag, commit};
 use serde::Deserialize;
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeSet, HashMap},
+};
 
 /// A version of a record that an entry commits to.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +61,14 @@ pub(crate) fn check<'a>(
     }
     let mut contents = Contents::default();
     let mut seen = BTreeSet::new();
+    let mut last = None;
     for item in opened {
         let (record, version) = (&item.record, item.version);
+        match last.cmp(&Some((record, version))) {
+            Ordering::Less => last = Some((record, version)),
+            Ordering::Equal => return Err(Refused::OpenedTwice { record: record.clone(), version }),
+            Ordering::Greater => return Err(Refused::OpenedOrder { record: record.clone(), version }),
+        }
         let commitment = commit(&item.salt, &item.bytes);
         if !seen.insert((commitment, version)) {
             return Err(Refused::OpenedTwice { record: record.clone(), version });
@@ -89,8 +98,44 @@ struct Named {
     id: String,
 }
 
-/// `Type/id` as the bytes themselves say it.
+/// `Type/id` as the bytes themselves say it, when they are a JSON object that has both.
 pub(crate) fn resource_name(bytes: &[u8]) -> Option<String> {
-    let named: Named = serde_json::from_slice(bytes).ok()?;
+    // All of it is UTF-8, also texts that are skipped; and only an object is a resource, though a struct can be read from an array too.
+    let text = str::from_utf8(bytes).ok().filter(|text| text.trim_ascii_start().starts_with('{'))?;
+    let named: Named = serde_json::from_str(text).ok()?;
     Some(format!("{}/{}", named.resource_type, named.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bytes: &[u8], expected: Option<&str>) {
+        assert_eq!(resource_name(bytes).as_deref(), expected, "{}", bytes.escape_ascii());
+    }
+
+    #[test]
+    fn only_an_object_names_a_record() {
+        check(br#"{"resourceType":"Patient","id":"p1"}"#, Some("Patient/p1"));
+        check(b" \t\r\n{\"id\":\"p1\",\"resourceType\":\"Patient\"}\n", Some("Patient/p1"));
+        for other in
+            [r#"["Patient","p1"]"#, r#" ["Patient","p1"]"#, r#"[{"resourceType":"Patient","id":"p1"}]"#, "null"]
+        {
+            check(other.as_bytes(), None);
+        }
+        check(b"\x0c{\"resourceType\":\"Patient\",\"id\":\"p1\"}", None);
+        check("\u{feff}{\"resourceType\":\"Patient\",\"id\":\"p1\"}".as_bytes(), None);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_name_nothing_wherever_they_stand() {
+        check("{\"resourceType\":\"Patient\",\"id\":\"p1\",\"note\":\"\u{e9}\"}".as_bytes(), Some("Patient/p1"));
+        for wrong in [&b"\xff"[..], b"\xe9", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"] {
+            let parts = [&br#"{"resourceType":"Patient","id":"p1","note":""#[..], wrong, b"\"}"];
+            check(&parts.concat(), None);
+            let parts = [&br#"{"resourceType":"Patient","id":"p1","deep":[{""#[..], wrong, b"\":1}]}"];
+            check(&parts.concat(), None);
+        }
+    }
 }

@@ -100,6 +100,13 @@ pub enum Link {
         /// Entries that it had then.
         entries: u64,
     },
+    /// The first entry names an earlier month that the file gives, but none of its entries, which came late: this month continues no
+    /// entry that the file shows.
+    Unseen {
+        /// The earlier month.
+        #[serde(serialize_with = "month_text")]
+        month: Month,
+    },
     /// The file does not open what the first entry names, or there is no entry.
     Unproven,
 }

@@ -21,8 +21,9 @@ use record::Digest;
 pub const CHUNK_BYTES: usize = 32;
 /// The most digests of one proof: the path and the peaks of a tree of 2^62 operations.
 pub const PROOF_DIGESTS_MAX: usize = 128;
-/// The longest proof, in bytes: its digests, and for an absence the neighbouring value.
-pub const PROOF_BYTES_MAX: usize = 16 * 1024;
+/// The longest proof, in bytes: its digests, for an absence the neighbouring value, and less than 256 bytes around them.
+pub const PROOF_BYTES_MAX: usize = 32 * 1024;
+const _: () = assert!(PROOF_DIGESTS_MAX * 32 + VALUE_BYTES_MAX + 256 <= PROOF_BYTES_MAX, "an honest proof fits");
 
 type Value = VariableEncoding<Vec<u8>>;
 type Current = KeyValueProof<mmr::Family, sha256::Digest, sha256::Digest, CHUNK_BYTES>;

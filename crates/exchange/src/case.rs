@@ -165,12 +165,73 @@ struct Past {
 }
 
 /// Opens the link of a month's first entry: to the log before it, as far as its author saw it, or to none.
+///
+/// The author may have seen nothing where there is a log now, since entries came late. When those are in an earlier month than the
+/// one that the link names, a verifier could not tell this from a month that was left out: then the link stays closed.
 fn open_link(key: &PatientKey, entry: &Entry, month: Month, earlier: &[Past]) -> Option<MonthOpening> {
     let link = entry.month?;
-    let none = std::iter::once(LastMonth::none(key, month));
+    let none = earlier.is_empty().then(|| LastMonth::none(key, month));
     let seen = earlier.iter().rev().flat_map(|past| {
-        let counts = past.roots.iter().enumerate().skip(1).rev();
+        let counts = past.roots.iter().enumerate().rev();
         counts.map(|(count, root)| LastMonth { pseudonym: past.pseudonym, count: count as u64, root: *root })
     });
-    none.chain(seen).map(|last| MonthOpening::new(key, &entry.id, last)).find(|opening| opening.verify(&link))
+    none.into_iter()
+        .chain(seen)
+        .map(|last| MonthOpening::new(key, &entry.id, last))
+        .find(|opening| opening.verify(&link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::{Body, merkle};
+    use record::{Purpose, TimeMs, sha256};
+
+    const DECEMBER: Month = Month(12 * 2026 + 11);
+
+    fn key() -> PatientKey {
+        PatientKey::from_bytes([7; 32])
+    }
+
+    /// A log of so many entries in a month.
+    fn past(month: Month, entries: u8) -> Past {
+        let leaves: Vec<Digest> = (0..entries).map(|i| sha256(&[b"leaf", &[i]])).collect();
+        let roots = (0..=leaves.len()).map(|count| merkle::root(leaves[..count].iter().copied())).collect();
+        Past { pseudonym: key().pseudonym(month), roots }
+    }
+
+    /// December's first entry continues `last`; how far its link is opened beside these logs, as the month named and its entries.
+    fn check(last: LastMonth, earlier: &[Past], expected: Option<(Month, u64)>) {
+        let id = Id16([2; 16]);
+        let entry = Entry {
+            id,
+            org: "mercy".parse().unwrap(),
+            time: TimeMs(1),
+            purpose: Purpose::Treat,
+            policy: sha256(&[b"policy"]),
+            actor: sha256(&[b"actor"]),
+            patient: Some(key().pseudonym(DECEMBER)),
+            month: Some(MonthOpening::new(&key(), &id, last).link()),
+            body: Body::Link { other: key().pseudonym(DECEMBER), same: true },
+        };
+        let opened = open_link(&key(), &entry, DECEMBER, earlier);
+        let expected = expected.map(|(month, count)| (key().pseudonym(month), count));
+        assert_eq!(opened.map(|opening| (opening.previous, opening.count)), expected);
+    }
+
+    #[test]
+    fn a_link_is_opened_to_what_its_author_saw_as_far_as_a_verifier_accepts_it() {
+        let [october, november] = [DECEMBER.previous().previous(), DECEMBER.previous()];
+        let none = LastMonth::none(&key(), DECEMBER);
+        check(none, &[], Some((november, 0)));
+        // Late entries began the month that was named as empty.
+        check(none, &[past(november, 1)], Some((november, 0)));
+        check(none, &[past(october, 3), past(november, 1)], Some((november, 0)));
+        // Late entries are in the month before that.
+        check(none, &[past(october, 3)], None);
+        // Late entries were added to the month named, and to the one after it.
+        let seen = LastMonth { pseudonym: key().pseudonym(october), count: 2, root: past(october, 2).roots[2] };
+        check(seen, &[past(october, 3), past(november, 1)], Some((october, 2)));
+        check(seen, &[past(november, 1)], None);
+    }
 }

@@ -18,6 +18,8 @@ export type Link =
   | { readonly is: "continues"; readonly month: Month; readonly entries: bigint }
   /** It names an earlier month that is not in the file; no entries there mean that nothing was filed before. */
   | { readonly is: "earlier"; readonly pseudonym: Digest; readonly entries: bigint }
+  /** It names an earlier month that the file gives, but none of its entries, which came late. */
+  | { readonly is: "unseen"; readonly month: Month }
   /** The file does not open what the first entry names, or there is no entry. */
   | { readonly is: "unproven" };
 
@@ -157,15 +159,16 @@ function commitmentOf({ previous, count, root, salt }: OpenedLink): Digest {
  * What an opening says about the past, when it agrees with the file.
  *
  * Its author saw the earlier month as it was then; entries that came later only add to it, so that a prefix must agree. It need not be
- * the latest month before: entries that waited may have filled a month in between since.
+ * the latest month before: entries that waited may have filled a month in between since. They may even have begun the month that is
+ * named, of which the author had seen nothing: the empty prefix agrees with every log, and so shows nothing about this one.
  */
-function pastOf(opening: OpenedLink, before: readonly CheckedMonth[]): Link | undefined {
+export function pastOf(opening: OpenedLink, before: readonly CheckedMonth[]): Link | undefined {
   const logs = before.filter((earlier) => earlier.head !== undefined);
   if (logs.length === 0) return { is: "earlier", pseudonym: opening.previous, entries: opening.count };
   const previous = logs.find((earlier) => equal(earlier.pseudonym, opening.previous));
-  if (previous === undefined || opening.count === 0n || opening.count > BigInt(previous.leaves.length))
-    return undefined;
+  if (previous === undefined || opening.count > BigInt(previous.leaves.length)) return undefined;
   const seen = previous.leaves.slice(0, Number(opening.count));
   if (!equal(Frontier.of(seen).root(), opening.root)) return undefined;
-  return { is: "continues", month: previous.month, entries: opening.count };
+  const { month } = previous;
+  return opening.count === 0n ? { is: "unseen", month } : { is: "continues", month, entries: opening.count };
 }

@@ -1,6 +1,6 @@
 // Opened records: which entries commit to their bytes, and that the bytes are the record that the file says.
 
-import { type Digest, hex } from "./bytes.js";
+import { compare, type Digest, hex } from "./bytes.js";
 import type { Opened } from "./bundle.js";
 import { commit } from "./commitment.js";
 import type { Body } from "./entry.js";
@@ -66,8 +66,15 @@ export function checkOpened(opened: readonly Opened[], entries: readonly Filed[]
   }
   const contents = new Contents();
   const seen = new Set<string>();
+  let last: Opened | undefined;
   for (const item of opened) {
     const { record, version, salt, bytes } = item;
+    const order = last === undefined ? -1 : compareOpened(last, item);
+    if (order === 0) throw new Refusal("records", `\`${record}\` version ${version} is given twice`);
+    if (order > 0) {
+      throw new Refusal("records", `\`${record}\` version ${version} stands behind one that it belongs before`);
+    }
+    last = item;
     const key = commitmentKey(commit(salt, bytes), version);
     if (seen.has(key)) throw new Refusal("records", `\`${record}\` version ${version} is given twice`);
     seen.add(key);
@@ -85,6 +92,15 @@ export function checkOpened(opened: readonly Opened[], entries: readonly Filed[]
     }
   }
   return contents;
+}
+
+/** Below 0 when `a` stands before `b` in the one order that the format allows: by record, byte by byte, and version. */
+function compareOpened(a: Opened, b: Opened): number {
+  // Not the order of JavaScript, which compares halves of surrogate pairs.
+  const encoder = new TextEncoder();
+  const byRecord = compare(encoder.encode(a.record), encoder.encode(b.record));
+  if (byRecord !== 0) return byRecord;
+  return a.version < b.version ? -1 : Number(a.version > b.version);
 }
 
 function commitmentKey(commitment: Digest, version: bigint): string {

@@ -72,6 +72,7 @@ export type MonthReport = {
 export type LinkReport =
   | { readonly is: "continues"; readonly month: string; readonly entries: bigint }
   | { readonly is: "earlier"; readonly pseudonym: string; readonly entries: bigint }
+  | { readonly is: "unseen"; readonly month: string }
   | { readonly is: "unproven" };
 
 /** Policies by the digests of their documents. */
@@ -257,6 +258,8 @@ function linkReport(link: Link): LinkReport {
       return { is: link.is, month: monthText(link.month), entries: link.entries };
     case "earlier":
       return { is: link.is, pseudonym: hex(link.pseudonym), entries: link.entries };
+    case "unseen":
+      return { is: link.is, month: monthText(link.month) };
     case "unproven":
       return { is: link.is };
   }

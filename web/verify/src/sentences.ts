@@ -119,6 +119,11 @@ function doubts(month: CheckedMonth, firstLog: CheckedMonth | undefined): string
   } else if (link.is === "unproven" && month !== firstLog) {
     sentences.push(`${name}: that this is the same patient as in the months before is not proven.`);
   }
+  if (link.is === "unseen") {
+    sentences.push(
+      `${name}: its first entry names the log of ${monthText(link.month)} with 0 entries, so that it continues none of those shown there: that this is the same patient as in the months before is not proven.`,
+    );
+  }
   if (link.is === "continues" && link.month !== previous(month.month)) {
     sentences.push(
       `Between ${monthText(link.month)} and ${name}: nothing but the first entry of ${name} says that the months between have no entries.`,

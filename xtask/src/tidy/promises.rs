@@ -7,6 +7,9 @@ const PAGE: &str = "SPECIFICATION.md";
 /// How a promise without a test says so.
 const PENDING: &str = "test pending";
 
+/// Where the tests of the second verifier stand.
+const WEB_TESTS: &str = "web/verify/src/tests/";
+
 /// One list item `- **P-7** text Held by `crate::test_name`.`
 struct Promise<'a> {
     number: u32,
@@ -75,9 +78,18 @@ fn promises(page: &str) -> Vec<Promise<'_>> {
     promises
 }
 
-/// Functions under a test attribute, as `crate::name`; those inside `proptest!` carry one too.
+/// Functions under a test attribute, as `crate::name`; those inside `proptest!` carry one too. Tests of Node as `web::name`, where each
+/// run of other characters than letters and digits in their title is a `_`.
 fn test_names(sources: &Sources) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
+    for file in sources.ending(".test.ts").filter(|file| file.path.starts_with(WEB_TESTS)) {
+        let titles = file.text.lines().filter_map(|line| line.strip_prefix("test(\"")?.split('"').next());
+        names.extend(titles.map(|title| {
+            let words: Vec<&str> =
+                title.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+            format!("web::{}", words.join("_"))
+        }));
+    }
     for file in sources.ending(".rs") {
         let crate_name = crate_name(&file.path);
         let mut marked = false;
@@ -109,9 +121,17 @@ mod tests {
     const TESTS: &str =
         "#[test]\n#[cfg(unix)]\nfn it_holds() {}\nfn no_test() {}\n    #[tokio::test]\n    async fn it_waits() {}\n";
 
+    const WEB: &str = "test(\"it holds, also in `TypeScript`\", () => {\n  // test(\"no test\")\n});\n";
+
     #[track_caller]
     fn check_page(page: &str, expected: &[&str]) {
-        check(&Sources::of(&[(PAGE, page), ("crates/ledger/src/a.rs", TESTS)])).assert_told(expected);
+        let files = [
+            (PAGE, page),
+            ("crates/ledger/src/a.rs", TESTS),
+            ("web/verify/src/tests/a.test.ts", WEB),
+            ("web/other/a.test.ts", "test(\"it is elsewhere\", () => {});\n"),
+        ];
+        check(&Sources::of(&files)).assert_told(expected);
     }
 
     #[test]
@@ -125,6 +145,14 @@ mod tests {
         check_page("- **P-1** One. Held by `store::it_holds`.\n", &["which is not in the sources"]);
         check_page("- **P-1** One.\n", &["names no test"]);
         check_page("- **P-1** One. Held by faith.\n", &["name it in backticks"]);
+    }
+
+    #[test]
+    fn tests_of_the_second_verifier_are_named_by_their_titles() {
+        check_page("- **P-1** One. Held by `web::it_holds_also_in_TypeScript`.\n", &[]);
+        for name in ["web::it_holds", "web::no_test", "web::it_is_elsewhere", "verify::it_holds_also_in_TypeScript"] {
+            check_page(&format!("- **P-1** One. Held by `{name}`.\n"), &["which is not in the sources"]);
+        }
     }
 
     #[test]

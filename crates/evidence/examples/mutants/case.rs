@@ -3,6 +3,7 @@
 use crate::{
     Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, StateProof, assemble,
     bodies::{self, integer, one},
+    mutate::unsorted,
     resource,
     world::{Proven, World},
 };
@@ -68,6 +69,10 @@ pub(crate) fn proven(world: &World, count: usize, rng: &mut StdRng) -> Vec<(&'st
                 months: months.collect(),
                 opened: case.opened,
             };
+            if parts.opened.len() > 1 && rng.random_bool(0.1) {
+                let opened = disordered(&parts, rng);
+                return ("disordered", unsorted(&parts, &opened));
+            }
             let kind = if rng.random_bool(0.35) { spoil(&mut parts, rng) } else { "log" };
             (kind, assemble(parts).to_bytes())
         })
@@ -221,6 +226,16 @@ fn opened_body(id: &Id16, opened: &mut Vec<Opened>, rng: &mut StdRng) -> Body {
         codes: Vec::new(),
         attachments: Vec::new(),
     }
+}
+
+/// Opened records in an order that may be the right one.
+fn disordered(parts: &Parts, rng: &mut StdRng) -> Vec<Opened> {
+    let mut opened = assemble(parts.clone()).opened().to_vec();
+    if rng.random() {
+        let (i, j) = (rng.random_range(0..opened.len()), rng.random_range(0..opened.len()));
+        opened.swap(i, j);
+    }
+    opened
 }
 
 /// Changes something that was proven already.

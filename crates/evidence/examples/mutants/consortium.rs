@@ -7,7 +7,10 @@ use crate::{
     world::{World, at, certificate},
 };
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
-use contract::{Genesis, Header, Member, PublicKey, state::Key};
+use contract::{
+    Genesis, Header, Member, PublicKey,
+    state::{Key, VALUE_BYTES_MAX},
+};
 use ed25519_dalek::SigningKey;
 use rand::{RngExt as _, rngs::StdRng};
 use record::{Digest, OrgRole, TimeMs, sha256};
@@ -162,6 +165,13 @@ fn edit_header(header: &mut Header, rng: &mut StdRng) {
     }
 }
 
+/// A value of any length that the state allows, mostly short.
+fn any_value(rng: &mut StdRng) -> Vec<u8> {
+    let length =
+        if rng.random_bool(0.05) { VALUE_BYTES_MAX - rng.random_range(0..2) } else { rng.random_range(0..200) };
+    vec![7; length]
+}
+
 /// Blocks of which the first writes `size` keys, and the others write many of them again; now and then the last removes them all.
 pub(crate) fn writes(size: u64, blocks: u64, rng: &mut StdRng) -> Vec<BTreeMap<Key, Option<Vec<u8>>>> {
     let keys: Vec<Key> = (0..size).map(|_| Digest(rng.random())).collect();
@@ -169,7 +179,7 @@ pub(crate) fn writes(size: u64, blocks: u64, rng: &mut StdRng) -> Vec<BTreeMap<K
     for block in 0..blocks {
         let share = if block == 0 { 1.0 } else { rng.random_range(0.1..1.0) };
         let written = keys.iter().filter(|_| rng.random_bool(share)).copied().collect::<Vec<_>>();
-        all.push(written.into_iter().map(|key| (key, Some(vec![7; rng.random_range(0..200)]))).collect());
+        all.push(written.into_iter().map(|key| (key, Some(any_value(rng)))).collect());
     }
     if blocks > 1 && rng.random_bool(0.2) {
         all.push(keys.into_iter().map(|key| (key, None)).collect());

@@ -24,8 +24,8 @@ mod world;
 
 // Where the shared files look for what they test.
 use evidence::{
-    CHUNK_BYTES, Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, Refused, Report,
-    StateProof, assemble, verify,
+    CHUNK_BYTES, EVIDENCE_FORMAT, Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies,
+    Refused, Report, StateProof, assemble, verify,
 };
 
 use contract::state::record_key;
@@ -114,7 +114,10 @@ impl Lines {
     fn honest(&mut self, count: usize) {
         for _ in 0..count {
             let world = consortium::honest(&mut self.rng);
-            self.bundle("honest", &world.id(), &assemble(world.prove()).to_bytes());
+            let bytes = assemble(world.prove()).to_bytes();
+            let verdict = verify(&bytes, &world.id(), &Limits::default());
+            assert!(verdict.is_ok(), "honest evidence is refused: {verdict:?}");
+            self.bundle("honest", &world.id(), &bytes);
         }
     }
 

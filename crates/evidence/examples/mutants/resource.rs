@@ -47,11 +47,9 @@ const CHARACTERS: [char; 40] = [
 ];
 
 /// What a record of that name may consist of.
-///
-/// Texts are Unicode, and none is an array: of those, readers of JSON have views of their own.
 pub(crate) fn bytes(name: &str, rng: &mut StdRng) -> Vec<u8> {
     let (kind, id) = name.split_once('/').unwrap();
-    let text = match rng.random_range(0..32) {
+    let text = match rng.random_range(0..36) {
         0 => format!(r#"{{"resourceType":"{kind}","id":"{id}","id":"{id}"}}"#),
         1 => format!(r#"{{"resourceType":"{kind}","id":7}}"#),
         2 => format!(r#"{{"resourceType":"{kind}"}}"#),
@@ -78,9 +76,37 @@ pub(crate) fn bytes(name: &str, rng: &mut StdRng) -> Vec<u8> {
         19 => String::new(),
         20 => format!(r#"{{"resourceType":"{kind}","id":"another"}}"#),
         21 => format!(r#"{{"id":"{id}","resourceType":"{kind}","id2":{{"id":"x","id":"y"}}}}"#),
+        22 => format!(r#"["{kind}","{id}"]"#),
+        23 => format!(r#" [{{"resourceType":"{kind}","id":"{id}"}}]"#),
+        24 => return not_unicode(&format!(r#"{{"resourceType":"{kind}","id":"{id}","note":"@"}}"#), rng),
+        25 => return not_unicode(&format!(r#"{{"resourceType":"{kind}","id":"{id}","deep":[{{"@":"@"}}]}}"#), rng),
         _ => format!(r#"{{"resourceType":"{kind}","id":"{id}","note":"{}"}}"#, rng.random::<u64>()),
     };
     if rng.random_bool(0.3) { bent(&text, rng) } else { text }.into_bytes()
+}
+
+/// The text with bytes in the place of each `@` that are UTF-8 or just not.
+fn not_unicode(text: &str, rng: &mut StdRng) -> Vec<u8> {
+    const PIECES: [&[u8]; 12] = [
+        b"\xff",
+        b"\x80",
+        b"\xc3",
+        b"\xc3\xa9",
+        b"\xc0\xaf",
+        b"\xe2\x82",
+        b"\xed\x9f\xbf",
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b"\xf0\x80\x80\x80",
+        b"\xf4\x8f\xbf\xbf",
+        b"\xf4\x90\x80\x80",
+    ];
+    text.bytes()
+        .flat_map(|byte| match byte {
+            b'@' => PIECES[rng.random_range(0..PIECES.len())].to_vec(),
+            other => vec![other],
+        })
+        .collect()
 }
 
 /// One or two characters exchanged, left out or added.

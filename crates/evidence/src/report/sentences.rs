@@ -93,7 +93,7 @@ fn scope(report: &Report, said: &mut Vec<String>) {
             first.month,
             entries(count)
         )),
-        Link::Continues { .. } | Link::Unproven => {
+        Link::Continues { .. } | Link::Unseen { .. } | Link::Unproven => {
             said.push(format!("Before {}: the file says nothing about earlier months.", first.month));
         }
     }
@@ -112,6 +112,11 @@ fn doubts(report: &Report, month: &MonthReport, said: &mut Vec<String>) {
         ));
     } else if month.link == Link::Unproven && !is_first(report, month) {
         said.push(format!("{name}: that this is the same patient as in the months before is not proven."));
+    }
+    if let Link::Unseen { month: before } = month.link {
+        said.push(format!(
+            "{name}: its first entry names the log of {before} with 0 entries, so that it continues none of those shown there: that this is the same patient as in the months before is not proven."
+        ));
     }
     if let Link::Continues { month: before, .. } = month.link
         && before != name.previous()

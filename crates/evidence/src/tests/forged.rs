@@ -1,10 +1,13 @@
 //! What forgers make is refused, and the refusal names what is wrong and where.
 
-use super::world::{World, at, certificate, three_months};
-use crate::{BadLog, Limits, Log, LoggedEntry, Opened, OpenedLink, Parts, Refused, Subject, assemble, verify};
+use super::{
+    mutate::unsorted,
+    world::{World, at, certificate, three_months},
+};
+use crate::{BadLog, Limits, Link, Log, LoggedEntry, Opened, OpenedLink, Parts, Refused, Subject, assemble, verify};
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
-use contract::{Entry, Genesis, Header};
-use record::{Month, TimeMs, sha256};
+use contract::{Entry, Genesis, Header, LastMonth, merkle};
+use record::{Month, Pseudonym, TimeMs, sha256};
 
 /// Forges three months, and compares what the verifier says.
 fn check(forge: impl FnOnce(&World, &mut Parts), expected: Refused) {
@@ -143,6 +146,50 @@ fn a_month_left_out_breaks_the_opened_chain() {
     check(|_, parts| drop(parts.months.remove(1)), bad("2026-11", BadLog::OtherPast { index: 0 }));
 }
 
+/// November's author says that October was empty, which it was not: nothing is hidden by that, and nothing linked.
+#[test]
+fn a_link_to_an_empty_beginning_hides_no_month() {
+    let october = |world: &World| world.patient.pseudonym(month("2026-10"));
+    let world = |last: fn(&World, Pseudonym) -> LastMonth| {
+        let mut world = World::new(1);
+        for instant in ["2026-09-03T10:00:00Z", "2026-10-03T10:00:00Z"] {
+            world.block(Some(instant));
+            world.access("mercy");
+        }
+        world.block(Some("2026-11-03T10:00:00Z"));
+        world.mistaken = Some(last(&world, october(&world)));
+        world.access("mercy");
+        world
+    };
+    let refused = Err(bad("2026-11", BadLog::OtherPast { index: 0 }));
+    let mut empty = world(|_, pseudonym| LastMonth { pseudonym, count: 0, root: merkle::root([]) });
+    let whole = empty.prove();
+    let report = empty.verify(whole.clone()).unwrap();
+    assert_eq!(report.months[2].link, Link::Unseen { month: month("2026-10") });
+    assert!(!report.complete);
+    // October left out, or shown without its log.
+    let without = Parts { months: vec![whole.months[0].clone(), whole.months[2].clone()], ..whole };
+    assert_eq!(empty.verify(without), refused);
+    empty.block(Some("2027-01-02T00:00:00Z"));
+    empty.access("mercy");
+    let mut absent = empty.prove();
+    absent.months[1].log = absent.months[3].log.clone();
+    assert_eq!(empty.verify(absent), Err(bad("2026-10", BadLog::Head)));
+    // September filled this link's month, but it is October that it names; a month that nobody knows; entries without their root.
+    let october_with = |world: World| world.verify(world.prove());
+    assert_eq!(
+        october_with(world(|_, pseudonym| LastMonth { pseudonym, count: 0, root: sha256(&[b"other"]) })),
+        refused
+    );
+    assert_eq!(october_with(world(|_, pseudonym| LastMonth { pseudonym, count: 1, root: merkle::root([]) })), refused);
+    assert_eq!(october_with(world(|world, _| LastMonth::none(&world.patient, month("2026-08")))), refused);
+    // The first of the file: nothing in it contradicts the author.
+    let mut alone = empty.prove_months(&[month("2026-11")]);
+    alone.opened.clear();
+    let link = empty.verify(alone).unwrap().months[0].link;
+    assert_eq!(link, Link::Earlier { pseudonym: october(&empty), entries: 0 });
+}
+
 #[test]
 fn an_absence_claimed_where_there_is_a_log_is_noticed() {
     let mut world = three_months();
@@ -234,6 +281,22 @@ fn a_record_opened_twice_or_under_another_name_is_refused() {
         |_, parts| parts.opened[3].record = "Encounter/e2".to_owned(),
         Refused::Misnamed { record: "Encounter/e2".to_owned(), version: 1 },
     );
+}
+
+/// One encoding for each fact: opened records stand in one order.
+#[test]
+fn opened_records_out_of_order_are_refused() {
+    let world = three_months();
+    let bundle = assemble(world.prove());
+    let sorted = bundle.opened().to_vec();
+    let check = |opened: &[Opened]| verify(&unsorted(&world.prove(), opened), &world.id(), &Limits::default());
+    assert_eq!(check(&sorted), verify(&bundle.to_bytes(), &world.id(), &Limits::default()));
+    for at in 0..sorted.len() - 1 {
+        let mut swapped = sorted.clone();
+        swapped.swap(at, at + 1);
+        let Opened { record, version, .. } = sorted[at].clone();
+        assert_eq!(check(&swapped), Err(Refused::OpenedOrder { record, version }));
+    }
 }
 
 #[test]

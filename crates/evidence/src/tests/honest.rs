@@ -1,7 +1,8 @@
 //! What honest provers make is accepted, and the report says neither more nor less.
 
 use super::world::{World, three_months};
-use crate::{Limits, Link, Log, Refused, Report, assemble, prove, verify};
+use crate::{Limits, Link, Log, PROOF_BYTES_MAX, Refused, Report, assemble, prove, verify};
+use contract::state::{VALUE_BYTES_MAX, log_key};
 use expect_test::expect;
 use record::Month;
 
@@ -129,6 +130,70 @@ fn a_month_filled_late_is_passed_over_by_the_month_that_began_before() {
     assert_eq!(report.months[1].link, Link::Continues { month: september, entries: 1 });
     assert_eq!(report.months[2].link, Link::Continues { month: september, entries: 1 });
     assert!(report.complete);
+}
+
+/// December begins and names November, in which nothing was filed; then a gateway that was away files into November.
+#[test]
+fn a_month_that_was_named_as_empty_and_filled_late_is_accepted_and_not_linked() {
+    let mut world = World::new(1);
+    world.block(Some("2026-12-03T10:00:00Z"));
+    world.access("mercy");
+    assert!(matches!(verified(&world).months[0].link, Link::Earlier { entries: 0, .. }));
+    world.block(None);
+    world.access_late("ambulance", super::world::at("2026-11-15T10:00:00Z"));
+    world.block(Some("2027-01-02T10:00:00Z"));
+    world.access("mercy");
+    let report = verified(&world);
+    let [november, december, january] = &report.months[..] else { panic!("three months") };
+    assert!(matches!(november.link, Link::Earlier { entries: 0, .. }));
+    assert_eq!(december.link, Link::Unseen { month: november.month });
+    assert_eq!(january.link, Link::Continues { month: december.month, entries: 1 });
+    assert!(!report.complete);
+    let whole = |month: &str| report.proven.iter().any(|said| said.starts_with(&format!("{month}: 1 entry filed")));
+    assert!(["2026-11", "2026-12", "2027-01"].into_iter().all(whole));
+    assert!(!report.proven.iter().any(|said| said.starts_with("2026-12 continues")));
+    expect![[r#"
+        2026-12: its first entry names the log of 2026-11 with 0 entries, so that it continues none of those shown there: that this is the same patient as in the months before is not proven.
+    "#]]
+    .assert_eq(&format!("{}\n", report.not_proven.iter().find(|said| said.starts_with("2026-12: ")).unwrap()));
+    assert!(serde_json::to_string(&report).unwrap().contains(r#""link":{"is":"unseen","month":"2026-11"}"#));
+}
+
+/// The same, but the gateway that was away files into October: nobody could tell November from a month that was left out.
+#[test]
+fn a_link_to_a_month_without_a_log_stays_closed_when_an_earlier_month_was_filled_late() {
+    let mut world = World::new(1);
+    world.block(Some("2026-12-03T10:00:00Z"));
+    world.access("mercy");
+    world.block(None);
+    world.access_late("ambulance", super::world::at("2026-10-15T10:00:00Z"));
+    let mut parts = world.prove();
+    let why = crate::BadLog::OtherPast { index: 0 };
+    assert_eq!(world.verify(parts.clone()), Err(Refused::Month { month: parts.months[2].month, why }));
+    if let Log::Present { links, .. } = &mut parts.months[2].log {
+        links.clear();
+    }
+    let report = world.verify(parts).unwrap();
+    assert_eq!(report.months.iter().map(|month| month.entries).collect::<Vec<_>>(), [1, 0, 1]);
+    assert_eq!(report.months[2].link, Link::Unproven);
+    assert!(!report.complete);
+}
+
+/// An absence is proven by a neighbour, whose value has as many bytes as a value may have.
+#[test]
+fn a_proof_of_absence_beside_the_longest_value_is_accepted() {
+    let mut world = World::new(1);
+    world.block(Some("2026-09-03T10:00:00Z"));
+    world.access("mercy");
+    world.block(Some("2026-11-03T10:00:00Z"));
+    world.access("mercy");
+    let mut neighbour = log_key(&world.patient.pseudonym(super::world::at("2026-10-01T00:00:00Z").month()));
+    neighbour.0[31] -= 1;
+    world.writes.push([(neighbour, Some(vec![7; VALUE_BYTES_MAX]))].into());
+    let parts = world.prove();
+    let Log::Absent { proof } = &parts.months[1].log else { panic!("no log") };
+    assert!((VALUE_BYTES_MAX..PROOF_BYTES_MAX).contains(&proof.len()));
+    assert!(world.verify(parts.clone()).unwrap().complete);
 }
 
 #[test]

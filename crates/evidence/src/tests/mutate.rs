@@ -1,6 +1,7 @@
 //! Mutators of evidence: what forgers and faulty disks could do to a file, with no key in their hands.
 
-use crate::{Log, Parts};
+use crate::{EVIDENCE_FORMAT, Log, Opened, Parts, assemble};
+use contract::to_cbor;
 use rand::{RngExt as _, rngs::StdRng};
 
 /// Changes a file somewhere; some changes bring in pieces of another honest file.
@@ -34,6 +35,12 @@ pub(crate) fn mutate_bytes(good: &[u8], donor: &[u8], rng: &mut StdRng) -> Vec<u
         }
     }
     bytes
+}
+
+/// The file with opened records in the order given, which `assemble` would sort.
+pub(crate) fn unsorted(parts: &Parts, opened: &[Opened]) -> Vec<u8> {
+    let bundle = assemble(parts.clone());
+    to_cbor(&(EVIDENCE_FORMAT, bundle.finality(), bundle.policies(), bundle.months(), opened))
 }
 
 /// Every change here forges something: what a prover may leave out freely is left alone.

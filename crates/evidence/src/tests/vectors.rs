@@ -1,6 +1,6 @@
 //! The vectors in `spec/vectors/`: a change of one is a change of format.
 
-use super::world::World;
+use super::world::{World, at};
 use crate::{Limits, RecordProof, Report, assemble, verify, verify_record};
 use contract::state::record_key;
 use expect_test::{ExpectFile, expect_file};
@@ -15,6 +15,16 @@ fn example() -> World {
     world.block(Some("2026-11-01T00:30:00Z"));
     world.record("mercy", "Patient/p1", "identified");
     world.opened.remove(0);
+    world
+}
+
+/// The first entry is made in December and names November, in which nothing was filed; then November's only entry arrives.
+fn late() -> World {
+    let mut world = World::new(1);
+    world.block(Some("2026-12-03T10:00:00Z"));
+    world.record("mercy", "Patient/p1", "admitted");
+    world.block(None);
+    world.access_late("ambulance", at("2026-11-15T10:00:00Z"));
     world
 }
 
@@ -49,6 +59,15 @@ fn the_published_bundle_has_the_published_report() {
     check(expect_file!["../../../../spec/vectors/evidence-1.hex"], &bytes);
     expect_file!["../../../../spec/vectors/evidence-1.json"].assert_eq(&json(&report));
     each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
+}
+
+#[test]
+fn the_published_bundle_with_a_late_month_has_the_published_report() {
+    let world = late();
+    let bytes = assemble(world.prove()).to_bytes();
+    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    check(expect_file!["../../../../spec/vectors/evidence-1-late.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/evidence-1-late.json"].assert_eq(&json(&report));
 }
 
 #[test]

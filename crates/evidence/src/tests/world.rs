@@ -77,6 +77,8 @@ pub(crate) struct World {
     state: HashMap<Key, Vec<u8>>,
     logs: BTreeMap<Pseudonym, PatientLog>,
     versions: BTreeMap<String, (u64, Commitment)>,
+    /// What the author of the next month's first entry takes for the last month, where it is not the latest before.
+    pub(crate) mistaken: Option<LastMonth>,
     /// What the contract wrote, one map for each block.
     pub(crate) writes: Vec<BTreeMap<Key, Option<Vec<u8>>>>,
 }
@@ -139,6 +141,7 @@ impl World {
             state: HashMap::new(),
             logs: BTreeMap::new(),
             versions: BTreeMap::new(),
+            mistaken: None,
             writes: Vec::new(),
         }
     }
@@ -188,7 +191,7 @@ impl World {
                     root: log.frontier.root(),
                 },
             );
-            let opening = MonthOpening::new(&self.patient, &id, last);
+            let opening = MonthOpening::new(&self.patient, &id, self.mistaken.take().unwrap_or(last));
             link = Some(opening.link());
             let links = vec![OpenedLink { entry: 0, opening }];
             let log = PatientLog { month, frontier: Frontier::default(), entries: Vec::new(), links };

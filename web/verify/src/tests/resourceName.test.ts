@@ -69,14 +69,22 @@ test("what is no JSON object names nothing", () => {
     "",
     "null",
     '["Patient","1"]',
+    ' ["Patient","1"]',
+    '[{"resourceType":"Patient","id":"1"}]',
     '{"resourceType":"Patient","id":"1"',
     '{"resourceType":"Patient","id":"1"}x',
     '\ufeff{"resourceType":"Patient","id":"1"}',
   ]) {
     check(text, undefined);
   }
+});
+
+test("bytes that are not UTF-8 name nothing wherever they stand", () => {
   const name = new TextEncoder().encode('{"resourceType":"Patient","id":"1","a":"');
-  assert.equal(resourceName(Uint8Array.from([...name, 0xff, 0x22, 0x7d])), undefined, "not UTF-8");
+  assert.equal(resourceName(Uint8Array.of(...name, 0xc3, 0xa9, 0x22, 0x7d)), "Patient/1");
+  for (const wrong of [[0xff], [0xe9], [0xc0, 0xaf], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80]]) {
+    assert.equal(resourceName(Uint8Array.from([...name, ...wrong, 0x22, 0x7d])), undefined, wrong.join(" "));
+  }
 });
 
 test("no depth and no length is too much", () => {

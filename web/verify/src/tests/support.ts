@@ -2,11 +2,22 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { digestFromHex } from "../bytes.js";
+import type { document } from "../document.js";
+import { type Verdict, verify, verifyRecord } from "../verify.js";
 
 const SPEC = new URL("../../../../spec/", import.meta.url);
 
 /** The consortium of the vectors. */
 export const GENESIS_ID = digest("940b0d1fa1f4fec3d52ad8c407a7f7a44f578378e2e6f3c9e54dc0bdf9047be8");
+
+/** The published files with the verifier of each. */
+export const FILES: readonly [
+  string,
+  (bytes: Uint8Array, genesisId: Uint8Array) => Verdict<Parameters<typeof document>[0]>,
+][] = [
+  ["evidence-1", verify],
+  ["record-proof-1", verifyRecord],
+];
 
 export function digest(text: string): Uint8Array {
   const value = digestFromHex(text);
