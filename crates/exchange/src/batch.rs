@@ -162,9 +162,9 @@ impl Node {
         let member =
             member.ok_or_else(|| Failure::Ours("this organisation is no member of the consortium".to_owned()))?;
         let mut waiting = Waiting::default();
-        let lanes = self.store.lanes().await.map_err(crate::find::search_failure)?;
-        for (_, lane, _) in lanes.into_iter().filter(|(org, ..)| *org == self.org) {
-            self.waiting_in_lane(lane, &member.entry_key, &mut waiting).await?;
+        let lanes = crate::orphan::signed_lanes(&self.store, &self.genesis, &self.org).await;
+        for lane in lanes.map_err(crate::find::search_failure)? {
+            self.waiting_in_lane(lane.lane, &member.entry_key, &mut waiting).await?;
         }
         Ok(waiting)
     }

@@ -251,6 +251,11 @@ impl Node {
             if signer.revoked.is_some() {
                 return Err(Failure::Conflict("this key was revoked: give the device another one".to_owned()));
             }
+            // The last binding of ours may be newer than what is final.
+            let last = earlier.iter().max_by_key(|bound| bound.from).map(|bound| bound.key);
+            if last.or(head.as_ref().map(|head| head.key)).is_some_and(|last| last != *key) {
+                return Err(Failure::Conflict("the device has left this key: give it another one".to_owned()));
+            }
         }
         let current = head.as_ref().and_then(|head| head.binding.map(|binding| (binding, head.org.clone())));
         if let Some((binding, org)) = current

@@ -219,7 +219,7 @@ impl Node {
         for id in paper.entries.clone() {
             loop {
                 height.mark_unchanged();
-                let all_seen = self.lane.unsettled() == 0 && self.mirror.height() >= self.ledger.status().height;
+                let all_seen = self.unsettled() == 0 && self.mirror.height() >= self.ledger.status().height;
                 if let Some(entry) = self.custody_entry(id, CustodyStep::Erased).await? {
                     entries.push(entry);
                     break;

@@ -72,7 +72,11 @@ impl Node {
                 let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version };
                 let row = self.store.vread(key).await.map_err(crate::find::search_failure)?;
                 match row {
-                    Some(row) => self.weigh(std::slice::from_ref(&row)).await?.pop().map(|worth| (row, worth)),
+                    Some(row) => {
+                        let mut worths = self.weigh(std::slice::from_ref(&row)).await?;
+                        self.meters.weighed(&worths);
+                        worths.pop().map(|worth| (row, worth))
+                    }
                     None => None,
                 }
             }
@@ -120,6 +124,7 @@ impl Node {
         let Some(newest) = found.rows.first() else { return Err(Failure::NotFound(format!("{rtype}/{id}"))) };
         let patient = newest.patient.clone();
         let worths = self.weigh(&found.rows).await?;
+        self.meters.weighed(&worths);
         let mut versions = Vec::new();
         let mut commitments = Vec::new();
         let mut names = Vec::new();

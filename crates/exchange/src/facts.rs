@@ -150,12 +150,45 @@ impl Node {
         Ok((facts, under))
     }
 
+    /// The patient's consents as they were written, from the vaults where the database has them no more; none when one of them is lost.
+    async fn consents(&self, patient: &str) -> Result<Option<Vec<Row>>, Failure> {
+        let key = self.patient_key(patient).await?;
+        // The ledger first: what is written between the two reads is then only unknown to it.
+        let known = match &key {
+            Some(key) => self.mirror.consents(self.pseudonyms(key)).await?,
+            None => Vec::new(),
+        };
+        let rows = self.current_records(patient, &["Consent"]).await?;
+        if key.is_none() && rows.iter().any(|(_, worth)| !worth.may_be_shown()) {
+            return Ok(None);
+        }
+        let mut consents: Vec<Row> =
+            rows.into_iter().filter(|(_, worth)| worth.may_be_shown()).map(|(row, _)| row).collect();
+        let Some(key) = key else { return Ok(Some(consents)) };
+        for known in known {
+            if consents.iter().any(|row| row.tag == known.tag && row.version >= known.version) {
+                continue;
+            }
+            consents.retain(|row| row.tag != known.tag);
+            if !known.deleted {
+                let Some(row) = self.repair(&key, &known).await? else { return Ok(None) };
+                tracing::warn!(version = row.version, "a consent was taken from a vault for a decision");
+                consents.push(row);
+            }
+        }
+        consents.retain(|row| !row.deleted);
+        Ok(Some(consents))
+    }
+
     /// What the patient's active consents say of a purpose. A refusal outweighs a permission.
     async fn consented(&self, patient: &str, purpose: Purpose) -> Result<Consented, Failure> {
-        let consents = self.current_records(patient, &["Consent"]).await?;
+        let Some(consents) = self.consents(patient).await? else {
+            // What was said cannot be known: as little is allowed as if it had been no.
+            return Ok(Consented::Deny);
+        };
         let now = self.now().to_instant();
         let mut said = Consented::None;
-        for (row, _) in consents.iter().filter(|(row, worth)| !row.deleted && worth.may_be_shown()) {
+        for row in &consents {
             let consent: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
             let provision = &consent["provision"];
             let (start, end) = (provision["period"]["start"].as_str(), provision["period"]["end"].as_str());

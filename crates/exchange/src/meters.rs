@@ -7,10 +7,16 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
+use std::{
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
 
 /// Bounds of the finality histogram, in seconds: from a block on a fast disk to a ledger that has stood still for a while.
 const FINALITY_S: [f64; 12] = [0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0, 60.0];
+
+/// How long a look at what is counted is good: it reads whole indexes.
+const FRESH: Duration = Duration::from_secs(2);
 
 type Label = [(&'static str, String); 1];
 
@@ -23,6 +29,8 @@ pub(crate) struct Meters {
     decisions: Family<Label, Counter>,
     frames: Family<Label, Counter>,
     now: Gauges,
+    /// What the last look showed.
+    last: tokio::sync::Mutex<Option<(Instant, [String; 2])>>,
 }
 
 /// What is looked up when it is asked for.
@@ -52,6 +60,7 @@ impl Meters {
             decisions: Family::default(),
             frames: Family::default(),
             now: Gauges::default(),
+            last: tokio::sync::Mutex::default(),
         };
         meters.register();
         meters
@@ -87,7 +96,12 @@ impl Meters {
         registry.register("vault_missing", "Those that the ledger names and this vault lacks", now.missing.clone());
     }
 
-    pub(crate) fn weighed(&self, worth: &Worth) {
+    /// What the rows of one answer were found to be worth.
+    pub(crate) fn weighed(&self, worths: &[Worth]) {
+        worths.iter().for_each(|worth| self.one_weighed(worth));
+    }
+
+    fn one_weighed(&self, worth: &Worth) {
         let worth = match worth {
             Worth::Good(_) => "good",
             Worth::Pending => "pending",
@@ -120,14 +134,28 @@ impl Meters {
 
 impl Node {
     /// Everything that node and engine count, as OpenMetrics texts, each with its end mark.
+    ///
+    /// At most one look in [`FRESH`], whoever asks.
     pub async fn metrics(&self) -> Result<[String; 2], Failure> {
+        let mut last = self.meters.last.lock().await;
+        if let Some((at, texts)) = last.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return Ok(texts.clone());
+        }
+        let texts = self.look().await?;
+        *last = Some((Instant::now(), texts.clone()));
+        Ok(texts)
+    }
+
+    async fn look(&self) -> Result<[String; 2], Failure> {
         let ledger = self.ledger.status();
-        let (_, refused) = self.mirror.totals().await?;
+        let refused = self.mirror.refused().await?;
         let vault = self.ledger.vault_status().await.map_err(|e| Failure::ours("the vault did not answer", e))?;
         let engine = self.ledger.engine_metrics().await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let now = &self.meters.now;
-        now.pending.set(whole(self.lane.unsettled()));
+        now.pending.set(whole(self.unsettled()));
         now.lag.set(self.lane.oldest_s());
         now.height.set(whole(ledger.height));
         now.mirror_height.set(whole(self.mirror.height()));
@@ -149,11 +177,21 @@ impl Node {
     /// Why this node should not be sent requests now, if there is a reason. A ledger that stands still is none: what is essential is
     /// read and written all the same, and anchored later.
     pub async fn not_ready(&self) -> Option<&'static str> {
-        if self.store.lanes().await.is_err() {
+        // No Patient has such an id: what counts is that there is an answer.
+        if self.store.read("Patient", "-").await.is_err() {
             return Some("the database does not answer");
         }
-        let behind = self.ledger.status().height.saturating_sub(self.mirror.height());
+        let ledger = self.ledger.status();
+        let highest = ledger.validators.iter().map(|validator| validator.height).max().unwrap_or(ledger.height);
+        let behind = highest.max(ledger.height).saturating_sub(self.mirror.height());
         (behind > BEHIND_MAX).then_some("the ledger is still being read")
+    }
+
+    /// Whether this node has read about everything that is final. Not while it catches up, nor while the ledger stands still, as others may
+    /// be going on without this node.
+    pub(crate) fn sees_what_is_final(&self) -> bool {
+        let behind = self.ledger.status().height.saturating_sub(self.mirror.height());
+        !self.is_stalled() && behind <= BEHIND_MAX
     }
 
     /// Whether the ledger has stood still for a while.

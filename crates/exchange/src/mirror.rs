@@ -28,11 +28,13 @@ CREATE INDEX IF NOT EXISTS entry_id ON entry (id);
 CREATE INDEX IF NOT EXISTS entry_about ON entry (about) WHERE about IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entry_kind ON entry (kind, idx);
 CREATE INDEX IF NOT EXISTS entry_lane ON entry (org, lane, seq);
+CREATE INDEX IF NOT EXISTS entry_refused ON entry (idx) WHERE refused <> 0;
 CREATE TABLE IF NOT EXISTS version (
   tag BLOB NOT NULL, version INTEGER NOT NULL, commitment BLOB NOT NULL, org TEXT NOT NULL, idx INTEGER NOT NULL,
   record_type INTEGER NOT NULL, deleted INTEGER NOT NULL, patient BLOB, time INTEGER NOT NULL, entry_id BLOB NOT NULL,
   fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patient IS NOT NULL;
+CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_type = 'Consent';
 CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL, patient TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS name_name ON name (name);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -300,6 +302,25 @@ impl Mirror {
         .await
     }
 
+    /// The latest version, a deletion included, of every Consent filed under any of `pseudonyms`.
+    pub(crate) async fn consents(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<FinalVersion>, MirrorError> {
+        self.read(move |c| {
+            let sql = format!(
+                "{SELECT_VERSION} v WHERE patient = ?1 AND fhir_type = 'Consent'
+                 AND version = (SELECT max(version) FROM version w WHERE w.tag = v.tag)"
+            );
+            let mut select = c.prepare_cached(&sql)?;
+            let mut consents = Vec::new();
+            for pseudonym in &pseudonyms {
+                for row in select.query_map([pseudonym.0.as_ref()], version_row)? {
+                    consents.push(row?);
+                }
+            }
+            Ok(consents)
+        })
+        .await
+    }
+
     /// All versions of all records, a page at a time in order of (tag, version): those after `after`.
     pub(crate) async fn sweep(
         &self,
@@ -419,6 +440,12 @@ impl Mirror {
             Ok((kinds, unsigned(refused)))
         })
         .await
+    }
+
+    /// Number of final entries that the contract refused.
+    pub(crate) async fn refused(&self) -> Result<u64, MirrorError> {
+        self.read(|c| c.query_row("SELECT count(*) FROM entry WHERE refused <> 0", [], |row| Ok(unsigned(row.get(0)?))))
+            .await
     }
 
     /// The highest sequence number of a lane in final blocks.

@@ -9,7 +9,7 @@ use crate::{
     lane::{Lane, RESUBMIT_AFTER},
     meters::Meters,
     mirror::Mirror,
-    orphan::{Orphan, later_submissions},
+    orphan::{Orphan, later_submissions, signed_lanes},
     sense::Sensing,
 };
 use contract::{DerivationPolicy, Genesis, from_cbor, state};
@@ -20,7 +20,10 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use store::Store;
@@ -99,6 +102,8 @@ pub struct Inner {
     pub(crate) desk: Desk,
     pub(crate) keyring: Keyring,
     pub(crate) lane: Lane,
+    /// Entries of earlier lanes that are still to be brought to the ledger.
+    pub(crate) orphaned: AtomicU64,
     pub(crate) meters: Meters,
     pub(crate) policy: Policy,
     pub(crate) access_policy: record::Digest,
@@ -158,7 +163,8 @@ impl Node {
         let settled = mirror.lane_seq(org.clone(), number).await?.max(own_lane(&ledger, &org, number).await?);
         let reader = opened.reader().map_err(|e| StartError::Store(e.to_string()))?;
         let unreadable = |e: store::ReadError| StartError::Store(e.to_string());
-        let orphans = Orphan::all(&reader, &org, number).await.map_err(unreadable)?;
+        let mut orphans = signed_lanes(&reader, &genesis, &org).await.map_err(unreadable)?;
+        orphans.retain(|orphan| orphan.lane != number);
         // A journal that is behind the database, such as one from a backup, is covered by the signed copies there.
         let last = end.map_or(0, |end| end.last_seq);
         let later = later_submissions(&reader, &genesis, &org, number, last.max(settled)).await.map_err(unreadable)?;
@@ -180,6 +186,7 @@ impl Node {
                 desk,
                 keyring,
                 lane,
+                orphaned: AtomicU64::new(orphans.iter().map(|orphan| orphan.last_seq).sum()),
                 meters,
                 policy,
                 access_policy,
@@ -257,6 +264,11 @@ impl Node {
         }
     }
 
+    /// Entries that this organisation has answered for and that are not final yet.
+    pub(crate) fn unsettled(&self) -> u64 {
+        self.lane.unsettled() + self.orphaned.load(Ordering::Relaxed)
+    }
+
     /// A new random id.
     pub(crate) fn new_id(&self) -> Result<Id16, Failure> {
         let mut bytes = [0u8; 16];
@@ -268,7 +280,7 @@ impl Node {
     pub async fn settle(&self, at_most: Duration) -> bool {
         let mut height = self.mirror.watch_height();
         let waiting = async {
-            while self.lane.unsettled() > 0 {
+            while self.unsettled() > 0 {
                 let _ = tokio::time::timeout(RESUBMIT_AFTER, height.changed()).await;
             }
         };

@@ -7,10 +7,13 @@ use crate::{failure::Failure, lane::RESUBMIT_AFTER, node::Node};
 use contract::{Genesis, SignedSubmission, state};
 use ledger::SubmitError;
 use record::OrgId;
+use std::sync::atomic::Ordering;
 use store::SealedSubmission;
 
-/// The most lanes of one organisation that are looked at.
-const LANES_MAX: usize = 256;
+/// The most lanes of one organisation that are looked at: one for each folder that it ever lost.
+const LANES_MAX: usize = 4_096;
+/// Submissions of a lane that are brought together.
+const SUBMISSIONS_TOGETHER: usize = 64;
 /// The ledger is up to date here when its last block is not older than this: an idle chain makes about one block a second.
 const UP_TO_DATE_MS: u64 = 5_000;
 
@@ -21,12 +24,26 @@ pub(crate) struct Orphan {
     pub(crate) last_seq: u64,
 }
 
-impl Orphan {
-    /// The organisation's lanes in the database besides `own`.
-    pub(crate) async fn all(reader: &store::Reader, org: &OrgId, own: u32) -> Result<Vec<Self>, store::ReadError> {
-        let lanes = reader.lanes().await?.into_iter().filter(|(of, lane, _)| of == org && *lane != own);
-        Ok(lanes.map(|(_, lane, last_seq)| Self { lane, last_seq }).take(LANES_MAX).collect())
+/// The organisation's lanes in the database that end with a submission of its own. Whoever runs the database can write any number of others.
+pub(crate) async fn signed_lanes(
+    reader: &store::Reader,
+    genesis: &Genesis,
+    org: &OrgId,
+) -> Result<Vec<Orphan>, store::ReadError> {
+    let mut signed = Vec::new();
+    let lanes = reader.lanes().await?;
+    let own: Vec<_> = lanes.into_iter().filter(|(of, ..)| of == org).collect();
+    if own.len() > LANES_MAX {
+        tracing::warn!(lanes = own.len(), "the database lists more lanes than are looked at");
     }
+    for (_, lane, last_seq) in own.into_iter().take(LANES_MAX) {
+        let after = last_seq.saturating_sub(1);
+        let last = reader.submissions_since(org, lane, last_seq, 1).await?.into_iter().next();
+        if last.is_some_and(|last| own_submission(&last, genesis, org, lane, after).is_some()) {
+            signed.push(Orphan { lane, last_seq });
+        }
+    }
+    Ok(signed)
 }
 
 impl Node {
@@ -52,17 +69,24 @@ impl Node {
                     }
                 }
             }
+            if orphans.is_empty() {
+                self.orphaned.store(0, Ordering::Relaxed);
+            }
             if !orphans.is_empty() {
                 let _ = tokio::time::timeout(RESUBMIT_AFTER, height.changed()).await;
             }
         }
     }
 
-    /// What is still to be brought to the ledger of each lane in `orphans`; takes out those of which nothing is left. A lane that does
-    /// not go on where the ledger stands stays only while the ledger may be behind.
+    /// What is still to be brought to the ledger of each lane in `orphans`; takes out those of which nothing is left, or that do not go on
+    /// where the ledger stands. Nothing while the ledger is still being read.
     async fn adopt(&self, orphans: &mut Vec<Orphan>) -> Result<Vec<SealedSubmission>, Failure> {
-        let up_to_date = self.now().0.saturating_sub(self.ledger.status().time.0) < UP_TO_DATE_MS;
+        // Before that nothing here can become final, and what seems to be left may be final long since.
+        if self.now().0.saturating_sub(self.ledger.status().time.0) > UP_TO_DATE_MS {
+            return Ok(Vec::new());
+        }
         let (mut left, mut found) = (Vec::new(), Vec::new());
+        let mut entries = 0;
         for orphan in orphans.drain(..) {
             let settled: Option<state::Lane> = self.ledger_value(state::lane_key(&self.org, orphan.lane)).await?;
             let settled = settled.map_or(0, |lane| lane.seq);
@@ -71,12 +95,21 @@ impl Node {
             }
             let submissions = next_submissions(&self.store, &self.genesis, &self.org, orphan.lane, settled).await;
             let submissions = submissions.map_err(crate::find::search_failure)?;
-            if !submissions.is_empty() || !up_to_date {
-                left.push(orphan);
+            if submissions.is_empty() {
+                tracing::warn!(
+                    lane = orphan.lane,
+                    settled,
+                    last_seq = orphan.last_seq,
+                    "an earlier lane has a gap: its end is lost"
+                );
+                continue;
             }
+            entries += orphan.last_seq - settled;
+            left.push(orphan);
             found.extend(submissions);
         }
         *orphans = left;
+        self.orphaned.store(entries, Ordering::Relaxed);
         Ok(found)
     }
 }
@@ -101,7 +134,7 @@ pub(crate) async fn later_submissions(
 }
 
 /// The organisation's next submissions of a lane in the database, those above `after`, as far as their signatures hold and no number is
-/// missing: at most [`store::PAGE_MAX`] of them.
+/// missing: at most [`SUBMISSIONS_TOGETHER`] of them.
 async fn next_submissions(
     reader: &store::Reader,
     genesis: &Genesis,
@@ -109,18 +142,22 @@ async fn next_submissions(
     lane: u32,
     after: u64,
 ) -> Result<Vec<SealedSubmission>, store::ReadError> {
-    let Some(member) = genesis.member(org) else { return Ok(Vec::new()) };
-    let mut next = after + 1;
+    let mut end = after;
     let mut found = Vec::new();
-    for row in reader.submissions_since(org, lane, next, store::PAGE_MAX).await? {
-        let Ok(signed) = SignedSubmission::from_bytes(&row.bytes) else { break };
-        let submission = &signed.submission;
-        let holds = signed.verify(&genesis.id(), &member.entry_key).is_ok() && submission.lane == lane;
-        if !holds || submission.first_seq > next || submission.last_seq() < next {
-            break;
-        }
-        next = submission.last_seq() + 1;
+    for row in reader.submissions_since(org, lane, after + 1, SUBMISSIONS_TOGETHER).await? {
+        let Some(last) = own_submission(&row, genesis, org, lane, end) else { break };
+        end = last;
         found.push(SealedSubmission::from(row));
     }
     Ok(found)
+}
+
+/// The last sequence number of a submission that the organisation signed, if it goes on after `after`.
+fn own_submission(row: &store::Submission, genesis: &Genesis, org: &OrgId, lane: u32, after: u64) -> Option<u64> {
+    let member = genesis.member(org)?;
+    let signed = SignedSubmission::from_bytes(&row.bytes).ok()?;
+    signed.verify(&genesis.id(), &member.entry_key).ok()?;
+    let submission = &signed.submission;
+    let goes_on = submission.first_seq <= after + 1 && submission.last_seq() > after;
+    (submission.lane == lane && submission.org == *org && goes_on).then(|| submission.last_seq())
 }

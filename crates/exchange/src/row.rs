@@ -52,7 +52,6 @@ impl Node {
                 None => self.weigh_pending(row).await?,
             });
         }
-        worths.iter().for_each(|worth| self.meters.weighed(worth));
         Ok(worths)
     }
 
@@ -65,12 +64,7 @@ impl Node {
             (Worth::Good(known), Some(head)) if head.version > known.version => Worth::RolledBack(Box::new(head)),
             (worth, _) => worth,
         });
-        let current: Vec<Worth> = current.collect();
-        current
-            .iter()
-            .filter(|worth| matches!(worth, Worth::RolledBack(_)))
-            .for_each(|worth| self.meters.weighed(worth));
-        Ok(current)
+        Ok(current.collect())
     }
 
     /// A row that the ledger does not have: believed for a while if a member's signed submission in the database or our own journal
@@ -86,7 +80,7 @@ impl Node {
         }
         // The row's own time is believed only as far as the signed entry says the same.
         let age_ms = self.now().0.abs_diff(row.written_at.0);
-        let ours = row.author == self.org && self.lane.unsettled() > 0;
+        let ours = row.author == self.org && self.unsettled() > 0;
         // A ledger that stands still must not make good rows look bad: then a member's signature is believed at any age.
         if age_ms > PENDING_MS_MAX && !ours && !self.is_stalled() {
             return Ok(Worth::Injected);

@@ -7,9 +7,9 @@ use crate::{
     row::Worth,
 };
 use contract::{Entry, open_copy};
-use record::{Digest, PatientKey};
+use record::{Digest, PatientKey, RecordTag};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 use store::Row;
@@ -56,19 +56,22 @@ impl Node {
         };
         let found = self.store.patient_records(patient, types).await.map_err(crate::find::search_failure)?;
         let worths = self.weigh(&found.rows).await?;
-        let mut set = Set { complete: key.is_some(), withheld: found.malformed.len() as u64, ..Set::default() };
-        let mut current = HashSet::new();
+        self.meters.weighed(&worths);
+        // What the ledger has that this node has not read yet may be hidden without anybody here noticing.
+        let complete = key.is_some() && self.sees_what_is_final();
+        let mut set = Set { complete, withheld: found.malformed.len() as u64, ..Set::default() };
+        // The newest version that stands in the database, a deletion included.
+        let mut newest: HashMap<RecordTag, u64> = HashMap::new();
         for (row, worth) in found.rows.into_iter().zip(worths) {
             match worth {
                 Worth::Good(known) => {
-                    current.insert((known.tag, known.version));
+                    newest.insert(known.tag, known.version);
                     if !row.deleted {
                         set.sound.push(Sound { row, pending: false, repaired: false });
                     }
                 }
                 Worth::Pending => {
-                    // A newer version than the ledger's latest stands in for it.
-                    current.insert((row.tag, row.version.saturating_sub(1)));
+                    newest.insert(row.tag, row.version);
                     if !row.deleted {
                         set.sound.push(Sound { row, pending: true, repaired: false });
                     }
@@ -82,14 +85,11 @@ impl Node {
             None => types.is_empty(),
         };
         for known in live.iter().filter(|known| wanted(known)) {
-            if current.contains(&(known.tag, known.version)) {
+            if newest.get(&known.tag).is_some_and(|version| *version >= known.version) {
                 continue;
             }
             // An older version in the place of the latest is a rollback: what it shows is not current.
-            set.sound.retain(|sound| sound.row.tag != known.tag || sound.row.version > known.version);
-            if set.sound.iter().any(|sound| sound.row.tag == known.tag) {
-                continue;
-            }
+            set.sound.retain(|sound| sound.row.tag != known.tag);
             if known.deleted {
                 continue;
             }

@@ -27,7 +27,7 @@ impl Node {
             "height": self.mirror.height(), "time": ledger.time.to_instant(), "entries": ledger.log_size,
             "head": ledger.head, "state_root": ledger.state_root, "log_root": ledger.log_root,
             "by_kind": kinds, "refused": refused,
-            "pending": self.lane.unsettled(), "waiting_submissions": ledger.pending,
+            "pending": self.unsettled(), "waiting_submissions": ledger.pending,
             "finality_ms_p50": percentile(0.5), "finality_ms_p99": percentile(0.99),
             "validators": validators,
             "vault": {"held": vault.held, "missing": vault.missing}

@@ -260,3 +260,32 @@ async fn a_record_that_is_changed_while_it_is_read_is_never_called_tampered_with
     }
     println!("{reads} reads during {CHANGES} changes");
 }
+
+/// Whoever runs the database took the patient's refusal out of it, and everybody read on as if nothing had been said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_was_taken_out_of_the_database_still_counts() {
+    let site = Site::new().await;
+    let pulse = site.pulse(72).await;
+    site.consortium.add_user("mercy-hospital", "nobody", "patient", Some(&site.patient));
+    let patient = site.consortium.client("mercy-hospital", "nobody").for_purpose("PATRQT");
+    let refusal = json!({
+        "resourceType": "Consent", "status": "active", "patient": {"reference": format!("Patient/{}", site.patient)},
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "policy": [{"uri": "https://vitaltrace.org/policy/access"}],
+        "provision": {"type": "deny", "purpose": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}]}
+    });
+    let read = format!("/fhir/Observation/{pulse}");
+    site.doctor.get(&read).await.good();
+    let refusal = patient.create(&refusal).await.id();
+    site.consortium.settle().await;
+    assert_eq!(site.doctor.get(&read).await.status, 403);
+    let of = "WHERE rtype = 'Consent' AND id = ?1";
+    site.sql(
+        &format!("UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'deny', 'permit') AS BLOB) {of}"),
+        [&refusal],
+    );
+    assert_eq!(site.doctor.get(&read).await.status, 403, "a changed row");
+    site.sql(&format!("DELETE FROM version {of}"), [&refusal]);
+    assert_eq!(site.doctor.get(&read).await.status, 403, "a removed row");
+}

@@ -20,13 +20,20 @@ async fn samples(watcher: &Client) -> BTreeMap<String, f64> {
     lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, n)| (name.to_owned(), n.parse().unwrap())).collect()
 }
 
+/// Ends when the gateway is ready and its ledger goes on.
+async fn wait_until_ready(watcher: &Client) {
+    while watcher.get("/ready").await.json() != json!({"ready": true, "ledger_stalled": false}) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_tell_of_finality_denials_and_tampering_and_name_nobody() {
     let people = [(MERCY, "doctor", "doctor"), (MERCY, "administrator", "administrator")];
     let consortium = Consortium::running(&people).await;
     let doctor = consortium.client(MERCY, "doctor");
     let watcher = Client::new(&doctor.base, "");
-    assert_eq!(watcher.get("/ready").await.good().json(), json!({"ready": true, "ledger_stalled": false}));
+    wait_until_ready(&watcher).await;
 
     let patient = doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await.id();
     let condition = json!({
@@ -82,5 +89,5 @@ async fn a_ledger_that_stands_still_is_said_and_stops_nobody() {
         consortium.node_mut(org).start();
     }
     consortium.settle_when_up().await;
-    assert_eq!(watcher.get("/ready").await.good().json(), json!({"ready": true, "ledger_stalled": false}));
+    wait_until_ready(&watcher).await;
 }

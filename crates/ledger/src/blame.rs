@@ -2,7 +2,7 @@
 
 use crate::Scheme;
 use commonware_actor::Feedback;
-use commonware_codec::Encode as _;
+use commonware_codec::{Decode as _, Encode as _};
 use commonware_consensus::{
     Reporter,
     simplex::types::{Activity, Attributable as _},
@@ -13,6 +13,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -41,7 +42,8 @@ impl Blames {
             fs::create_dir_all(dir)?;
             for which in (0..validators).flat_map(|signer| KINDS.map(|kind| (signer, kind))) {
                 match fs::read(file(dir, which)) {
-                    Ok(act) => _ = kept.insert(which, act),
+                    Ok(act) if proves(&scheme, which, &act, validators) => _ = kept.insert(which, act),
+                    Ok(_) => tracing::warn!(validator = which.0, "a proof on the disk does not hold and is left out"),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
@@ -64,23 +66,47 @@ fn file(dir: &Path, (signer, kind): Which) -> PathBuf {
     dir.join(format!("{signer}-{kind}"))
 }
 
+fn which(act: &Activity<Scheme, sha256::Digest>) -> Option<Which> {
+    match act {
+        Activity::ConflictingNotarize(two) => Some((usize::from(two.signer()), KINDS[0])),
+        Activity::ConflictingFinalize(two) => Some((usize::from(two.signer()), KINDS[1])),
+        Activity::NullifyFinalize(two) => Some((usize::from(two.signer()), KINDS[2])),
+        _ => None,
+    }
+}
+
+/// Whether both signatures hold. The coefficients of the check follow from all that is checked.
+fn holds(scheme: &Scheme, act: &Activity<Scheme, sha256::Digest>, bytes: &[u8]) -> bool {
+    let seed = record::sha256(&[SEED_DOMAIN, bytes]);
+    act.verify(&mut StdRng::from_seed(seed.0), scheme, &Sequential)
+}
+
+/// Whether bytes from the disk are a proof of this very misdeed.
+fn proves(scheme: &Scheme, wanted: Which, bytes: &[u8], validators: usize) -> bool {
+    let read = Activity::decode_cfg(bytes::Bytes::copy_from_slice(bytes), &validators);
+    read.is_ok_and(|act| which(&act) == Some(wanted) && holds(scheme, &act, bytes))
+}
+
+/// Whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let draft = path.with_extension("draft");
+    let mut file = fs::File::create(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(draft, path)
+}
+
 impl Reporter for Blames {
     type Activity = Activity<Scheme, sha256::Digest>;
 
     /// Consensus reports what it has not verified: anybody can send two votes in another's name.
     fn report(&mut self, activity: Self::Activity) -> Feedback {
-        let which = match &activity {
-            Activity::ConflictingNotarize(two) => (usize::from(two.signer()), KINDS[0]),
-            Activity::ConflictingFinalize(two) => (usize::from(two.signer()), KINDS[1]),
-            Activity::NullifyFinalize(two) => (usize::from(two.signer()), KINDS[2]),
-            _ => return Feedback::Ok,
-        };
+        let Some(which) = which(&activity) else { return Feedback::Ok };
         if self.kept().contains_key(&which) {
             return Feedback::Ok;
         }
         let act = activity.encode().to_vec();
-        let seed = record::sha256(&[SEED_DOMAIN, &act]);
-        if !activity.verify(&mut StdRng::from_seed(seed.0), self.scheme.as_ref(), &Sequential) {
+        if !holds(&self.scheme, &activity, &act) {
             return Feedback::Ok;
         }
         tracing::error!(
@@ -90,7 +116,7 @@ impl Reporter for Blames {
         );
         // A few hundred bytes, and at most three times for each validator.
         if let Some(dir) = &self.dir
-            && let Err(error) = fs::write(file(dir, which), &act)
+            && let Err(error) = write(&file(dir, which), &act)
         {
             tracing::warn!(%error, "the proof is kept in memory only");
         }

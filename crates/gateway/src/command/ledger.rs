@@ -60,16 +60,21 @@ pub(crate) struct Blame {
 impl Blame {
     /// Lists what is proven of whom; «no» when there is anything.
     async fn run(self) -> anyhow::Result<Exit> {
+        let genesis = self.plain.connection.config()?.genesis()?.id();
         let mut answer = self.plain.connection.anonymous()?.get("/ledger/blame").await?.good()?.json()?;
         let blames = answer["blames"].as_array_mut().context("the gateway lists no blames")?;
         for blame in blames.iter_mut() {
             let file = blame.as_object_mut().and_then(|blame| blame.remove("file"));
             let file = file.as_ref().and_then(Value::as_str).context("a blame without its file")?;
             if let Some(folder) = &self.output {
-                let text = |name: &str| blame[name].as_str().unwrap_or_default().to_owned();
-                let name = format!("{}-{}-{}.blame", text("organisation"), text("misdeed"), blame["view"]);
+                let file = hex::decode(file)?;
+                // The gateway is believed no more than any other prover; and the name must come from what was checked.
+                let blamed = evidence::verify_blame(&file, &genesis)?;
+                let misdeed = serde_json::to_value(blamed.misdeed)?;
+                let misdeed = misdeed.as_str().unwrap_or_default();
+                let name = format!("{}-{misdeed}-{}.blame", blamed.organisation, blamed.view);
                 std::fs::create_dir_all(folder)?;
-                std::fs::write(folder.join(&name), hex::decode(file)?)?;
+                std::fs::write(folder.join(&name), file)?;
                 blame["written"] = folder.join(name).display().to_string().into();
             }
         }

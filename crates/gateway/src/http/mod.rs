@@ -112,8 +112,8 @@ pub(crate) fn router(doors: Doors) -> Router {
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(middleware::map_response(outcome::in_our_form))
         .layer(middleware::from_fn_with_state(doors.clone(), bounded))
-        .layer(middleware::from_fn_with_state(doors.clone(), watch::measured))
         .layer(CatchPanicLayer::custom(outcome::panicked))
+        .layer(middleware::from_fn_with_state(doors.clone(), watch::measured))
         .layer(middleware::from_fn(named))
         .with_state(doors)
 }
