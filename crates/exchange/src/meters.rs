@@ -135,7 +135,7 @@ impl Meters {
 impl Node {
     /// Everything that node and engine count, as OpenMetrics texts, each with its end mark.
     ///
-    /// At most one look in [`FRESH`], whoever asks.
+    /// However many ask, it is looked up at most once in two seconds.
     pub async fn metrics(&self) -> Result<[String; 2], Failure> {
         let mut last = self.meters.last.lock().await;
         if let Some((at, texts)) = last.as_ref()
