@@ -82,7 +82,7 @@ impl Node {
         if paper.done {
             return Err(Failure::Conflict("this hold is over already".to_owned()));
         }
-        let Some(held) = self.custody_entry(id, CustodyStep::Held).await? else {
+        let Some(held) = self.custody_entry(id, CustodyStep::Held, 0).await? else {
             return Err(Failure::Conflict("this hold is not final yet: try again in a moment".to_owned()));
         };
         paper.done = true;
@@ -220,7 +220,7 @@ impl Node {
             loop {
                 height.mark_unchanged();
                 let all_seen = self.unsettled() == 0 && self.mirror.height() >= self.ledger.status().height;
-                if let Some(entry) = self.custody_entry(id, CustodyStep::Erased).await? {
+                if let Some(entry) = self.custody_entry(id, CustodyStep::Erased, 0).await? {
                     entries.push(entry);
                     break;
                 }
@@ -261,10 +261,11 @@ impl Node {
         let id = self.new_id()?;
         let step = |step| Taken { subject: self.nobody(), id, step, records: Vec::new() };
         let taken = [step(CustodyStep::RecoverProposed), step(CustodyStep::RecoverVoted)];
+        let since = self.mirror.height();
         self.take_custody(caller, &self.nobody(), &taken).await?;
         let paper = self.paper(id, "", RECOVER, reason);
         self.desk.put(paper).await?;
-        self.accepted(id, CustodyStep::RecoverVoted).await?;
+        self.accepted(id, CustodyStep::RecoverVoted, since).await?;
         Ok(id)
     }
 
@@ -276,17 +277,19 @@ impl Node {
             return Err(Failure::Conflict("this organisation has voted already".to_owned()));
         }
         let vote = Taken { subject: self.nobody(), id, step: CustodyStep::RecoverVoted, records: Vec::new() };
+        let since = self.mirror.height();
         self.take_custody(caller, &self.nobody(), &[vote]).await?;
-        self.accepted(id, CustodyStep::RecoverVoted).await
+        self.accepted(id, CustodyStep::RecoverVoted, since).await
     }
 
-    /// Waits until a step of ours is final, and fails when the ledger refused it.
-    async fn accepted(&self, id: Id16, step: CustodyStep) -> Result<(), Failure> {
+    /// Waits until a step of ours, written when the mirror stood at `since`, is final, and fails when the ledger refused it.
+    async fn accepted(&self, id: Id16, step: CustodyStep, since: u64) -> Result<(), Failure> {
         let until = tokio::time::Instant::now() + FINAL_WAIT;
         let mut height = self.mirror.watch_height();
         loop {
             height.mark_unchanged();
-            if let Some(entry) = self.custody_entry(id, step).await? {
+            // An earlier attempt may have been refused.
+            if let Some(entry) = self.custody_entry(id, step, since).await? {
                 let refused = || Failure::Conflict(format!("the ledger refused it: {}", why(&entry)));
                 return if entry.refused == 0 { Ok(()) } else { Err(refused()) };
             }
@@ -356,12 +359,13 @@ impl Node {
         self.put(gathered).await
     }
 
-    /// The final entry of one step of a procedure, applied or refused.
-    async fn custody_entry(&self, id: Id16, wanted: CustodyStep) -> Result<Option<FinalEntry>, Failure> {
+    /// The final entry of one step of a procedure, applied or refused, in a block above `since`.
+    async fn custody_entry(&self, id: Id16, wanted: CustodyStep, since: u64) -> Result<Option<FinalEntry>, Failure> {
         let entries = self.mirror.entries_about(id).await?;
         let is_it = |entry: &FinalEntry| {
             let body = Entry::from_bytes(&entry.bytes).map(|entry| (entry.org, entry.body));
-            matches!(body, Ok((org, Body::Custody { step, .. })) if step == wanted && org == self.org)
+            entry.height > since
+                && matches!(body, Ok((org, Body::Custody { step, .. })) if step == wanted && org == self.org)
         };
         Ok(entries.into_iter().map(|(_, entry)| entry).find(is_it))
     }
