@@ -163,8 +163,14 @@ impl Node {
         let settled = mirror.lane_seq(org.clone(), number).await?.max(own_lane(&ledger, &org, number).await?);
         let reader = opened.reader().map_err(|e| StartError::Store(e.to_string()))?;
         let unreadable = |e: store::ReadError| StartError::Store(e.to_string());
-        let mut orphans = signed_lanes(&reader, &genesis, &org).await.map_err(unreadable)?;
-        orphans.retain(|orphan| orphan.lane != number);
+        let (mut orphans, mut orphaned) = (Vec::new(), 0);
+        for orphan in signed_lanes(&reader, &genesis, &org).await.map_err(unreadable)? {
+            let waiting = orphan.last_seq.saturating_sub(own_lane(&ledger, &org, orphan.lane).await?);
+            if orphan.lane != number && waiting > 0 {
+                orphaned += waiting;
+                orphans.push(orphan);
+            }
+        }
         // A journal that is behind the database, such as one from a backup, is covered by the signed copies there.
         let last = end.map_or(0, |end| end.last_seq);
         let later = later_submissions(&reader, &genesis, &org, number, last.max(settled)).await.map_err(unreadable)?;
@@ -186,7 +192,7 @@ impl Node {
                 desk,
                 keyring,
                 lane,
-                orphaned: AtomicU64::new(orphans.iter().map(|orphan| orphan.last_seq).sum()),
+                orphaned: AtomicU64::new(orphaned),
                 meters,
                 policy,
                 access_policy,

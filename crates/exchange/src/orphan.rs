@@ -69,13 +69,11 @@ impl Node {
                     }
                 }
             }
-            if orphans.is_empty() {
-                self.orphaned.store(0, Ordering::Relaxed);
-            }
             if !orphans.is_empty() {
                 let _ = tokio::time::timeout(RESUBMIT_AFTER, height.changed()).await;
             }
         }
+        self.orphaned.store(0, Ordering::Relaxed);
     }
 
     /// What is still to be brought to the ledger of each lane in `orphans`; takes out those of which nothing is left, or that do not go on
@@ -87,7 +85,8 @@ impl Node {
         }
         let (mut left, mut found) = (Vec::new(), Vec::new());
         let mut entries = 0;
-        for orphan in orphans.drain(..) {
+        // A read that fails on the way forgets none of them: the list changes only when all were looked at.
+        for orphan in orphans.iter().copied() {
             let settled: Option<state::Lane> = self.ledger_value(state::lane_key(&self.org, orphan.lane)).await?;
             let settled = settled.map_or(0, |lane| lane.seq);
             if settled >= orphan.last_seq {
