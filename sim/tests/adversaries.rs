@@ -1,20 +1,12 @@
 //! One of four members breaks the rules: the others agree as if it were away, and whoever saw it holds the proof.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests; the seed is printed")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod seed;
 
 use evidence::{Misdeed, Refused, blame_file, verify_blame};
+use seed::seed;
 use sim::{Adversary, Consortium, Plan, simulate};
 use std::{collections::BTreeSet, net::SocketAddr};
-
-/// The seed of `VITALTRACE_SEED`, or one from the clock; printed, so that a failing run can be repeated.
-fn seed() -> u64 {
-    let given = std::env::var("VITALTRACE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        u64::from(since.subsec_nanos()) << 20 ^ since.as_secs()
-    });
-    eprintln!("VITALTRACE_SEED={seed}");
-    seed
-}
 
 /// Runs the adversary and gives what the honest members can prove of it.
 fn check(adversary: Adversary) -> BTreeSet<Misdeed> {

@@ -1,18 +1,10 @@
 //! Runs of the whole consortium under a seed.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests; the seed is printed")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod seed;
+
+use seed::seed;
 use sim::{Outcome, Plan, simulate};
-
-/// The seed of `VITALTRACE_SEED`, or one from the clock; printed, so that a failing run can be repeated.
-fn seed() -> u64 {
-    let given = std::env::var("VITALTRACE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        u64::from(since.subsec_nanos()) << 20 ^ since.as_secs()
-    });
-    eprintln!("VITALTRACE_SEED={seed}");
-    seed
-}
 
 fn check(plan: Plan) -> Outcome {
     let outcome = simulate(plan).unwrap();
