@@ -8,7 +8,7 @@ use commonware_codec::{Decode as _, RangeCfg};
 use commonware_cryptography::{Sha256, certificate::Verifier as _, sha256};
 use commonware_parallel::Sequential;
 use commonware_storage::qmdb::any::value::VariableEncoding;
-use contract::Header;
+use contract::{Header, SignedSubmission};
 use futures::executor::block_on;
 use ledger::{
     Accepted, ExclusionProof, Finalization, Handle, KeyValueProof, Proof, Scheme, StartError, SubmitError, run_tokio,
@@ -110,11 +110,13 @@ fn what_is_not_the_organisations_own_is_refused_at_the_door() {
         assert!(format!("{error:?}").contains(expected), "{error:?}");
     };
     let good = site.consortium.new_entries(1, 1, 1, 2);
-    let mut forged = good.clone();
-    forged.signature.0[5] ^= 1;
+    let mut signature = good.signature;
+    signature.0[5] ^= 1;
+    let forged = SignedSubmission::new(good.submission.clone(), signature);
     check(&forged.to_bytes(), "BadSignature");
-    let mut altered = good.clone();
-    altered.submission.entries.truncate(1);
+    let mut altered = good.submission.clone();
+    altered.entries.truncate(1);
+    let altered = SignedSubmission::new(altered, good.signature);
     check(&altered.to_bytes(), "BadSignature");
     let other_chain = sim::Consortium::new(99, &site.addresses);
     check(&other_chain.new_entries(1, 1, 1, 1).to_bytes(), "OtherChain");

@@ -587,7 +587,12 @@ impl Entry {
 
     /// What names this entry in logs and proofs: SHA-256(domain ‖ encoding).
     pub fn digest(&self) -> Digest {
-        sha256(&[ENTRY_DOMAIN, &self.to_bytes()])
+        Self::digest_of(&self.to_bytes())
+    }
+
+    /// The digest of the entry with this deterministic encoding.
+    pub(crate) fn digest_of(encoded: &[u8]) -> Digest {
+        sha256(&[ENTRY_DOMAIN, encoded])
     }
 
     /// The kind in one word, as people and `--json` see it.

@@ -128,8 +128,8 @@ pub fn execute(
         if submission.first_seq != expected {
             return Err(InvalidBlock::OutOfOrder { org: org.clone(), lane, expected, got: submission.first_seq });
         }
-        for (seq, entry) in (submission.first_seq..).zip(&submission.entries) {
-            let digest = entry.digest();
+        let entries = submission.entries.iter().zip(signed.entry_digests().iter().copied());
+        for (seq, (entry, digest)) in (submission.first_seq..).zip(entries) {
             let refused = match apply::apply(&overlay, parent, entry, &digest) {
                 Ok(writes) => {
                     overlay.writes.extend(writes);

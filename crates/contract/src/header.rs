@@ -1,7 +1,7 @@
 //! A block: the header that validators sign, and the submissions that it orders.
 
 use crate::{FormatError, PublicKey, SignedSubmission, from_cbor, merkle::Frontier, to_cbor};
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, Encoder};
 use record::{Digest, TimeMs, sha256};
 
 /// The longest encoded block, in bytes.
@@ -131,7 +131,11 @@ impl Block {
 
     /// What [`Header::body`] must be: SHA-256(domain ‖ encoding of frontier and submissions).
     pub fn body_digest(frontier: &Frontier, submissions: &[SignedSubmission]) -> Digest {
-        sha256(&[BODY_DOMAIN, &to_cbor(frontier), &to_cbor(&submissions)])
+        let (frontier, mut head) = (to_cbor(frontier), Encoder::new(Vec::new()));
+        let Ok(_) = head.array(submissions.len() as u64) else { unreachable!("writing to a vector never fails") };
+        let mut parts = vec![BODY_DOMAIN, &frontier, head.writer()];
+        parts.extend(submissions.iter().map(SignedSubmission::encoded));
+        sha256(&parts)
     }
 }
 

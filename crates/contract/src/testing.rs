@@ -160,7 +160,7 @@ impl World {
         let seq = self.lanes.entry((org.clone(), lane)).or_default();
         *seq += 1;
         let submission = Submission { chain: self.genesis.id(), org, lane, first_seq: *seq, entries: vec![entry] };
-        SignedSubmission { submission, signature: Signature([0; 64]) }
+        SignedSubmission::new(submission, Signature([0; 64]))
     }
 
     /// Executes on nothing but the values that [`touched`] names, twice, and compares.

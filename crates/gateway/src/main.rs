@@ -11,7 +11,12 @@ mod signal;
 mod users;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// A ledger node allocates for every entry several times, on every thread: the system's allocator took a fifth of its time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     command::run(command::Cli::parse())

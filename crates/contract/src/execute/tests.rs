@@ -5,7 +5,8 @@ mod order;
 
 use crate::{
     AccessAction, AlarmStep, Body, ClaimStep, CustodyStep, DeviceStep, Entry, GrantStep, HandoffStep, InvalidBlock,
-    InvestigationStep, MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority, Reject, merkle,
+    InvestigationStep, MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority, Reject, Signature, SignedSubmission,
+    Submission, merkle,
     state::{
         self, ActivePolicy, Binding, Claim, Custody, DeviceHead, Held, Hold, LogHead, Nullifier, Organisation,
         Override, Proposal, RecordHead,
@@ -375,8 +376,8 @@ fn the_dice_reach_every_kind_and_both_verdicts() {
 fn a_stranger_or_a_gap_makes_the_block_invalid() {
     let mut world = World::new();
     let alarm = || said("mercy", Body::Alarm { id: id(1), step: AlarmStep::Raised, priority: Priority::Low });
-    let mut stranger = world.submission(alarm());
-    stranger.submission.org = org("stranger");
+    let submission = world.submission(alarm()).submission.clone();
+    let stranger = SignedSubmission::new(Submission { org: org("stranger"), ..submission }, Signature([0; 64]));
     assert_eq!(world.execute(&[stranger]), Err(InvalidBlock::UnknownOrg(org("stranger"))));
     let gap = world.submission(alarm());
     let expected = InvalidBlock::OutOfOrder { org: org("mercy"), lane: 0, expected: 1, got: 2 };

@@ -60,7 +60,7 @@ pub(crate) fn play(bytes: &[u8]) -> usize {
         *seq += 1;
         let (chain, org) = (genesis.id(), entry.org.clone());
         let submission = Submission { chain, org, lane: 0, first_seq: *seq, entries: vec![entry] };
-        let signed = SignedSubmission { submission, signature: Signature([0; 64]) };
+        let signed = SignedSubmission::new(submission, Signature([0; 64]));
         applied += run(&genesis, &mut state, height, &[signed]);
     }
     applied
