@@ -11,6 +11,7 @@ use crate::{
     Consortium, Scenario,
     seen::{Chains, Values},
     submitter::Submitter,
+    tampering::Tampering,
 };
 use std::collections::BTreeMap;
 
@@ -34,6 +35,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) values: &'a BTreeMap<usize, Values>,
     /// What honest nodes hold against others.
     pub(crate) blames: &'a [Vec<Vec<u8>>],
+    /// What is not true of all this.
+    pub(crate) tampering: Option<Tampering>,
 }
 
 pub(crate) use contract::{Replay, replay};
@@ -41,7 +44,10 @@ pub(crate) use contract::{Replay, replay};
 /// Checks every property; the first that does not hold.
 pub(crate) fn check(evidence: &Evidence<'_>) -> Result<(), Broken> {
     agreement::check(evidence)?;
-    let replay = replay(evidence.consortium, evidence.chains)?;
+    let mut replay = replay(evidence.consortium, evidence.chains)?;
+    if let Some(tampering) = evidence.tampering {
+        tampering.of_replay(&mut replay);
+    }
     roots::check(evidence, &replay)?;
     acknowledged::check(evidence)?;
     regulator::check(evidence, &replay)?;

@@ -19,10 +19,12 @@ mod submitter;
 mod simulation;
 
 mod checker;
+mod tampering;
 
 pub use adversary::Adversary;
 pub use checker::Broken;
 pub use consortium::Consortium;
 pub use scenario::{Fault, HEALED, SKEW_MS_MAX, Scenario, Stretch, Wrong};
-pub use simulation::{Failure, Outcome, consortium, simulate};
+pub use simulation::{Failure, Outcome, consortium, simulate, simulate_and_lie};
+pub use tampering::Tampering;
 pub use world::{Faults, Link, MEMBERS};

@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 /// The most that a machine's clock is off, in milliseconds: two clocks then differ by less than voters allow a block's time to.
 pub const SKEW_MS_MAX: i64 = 800;
 /// The most faults of a stretch between two outages.
-const FAULTS_MAX: u64 = 5;
+const FAULTS_MAX: u64 = 6;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +75,13 @@ impl Scenario {
         scenario.link.jitter_ms = random.random_range(0..40);
         scenario.link.lost_per_mille = if random.random_bool(0.3) { random.random_range(1..20) } else { 0 };
         scenario.skew_ms = std::array::from_fn(|_| random.random_range(-SKEW_MS_MAX..=SKEW_MS_MAX));
-        scenario.entries = random.random_range(5..40);
-        scenario.pause_ms = random.random_range(200..1_500);
+        scenario.entries = random.random_range(10..120);
+        scenario.pause_ms = random.random_range(100..1_200);
         if random.random_bool(0.5) {
             let adversary = Adversary::ALL[random.random_range(0..Adversary::ALL.len())];
             scenario.adversary = Some((random.random_range(0..MEMBERS), adversary));
         }
-        let stretches = random.random_range(1..=2);
+        let stretches = random.random_range(1..=3);
         scenario.stretches = (0..stretches).map(|_| stretch(&mut random)).collect();
         scenario
     }
@@ -95,7 +95,7 @@ impl Scenario {
             entries: 20,
             pause_ms: 400,
             adversary: None,
-            stretches: vec![Stretch { ms: 4_000, faults: Vec::new() }],
+            stretches: vec![Stretch { ms: 8_000, faults: Vec::new() }],
         }
     }
 
@@ -111,7 +111,7 @@ impl Scenario {
 }
 
 fn stretch(random: &mut StdRng) -> Stretch {
-    let ms = random.random_range(3_000..12_000);
+    let ms = random.random_range(4_000..20_000);
     let count = random.random_range(0..=FAULTS_MAX);
     let mut faults: Vec<Fault> = (0..count).map(|_| fault(random, ms)).collect();
     faults.sort_by_key(|fault| fault.at_ms);
@@ -122,7 +122,7 @@ fn fault(random: &mut StdRng, ms: u64) -> Fault {
     let member = random.random_range(0..MEMBERS);
     let wrong = match random.random_range(0..10) {
         0..4 => Wrong::Crash(member),
-        4 => Wrong::FailingDisk(member, random.random_range(0..400)),
+        4 => Wrong::FailingDisk(member, random.random_range(0..1_000)),
         5 | 6 => Wrong::SlowDisk(member, random.random_range(1..200)),
         7 | 8 => Wrong::Partition(std::array::from_fn(|_| random.random_bool(0.5))),
         _ => Wrong::BadLinks(random.random_range(1..500), random.random_range(0..200)),
@@ -133,7 +133,7 @@ fn fault(random: &mut StdRng, ms: u64) -> Fault {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, link, skew_ms, entries, pause_ms, adversary, stretches } = self;
-        writeln!(f, "seed {seed}: {entries} entries of each member, a submission at least every {pause_ms} ms")?;
+        writeln!(f, "seed {seed}: {entries} entries of each member, a submission every {pause_ms} ms or sooner")?;
         writeln!(f, "  links {link:?}, clocks off by {skew_ms:?} ms, adversary {adversary:?}")?;
         for Stretch { ms, faults } in stretches {
             writeln!(f, "  a stretch of {ms} ms")?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Every block that a member's node called final, in each of its lives.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Chains {
     /// By member, then by life, then by height.
     pub(crate) of: BTreeMap<usize, BTreeMap<u64, BTreeMap<u64, Arc<FinalBlock>>>>,

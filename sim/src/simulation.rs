@@ -7,6 +7,7 @@ use crate::{
     scenario::{HEALED, Stretch, Wrong},
     seen::{Seen, Values},
     submitter::Submitter,
+    tampering::Tampering,
     world::{Faults, MEMBERS, World},
 };
 use commonware_runtime::{
@@ -86,7 +87,7 @@ pub enum Failure {
 enum Node {
     Down,
     Starting { task: Task<()>, files: Files, life: u64, started: oneshot::Receiver<Result<Handle, StartError>> },
-    Up { task: Task<()>, files: Files, handle: Handle, gateway: Task<()>, watcher: Task<()> },
+    Up { task: Task<()>, files: Files, handle: Handle, gateway: Task<()> },
 }
 
 /// What lasts longer than a stretch.
@@ -96,6 +97,7 @@ struct Run<'a> {
     world: World,
     seen: Seen,
     submitters: Vec<Submitter>,
+    tampering: Option<Tampering>,
 }
 
 /// A fault that has begun, and when it ends.
@@ -106,14 +108,24 @@ struct Begun {
 
 /// Runs a scenario to its end and checks everything.
 pub fn simulate(scenario: &Scenario) -> Result<Outcome, Failure> {
-    catch_unwind(AssertUnwindSafe(|| run(scenario))).unwrap_or_else(|panic| Err(Failure::Panicked(words(&*panic))))
+    caught(scenario, None)
 }
 
-fn run(scenario: &Scenario) -> Result<Outcome, Failure> {
+/// Runs a scenario and lies to the checkers about it, which must notice.
+pub fn simulate_and_lie(scenario: &Scenario, tampering: Tampering) -> Result<Outcome, Failure> {
+    caught(scenario, Some(tampering))
+}
+
+fn caught(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, Failure> {
+    catch_unwind(AssertUnwindSafe(|| run(scenario, tampering)))
+        .unwrap_or_else(|panic| Err(Failure::Panicked(words(&*panic))))
+}
+
+fn run(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, Failure> {
     let consortium = consortium(scenario.seed);
     let world = World::new(scenario.seed, [[scenario.link; MEMBERS]; MEMBERS], scenario.skew_ms);
     let submitters = (0..MEMBERS).map(|member| Submitter::new(&consortium, scenario.seed, member)).collect();
-    let run = Run { scenario, consortium, world, seen: Seen::default(), submitters };
+    let run = Run { scenario, consortium, world, seen: Seen::default(), submitters, tampering };
     if let Some((member, adversary)) = scenario.adversary {
         adversary::prepare(&run.world, member, adversary);
     }
@@ -341,20 +353,20 @@ impl Run<'_> {
         let Node::Starting { task, files, life, .. } = std::mem::replace(&mut nodes[member], Node::Down) else {
             return;
         };
-        let (seen, submitter) = (self.seen.clone(), self.submitters[member].clone());
-        let mut blocks = handle.blocks_from(1);
-        let watcher = context.child("watcher").spawn(move |_| async move {
-            while let Ok(block) = blocks.next().await {
-                submitter.learn(&block);
-                seen.note(member, life, block);
-            }
-        });
-        let (submitter, node) = (self.submitters[member].clone(), handle.clone());
+        let (seen, submitter, node) = (self.seen.clone(), self.submitters[member].clone(), handle.clone());
         let how = self.scenario.adversary.filter(|(byzantine, _)| *byzantine == member).map(|(_, how)| how);
         let hands_over = adversary::hands_over(how);
+        // The chain is looked at now and then: who waits for the same news together is woken in an order that no seed decides.
         let gateway = context.child("gateway").spawn(move |context| async move {
-            let (mut next, mut again_at) = (0, context.current() + AGAIN);
+            let (mut height, mut next, mut again_at) = (1, 0, context.current() + AGAIN);
             loop {
+                while node.status().height >= height
+                    && let Ok(Some(block)) = node.block(height).await
+                {
+                    submitter.learn(&block);
+                    seen.note(member, life, block);
+                    height += 1;
+                }
                 next = submitter.submit(&node, next, hands_over).await;
                 if context.current() >= again_at {
                     (next, again_at) = (0, context.current() + AGAIN);
@@ -362,7 +374,7 @@ impl Run<'_> {
                 context.sleep(TICK).await;
             }
         });
-        nodes[member] = Node::Up { task, files, handle, gateway, watcher };
+        nodes[member] = Node::Up { task, files, handle, gateway };
     }
 
     /// Kills a node without a word. Of its open files each keeps all that was written or only what was synced.
@@ -372,9 +384,8 @@ impl Run<'_> {
         let (task, files) = match std::mem::replace(&mut nodes[member], Node::Down) {
             Node::Down => return,
             Node::Starting { task, files, .. } => (task, files),
-            Node::Up { task, files, gateway, watcher, .. } => {
+            Node::Up { task, files, gateway, .. } => {
                 gateway.abort();
-                watcher.abort();
                 (task, files)
             }
         };
@@ -415,6 +426,32 @@ impl Run<'_> {
         (0..MEMBERS).map(line).collect::<Vec<_>>().join("; ")
     }
 
+    /// Where no vault was emptied by a crash and nobody withholds any, every custodian gets every attachment.
+    async fn wait_for_attachments(
+        &self,
+        context: &deterministic::Context,
+        honest: &[(usize, &Handle)],
+    ) -> Result<(), Failure> {
+        let Faults { crashes, outages, disk_failures, .. } = self.world.faults();
+        if crashes + outages + disk_failures > 0 || self.scenario.adversary.is_some() {
+            return Ok(());
+        }
+        let healing = now(context);
+        for (member, handle) in honest {
+            loop {
+                let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
+                if vault.missing == 0 {
+                    break;
+                }
+                if now(context) > healing + HEALED {
+                    return Err(Failure::Late(format!("member {member} lacks {} attachments", vault.missing)));
+                }
+                context.sleep(TICK).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads what the checkers need, and lets them check.
     async fn conclude(
         &self,
@@ -439,6 +476,7 @@ impl Run<'_> {
             }
             context.sleep(TICK).await;
         }
+        self.wait_for_attachments(context, &honest).await?;
         let keys = checker::replay(&self.consortium, &self.seen.chains())?.keys;
         let mut values: BTreeMap<usize, Values> = BTreeMap::new();
         let (mut blames, mut missing_attachments) = (Vec::new(), 0);
@@ -451,7 +489,12 @@ impl Run<'_> {
             let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
             missing_attachments += vault.missing;
         }
-        let chains = self.seen.chains();
+        let mut chains = self.seen.chains().clone();
+        if let (Some(tampering), Some(member)) = (self.tampering, self.scenario.honest().last()) {
+            tampering.of_chains(&mut chains);
+            tampering.of_values(&mut values);
+            tampering.of_journal(&self.submitters[member]);
+        }
         let evidence = Evidence {
             scenario: self.scenario,
             consortium: &self.consortium,
@@ -459,6 +502,7 @@ impl Run<'_> {
             submitters: &self.submitters,
             values: &values,
             blames: &blames,
+            tampering: self.tampering,
         };
         checker::check(&evidence)?;
         let first = chains.first();

@@ -4,7 +4,7 @@
 mod seed;
 
 use seed::seed;
-use sim::{Fault, Outcome, Scenario, Stretch, Wrong, simulate};
+use sim::{Adversary, Failure, Fault, Outcome, Scenario, Stretch, Tampering, Wrong, simulate, simulate_and_lie};
 
 /// Seeds of the run in every test.
 const SEEDS: u64 = 20;
@@ -15,8 +15,8 @@ fn check(scenario: &Scenario) -> Outcome {
 }
 
 fn with_faults(stretches: &[&[Wrong]]) -> Scenario {
-    let fault = |(nth, wrong): (u64, &Wrong)| Fault { at_ms: 1_000 + nth * 700, for_ms: 2_000, wrong: *wrong };
-    let stretch = |wrong: &&[Wrong]| Stretch { ms: 5_000, faults: (0..).zip(wrong.iter()).map(fault).collect() };
+    let fault = |(nth, wrong): (u64, &Wrong)| Fault { at_ms: 4_000 + nth * 700, for_ms: 2_000, wrong: *wrong };
+    let stretch = |wrong: &&[Wrong]| Stretch { ms: 9_000, faults: (0..).zip(wrong.iter()).map(fault).collect() };
     Scenario { stretches: stretches.iter().map(stretch).collect(), ..Scenario::calm(seed()) }
 }
 
@@ -34,6 +34,20 @@ fn seeds_without_end_break_no_checker() {
     let first = seed();
     for seed in first..first + SEEDS {
         check(&Scenario::of(seed));
+    }
+}
+
+/// A checker that is told a lie about a run in which everything held must notice.
+#[test]
+fn no_checker_is_blind() {
+    let mut scenario = Scenario::calm(7);
+    scenario.adversary = Some((0, Adversary::FinalizesAfterGivingUp));
+    check(&scenario);
+    for tampering in Tampering::ALL {
+        match simulate_and_lie(&scenario, tampering) {
+            Err(Failure::Broken(broken)) => assert_eq!(broken.property, tampering.breaks(), "{tampering:?}: {broken}"),
+            other => panic!("{tampering:?} was not noticed: {other:?}"),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Blame: only who signed votes that exclude each other is blamed.
 
 use super::{Broken, Evidence, ensure};
-use crate::Adversary;
+use crate::{Adversary, Tampering};
 use commonware_codec::Decode as _;
 use commonware_consensus::simplex::types::{Activity, Attributable as _};
 use commonware_cryptography::sha256;
@@ -13,6 +13,7 @@ pub(super) fn check(evidence: &Evidence<'_>) -> Result<(), Broken> {
     let genesis = &evidence.consortium.genesis;
     let signs_two = |adversary| matches!(adversary, Adversary::Equivocates | Adversary::FinalizesAfterGivingUp);
     let guilty = evidence.scenario.adversary.filter(|(_, adversary)| signs_two(*adversary)).map(|(member, _)| member);
+    let guilty = guilty.filter(|_| evidence.tampering != Some(Tampering::Innocence));
     // Validators are numbered in the order of their keys.
     let mut keys: Vec<_> = genesis.members.iter().map(|member| member.consensus_key).collect();
     keys.sort();
