@@ -5,6 +5,7 @@ use crate::{
     seen::{Chains, Values},
     submitter::Submitter,
 };
+use contract::{SignedSubmission, Submission};
 use ledger::FinalBlock;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -100,7 +101,8 @@ impl Tampering {
         match self {
             Self::LostEntry => {
                 let Some(mut written) = journal.written.last().cloned() else { return };
-                written.signed.submission.first_seq = journal.last_seq() + 1;
+                let lost = Submission { first_seq: journal.last_seq() + 1, ..written.signed.submission.clone() };
+                written.signed = SignedSubmission::new(lost, written.signed.signature);
                 journal.written.push(written);
             }
             Self::ForeignEntry => _ = journal.written.pop(),

@@ -52,7 +52,7 @@ where
 }
 
 /// Whether [`to_cbor`] of `value` is `bytes`, found without writing it down.
-fn encodes_to<T: Encode<()>>(value: &T, bytes: &[u8]) -> bool {
+pub(crate) fn encodes_to<T: Encode<()>>(value: &T, bytes: &[u8]) -> bool {
     let mut encoder = Encoder::new(Expected(bytes));
     value.encode(&mut encoder, &mut ()).is_ok() && encoder.writer().0.is_empty()
 }

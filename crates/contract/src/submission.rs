@@ -213,6 +213,14 @@ impl SignedSubmission {
         Ok(signed)
     }
 
+    /// Organisation, lane and first sequence number at the beginning of an encoding, as far as it is one.
+    pub(crate) fn place(encoded: &[u8]) -> Option<(OrgId, u32, u64)> {
+        let mut d = Decoder::new(encoded);
+        (d.array().ok()? == Some(2) && d.array().ok()? == Some(5)).then_some(())?;
+        d.decode::<Digest>().ok()?;
+        Some((d.decode().ok()?, d.decode().ok()?, d.decode().ok()?))
+    }
+
     /// The deterministic encoding.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.encoded.clone()

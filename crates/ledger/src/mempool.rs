@@ -335,6 +335,13 @@ impl Mempool {
         selected
     }
 
+    /// What waits at this place of a lane.
+    pub(crate) fn waiting(&self, org: &OrgId, lane: u32, first_seq: u64) -> Option<SignedSubmission> {
+        let pool = self.pool();
+        let waiting = pool.lanes.get(&(org.clone(), lane))?.waiting.get(&first_seq)?;
+        Some(waiting.pending.signed.clone())
+    }
+
     /// Checks the signature by `key`, unless that was done before.
     pub(crate) fn check(&self, signed: &SignedSubmission, key: &PublicKey) -> Result<(), SubmissionError> {
         let digest = signed.digest();

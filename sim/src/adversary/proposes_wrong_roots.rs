@@ -16,7 +16,7 @@ use commonware_cryptography::{
     sha256,
 };
 use commonware_p2p::{Receiver as _, Recipients, Sender as _};
-use contract::{BLOCK_BYTES_MAX, Block, merkle::Frontier, state::entry_leaf};
+use contract::{BLOCK_BYTES_MAX, Block, SignedSubmission, Submission, merkle::Frontier, state::entry_leaf};
 use futures::future::{Either, select};
 use ledger::{Channels, Config, Scheme};
 use rand::RngExt as _;
@@ -126,7 +126,8 @@ impl Watched {
             5 => {
                 submissions.clone_from(&parent.submissions);
                 for signed in &mut submissions {
-                    signed.submission.first_seq = signed.submission.last_seq() + 1;
+                    let later = Submission { first_seq: signed.submission.last_seq() + 1, ..signed.submission.clone() };
+                    *signed = SignedSubmission::new(later, signed.signature);
                 }
             }
             _ => header.time = parent.header.time,
