@@ -5,7 +5,7 @@ use crate::{
     checker::{self, Broken, Evidence},
     machine::{Files, Machine, words},
     scenario::{HEALED, Stretch, Wrong},
-    seen::{Seen, Values},
+    seen::{Chains, Seen, Values},
     submitter::Submitter,
     tampering::Tampering,
     world::{Faults, MEMBERS, World},
@@ -452,6 +452,39 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The states of the honest nodes, and the chain that led to them. Who breaks the rules may still be writing, so the states are
+    /// read again until nothing became final meanwhile.
+    async fn read_states(
+        &self,
+        context: &deterministic::Context,
+        honest: &[(usize, &Handle)],
+    ) -> Result<(BTreeMap<usize, Values>, Chains), Failure> {
+        let begin = now(context);
+        while now(context) <= begin + HEALED {
+            let chains = self.seen.chains().clone();
+            let size = chains.first().into_iter().next_back().map_or(0, |(_, block)| block.header().log_size);
+            let all_there = || honest.iter().all(|(_, handle)| handle.status().log_size == size);
+            if all_there() {
+                let keys = checker::replay(&self.consortium, &chains)?.keys;
+                let mut values: BTreeMap<usize, Values> = BTreeMap::new();
+                for (member, handle) in honest {
+                    for keys in keys.chunks(KEYS_MAX) {
+                        let read = handle.get(keys.to_vec()).await;
+                        let read = read.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
+                        values.entry(*member).or_default().extend(keys.iter().copied().zip(read));
+                    }
+                }
+                // A block that the states had already is called final a moment later.
+                context.sleep(TICK).await;
+                if all_there() {
+                    return Ok((values, chains));
+                }
+            }
+            context.sleep(TICK).await;
+        }
+        Err(Failure::Late("the chain never came to rest".to_owned()))
+    }
+
     /// Reads what the checkers need, and lets them check.
     async fn conclude(
         &self,
@@ -477,19 +510,13 @@ impl Run<'_> {
             context.sleep(TICK).await;
         }
         self.wait_for_attachments(context, &honest).await?;
-        let keys = checker::replay(&self.consortium, &self.seen.chains())?.keys;
-        let mut values: BTreeMap<usize, Values> = BTreeMap::new();
+        let (mut values, mut chains) = self.read_states(context, &honest).await?;
         let (mut blames, mut missing_attachments) = (Vec::new(), 0);
         for (member, handle) in &honest {
-            for keys in keys.chunks(KEYS_MAX) {
-                let read = handle.get(keys.to_vec()).await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
-                values.entry(*member).or_default().extend(keys.iter().copied().zip(read));
-            }
             blames.push(handle.blames());
             let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
             missing_attachments += vault.missing;
         }
-        let mut chains = self.seen.chains().clone();
         if let (Some(tampering), Some(member)) = (self.tampering, self.scenario.honest().last()) {
             tampering.of_chains(&mut chains);
             tampering.of_values(&mut values);

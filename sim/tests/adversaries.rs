@@ -1,5 +1,5 @@
 //! One of four members breaks the rules: the others agree all the same, lose nothing, and whoever signed two votes is proven to have.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod seed;
 

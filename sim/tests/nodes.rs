@@ -249,6 +249,28 @@ fn attachments_reach_those_who_may_hold_them_and_nobody_else() {
     stop(nodes);
 }
 
+/// An insurer puts an attachment while nobody is connected, and the push is lost. Custodians used to ask only each other for it, and an
+/// insurer is no custodian: the one copy stayed where it was for ever.
+#[test]
+fn custodians_get_an_attachment_from_its_maker_that_keeps_none_of_others() {
+    let _turn = turn();
+    let site = Site::new(9);
+    let insurer = site.start(2);
+    let body = vec![9u8; 20_000];
+    let digest = block_on(insurer.put_attachments(vec![body.clone()])).unwrap()[0];
+    let signed = site.consortium.submission(2, 1, 1, vec![site.consortium.entry(2, "copy", &[&body])]);
+    block_on(insurer.submit(&signed.to_bytes())).unwrap();
+    // The push is on its way to nobody before anybody is there to hear it.
+    std::thread::sleep(Duration::from_secs(1));
+    let custodians = [0, 1, 3].map(|member| site.start(member));
+    wait_for_entries(&[&insurer], 1);
+    for node in &custodians {
+        wait_until("the custodian holds it", || block_on(node.attachment(digest)).unwrap() == Some(body.clone()));
+    }
+    stop(custodians.into());
+    block_on(insurer.stop());
+}
+
 #[test]
 fn a_folder_belongs_to_one_running_node_of_one_chain() {
     let _turn = turn();

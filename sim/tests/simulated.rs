@@ -1,5 +1,5 @@
 //! Runs of the whole consortium under a seed.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests; what was seen is printed")]
+#![allow(clippy::panic, clippy::print_stderr, reason = "helpers of tests; what was seen is printed")]
 
 mod seed;
 

@@ -89,6 +89,8 @@ struct Inner {
     holds: bool,
     /// The other members that may: nobody else is given any.
     holders: Vec<PublicKey>,
+    /// All other members: an organisation that keeps no attachments still has those that it put itself.
+    others: Vec<PublicKey>,
     mempool: Arc<Mempool>,
     desk: Mutex<Desk>,
     outbox: mpsc::Sender<Outgoing>,
@@ -116,20 +118,25 @@ impl Attachments {
         vault: Arc<dyn Vault>,
         holds: bool,
         holders: Vec<PublicKey>,
+        others: Vec<PublicKey>,
         mempool: Arc<Mempool>,
         outbox: mpsc::Sender<Outgoing>,
         timers: mpsc::Sender<Timer>,
     ) -> Self {
-        Self(Arc::new(Inner { vault, holds, holders, mempool, desk: Mutex::default(), outbox, timers }))
+        Self(Arc::new(Inner { vault, holds, holders, others, mempool, desk: Mutex::default(), outbox, timers }))
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To one peer, or to all that may hold attachments.
+    /// To one peer; or else an attachment to all that may hold it, and a question to all that may have it.
     async fn send(&self, to: Option<PublicKey>, message: Message) -> Result<(), Unavailable> {
-        let to = to.map_or_else(|| self.0.holders.clone(), |peer| vec![peer]);
+        let to = match (to, &message) {
+            (Some(peer), _) => vec![peer],
+            (None, Message::Push(_)) => self.0.holders.clone(),
+            (None, Message::Pull(_)) => self.0.others.clone(),
+        };
         self.0.outbox.send(Outgoing { to, message }).await.map_err(|_| Unavailable::Stopped)
     }
 

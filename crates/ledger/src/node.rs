@@ -53,6 +53,7 @@ use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, TryCollect as _, order
 use contract::Genesis;
 use futures::future::select_all;
 use rand::CryptoRng;
+use record::OrgRole;
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
@@ -170,7 +171,9 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (stop, _) = watch::channel(false);
     let holders = peers.of_roles(&config.vault_roles);
-    let attachments = Attachments::new(vault, config.holds_attachments(), holders, mempool.clone(), outbox, timers);
+    let others = peers.of_roles(&OrgRole::ALL);
+    let holds = config.holds_attachments();
+    let attachments = Attachments::new(vault, holds, holders, others, mempool.clone(), outbox, timers);
     let blame_dir = (config.vault == VaultPlace::File).then(|| config.data_dir.join("blame"));
     let blames = Blames::open(scheme.clone(), blame_dir, genesis.members.len())
         .map_err(|e| StartError::DataDir(e.to_string()))?;
