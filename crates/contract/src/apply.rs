@@ -17,7 +17,7 @@ mod tests;
 
 pub use device::BATCH_CLOSE_MS;
 pub use permission::OVERRIDE_MS_MAX;
-pub use policy::POLICY_GRACE_MS;
+pub use policy::{Class, Lack, POLICY_GRACE_MS, is_lost, lacking};
 pub use reject::Reject;
 pub use versions::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, CODE_BYTES_MAX, CODES_MAX};
 
@@ -73,10 +73,7 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
             keys.extend([state::custody_key(id), state::held_key(id), state::roll_key()]);
             keys.extend(entry.patient.as_ref().map(state::hold_key));
         }
-        Body::Policy { kind, document, .. } => {
-            keys.extend([state::policy_key(*kind), state::proposal_key(*kind, document), state::roll_key()]);
-            keys.push(state::policy_term_key(*kind, document));
-        }
+        Body::Policy { kind, document, step } => policy::reads(&entry.org, *kind, document, step, keys),
         Body::Member { step, .. } => keys.extend(governance::member_key(step)),
     }
     if matches!(entry.body, Body::Analytics { .. } | Body::Link { .. } | Body::Dispute { .. }) {
@@ -105,7 +102,7 @@ pub(crate) fn apply(state: &dyn State, block: &Parent, entry: &Entry, digest: &D
         Body::Dispute { .. } => versions::dispute(&mut case),
         Body::Link { other, .. } => care::link(&mut case, other),
         Body::Custody { id, step, count, .. } => governance::custody(&mut case, id, *step, *count),
-        Body::Policy { kind, document, step } => policy::policy(&mut case, *kind, document, *step),
+        Body::Policy { kind, document, step } => policy::policy(&mut case, *kind, document, step),
         Body::Member { member, step } => governance::member(&mut case, member, step),
     }?;
     file(&mut case)?;

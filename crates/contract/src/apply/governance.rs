@@ -3,7 +3,7 @@
 use super::{Case, PROVIDERS, Reject, ensure};
 use crate::{
     CustodyStep, MemberStep,
-    state::{self, Custody, Held, Hold, Key, KeyOwner, Organisation, Roll},
+    state::{self, Custody, Held, Hold, Key, KeyOwner, Organisation, Roll, Seat},
 };
 use ed25519_dalek::VerifyingKey;
 use record::{Id16, OrgId, OrgRole};
@@ -78,13 +78,13 @@ fn count_holds(case: &mut Case<'_>, change: impl Fn(u32) -> u32) {
     }
 }
 
-pub(super) fn members(case: &Case<'_>) -> Vec<OrgId> {
+pub(super) fn members(case: &Case<'_>) -> Vec<Seat> {
     case.get::<Roll>(&state::roll_key()).map(|roll| roll.members).unwrap_or_default()
 }
 
 /// How many of `votes` are members' today.
-pub(super) fn in_favour(votes: &[OrgId], members: &[OrgId]) -> usize {
-    votes.iter().filter(|org| members.binary_search(org).is_ok()).count()
+pub(super) fn in_favour(votes: &[OrgId], members: &[Seat]) -> usize {
+    members.iter().filter(|seat| votes.binary_search(&seat.org).is_ok()).count()
 }
 
 pub(super) fn cast(votes: &mut Vec<OrgId>, org: &OrgId) -> Result<(), Reject> {
