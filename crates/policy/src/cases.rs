@@ -197,7 +197,7 @@ fn no_permission_opens_what_must_never_be() {
                 role == Role::Compliance && (writes || reads && !facts.case_open),
                 role == Role::Device && action != Action::SendFrame,
                 role != Role::Device && action == Action::SendFrame,
-                role != Role::Custodian && matches!(action, Action::Hold | Action::Erase),
+                role != Role::Custodian && matches!(action, Action::Govern | Action::Hold | Action::Erase),
                 !care && (purpose == Purpose::BreakGlass || action == Action::OpenOverride),
             ];
             assert!(!(allow && never.contains(&true)), "{role} at {at} may {action:?} for {purpose}: {never:?}");

@@ -4,6 +4,7 @@
 //! everything that the decision rests on, role and organisation from a checked token, [`Facts`] from ledger state and the record
 //! itself. Only the purpose of use is what the person says.
 
+mod bundle;
 mod decide;
 mod load;
 mod missing;
@@ -11,6 +12,7 @@ mod nesting;
 mod request;
 mod words;
 
+pub use bundle::{BUNDLE_BYTES_MAX, Bundle};
 pub use decide::{Decision, Reason};
 pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, POLICIES_MAX, Policy};
 pub use missing::Need;
