@@ -1,5 +1,7 @@
 //! The derivation policy: which FHIR types belong to which record type, which are essential, and what may show on the ledger.
 
+mod changes;
+
 use crate::{CODE_BYTES_MAX, CODES_MAX, Code, PolicyKind, document};
 use record::{Digest, RecordType};
 use serde::Deserialize;
