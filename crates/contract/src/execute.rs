@@ -149,7 +149,8 @@ pub fn execute(
 /// The state that a genesis document begins with.
 pub fn genesis_state(genesis: &Genesis) -> BTreeMap<Key, Vec<u8>> {
     let mut founding = BTreeMap::new();
-    let roll = state::Roll { members: genesis.members.iter().map(|member| member.org.clone()).collect() };
+    let seats = genesis.members.iter().map(|member| state::Seat { org: member.org.clone(), role: member.role });
+    let roll = state::Roll { members: seats.collect() };
     founding.insert(state::roll_key(), to_cbor(&roll));
     for member in &genesis.members {
         let organisation =

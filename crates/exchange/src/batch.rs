@@ -23,7 +23,7 @@ const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
 impl Node {
     /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy.
     pub(crate) async fn batch_frames(self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(self.derivation.batch_cadence_s().into()));
+        let mut ticks = tokio::time::interval(Duration::from_secs(self.policies().derivation.batch_cadence_s().into()));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

@@ -342,7 +342,8 @@ impl Node {
         let unreadable = |e| Failure::ours("the ledger's state cannot be read", e);
         let custody = from_cbor("custody", &custody, state::VALUE_BYTES_MAX).map_err(unreadable)?;
         let roll: state::Roll = from_cbor("roll", &roll, state::VALUE_BYTES_MAX).map_err(unreadable)?;
-        Ok(Some(Ballot { custody, members: roll.members }))
+        let members = roll.members.into_iter().map(|seat| seat.org).collect();
+        Ok(Some(Ballot { custody, members }))
     }
 
     /// Writes entries of a procedure, and the audit event about `whom`.

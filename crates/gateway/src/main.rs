@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod http;
 mod issuer;
+mod policies;
 mod signal;
 mod users;
 

@@ -46,7 +46,7 @@ export function what(body: Body): string {
     case "custody":
       return `${body.count} records ${CUSTODY[body.step]}`;
     case "policy":
-      return `${body.which} policy ${policy(body.step)}`;
+      return `${body.which} policy${policy(body.step)}`;
     case "member":
       return `${body.member} ${member(body.step)}`;
   }
@@ -77,11 +77,13 @@ function override(step: Step<"override">): string {
 function policy(step: Step<"policy">): string {
   switch (step.is) {
     case "proposed":
-      return `proposed from height ${step.height}`;
+      return ` proposed from height ${step.height}`;
     case "voted":
-      return step.inFavour ? "voted for" : "voted against";
+      return step.inFavour ? " voted for" : " voted against";
     case "activated":
-      return "activated";
+      return " activated";
+    case "written":
+      return `: part ${step.part + 1} of ${step.of} written`;
   }
 }
 

@@ -96,8 +96,8 @@ rejects! {
     35 Held = "the records are held";
     /// The organisation voted already.
     36 VotedAlready = "the organisation has voted";
-    /// Not enough members are in favour.
-    37 Votes = "not enough members are in favour";
+    /// Not enough members, or not enough of each class of them, are in favour.
+    37 Votes = "not enough members, or not enough of each class, are in favour";
     /// The height is past, or not reached.
     38 Height = "the height is past or not reached yet";
     /// The key is weak, or in use, or was used before.
@@ -106,6 +106,8 @@ rejects! {
     40 MembershipFixed = "the members are those of the genesis under this version of the rules";
     /// Both sides are the same.
     41 Same = "both sides are the same";
+    /// Parts out of bounds or missing, other bytes than the digest names, or no derivation policy.
+    42 Document = "the parts are no document that the digest names";
 }
 
 #[cfg(test)]

@@ -6,5 +6,6 @@ mod device;
 mod governance;
 mod log;
 mod permission;
+mod policy;
 mod rules;
 mod versions;

@@ -145,7 +145,11 @@ fn policy(world: &World, thing: u8, step: u8, luck: u8) -> Body {
         Some(held) if held.votes.len() > 3 => PolicyStep::Activated,
         Some(_) => PolicyStep::Voted(step != 1),
     };
-    let step = if luck.is_multiple_of(8) { pick(&[proposed, PolicyStep::Activated], step) } else { next };
+    let step = match luck % 8 {
+        0 if step.is_multiple_of(2) => PolicyStep::Proposed(world.block.height + u64::from(luck % 4)),
+        0 => PolicyStep::Activated,
+        _ => next,
+    };
     Body::Policy { kind, document, step }
 }
 

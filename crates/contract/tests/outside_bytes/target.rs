@@ -5,7 +5,7 @@
 use contract::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Block, Body, ClaimStep, Code, CustodyStep, DeviceStep, Entry,
     Gap, Genesis, GrantStep, HandoffStep, Header, InvestigationStep, Member, MemberStep, MonthLink, OverrideStep,
-    Parent, PolicyKind, PolicyStep, Priority, PublicKey, Signature, SignedSubmission, Submission, execute,
+    Parent, PolicyKind, PolicyPart, PolicyStep, Priority, PublicKey, Signature, SignedSubmission, Submission, execute,
     merkle::{self, Frontier},
     touched,
 };
@@ -293,10 +293,17 @@ impl Dice<'_> {
                 Body::Custody { id: self.id(), step, records: self.digest(), count: self.small() }
             }
             14 => {
-                let steps =
-                    [PolicyStep::Proposed(self.integer()), PolicyStep::Voted(self.flag()), PolicyStep::Activated];
+                let step = match self.die() % 4 {
+                    0 => PolicyStep::Proposed(self.integer()),
+                    1 => PolicyStep::Voted(self.flag()),
+                    2 => PolicyStep::Activated,
+                    _ => {
+                        let bytes = vec![self.die(); usize::from(self.die())];
+                        PolicyStep::Written(PolicyPart { part: self.small(), of: self.small(), bytes })
+                    }
+                };
                 let kind = self.one(&[PolicyKind::Access, PolicyKind::Derivation]);
-                Body::Policy { kind, document: self.digest(), step: self.one(&steps) }
+                Body::Policy { kind, document: self.digest(), step }
             }
             _ => {
                 let steps = [

@@ -73,6 +73,9 @@ pub(crate) fn what(body: &Body) -> String {
                 PolicyStep::Voted(true) => format!("{kind} policy voted for"),
                 PolicyStep::Voted(false) => format!("{kind} policy voted against"),
                 PolicyStep::Activated => format!("{kind} policy activated"),
+                PolicyStep::Written(part) => {
+                    format!("{kind} policy: part {} of {} written", u64::from(part.part) + 1, part.of)
+                }
             }
         }
         Body::Member { member, step } => match step {

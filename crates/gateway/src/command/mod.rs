@@ -6,6 +6,7 @@ mod evidence;
 pub(crate) mod init;
 mod ledger;
 pub(crate) mod load;
+mod policy;
 pub(crate) mod sense;
 mod serve;
 mod user;
@@ -44,6 +45,8 @@ enum Command {
     #[command(subcommand)]
     Ledger(ledger::Ledger),
     #[command(subcommand)]
+    Policy(policy::Policy),
+    #[command(subcommand)]
     Bench(Bench),
 }
 
@@ -81,6 +84,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Recover(recover) => recover.run().await,
                 Command::Erase(erase) => erase.run().await,
                 Command::Ledger(ledger) => ledger.run().await,
+                Command::Policy(policy) => policy.run().await,
                 Command::Bench(bench) => bench.run().await,
             }
         })

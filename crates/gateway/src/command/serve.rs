@@ -49,6 +49,7 @@ impl Serve {
             data: config.data.clone(),
             database: config.database.clone(),
             ledger: config.ledger,
+            policies: config.policies()?,
         };
         let listener = tokio::net::TcpListener::bind(config.http)
             .await

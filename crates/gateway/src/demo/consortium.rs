@@ -70,6 +70,7 @@ impl Consortium {
         }
         let genesis = folder.join(GENESIS_FILE);
         MakeGenesis {
+            policies: None,
             name: "accident".to_owned(),
             output: genesis.clone(),
             members: nodes.iter().map(|node| node.dir.join(MEMBER_FILE)).collect(),

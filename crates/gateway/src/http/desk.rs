@@ -14,7 +14,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 /// Reads a small JSON document, and says what is wrong with it.
-fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body)
         .map_err(|e| Refusal(Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}"))))
 }

@@ -6,6 +6,7 @@ mod fhir;
 mod frames;
 mod ledger;
 mod outcome;
+pub(crate) mod policy;
 mod watch;
 
 use crate::{issuer::Issuer, users::Users};
@@ -102,6 +103,10 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/custody/{id}/vote", post(desk::vote))
         .route("/custody/{id}/carry-out", post(desk::carry_out))
         .route("/audit", post(desk::audit))
+        .route("/policy", get(policy::list))
+        .route("/policy/propose", post(policy::propose))
+        .route("/policy/{digest}", get(policy::document))
+        .route("/policy/{digest}/vote", post(policy::vote))
         .route("/ledger/status", get(ledger::status))
         .route("/ledger/blame", get(ledger::blame))
         .route("/ledger/entries", get(ledger::entries))
@@ -111,6 +116,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(middleware::map_response(outcome::in_our_form))
+        .layer(middleware::from_fn_with_state(doors.clone(), policy::one_policy))
         .layer(middleware::from_fn_with_state(doors.clone(), bounded))
         .layer(CatchPanicLayer::custom(outcome::panicked))
         .layer(middleware::from_fn_with_state(doors.clone(), watch::measured))
