@@ -45,6 +45,7 @@ impl Node {
     }
 
     /// Puts batch entries for a binding's frames that have none yet.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn put_batch(&self, attached: &mut Attached) -> Result<(), Failure> {
         while !attached.open.is_empty() || attached.refused > 0 {
             let count = batch_len(attached.batched, &attached.open);

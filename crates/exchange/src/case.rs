@@ -16,6 +16,7 @@ use store::{Row, VersionKey};
 
 impl Node {
     /// Opens a case about one patient, under an order.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_case(&self, caller: &Caller, patient: &str, order: &str) -> Result<Id16, Failure> {
         check_text("order", order)?;
         self.allow_about(caller, Action::Investigate, patient).await?;
@@ -34,6 +35,7 @@ impl Node {
     }
 
     /// Concludes a case: from now it opens nothing.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn conclude_case(&self, caller: &Caller, id: Id16, result: &str) -> Result<(), Failure> {
         check_text("result", result)?;
         let found = self.desk.get::<Case>(&id.to_hex()).await?;
@@ -58,6 +60,7 @@ impl Node {
     }
 
     /// The complete log of a patient with its opened records, as one file that anybody can verify.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn prove(&self, caller: &Caller, patient: &str, case: Option<Id16>) -> Result<Vec<u8>, Failure> {
         let decided = self.allow_about(caller, Action::Prove, patient).await?;
         if case.is_some() && case != decided.under {

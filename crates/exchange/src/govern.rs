@@ -81,6 +81,7 @@ impl Ballot {
 
 impl Node {
     /// Puts a policy document before the members, and votes for it at once. Answered when others can vote.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn propose_policy(
         &self,
         caller: &Caller,
@@ -130,6 +131,7 @@ impl Node {
 
     /// Votes on a policy. Who votes for one must be able to read it: else the members put in force what some of them cannot follow.
     /// Answered when the vote counts.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn vote_policy(&self, caller: &Caller, document: Digest, yes: bool) -> Result<PolicyKind, Failure> {
         self.allow_operation(caller, Action::Govern).await?;
         let ballot = self.proposal(document).await?;

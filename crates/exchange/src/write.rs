@@ -266,6 +266,7 @@ impl Node {
     }
 
     /// Adds one audit event for each patient written about, then writes everything. Answers when it is durable.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn commit(
         &self,
         caller: &Caller,
@@ -283,6 +284,7 @@ impl Node {
     }
 
     /// Puts attachments into the vault, then everything else into database and journal.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn put(&self, gathered: Gathered) -> Result<(), Failure> {
         if !gathered.attachments.is_empty() {
             self.ledger

@@ -198,6 +198,7 @@ impl<E: StorageContext + Spawner> App<E> {
     }
 
     /// Executes submissions on a batch without writing to it.
+    #[tracing::instrument(level = "debug", skip_all, fields(height = parent.height))]
     async fn execute(
         &self,
         parent: &Parent,
@@ -238,6 +239,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         self.node.genesis_block.clone()
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn propose(
         &mut self,
         (context, consensus): (E, Context),
@@ -278,6 +280,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         Some(Proposed { block, merkleized })
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn process(
         &mut self,
         (context, _): (E, Context),
