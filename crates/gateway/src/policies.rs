@@ -45,12 +45,39 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Writes the policies into a folder that is not there yet.
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let bad = |e: std::io::Error| BadInput(format!("cannot write into `{}`: {e}", path.display()));
+        fs::create_dir(path).map_err(bad)?;
+        if let Some(bundle) = &self.access {
+            fs::write(path.join(SCHEMA), bundle.schema()).map_err(bad)?;
+            fs::create_dir(path.join(ACCESS)).map_err(bad)?;
+            for (name, text) in bundle.documents() {
+                // The names come from whoever proposed the policy.
+                if !is_file_name(name) {
+                    return Err(BadInput(format!("a document is called `{}`", name.escape_debug())).into());
+                }
+                fs::write(path.join(ACCESS).join(name), text).map_err(bad)?;
+            }
+        }
+        if let Some(text) = &self.derivation {
+            fs::write(path.join(DERIVATION), text).map_err(bad)?;
+        }
+        Ok(())
+    }
+
     /// The documents as the ledger has them.
     pub(crate) fn documents(&self) -> Vec<(PolicyKind, Vec<u8>)> {
         let access = self.access.as_ref().map(|bundle| (PolicyKind::Access, bundle.to_bytes()));
         let derivation = self.derivation.as_ref().map(|text| (PolicyKind::Derivation, text.clone().into_bytes()));
         access.into_iter().chain(derivation).collect()
     }
+}
+
+/// Whether a document's name is one of a file of policies, and of nothing outside its folder.
+fn is_file_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".cedar").unwrap_or_default();
+    (1..=64).contains(&stem.len()) && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// Name and text of every file with this extension, sorted by name.
@@ -92,6 +119,22 @@ mod tests {
         assert_eq!(folder.derivation.as_deref(), Some(contract::DerivationPolicy::builtin_text()));
         assert_eq!(folder.cases.len(), 2);
         assert_eq!(folder.documents().len(), 2);
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_no_document_is_written_elsewhere() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder =
+            Folder { access: Some(Bundle::builtin()), derivation: Some("version = 1".to_owned()), cases: vec![] };
+        folder.write(&parent.path().join("a")).unwrap();
+        assert_eq!(Folder::read(&parent.path().join("a")).unwrap().documents(), folder.documents());
+        assert!(folder.write(&parent.path().join("a")).is_err(), "what is there is not overwritten");
+        for name in ["../out.cedar", "a/b.cedar", ".cedar", "a", "/a.cedar"] {
+            let access = Bundle::new(String::new(), vec![(name.to_owned(), String::new())]).unwrap();
+            let folder = Folder { access: Some(access), ..Folder::default() };
+            assert!(folder.write(&parent.path().join(name.replace('/', "-"))).is_err(), "{name}");
+        }
+        assert!(!parent.path().join("out.cedar").exists());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) enum Policy {
     Check(Check),
     /// Says who gains and who loses which access from one policy to another.
     Diff(Diff),
+    /// Writes policies into a new folder, to be changed there.
+    Export(Export),
     /// Puts the policies in a folder before the members, and votes for them.
     Propose(Propose),
     /// Votes on a proposal, after its difference to the policy in force was shown.
@@ -55,6 +57,17 @@ pub(crate) struct Diff {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// What to write, and where.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A folder, a file, a digest on the ledger, or `active`.
+    what: String,
+    /// The folder to make.
+    dir: PathBuf,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// What to propose, and for when.
@@ -126,6 +139,7 @@ impl Policy {
         match self {
             Self::Check(check) => check.run(),
             Self::Diff(diff) => diff.run().await,
+            Self::Export(export) => export.run().await,
             Self::Propose(propose) => propose.run().await,
             Self::Vote(vote) => vote.run().await,
             Self::List(list) => list.run().await,
@@ -182,6 +196,15 @@ impl Diff {
         let old = Source::find(&self.old, &self.connection).await?;
         let new = Source::find(&self.new, &self.connection).await?;
         shown(&compare(&old, &new).await?, self.json)?;
+        Ok(Exit::Good)
+    }
+}
+
+impl Export {
+    async fn run(self) -> anyhow::Result<Exit> {
+        let Source { access, derivation } = Source::find(&self.what, &self.connection).await?;
+        Folder { access, derivation, cases: Vec::new() }.write(&self.dir)?;
+        tell(&format!("compare what you change with `vitaltrace policy diff {} {}`", self.what, self.dir.display()));
         Ok(Exit::Good)
     }
 }

@@ -5,7 +5,11 @@ use crate::policies::Folder;
 use contract::PolicyKind;
 use policy::{BUNDLE_BYTES_MAX, Bundle};
 use record::Digest;
-use std::path::Path;
+use std::{path::Path, time::Duration};
+
+/// How often a document that the node does not know is asked for again.
+const NEWS_TRIES: u32 = 10;
+const NEWS_PAUSE: Duration = Duration::from_millis(300);
 
 /// The policies of one side of a comparison.
 #[derive(Debug, Default)]
@@ -48,7 +52,16 @@ impl Source {
     }
 
     async fn on_ledger(digest: Digest, connection: &Connection) -> anyhow::Result<Self> {
-        let answer = connection.anonymous()?.get(&format!("/policy/{digest}")).await?;
+        let (client, path) = (connection.anonymous()?, format!("/policy/{digest}"));
+        let mut answer = client.get(&path).await?;
+        // What another member has just proposed may be final here a moment later.
+        for _ in 0..NEWS_TRIES {
+            if answer.status.as_u16() != 404 {
+                break;
+            }
+            tokio::time::sleep(NEWS_PAUSE).await;
+            answer = client.get(&path).await?;
+        }
         if answer.status.as_u16() == 404 {
             return Err(BadInput(format!("the ledger holds no policy {digest}")).into());
         }
