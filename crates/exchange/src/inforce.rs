@@ -152,6 +152,7 @@ impl Node {
 
     /// Takes over what the ledger's final state names as in force.
     pub(crate) async fn follow_policies(&self) -> Result<(), Failure> {
+        let mut unreadable = 0;
         for kind in KINDS {
             let Some(active) = self.ledger_value::<ActivePolicy>(state::policy_key(kind)).await? else { continue };
             let (ActivePolicy { document, height }, used) = (active, self.digest_in_use(kind));
@@ -172,7 +173,7 @@ impl Node {
                     tracing::info!(%document, height, "another {kind_word} policy is in force");
                 }
                 Err(why) => {
-                    self.meters.policy_unreadable.set(1);
+                    unreadable += 1;
                     tracing::error!(%document, height, why, "the {kind_word} policy in force cannot be read: update this program");
                     let term: Option<PolicyTerm> = self.ledger_value(state::policy_term_key(kind, &used)).await?;
                     if kind == PolicyKind::Access {
@@ -181,6 +182,7 @@ impl Node {
                 }
             }
         }
+        self.meters.policy_unreadable.set(unreadable);
         Ok(())
     }
 }

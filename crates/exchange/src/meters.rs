@@ -28,7 +28,7 @@ pub(crate) struct Meters {
     weighed: Family<Label, Counter>,
     decisions: Family<Label, Counter>,
     frames: Family<Label, Counter>,
-    /// 1 from the moment that a policy in force could not be read.
+    /// How many policies in force this program cannot read.
     pub(crate) policy_unreadable: Gauge,
     now: Gauges,
     /// What the last look showed.
@@ -80,7 +80,7 @@ impl Meters {
             self.weighed.clone(),
         );
         registry.register("decisions", "Decisions over accesses, by outcome", self.decisions.clone());
-        let help = "1 when the policy in force cannot be read by this program, which then denies after a day";
+        let help = "Policies in force that this program cannot read; when the access policy is one, it denies after a day";
         registry.register("policy_unreadable", help, self.policy_unreadable.clone());
         registry.register("frames", "Frames of sensors, by what became of them", self.frames.clone());
         let now = &self.now;
