@@ -93,10 +93,10 @@ async fn a_policy_that_every_class_voted_for_is_in_force_on_every_gateway_withou
     let keeper = consortium.client(MERCY, "keeper");
     let asked = json!("permit everything");
     for (client, path, status) in [
-        (&keeper, "/policy/propose?kind=access&in=50", 400),
-        (&keeper, "/policy/propose?kind=derivation&in=50", 400),
-        (&keeper, "/policy/propose?kind=other&in=50", 400),
-        (&keeper, "/policy/propose?kind=access", 400),
+        (&keeper, "/policy/propose?kind=access&in=50", 422),
+        (&keeper, "/policy/propose?kind=derivation&in=50", 422),
+        (&keeper, "/policy/propose?kind=other&in=50", 422),
+        (&keeper, "/policy/propose?kind=access", 422),
         (&doctor, "/policy/propose?kind=access&in=50", 403),
     ] {
         let answer = client.post(path, &asked).await;
