@@ -4,6 +4,8 @@ mod forged;
 mod honest;
 mod mutate;
 mod mutated;
+mod receipts;
 mod record_proof;
+mod shown;
 mod vectors;
 mod world;

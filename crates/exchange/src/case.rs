@@ -133,7 +133,8 @@ impl Node {
         }
         let finality =
             Finality { genesis: self.genesis.to_bytes(), header: proof.header, certificate: proof.certificate };
-        let parts = Parts { finality, policies, months: month_logs, opened };
+        let (current, devices, places, witnesses) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let parts = Parts { finality, policies, months: month_logs, opened, current, devices, places, witnesses };
         // What is given away is checked first by the same rules that a stranger will apply.
         let (bytes, _report) = evidence::prove(parts, &self.genesis.id(), &Limits::default())
             .map_err(|e| Failure::ours("the evidence does not verify", e))?;

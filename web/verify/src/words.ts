@@ -4,9 +4,12 @@ import type { Body } from "./entry.js";
 import type { RecordType } from "./names.js";
 import { instant } from "./time.js";
 
+/** What the record is called that comes with an access. */
+export const AUDIT_EVENT = "audit event";
+
 /** Which of the seven types a record entry is of; audit events come with accesses. */
-export function recordKind(body: Body): RecordType | "audit event" {
-  return body.kind === "record" ? body.type : "audit event";
+export function recordKind(body: Body): RecordType | typeof AUDIT_EVENT {
+  return body.kind === "record" ? body.type : AUDIT_EVENT;
 }
 
 /** What happened. */

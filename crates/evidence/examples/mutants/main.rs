@@ -24,8 +24,9 @@ mod world;
 
 // Where the shared files look for what they test.
 use evidence::{
-    CHUNK_BYTES, EVIDENCE_FORMAT, Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies,
-    Refused, Report, StateProof, assemble, verify,
+    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, LedgerLog, Limits, Log, LogPart,
+    LoggedEntry, MonthLog, Neighbour, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness,
+    assemble, speak, verify,
 };
 
 use contract::state::record_key;

@@ -40,7 +40,18 @@ pub(crate) fn mutate_bytes(good: &[u8], donor: &[u8], rng: &mut StdRng) -> Vec<u
 /// The file with opened records in the order given, which `assemble` would sort.
 pub(crate) fn unsorted(parts: &Parts, opened: &[Opened]) -> Vec<u8> {
     let bundle = assemble(parts.clone());
-    to_cbor(&(EVIDENCE_FORMAT, bundle.finality(), bundle.policies(), bundle.months(), opened))
+    let shown = (bundle.current(), bundle.devices(), bundle.places(), bundle.witnesses());
+    to_cbor(&(
+        EVIDENCE_FORMAT,
+        bundle.finality(),
+        bundle.policies(),
+        bundle.months(),
+        opened,
+        shown.0,
+        shown.1,
+        shown.2,
+        shown.3,
+    ))
 }
 
 /// Every change here forges something: what a prover may leave out freely is left alone.

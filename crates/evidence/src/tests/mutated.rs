@@ -46,11 +46,18 @@ fn no_rearranged_bundle_is_accepted_with_another_meaning() {
     println!("{PART_MUTATIONS} rearranged bundles, seed {seed:#x}: {accepted} accepted, with the same report");
 }
 
+/// The report without the tags of records that were never written: the same proof holds for other tags, of which it is as true.
+pub(crate) fn without_absent(report: &Report) -> Report {
+    let mut report = report.clone();
+    report.current.retain(|current| current.version.is_some());
+    report
+}
+
 fn accept(world: &World, bytes: &[u8], report: &Report, seed: u64) -> bool {
     match verify(bytes, &world.id(), &Limits::default()) {
         Err(_) => false,
         Ok(other) => {
-            assert_eq!(other, *report, "seed {seed:#x}");
+            assert_eq!(without_absent(&other), without_absent(report), "seed {seed:#x}");
             true
         }
     }
