@@ -6,7 +6,7 @@ mod seed;
 use seed::seed;
 use sim::{Adversary, Failure, Fault, Outcome, Scenario, Stretch, Tampering, Wrong, simulate, simulate_and_lie};
 
-/// Seeds of the run in every test.
+/// Seeds that every test runs: the first ones, so that a change is judged by the same runs. `VITALTRACE_SEED` begins elsewhere.
 const SEEDS: u64 = 20;
 
 fn check(scenario: &Scenario) -> Outcome {
@@ -31,7 +31,7 @@ fn a_seed_repeats_its_run_to_the_last_step() {
 
 #[test]
 fn seeds_without_end_break_no_checker() {
-    let first = seed();
+    let first = std::env::var("VITALTRACE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     for seed in first..first + SEEDS {
         check(&Scenario::of(seed));
     }
