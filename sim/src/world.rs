@@ -110,8 +110,8 @@ pub(crate) struct State {
     pub(crate) machines: [Machine; MEMBERS],
     /// Where somebody listens now, by the address that is dialled.
     pub(crate) listening: HashMap<SocketAddr, SocketAddr>,
-    /// Who dialled and was not accepted yet, by the address of the listener.
-    pub(crate) dialled: HashMap<SocketAddr, VecDeque<usize>>,
+    /// Who dialled in which life and was not accepted yet, by the address of the listener.
+    pub(crate) dialled: HashMap<SocketAddr, VecDeque<(usize, u64)>>,
     /// Addresses given out to listeners.
     pub(crate) addresses: u32,
     pub(crate) faults: Faults,
@@ -160,6 +160,11 @@ impl World {
     pub(crate) fn lives(&self, member: usize, life: u64) -> bool {
         let machine = &self.state().machines[member];
         machine.alive && machine.life == life
+    }
+
+    /// Which life a machine is in, or was in last.
+    pub(crate) fn life(&self, member: usize) -> u64 {
+        self.state().machines[member].life
     }
 
     /// A task of that life panicked.

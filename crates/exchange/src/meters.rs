@@ -80,7 +80,8 @@ impl Meters {
             self.weighed.clone(),
         );
         registry.register("decisions", "Decisions over accesses, by outcome", self.decisions.clone());
-        let help = "Policies in force that this program cannot read; when the access policy is one, it denies after a day";
+        let help =
+            "Policies in force that this program cannot read; when the access policy is one, it denies after a day";
         registry.register("policy_unreadable", help, self.policy_unreadable.clone());
         registry.register("frames", "Frames of sensors, by what became of them", self.frames.clone());
         let now = &self.now;

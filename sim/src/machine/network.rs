@@ -30,15 +30,17 @@ pub(crate) struct Outward {
 }
 
 impl Outward {
-    fn new(machine: Machine, to: usize, mut inner: SinkOf<Context>) -> Self {
+    /// `peer` is the life of the other end that the connection is with.
+    fn new(machine: Machine, to: usize, peer: u64, mut inner: SinkOf<Context>) -> Self {
         let (under_way, mut messages) = mpsc::channel::<(SystemTime, IoBufs)>(UNDER_WAY_MAX);
         let (world, from, life) = (machine.world.clone(), machine.member, machine.life);
         machine.wires.child("link").spawn(move |context| async move {
             while let Some((at, message)) = messages.recv().await {
                 context.sleep_until(at).await;
                 let mut waited = Duration::ZERO;
-                while !world.passes(from, to) {
-                    if waited >= GIVE_UP {
+                while !world.passes(from, to) || !world.lives(to, peer) {
+                    // Another life knows nothing of connections with the one before, and says so.
+                    if waited >= GIVE_UP || world.life(to) != peer {
                         world.state().faults.resets += 1;
                         return;
                     }
@@ -78,8 +80,8 @@ impl Listener for Door {
     async fn accept(&mut self) -> Result<(SocketAddr, Self::Sink, Self::Stream), Error> {
         let (address, sink, stream) = self.inner.accept().await?;
         let dialled = |machine: &Machine| machine.world.state().dialled.get_mut(&self.address)?.pop_front();
-        let from = dialled(&self.machine).ok_or(Error::ReadFailed)?;
-        Ok((address, Outward::new(self.machine.child("accepted"), from, sink), stream))
+        let (from, life) = dialled(&self.machine).ok_or(Error::ReadFailed)?;
+        Ok((address, Outward::new(self.machine.child("accepted"), from, life, sink), stream))
     }
 
     fn local_addr(&self) -> Result<SocketAddr, std::io::Error> {
@@ -111,9 +113,10 @@ impl Network for Machine {
             self.inner.sleep(DIAL_TIMEOUT).await;
             return Err(Error::ConnectionFailed);
         }
-        self.world.state().dialled.entry(address).or_default().push_back(self.member);
+        let peer = self.world.life(to);
+        self.world.state().dialled.entry(address).or_default().push_back((self.member, self.life));
         match self.inner.dial(address).await {
-            Ok((sink, stream)) => Ok((Outward::new(self.child("dialled"), to, sink), stream)),
+            Ok((sink, stream)) => Ok((Outward::new(self.child("dialled"), to, peer, sink), stream)),
             Err(error) => {
                 self.world.state().dialled.entry(address).or_default().pop_back();
                 Err(error)

@@ -1,4 +1,4 @@
-//! Custody, members.
+//! Custody of records and changes of members, accepted and refused.
 
 use crate::{
     Body, CustodyStep, MemberStep,
