@@ -7,6 +7,7 @@ mod care;
 mod claim;
 mod device;
 mod governance;
+mod member;
 mod permission;
 mod reject;
 mod versions;
@@ -76,7 +77,7 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
             keys.extend([state::policy_key(*kind), state::proposal_key(*kind, document), state::roll_key()]);
             keys.push(state::policy_term_key(*kind, document));
         }
-        Body::Member { step, .. } => keys.extend(governance::member_key(step)),
+        Body::Member { step, .. } => keys.extend(member::key(step)),
     }
     if matches!(entry.body, Body::Analytics { .. } | Body::Link { .. } | Body::Dispute { .. }) {
         keys.push(state::said_key(&entry.id));
@@ -105,7 +106,7 @@ pub(crate) fn apply(state: &dyn State, block: &Parent, entry: &Entry, digest: &D
         Body::Link { other, .. } => care::link(&mut case, other),
         Body::Custody { id, step, count, .. } => governance::custody(&mut case, id, *step, *count),
         Body::Policy { kind, document, step } => governance::policy(&mut case, *kind, document, *step),
-        Body::Member { member, step } => governance::member(&mut case, member, step),
+        Body::Member { member, step } => member::member(&mut case, member, step),
     }?;
     file(&mut case)?;
     Ok(case.writes)

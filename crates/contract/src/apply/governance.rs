@@ -1,11 +1,10 @@
-//! Rules for what the members decide together: custody of records, policies, and the members themselves.
+//! Rules for what the members decide together: custody of records, and policies.
 
 use super::{Case, PROVIDERS, Reject, ensure};
 use crate::{
-    CustodyStep, MemberStep, PolicyKind, PolicyStep,
-    state::{self, ActivePolicy, Custody, Held, Hold, Key, KeyOwner, Organisation, PolicyTerm, Proposal, Roll},
+    CustodyStep, PolicyKind, PolicyStep,
+    state::{self, ActivePolicy, Custody, Held, Hold, PolicyTerm, Proposal, Roll},
 };
-use ed25519_dalek::VerifyingKey;
 use record::{Digest, Id16, OrgId, OrgRole};
 
 /// How long after its end a policy may still have decided, in milliseconds: one day, for a gateway that was cut off from the
@@ -142,26 +141,5 @@ fn in_favour(votes: &[OrgId], members: &[OrgId]) -> usize {
 fn cast(votes: &mut Vec<OrgId>, org: &OrgId) -> Result<(), Reject> {
     let at = votes.binary_search(org).err().ok_or(Reject::VotedAlready)?;
     votes.insert(at, org.clone());
-    Ok(())
-}
-
-pub(super) fn member_key(step: &MemberStep) -> Option<Key> {
-    match step {
-        MemberStep::EntryKeyRotated(key) => Some(state::key_owner_key(key)),
-        MemberStep::JoinProposed(..) | MemberStep::Voted(_) | MemberStep::Left => None,
-    }
-}
-
-/// A member replaces its own entry key by one that nobody has used: from the next block on it signs by the new one. Who is a
-/// member does not change under this version of the rules.
-pub(super) fn member(case: &mut Case<'_>, member: &OrgId, step: &MemberStep) -> Result<(), Reject> {
-    let MemberStep::EntryKeyRotated(key) = step else { return Err(Reject::MembershipFixed) };
-    case.org_is(member)?;
-    let strong = VerifyingKey::from_bytes(key.as_bytes()).is_ok_and(|key| !key.is_weak());
-    let owner_key = state::key_owner_key(key);
-    ensure(strong && case.state.read(&owner_key).is_none(), Reject::MemberKey)?;
-    let rotated = Organisation { entry_key: *key, ..case.member.clone() };
-    case.put(state::organisation_key(member), &rotated);
-    case.put(owner_key, &KeyOwner { org: member.clone() });
     Ok(())
 }
