@@ -8,5 +8,5 @@ mod consortium;
 mod simulation;
 
 pub use adversary::Adversary;
-pub use consortium::Consortium;
-pub use simulation::{Failure, Outcome, Plan, simulate};
+pub use consortium::{Consortium, NEWCOMER};
+pub use simulation::{Failure, Outcome, Plan, open, simulate};

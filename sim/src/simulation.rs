@@ -2,7 +2,7 @@
 
 use crate::{Adversary, Consortium, adversary};
 use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Spawner as _, Supervisor as _, deterministic};
-use ledger::{Handle, Running, StartError, Status, start};
+use ledger::{Config, Handle, Running, StartError, Status, start};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::Digest;
 use std::{net::SocketAddr, time::Duration};
@@ -67,8 +67,14 @@ async fn begin(
     // The simulated network never gives an address back: in another life a node listens elsewhere, and dials its peers itself.
     let address = SocketAddr::from(([127, 0, 0, 1], 4000 + 100 * life + member as u16));
     let config = consortium.config(member, address, None);
-    let (up, started) = oneshot::channel();
     let context = context.child("node").with_attribute("member", member).with_attribute("life", life);
+    let (handle, task) = open(context, config).await?;
+    Ok(Node { task, handle })
+}
+
+/// Starts one node, for stories that no [`Plan`] tells. It ends when the task is aborted; its storage is free some simulated time later.
+pub async fn open(context: deterministic::Context, config: Config) -> Result<(Handle, Task<()>), Failure> {
+    let (up, started) = oneshot::channel();
     let task = context.spawn(move |context| async move {
         match start(context, config).await {
             Ok((handle, running)) => {
@@ -81,7 +87,7 @@ async fn begin(
         }
     });
     let handle = started.await.map_err(|_| Failure::Stopped)?.map_err(Failure::Start)?;
-    Ok(Node { task, handle })
+    Ok((handle, task))
 }
 
 /// Runs the plan to its end.

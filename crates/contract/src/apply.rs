@@ -37,8 +37,9 @@ pub const ENTRY_AHEAD_MS: u64 = 2_000;
 /// New values by key; `None` removes.
 pub(crate) type Writes = BTreeMap<Key, Option<Vec<u8>>>;
 
-/// Adds every key that [`apply`] may read or write for `entry` besides its organisation's and its lane's. One write is not
-/// announced: the activation of a policy ends the term of the one before, which only the state names. Nothing is read for it.
+/// Adds every key that [`apply`] may read or write for `entry` besides its organisation's and its lane's. Two writes are not
+/// announced, because only the state names where they go, and nothing is read for them: the activation of a policy ends the term of the
+/// one before, and a change of membership begins and ends the terms of keys, and is kept under the epoch that it counts from.
 pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
     keys.push(state::policy_term_key(PolicyKind::Access, &entry.policy));
     if let Some(patient) = &entry.patient {
@@ -77,7 +78,7 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
             keys.extend([state::policy_key(*kind), state::proposal_key(*kind, document), state::roll_key()]);
             keys.push(state::policy_term_key(*kind, document));
         }
-        Body::Member { step, .. } => keys.extend(member::key(step)),
+        Body::Member { member, step } => member::reads(entry, member, step, keys),
     }
     if matches!(entry.body, Body::Analytics { .. } | Body::Link { .. } | Body::Dispute { .. }) {
         keys.push(state::said_key(&entry.id));

@@ -25,11 +25,12 @@ mod blame;
 
 mod bounded;
 
-pub use blame::{BLAME_BYTES_MAX, BLAME_FORMAT, Blamed, Misdeed, blame_file, is_blame, verify_blame};
+pub use blame::{BLAME_BYTES_MAX, BLAME_FORMAT, Blamed, Misdeed, blame_epoch, blame_file, is_blame, verify_blame};
 pub use bundle::{
-    Bundle, ENTRIES_MAX, EVIDENCE_FORMAT, Finality, Log, LoggedEntry, MONTHS_MAX, MonthLog, OPENED_MAX, OPENINGS_MAX,
-    Opened, OpenedLink, Parts, Policies, StateProof, assemble,
+    Bundle, ENTRIES_MAX, EVIDENCE_FORMAT, Finality, HANDOVERS_MAX, Handover, Log, LoggedEntry, MONTHS_MAX, MonthLog,
+    OPENED_MAX, OPENINGS_MAX, Opened, OpenedLink, Parts, Policies, StateProof, assemble,
 };
+pub use finality::Checkpoint;
 pub use log::BadLog;
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
 pub use report::{
@@ -37,7 +38,7 @@ pub use report::{
     VersionReport,
 };
 pub use state::{CHUNK_BYTES, PROOF_BYTES_MAX, PROOF_DIGESTS_MAX, absent, current};
-pub use verify::{Limits, Refused, Subject, prove, verify};
+pub use verify::{Limits, Refused, Subject, prove, verify, verify_through};
 
 #[cfg(test)]
 mod tests;

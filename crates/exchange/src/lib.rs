@@ -26,6 +26,7 @@ mod audit;
 mod case;
 mod custody;
 mod glass;
+mod members;
 mod recover;
 
 mod alarm;
@@ -56,6 +57,7 @@ pub use desk::OpenOverride;
 pub use facts::ORG_SYSTEM;
 pub use failure::Failure;
 pub use ingest::{Shown, Written};
+pub use members::{MemberShown, Membership};
 pub use node::{Node, Settings, StartError};
 pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;

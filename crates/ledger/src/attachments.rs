@@ -3,12 +3,13 @@
 use crate::{
     handle::Unavailable,
     mempool::Mempool,
+    peers::Peers,
     vault::{ATTACHMENT_BYTES_MAX, Vault, VaultError, VaultStatus},
 };
 use bytes::Bytes;
 use contract::PublicKey;
 use minicbor::{Decode, Encode};
-use record::{Digest, sha256};
+use record::{Digest, OrgRole, sha256};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -87,8 +88,9 @@ struct Inner {
     vault: Arc<dyn Vault>,
     /// Whether this organisation keeps what others put.
     holds: bool,
-    /// The other members that may: nobody else is given any.
-    holders: Vec<PublicKey>,
+    /// The other members whose role is among these may: nobody else is given any.
+    roles: Vec<OrgRole>,
+    peers: Arc<Peers>,
     mempool: Arc<Mempool>,
     desk: Mutex<Desk>,
     outbox: mpsc::Sender<Outgoing>,
@@ -115,12 +117,13 @@ impl Attachments {
     pub(crate) fn new(
         vault: Arc<dyn Vault>,
         holds: bool,
-        holders: Vec<PublicKey>,
+        roles: Vec<OrgRole>,
+        peers: Arc<Peers>,
         mempool: Arc<Mempool>,
         outbox: mpsc::Sender<Outgoing>,
         timers: mpsc::Sender<Timer>,
     ) -> Self {
-        Self(Arc::new(Inner { vault, holds, holders, mempool, desk: Mutex::default(), outbox, timers }))
+        Self(Arc::new(Inner { vault, holds, roles, peers, mempool, desk: Mutex::default(), outbox, timers }))
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -129,7 +132,7 @@ impl Attachments {
 
     /// To one peer, or to all that may hold attachments.
     async fn send(&self, to: Option<PublicKey>, message: Message) -> Result<(), Unavailable> {
-        let to = to.map_or_else(|| self.0.holders.clone(), |peer| vec![peer]);
+        let to = to.map_or_else(|| self.0.peers.of_roles(&self.0.roles), |peer| vec![peer]);
         self.0.outbox.send(Outgoing { to, message }).await.map_err(|_| Unavailable::Stopped)
     }
 
@@ -192,7 +195,7 @@ impl Attachments {
         match message {
             Message::Push(bytes) if bytes.len() <= ATTACHMENT_BYTES_MAX => self.receive_attachment(bytes).await,
             Message::Push(_) => Ok(()),
-            Message::Pull(_) if !self.0.holders.contains(&from) => Ok(()),
+            Message::Pull(_) if !self.0.peers.of_roles(&self.0.roles).contains(&from) => Ok(()),
             Message::Pull(digests) => {
                 for digest in digests.into_iter().take(PULL_MAX) {
                     if let Some(bytes) = self.local(digest).await? {

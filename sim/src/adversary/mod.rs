@@ -8,7 +8,7 @@ use commonware_consensus::simplex::types::Vote;
 use commonware_cryptography::sha256;
 use commonware_p2p::{Receiver as _, Recipients, Sender as _};
 use commonware_runtime::{Handle as Task, Spawner as _, Supervisor as _, deterministic};
-use ledger::{Channels, Config, Scheme, StartError, join, signer};
+use ledger::{Channels, Config, Scheme, StartError, in_epoch, join, signer};
 
 /// How a member breaks the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +34,12 @@ pub(crate) fn begin(
         Adversary::Equivocates => equivocates::answer,
         Adversary::FinalizesAfterGivingUp => gives_up::answer,
     };
+    // Its set decides the first epoch; there it does what it does.
+    let mux = context.child("mux");
     let watch = context.child("adversary").spawn(move |_| async move {
         // What is not listened to would count as a fault of the connection.
         let _open = (certificates, resolver, backfill, blocks, gossip, attachments, task);
-        let (mut sender, mut receiver) = votes;
+        let Some((mut sender, mut receiver)) = in_epoch(&mux, votes, 0).await else { return };
         while let Ok((_, message)) = receiver.recv().await {
             let Ok(vote) = Ballot::decode(message) else { continue };
             for vote in answer(&scheme, &vote) {

@@ -167,7 +167,7 @@ export function report({ at, access, derivation, months, contents, bytes }: Veri
     time: at.header.time,
     month: monthOf(at.header.time),
     signers: at.signers,
-    validators: at.genesis.members.length,
+    validators: at.validators,
     months,
     entries: all.length,
     policies: { access, derivation },

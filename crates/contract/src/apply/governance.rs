@@ -129,16 +129,16 @@ pub(super) fn policy(case: &mut Case<'_>, kind: PolicyKind, document: &Digest, s
     Ok(())
 }
 
-fn members(case: &Case<'_>) -> Vec<OrgId> {
+pub(super) fn members(case: &Case<'_>) -> Vec<OrgId> {
     case.get::<Roll>(&state::roll_key()).map(|roll| roll.members).unwrap_or_default()
 }
 
 /// How many of `votes` are members' today.
-fn in_favour(votes: &[OrgId], members: &[OrgId]) -> usize {
+pub(super) fn in_favour(votes: &[OrgId], members: &[OrgId]) -> usize {
     votes.iter().filter(|org| members.binary_search(org).is_ok()).count()
 }
 
-fn cast(votes: &mut Vec<OrgId>, org: &OrgId) -> Result<(), Reject> {
+pub(super) fn cast(votes: &mut Vec<OrgId>, org: &OrgId) -> Result<(), Reject> {
     let at = votes.binary_search(org).err().ok_or(Reject::VotedAlready)?;
     votes.insert(at, org.clone());
     Ok(())

@@ -24,8 +24,8 @@ mod world;
 
 // Where the shared files look for what they test.
 use evidence::{
-    CHUNK_BYTES, EVIDENCE_FORMAT, Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies,
-    Refused, Report, StateProof, assemble, verify,
+    CHUNK_BYTES, EVIDENCE_FORMAT, Finality, Handover, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts,
+    Policies, Refused, Report, StateProof, assemble, verify,
 };
 
 use contract::state::record_key;

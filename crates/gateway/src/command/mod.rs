@@ -6,6 +6,7 @@ mod evidence;
 pub(crate) mod init;
 mod ledger;
 pub(crate) mod load;
+mod member;
 pub(crate) mod sense;
 mod serve;
 mod user;
@@ -41,6 +42,8 @@ enum Command {
     Audit(custody::Audit),
     Recover(custody::Recover),
     Erase(custody::Erase),
+    #[command(subcommand)]
+    Member(member::Member),
     #[command(subcommand)]
     Ledger(ledger::Ledger),
     #[command(subcommand)]
@@ -80,6 +83,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Audit(audit) => audit.run().await,
                 Command::Recover(recover) => recover.run().await,
                 Command::Erase(erase) => erase.run().await,
+                Command::Member(member) => member.run().await,
                 Command::Ledger(ledger) => ledger.run().await,
                 Command::Bench(bench) => bench.run().await,
             }
