@@ -1,169 +1,566 @@
-//! One run of the consortium on the deterministic runtime.
+//! One run of the consortium: real nodes on simulated machines, faults and load as the scenario says, and the checkers at the end.
 
-use crate::{Adversary, Consortium, adversary};
-use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Spawner as _, Supervisor as _, deterministic};
-use ledger::{Config, Handle, Running, StartError, Status, start};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use record::Digest;
-use std::{net::SocketAddr, time::Duration};
+use crate::{
+    Consortium, Scenario, adversary,
+    checker::{self, Broken, Evidence},
+    machine::{Files, Machine, words},
+    scenario::{HEALED, Stretch, Wrong},
+    seen::{Chains, Seen, Values},
+    submitter::Submitter,
+    tampering::Tampering,
+    world::{Faults, MEMBERS, World},
+};
+use commonware_runtime::{
+    Blob as _, Clock as _, Handle as Task, Runner as _, Spawner as _, Supervisor as _,
+    deterministic::{self, FaultConfig, PartialWriteMode, WriteConfig},
+};
+use commonware_utils::probability;
+use ledger::{Handle, KEYS_MAX, Running, StartError, start};
+use rand::RngExt as _;
+use record::TimeMs;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::sync::oneshot;
 
-/// What happens in a run.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Everything random is drawn from it.
-    pub seed: u64,
-    /// Submissions of each member.
-    pub submissions: u64,
-    /// Entries of each submission.
-    pub entries: u64,
-    /// Whether one node, drawn from the seed, is killed in the midst and started again.
-    pub crash: bool,
-    /// What the last member does instead of its part. It brings no entries then.
-    pub adversary: Option<Adversary>,
-}
+/// Where the first member listens; each further one is at the next port.
+pub(crate) const PORT: u16 = 4000;
+/// When a run begins: seconds since 1970, in the midst of a month.
+const BEGIN_S: u64 = 1_781_500_000;
+/// The longest that a run may take, in simulated time.
+const RUN_MAX: Duration = Duration::from_secs(600);
+/// How often the run looks at its machines.
+const TICK: Duration = Duration::from_millis(25);
+/// How often a gateway submits again what is not final.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long the tasks of a killed node may take to be gone.
+const GONE: Duration = Duration::from_millis(10);
 
-/// What was seen at the end.
+/// What was seen of a run in which everything held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
+    /// Height of the chain.
+    pub height: u64,
     /// Entries in the log.
-    pub log_size: u64,
-    /// How many of them were applied, by each node's receipts.
-    pub applied: Vec<u64>,
-    /// Log root and state root of each node at the last height that all have.
-    pub roots: Vec<(Digest, Digest)>,
+    pub entries: u64,
+    /// Of them, how many the contract refused.
+    pub refused: u64,
+    /// What was done to the nodes.
+    pub faults: Faults,
+    /// Simulated time from the moment that nothing was wrong any more until all was final.
+    pub healed: Duration,
+    /// Simulated time of the whole run.
+    pub lasted: Duration,
+    /// Blocks led by the adversary.
+    pub led_by_adversary: u64,
+    /// Attachments that honest custodians lack at the end.
+    pub missing_attachments: u64,
     /// Digest of everything that the runtime did: equal for equal seeds.
     pub trace: String,
-    /// Votes by which a validator broke the rules, as each node kept them.
+    /// Votes by which a validator broke the rules, as each honest node kept them.
     pub blames: Vec<Vec<Vec<u8>>>,
 }
 
 /// Why a run failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// A node did not start.
-    Start(StartError),
-    /// A node stopped by itself.
-    Stopped,
-    /// Entries were not final everywhere in simulated time.
-    Late(Vec<u64>),
+    #[error("member {0} did not start: {1}")]
+    Start(usize, StartError),
+    /// A node stopped by itself, and its disk had not failed.
+    #[error("member {0} stopped: {1}")]
+    Stopped(usize, String),
+    /// Something was not final in time.
+    #[error("not final within {HEALED:?}: {0}")]
+    Late(String),
+    /// A property did not hold.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// The simulation itself failed.
+    #[error("the run ended with `{0}`")]
+    Panicked(String),
 }
 
-struct Node {
-    task: Task<()>,
-    handle: Handle,
+enum Node {
+    Down,
+    Starting { task: Task<()>, files: Files, life: u64, started: oneshot::Receiver<Result<Handle, StartError>> },
+    Up { task: Task<()>, files: Files, handle: Handle, gateway: Task<()> },
+}
+
+/// What lasts longer than a stretch.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    consortium: Consortium,
+    world: World,
+    seen: Seen,
+    submitters: Vec<Submitter>,
+    tampering: Option<Tampering>,
+}
+
+/// A fault that has begun, and when it ends.
+struct Begun {
+    wrong: Wrong,
+    until: Duration,
+}
+
+/// Runs a scenario to its end and checks everything.
+pub fn simulate(scenario: &Scenario) -> Result<Outcome, Failure> {
+    caught(scenario, None)
+}
+
+/// Runs a scenario and lies to the checkers about it, which must notice.
+pub fn simulate_and_lie(scenario: &Scenario, tampering: Tampering) -> Result<Outcome, Failure> {
+    caught(scenario, Some(tampering))
+}
+
+fn caught(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, Failure> {
+    catch_unwind(AssertUnwindSafe(|| run(scenario, tampering)))
+        .unwrap_or_else(|panic| Err(Failure::Panicked(words(&*panic))))
+}
+
+fn run(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, Failure> {
+    let consortium = consortium(scenario.seed);
+    let world = World::new(scenario.seed, [[scenario.link; MEMBERS]; MEMBERS], scenario.skew_ms);
+    let submitters = (0..MEMBERS).map(|member| Submitter::new(&consortium, scenario.seed, member)).collect();
+    let run = Run { scenario, consortium, world, seen: Seen::default(), submitters, tampering };
+    if let Some((member, adversary)) = scenario.adversary {
+        adversary::prepare(&run.world, member, adversary);
+    }
+    // What was written and not synced when all machines are killed survives in part.
+    let kept = WriteConfig {
+        failure_rate: probability!(0.0),
+        retention_rate: probability!(0.5),
+        mode: PartialWriteMode::Subset,
+    };
+    let config = deterministic::Config::new()
+        .with_seed(scenario.seed)
+        .with_start_time(UNIX_EPOCH + Duration::from_secs(BEGIN_S))
+        .with_timeout(Some(RUN_MAX))
+        .with_storage_fault_config(FaultConfig::default().write(kept));
+    let mut runner = deterministic::Runner::new(config);
+    let (last, before) = scenario.stretches.split_last().ok_or_else(|| Failure::Late("no stretch".into()))?;
+    for stretch in before {
+        let (done, checkpoint) = runner.start_and_recover(|context| run.stretch(context, stretch));
+        done?;
+        run.outage();
+        runner = deterministic::Runner::from(checkpoint);
+    }
+    runner.start(|context| run.last_stretch(context, last))
+}
+
+/// The consortium of a seed.
+pub fn consortium(seed: u64) -> Consortium {
+    let mut consortium = Consortium::new(seed, &std::array::from_fn(listen));
+    // Adversaries know their way about the first epoch only.
+    consortium.genesis.epoch_blocks = contract::EPOCH_BLOCKS_DEFAULT;
+    consortium
 }
 
 fn listen(member: usize) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 4000 + member as u16))
+    SocketAddr::from(([127, 0, 0, 1], PORT + member as u16))
 }
 
-async fn begin(
-    context: &deterministic::Context,
-    consortium: &Consortium,
-    member: usize,
-    life: u16,
-) -> Result<Node, Failure> {
-    // The simulated network never gives an address back: in another life a node listens elsewhere, and dials its peers itself.
-    let address = SocketAddr::from(([127, 0, 0, 1], 4000 + 100 * life + member as u16));
-    let config = consortium.config(member, address, None);
-    let context = context.child("node").with_attribute("member", member).with_attribute("life", life);
-    let (handle, task) = open(context, config).await?;
-    Ok(Node { task, handle })
+fn now(context: &deterministic::Context) -> Duration {
+    context.current().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() - Duration::from_secs(BEGIN_S)
 }
 
-/// Starts one node, for stories that no [`Plan`] tells. It ends when the task is aborted; its storage is free some simulated time later.
-pub async fn open(context: deterministic::Context, config: Config) -> Result<(Handle, Task<()>), Failure> {
-    let (up, started) = oneshot::channel();
-    let task = context.spawn(move |context| async move {
-        match start(context, config).await {
-            Ok((handle, running)) => {
-                let _ = up.send(Ok(handle));
-                Running::wait(running).await;
+impl Run<'_> {
+    /// All machines were killed.
+    fn outage(&self) {
+        let mut state = self.world.state();
+        state.listening.clear();
+        state.dialled.clear();
+        state.faults.outages += 1;
+        for machine in &mut state.machines {
+            machine.alive = false;
+        }
+    }
+
+    async fn stretch(&self, context: deterministic::Context, stretch: &Stretch) -> Result<(), Failure> {
+        let mut nodes: Vec<Node> = (0..MEMBERS).map(|_| Node::Down).collect();
+        self.play(&context, &mut nodes, stretch).await
+    }
+
+    async fn last_stretch(&self, context: deterministic::Context, stretch: &Stretch) -> Result<Outcome, Failure> {
+        let mut nodes: Vec<Node> = (0..MEMBERS).map(|_| Node::Down).collect();
+        self.play(&context, &mut nodes, stretch).await?;
+        self.heal();
+        let healing = now(&context);
+        while !self.is_settled(&nodes) {
+            if now(&context) > healing + HEALED {
+                return Err(Failure::Late(self.progress(&nodes)));
             }
-            Err(error) => {
-                let _ = up.send(Err(error));
+            self.tick(&context, &mut nodes, &[]).await?;
+        }
+        let healed = now(&context) - healing;
+        self.conclude(&context, &nodes, healed).await
+    }
+
+    /// Lets the faults of a stretch happen while the members write.
+    async fn play(
+        &self,
+        context: &deterministic::Context,
+        nodes: &mut [Node],
+        stretch: &Stretch,
+    ) -> Result<(), Failure> {
+        let begin = now(context);
+        let end = begin + Duration::from_millis(stretch.ms);
+        let mut waiting = stretch.faults.iter().peekable();
+        let mut begun: Vec<Begun> = Vec::new();
+        while now(context) < end {
+            let time = now(context);
+            while let Some(fault) = waiting.next_if(|fault| begin + Duration::from_millis(fault.at_ms) <= time) {
+                begun.push(Begun { wrong: fault.wrong, until: time + Duration::from_millis(fault.for_ms) });
+                self.begin_fault(context, nodes, fault.wrong).await;
+            }
+            begun.retain(|begun| begun.until > time);
+            self.set_qualities(&begun);
+            let down: Vec<usize> = begun.iter().filter_map(Begun::keeps_down).collect();
+            self.write(time);
+            self.tick(context, nodes, &down).await?;
+        }
+        Ok(())
+    }
+
+    /// The members' clients write on.
+    fn write(&self, time: Duration) {
+        let Scenario { seed, entries, pause_ms, .. } = *self.scenario;
+        let since = Duration::from_secs(BEGIN_S) + time;
+        for (member, submitter) in self.submitters.iter().enumerate() {
+            let skew_ms = self.scenario.skew_ms[member];
+            let now = TimeMs((since.as_millis() as u64).saturating_add_signed(skew_ms));
+            submitter.write(&self.consortium, seed, now, entries, pause_ms);
+        }
+    }
+
+    async fn begin_fault(&self, context: &deterministic::Context, nodes: &mut [Node], wrong: Wrong) {
+        match wrong {
+            Wrong::Crash(member) => {
+                self.world.state().faults.crashes += 1;
+                self.kill(context, nodes, member).await;
+            }
+            Wrong::FailingDisk(member, after) => self.world.state().machines[member].disk.fails_after = Some(after),
+            Wrong::Partition(_) => self.world.state().faults.partitions += 1,
+            Wrong::SlowDisk(..) | Wrong::BadLinks(..) => {}
+        }
+    }
+
+    /// Links and disks as the faults that have begun leave them.
+    fn set_qualities(&self, begun: &[Begun]) {
+        let mut links = [[self.scenario.link; MEMBERS]; MEMBERS];
+        let mut slow = [0; MEMBERS];
+        for Begun { wrong, .. } in begun {
+            match *wrong {
+                Wrong::SlowDisk(member, slow_ms) => slow[member] = slow_ms,
+                Wrong::Partition(side) => {
+                    for (from, to) in (0..MEMBERS).flat_map(|from| (0..MEMBERS).map(move |to| (from, to))) {
+                        links[from][to].open &= side[from] == side[to];
+                    }
+                }
+                Wrong::BadLinks(more_ms, lost) => {
+                    for link in links.iter_mut().flatten() {
+                        link.latency_ms += more_ms;
+                        link.lost_per_mille += lost;
+                    }
+                }
+                Wrong::Crash(_) | Wrong::FailingDisk(..) => {}
             }
         }
-    });
-    let handle = started.await.map_err(|_| Failure::Stopped)?.map_err(Failure::Start)?;
-    Ok((handle, task))
-}
+        let mut state = self.world.state();
+        state.links = links;
+        for (machine, slow_ms) in state.machines.iter_mut().zip(slow) {
+            machine.disk.slow_ms = slow_ms;
+        }
+    }
 
-/// Runs the plan to its end.
-pub fn simulate(plan: Plan) -> Result<Outcome, Failure> {
-    let config = deterministic::Config::new().with_seed(plan.seed).with_timeout(Some(Duration::from_secs(900)));
-    deterministic::Runner::new(config).start(|context| run(context, plan))
-}
+    fn heal(&self) {
+        self.set_qualities(&[]);
+        for machine in &mut self.world.state().machines {
+            machine.disk.fails_after = None;
+        }
+    }
 
-async fn run(context: deterministic::Context, plan: Plan) -> Result<Outcome, Failure> {
-    let mut random = StdRng::seed_from_u64(plan.seed);
-    let consortium = Consortium::new(plan.seed, &[0, 1, 2, 3].map(listen));
-    let mut nodes = Vec::new();
-    let honest = if plan.adversary.is_some() { 3 } else { 4 };
-    let mut _adversary = None;
-    if let Some(adversary) = plan.adversary {
-        let config = consortium.config(3, listen(3), None);
-        let context = context.child("byzantine");
-        _adversary = Some(adversary::begin(&context, &config, adversary).map_err(Failure::Start)?);
-    }
-    for member in 0..honest {
-        nodes.push(begin(&context, &consortium, member, 0).await?);
-    }
-    let victim = random.random_range(0..honest);
-    let crash_at = if plan.crash { plan.submissions / 2 } else { u64::MAX };
-    for nth in 0..plan.submissions {
-        if nth == crash_at {
-            nodes[victim].task.abort();
-        }
-        for (member, node) in nodes.iter().enumerate() {
-            let signed = consortium.new_entries(member, 1, 1 + nth * plan.entries, plan.entries);
-            let dead = member == victim && nth >= crash_at;
-            // What the dead node would have taken is submitted at another's door.
-            let door = if dead { &nodes[(member + 1) % honest] } else { node };
-            door.handle.submit(&signed.to_bytes()).await.map_err(|_| Failure::Stopped)?;
-        }
-        context.sleep(Duration::from_millis(random.random_range(1..400))).await;
-    }
-    if plan.crash {
-        context.sleep(Duration::from_secs(random.random_range(1..20))).await;
-        nodes[victim] = begin(&context, &consortium, victim, 1).await?;
-        // A submitter submits again what it has no receipt for; what is final already changes nothing.
-        for nth in 0..plan.submissions {
-            let signed = consortium.new_entries(victim, 1, 1 + nth * plan.entries, plan.entries);
-            nodes[victim].handle.submit(&signed.to_bytes()).await.map_err(|_| Failure::Stopped)?;
-        }
-    }
-    let expected = plan.submissions * plan.entries * honest as u64;
-    let statuses = settle(&context, &nodes, expected).await?;
-    let common = statuses.iter().map(|status| status.height).min().unwrap_or(0);
-    let (mut applied, mut roots) = (Vec::new(), Vec::new());
-    for node in &nodes {
-        let mut blocks = node.handle.blocks_from(1);
-        let mut count = 0;
-        loop {
-            let block = blocks.next().await.map_err(|_| Failure::Stopped)?;
-            count += block.receipts.iter().filter(|receipt| receipt.verdict == 0).count() as u64;
-            if block.header().height == common {
-                roots.push((block.header().log_root, block.header().state_root));
-                break;
+    /// Starts what is down and not kept down, notices what died, and lets some time pass.
+    async fn tick(&self, context: &deterministic::Context, nodes: &mut [Node], down: &[usize]) -> Result<(), Failure> {
+        for member in 0..MEMBERS {
+            if let Some(death) = self.world.death(member) {
+                if !death.disk_failed {
+                    return Err(Failure::Stopped(member, death.words));
+                }
+                self.world.state().faults.disk_failures += 1;
+                self.kill(context, nodes, member).await;
+            }
+            match &mut nodes[member] {
+                Node::Down if !down.contains(&member) => nodes[member] = self.begin(context, member)?,
+                Node::Starting { started, .. } => match started.try_recv() {
+                    Ok(Ok(_)) if self.is_puppet(member) => {}
+                    Ok(Ok(handle)) => self.came_up(context, nodes, member, handle),
+                    Ok(Err(StartError::DataDir(_))) if self.disk_fails(member) => {
+                        self.world.state().faults.disk_failures += 1;
+                        self.kill(context, nodes, member).await;
+                    }
+                    Ok(Err(error)) => return Err(Failure::Start(member, error)),
+                    Err(_) => {}
+                },
+                _ => {}
             }
         }
-        applied.push(count);
+        context.sleep(TICK).await;
+        Ok(())
     }
-    let log_size = statuses.iter().map(|status| status.log_size).max().unwrap_or(0);
-    let blames = nodes.iter().map(|node| node.handle.blames()).collect();
-    Ok(Outcome { log_size, applied, roots, trace: context.auditor().state(), blames })
+
+    fn disk_fails(&self, member: usize) -> bool {
+        self.world.state().machines[member].disk.fails_after == Some(0)
+    }
+
+    /// Whether the adversary is at the member's place instead of a node.
+    fn is_puppet(&self, member: usize) -> bool {
+        self.scenario.adversary.is_some_and(|(byzantine, how)| byzantine == member && !how.runs_a_node())
+    }
+
+    fn begin(&self, context: &deterministic::Context, member: usize) -> Result<Node, Failure> {
+        let config = self.consortium.config(member, listen(member), None);
+        let machine = Machine::start(context, &self.world, member);
+        let (files, life) = (machine.files(), machine.life());
+        let (up, started) = oneshot::channel();
+        let task = if let Some((_, how)) = self.scenario.adversary.filter(|_| self.is_puppet(member)) {
+            let world = self.world.clone();
+            machine.spawn(move |machine| async move {
+                if let Err(error) = adversary::begin(machine, config, how, world) {
+                    let _ = up.send(Err(error));
+                }
+                std::future::pending::<()>().await;
+            })
+        } else {
+            let world = self.world.clone();
+            machine.spawn(move |machine| async move {
+                match start(machine, config).await {
+                    Ok((handle, running)) => {
+                        let _ = up.send(Ok(handle));
+                        Running::wait(running).await;
+                        world.died(member, life, "one of its tasks ended".to_owned());
+                    }
+                    Err(error) => _ = up.send(Err(error)),
+                }
+                std::future::pending::<()>().await;
+            })
+        };
+        Ok(Node::Starting { task, files, life, started })
+    }
+
+    /// A node is up: its member's gateway follows it, and submits to it.
+    fn came_up(&self, context: &deterministic::Context, nodes: &mut [Node], member: usize, handle: Handle) {
+        let Node::Starting { task, files, life, .. } = std::mem::replace(&mut nodes[member], Node::Down) else {
+            return;
+        };
+        let (seen, submitter, node) = (self.seen.clone(), self.submitters[member].clone(), handle.clone());
+        let how = self.scenario.adversary.filter(|(byzantine, _)| *byzantine == member).map(|(_, how)| how);
+        let hands_over = adversary::hands_over(how);
+        // The chain is looked at now and then: who waits for the same news together is woken in an order that no seed decides.
+        let gateway = context.child("gateway").spawn(move |context| async move {
+            let (mut height, mut next, mut again_at) = (1, 0, context.current() + AGAIN);
+            loop {
+                while node.status().height >= height
+                    && let Ok(Some(block)) = node.block(height).await
+                {
+                    submitter.learn(&block);
+                    seen.note(member, life, block);
+                    height += 1;
+                }
+                next = submitter.submit(&node, next, hands_over).await;
+                if context.current() >= again_at {
+                    (next, again_at) = (0, context.current() + AGAIN);
+                }
+                context.sleep(TICK).await;
+            }
+        });
+        nodes[member] = Node::Up { task, files, handle, gateway };
+    }
+
+    /// Kills a node without a word. Of its open files each keeps all that was written or only what was synced.
+    async fn kill(&self, context: &deterministic::Context, nodes: &mut [Node], member: usize) {
+        self.world.end(member);
+        self.world.state().machines[member].death = None;
+        let (task, files) = match std::mem::replace(&mut nodes[member], Node::Down) {
+            Node::Down => return,
+            Node::Starting { task, files, .. } => (task, files),
+            Node::Up { task, files, gateway, .. } => {
+                gateway.abort();
+                (task, files)
+            }
+        };
+        let open = files.open();
+        task.abort();
+        context.sleep(GONE).await;
+        for file in open {
+            if self.world.state().random.random_bool(0.5) && file.sync().await.is_ok() {
+                self.world.state().faults.torn_files += 1;
+            }
+        }
+    }
+
+    /// Whether all honest nodes are up, have the same blocks, and all that was acknowledged is final for each of them.
+    fn is_settled(&self, nodes: &[Node]) -> bool {
+        let honest: Vec<usize> = self.scenario.honest().collect();
+        let wanted: u64 = honest.iter().map(|member| self.submitters[*member].journal().last_seq()).sum();
+        let settled = |member: &usize| {
+            let Node::Up { handle, .. } = &nodes[*member] else { return false };
+            self.submitters[*member].journal().is_settled() && handle.status().log_size >= wanted
+        };
+        honest.iter().all(settled)
+    }
+
+    fn progress(&self, nodes: &[Node]) -> String {
+        let line = |member: usize| {
+            let journal = self.submitters[member].journal();
+            let node = match &nodes[member] {
+                Node::Down => "down".to_owned(),
+                Node::Starting { .. } => "starting".to_owned(),
+                Node::Up { handle, .. } => {
+                    let status = handle.status();
+                    format!("height {} log {} pending {}", status.height, status.log_size, status.pending)
+                }
+            };
+            format!("member {member}: {} of {} entries final, {node}", journal.final_seq, journal.last_seq())
+        };
+        (0..MEMBERS).map(line).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Where no vault was emptied by a crash and nobody withholds any, every custodian gets every attachment.
+    async fn wait_for_attachments(
+        &self,
+        context: &deterministic::Context,
+        honest: &[(usize, &Handle)],
+    ) -> Result<(), Failure> {
+        let Faults { crashes, outages, disk_failures, .. } = self.world.faults();
+        if crashes + outages + disk_failures > 0 || self.scenario.adversary.is_some() {
+            return Ok(());
+        }
+        let healing = now(context);
+        for (member, handle) in honest {
+            loop {
+                let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
+                if vault.missing == 0 {
+                    break;
+                }
+                if now(context) > healing + HEALED {
+                    return Err(Failure::Late(format!("member {member} lacks {} attachments", vault.missing)));
+                }
+                context.sleep(TICK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The states of the honest nodes, and the chain that led to them. Who breaks the rules may still be writing, so the states are
+    /// read again until nothing became final meanwhile.
+    async fn read_states(
+        &self,
+        context: &deterministic::Context,
+        honest: &[(usize, &Handle)],
+    ) -> Result<(BTreeMap<usize, Values>, Chains), Failure> {
+        let begin = now(context);
+        while now(context) <= begin + HEALED {
+            let chains = self.seen.chains().clone();
+            let size = chains.first().into_iter().next_back().map_or(0, |(_, block)| block.header().log_size);
+            let all_there = || honest.iter().all(|(_, handle)| handle.status().log_size == size);
+            if all_there() {
+                let keys = checker::replay(&self.consortium, &chains)?.keys;
+                let mut values: BTreeMap<usize, Values> = BTreeMap::new();
+                for (member, handle) in honest {
+                    for keys in keys.chunks(KEYS_MAX) {
+                        let read = handle.get(keys.to_vec()).await;
+                        let read = read.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
+                        values.entry(*member).or_default().extend(keys.iter().copied().zip(read));
+                    }
+                }
+                // A block that the states had already is called final a moment later.
+                context.sleep(TICK).await;
+                if all_there() {
+                    return Ok((values, chains));
+                }
+            }
+            context.sleep(TICK).await;
+        }
+        Err(Failure::Late("the chain never came to rest".to_owned()))
+    }
+
+    /// Reads what the checkers need, and lets them check.
+    async fn conclude(
+        &self,
+        context: &deterministic::Context,
+        nodes: &[Node],
+        healed: Duration,
+    ) -> Result<Outcome, Failure> {
+        // Everybody gets to the height that somebody is at.
+        let honest: Vec<(usize, &Handle)> = self
+            .scenario
+            .honest()
+            .filter_map(|member| match &nodes[member] {
+                Node::Up { handle, .. } => Some((member, handle)),
+                _ => None,
+            })
+            .collect();
+        let top = honest.iter().map(|(_, handle)| handle.status().height).max().unwrap_or(0);
+        let healing = now(context);
+        while honest.iter().any(|(member, _)| self.seen.chains().height(*member) < top) {
+            if now(context) > healing + HEALED {
+                return Err(Failure::Late(format!("height {top}; {}", self.progress(nodes))));
+            }
+            context.sleep(TICK).await;
+        }
+        self.wait_for_attachments(context, &honest).await?;
+        let (mut values, mut chains) = self.read_states(context, &honest).await?;
+        let (mut blames, mut missing_attachments) = (Vec::new(), 0);
+        for (member, handle) in &honest {
+            blames.push(handle.blames());
+            let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
+            missing_attachments += vault.missing;
+        }
+        if let (Some(tampering), Some(member)) = (self.tampering, self.scenario.honest().last()) {
+            tampering.of_chains(&mut chains);
+            tampering.of_values(&mut values);
+            tampering.of_journal(&self.submitters[member]);
+        }
+        let evidence = Evidence {
+            scenario: self.scenario,
+            consortium: &self.consortium,
+            chains: &chains,
+            submitters: &self.submitters,
+            values: &values,
+            blames: &blames,
+            tampering: self.tampering,
+        };
+        checker::check(&evidence)?;
+        let first = chains.first();
+        let byzantine =
+            self.scenario.adversary.map(|(member, _)| self.consortium.genesis.members[member].consensus_key);
+        let led = first.values().filter(|block| Some(block.header().leader) == byzantine).count();
+        let receipts = || first.values().flat_map(|block| &block.receipts);
+        Ok(Outcome {
+            height: first.len() as u64,
+            entries: receipts().count() as u64,
+            refused: receipts().filter(|receipt| receipt.verdict != 0).count() as u64,
+            faults: self.world.faults(),
+            healed,
+            lasted: now(context),
+            led_by_adversary: led as u64,
+            missing_attachments,
+            trace: context.auditor().state(),
+            blames,
+        })
+    }
 }
 
-/// Waits until all nodes have `expected` entries.
-async fn settle(context: &deterministic::Context, nodes: &[Node], expected: u64) -> Result<Vec<Status>, Failure> {
-    for _ in 0..600 {
-        let statuses: Vec<Status> = nodes.iter().map(|node| node.handle.status()).collect();
-        if statuses.iter().all(|status| status.log_size >= expected) {
-            return Ok(statuses);
+impl Begun {
+    /// Whose node stays down while it lasts.
+    fn keeps_down(&self) -> Option<usize> {
+        match self.wrong {
+            Wrong::Crash(member) => Some(member),
+            _ => None,
         }
-        context.sleep(Duration::from_millis(500)).await;
     }
-    Err(Failure::Late(nodes.iter().map(|node| node.handle.status().log_size).collect()))
 }

@@ -5,7 +5,7 @@ mod seed;
 
 use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Supervisor as _, deterministic};
 use contract::{MemberStep, PolicyKind, Reach, state};
-use evidence::{Checkpoint, Finality, Handover, Limits, Parts, Policies, Refused, StateProof, assemble};
+use evidence::{Finality, Handover, KnownBlock, Limits, Parts, Policies, Refused, StateProof, assemble};
 use ledger::{Config, ConsensusKey, Handle, Part};
 use record::{Digest, OrgRole};
 use seed::seed;
@@ -49,7 +49,7 @@ impl Site {
         config.listen = listen(member, self.lives);
         self.lives += 1;
         let context = self.context.child("node").with_attribute("member", member).with_attribute("life", self.lives);
-        let (handle, task) = sim::open(context, config).await.unwrap();
+        let (handle, task) = sim::open(context, config).await.unwrap().unwrap();
         self.nodes[member] = Some(Node { task, handle });
     }
 
@@ -133,7 +133,17 @@ impl Site {
         let finality = Finality { genesis, header: proof.header, certificate: proof.certificate, handovers };
         let mut proofs = proof.proofs.into_iter().map(|p| StateProof { value: p.value.unwrap(), proof: p.proof });
         let policies = Policies { access: proofs.next().unwrap(), derivation: proofs.next().unwrap() };
-        (assemble(Parts { finality, policies, months: Vec::new(), opened: Vec::new() }).to_bytes(), changes)
+        let parts = Parts {
+            finality,
+            policies,
+            months: Vec::new(),
+            opened: Vec::new(),
+            current: Vec::new(),
+            devices: Vec::new(),
+            places: Vec::new(),
+            witnesses: Vec::new(),
+        };
+        (assemble(parts).to_bytes(), changes)
     }
 }
 
@@ -188,7 +198,7 @@ fn a_fifth_joins_and_decides_one_leaves_and_one_comes_back_by_another_key_after_
         // Through a block that it knows, and not past it.
         let block = site.handle(0).block(report.height).await.unwrap().unwrap();
         let through = |block: Digest, height| {
-            evidence::verify_through(&file, &id, Some(&Checkpoint { height, block }), &Limits::default())
+            evidence::verify_through(&file, &id, Some(&KnownBlock { height, block }), &Limits::default())
         };
         assert_eq!(through(block.digest, report.height).map(|report| report.height), Ok(report.height));
         let height = report.height;

@@ -8,7 +8,7 @@ use commonware_codec::{Decode as _, RangeCfg};
 use commonware_cryptography::{Sha256, certificate::Verifier as _, sha256};
 use commonware_parallel::Sequential;
 use commonware_storage::qmdb::any::value::VariableEncoding;
-use contract::Header;
+use contract::{Header, SignedSubmission};
 use futures::executor::block_on;
 use ledger::{
     Accepted, ExclusionProof, Finalization, Handle, KeyValueProof, Proof, Scheme, StartError, SubmitError, run_tokio,
@@ -110,11 +110,13 @@ fn what_is_not_the_organisations_own_is_refused_at_the_door() {
         assert!(format!("{error:?}").contains(expected), "{error:?}");
     };
     let good = site.consortium.new_entries(1, 1, 1, 2);
-    let mut forged = good.clone();
-    forged.signature.0[5] ^= 1;
+    let mut signature = good.signature;
+    signature.0[5] ^= 1;
+    let forged = SignedSubmission::new(good.submission.clone(), signature);
     check(&forged.to_bytes(), "BadSignature");
-    let mut altered = good.clone();
-    altered.submission.entries.truncate(1);
+    let mut altered = good.submission.clone();
+    altered.entries.truncate(1);
+    let altered = SignedSubmission::new(altered, good.signature);
     check(&altered.to_bytes(), "BadSignature");
     let other_chain = sim::Consortium::new(99, &site.addresses);
     check(&other_chain.new_entries(1, 1, 1, 1).to_bytes(), "OtherChain");
@@ -245,6 +247,28 @@ fn attachments_reach_those_who_may_hold_them_and_nobody_else() {
     assert!(fetched.is_some(), "peers still have it");
     assert_eq!(block_on(nodes[3].attachment(digest)).unwrap(), None);
     stop(nodes);
+}
+
+/// An insurer puts an attachment while nobody is connected, and the push is lost. Custodians used to ask only each other for it, and an
+/// insurer is no custodian: the one copy stayed where it was for ever.
+#[test]
+fn custodians_get_an_attachment_from_its_maker_that_keeps_none_of_others() {
+    let _turn = turn();
+    let site = Site::new(9);
+    let insurer = site.start(2);
+    let body = vec![9u8; 20_000];
+    let digest = block_on(insurer.put_attachments(vec![body.clone()])).unwrap()[0];
+    let signed = site.consortium.submission(2, 1, 1, vec![site.consortium.entry(2, "copy", &[&body])]);
+    block_on(insurer.submit(&signed.to_bytes())).unwrap();
+    // The push is on its way to nobody before anybody is there to hear it.
+    std::thread::sleep(Duration::from_secs(1));
+    let custodians = [0, 1, 3].map(|member| site.start(member));
+    wait_for_entries(&[&insurer], 1);
+    for node in &custodians {
+        wait_until("the custodian holds it", || block_on(node.attachment(digest)).unwrap() == Some(body.clone()));
+    }
+    stop(custodians.into());
+    block_on(insurer.stop());
 }
 
 #[test]

@@ -1,10 +1,17 @@
 //! Four nodes, each in a process of its own, so that one can be killed as a machine fails: without a word.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests; what was seen is printed")]
 
+mod seed;
 mod support;
 
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use seed::seed;
 use sim::Consortium;
+use std::time::{Duration, Instant};
 use support::{Process, Site, run_if_asked, turn, wait_until};
+
+/// Kills of a storm.
+const KILLS: u64 = 8;
 
 /// No test of its own: the process that [`Site::spawn`] starts.
 #[test]
@@ -68,4 +75,49 @@ fn nothing_final_is_lost_when_all_are_killed_and_new_entries_become_final() {
     submit(&site.consortium, &mut nodes, 26, 5);
     wait_for(&mut nodes, 120);
     check_agreement(&mut nodes, 120);
+}
+
+/// Kills after kills, of any process at any moment, and all four at the end; each member submits again what it has no receipt for.
+#[test]
+fn a_storm_of_kills_loses_nothing() {
+    let _turn = turn();
+    let mut random = StdRng::seed_from_u64(seed());
+    let site = Site::new(13);
+    let mut nodes: Vec<Process> = (0..4).map(|member| site.spawn(member)).collect();
+    let mut written = 0;
+    for _ in 0..KILLS {
+        submit(&site.consortium, &mut nodes, written + 1, 3);
+        written += 3;
+        std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
+        let victim = random.random_range(0..4);
+        nodes.remove(victim).kill();
+        nodes.insert(victim, site.spawn(victim));
+    }
+    nodes.into_iter().for_each(Process::kill);
+    let mut nodes: Vec<Process> = (0..4).map(|member| site.spawn(member)).collect();
+    submit(&site.consortium, &mut nodes, 1, written);
+    wait_for(&mut nodes, 4 * written);
+    check_agreement(&mut nodes, 4 * written);
+}
+
+#[test]
+fn two_of_four_killed_halt_the_chain_and_it_goes_on_when_one_is_back() {
+    let _turn = turn();
+    let site = Site::new(14);
+    let mut nodes: Vec<Process> = (0..4).map(|member| site.spawn(member)).collect();
+    submit(&site.consortium, &mut nodes, 1, 5);
+    wait_for(&mut nodes, 20);
+    nodes.pop().map(Process::kill).unwrap();
+    nodes.pop().map(Process::kill).unwrap();
+    // A block that was certified before may still become final.
+    std::thread::sleep(Duration::from_secs(2));
+    let halted = nodes.iter_mut().map(Process::height).max().unwrap();
+    submit(&site.consortium, &mut nodes, 6, 5);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(nodes.iter_mut().map(Process::height).max(), Some(halted), "two of four are no quorum");
+    let begin = Instant::now();
+    nodes.push(site.spawn(2));
+    wait_for(&mut nodes, 30);
+    eprintln!("halted at height {halted}; all final {:?} after the third was started", begin.elapsed());
+    check_agreement(&mut nodes, 30);
 }

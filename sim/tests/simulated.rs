@@ -1,27 +1,83 @@
 //! Runs of the whole consortium under a seed.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::panic, clippy::print_stderr, reason = "helpers of tests; what was seen is printed")]
 
 mod seed;
 
 use seed::seed;
-use sim::{Outcome, Plan, simulate};
+use sim::{Adversary, Failure, Fault, Outcome, Scenario, Stretch, Tampering, Wrong, simulate, simulate_and_lie};
 
-fn check(plan: Plan) -> Outcome {
-    let outcome = simulate(plan).unwrap();
-    let entries = plan.submissions * plan.entries * 4;
-    assert_eq!(outcome.log_size, entries);
-    assert_eq!(outcome.applied, vec![entries; 4]);
-    assert!(outcome.roots.iter().all(|roots| *roots == outcome.roots[0]), "{:?}", outcome.roots);
-    outcome
+/// Seeds that every test runs: the first ones, so that a change is judged by the same runs. `VITALTRACE_SEED` begins elsewhere.
+const SEEDS: u64 = 20;
+
+fn check(scenario: &Scenario) -> Outcome {
+    eprintln!("{scenario}");
+    simulate(scenario).unwrap_or_else(|failure| panic!("{scenario}\n{failure}"))
+}
+
+fn with_faults(stretches: &[&[Wrong]]) -> Scenario {
+    let fault = |(nth, wrong): (u64, &Wrong)| Fault { at_ms: 4_000 + nth * 700, for_ms: 2_000, wrong: *wrong };
+    let stretch = |wrong: &&[Wrong]| Stretch { ms: 9_000, faults: (0..).zip(wrong.iter()).map(fault).collect() };
+    Scenario { stretches: stretches.iter().map(stretch).collect(), ..Scenario::calm(seed()) }
 }
 
 #[test]
-fn four_nodes_agree_and_a_seed_repeats_the_run() {
-    let plan = Plan { seed: seed(), submissions: 10, entries: 3, crash: false, adversary: None };
-    assert_eq!(check(plan).trace, check(plan).trace);
+fn a_seed_repeats_its_run_to_the_last_step() {
+    // Two seeds, so that faults, outages and an adversary are repeated too, and not only a calm run.
+    for seed in [seed(), 3] {
+        let scenario = Scenario::of(seed);
+        assert_eq!(check(&scenario), check(&scenario));
+    }
+}
+
+#[test]
+fn seeds_without_end_break_no_checker() {
+    let first = std::env::var("VITALTRACE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for seed in first..first + SEEDS {
+        check(&Scenario::of(seed));
+    }
+}
+
+/// A checker that is told a lie about a run in which everything held must notice.
+#[test]
+fn no_checker_is_blind() {
+    let mut scenario = Scenario::calm(7);
+    scenario.adversary = Some((0, Adversary::FinalizesAfterGivingUp));
+    check(&scenario);
+    for tampering in Tampering::ALL {
+        match simulate_and_lie(&scenario, tampering) {
+            Err(Failure::Broken(broken)) => assert_eq!(broken.property, tampering.breaks(), "{tampering:?}: {broken}"),
+            other => panic!("{tampering:?} was not noticed: {other:?}"),
+        }
+    }
 }
 
 #[test]
 fn a_node_that_crashed_catches_up_and_has_the_same_roots() {
-    check(Plan { seed: seed(), submissions: 20, entries: 3, crash: true, adversary: None });
+    let outcome = check(&with_faults(&[&[Wrong::Crash(1)]]));
+    assert_eq!((outcome.faults.crashes, outcome.entries), (1, 80));
+}
+
+#[test]
+fn nothing_is_lost_when_all_are_killed_at_once() {
+    let outcome = check(&with_faults(&[&[Wrong::SlowDisk(0, 100), Wrong::SlowDisk(2, 100)], &[]]));
+    assert_eq!((outcome.faults.outages, outcome.entries), (1, 80));
+}
+
+#[test]
+fn two_of_four_down_halt_and_the_chain_goes_on_when_they_are_back() {
+    let outcome = check(&with_faults(&[&[Wrong::Crash(0), Wrong::Crash(3)]]));
+    assert_eq!((outcome.faults.crashes, outcome.entries), (2, 80));
+}
+
+#[test]
+fn halves_that_cannot_reach_each_other_agree_when_they_can() {
+    let outcome = check(&with_faults(&[&[Wrong::Partition([true, true, false, false])]]));
+    assert_eq!((outcome.faults.partitions, outcome.entries), (1, 80));
+}
+
+#[test]
+fn a_node_whose_disk_fails_stops_and_goes_on_from_what_was_on_it() {
+    let outcome = check(&with_faults(&[&[Wrong::FailingDisk(2, 40), Wrong::BadLinks(80, 50)]]));
+    assert_eq!((outcome.faults.disk_failures, outcome.entries), (1, 80));
+    assert!(outcome.faults.lost_messages > 0);
 }

@@ -13,6 +13,9 @@ const NODE_MAJOR: u32 = 20;
 /// How many mutants the two verifiers are compared on. The tool's own seed makes them, and is printed.
 const MUTANTS: &str = "3000";
 
+/// The package that checks the published receipt, from the Python Package Index.
+const RECEIPT_CHECKER: &str = "scitt-cose==0.5.0";
+
 /// How a stage ended.
 enum Outcome {
     Passed,
@@ -35,6 +38,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "docs", run: docs },
     Stage { name: "tests", run: tests },
     Stage { name: "web", run: web },
+    Stage { name: "receipts", run: receipts },
     Stage { name: "demo", run: demo_generated },
     Stage { name: "demo-shared", run: demo_shared },
 ];
@@ -154,6 +158,24 @@ fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     notes.lines.append(&mut tally.skipped);
     notes.lines.push(format!("web: {} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored));
     Ok(verdict(good && tally.failed == 0 && tally.ignored == 0 && tally.passed > 0))
+}
+
+/// The published COSE receipt, checked by a package that shares no code with ours. Where `CI` is set nothing excuses it.
+fn receipts(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+    let folder = target(root)?.join("receipts");
+    let python = folder.join("bin/python");
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv"]).arg(&folder);
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", RECEIPT_CHECKER]);
+    let ready = streamed(make).unwrap_or(false) && streamed(install).unwrap_or(false);
+    if !ready {
+        let why = format!("Python 3 with venv, or the package {RECEIPT_CHECKER}, not found");
+        return if std::env::var_os("CI").is_some() { bail!("{why}") } else { Ok(Outcome::Skipped(why)) };
+    }
+    let mut check = Command::new(python);
+    check.arg(root.join("spec/check/receipt.py")).arg(root.join("spec/vectors/receipt-1.txt"));
+    streamed(check).map(verdict)
 }
 
 /// `20` of `v20.20.2`.

@@ -9,6 +9,7 @@ mod device;
 mod governance;
 mod member;
 mod permission;
+mod policy;
 mod reject;
 mod versions;
 
@@ -16,8 +17,8 @@ mod versions;
 mod tests;
 
 pub use device::BATCH_CLOSE_MS;
-pub use governance::POLICY_GRACE_MS;
 pub use permission::OVERRIDE_MS_MAX;
+pub use policy::{Class, Lack, POLICY_GRACE_MS, is_lost, lacking};
 pub use reject::Reject;
 pub use versions::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, CODE_BYTES_MAX, CODES_MAX};
 
@@ -74,10 +75,7 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
             keys.extend([state::custody_key(id), state::held_key(id), state::roll_key()]);
             keys.extend(entry.patient.as_ref().map(state::hold_key));
         }
-        Body::Policy { kind, document, .. } => {
-            keys.extend([state::policy_key(*kind), state::proposal_key(*kind, document), state::roll_key()]);
-            keys.push(state::policy_term_key(*kind, document));
-        }
+        Body::Policy { kind, document, step } => policy::reads(&entry.org, *kind, document, step, keys),
         Body::Member { member, step } => member::reads(entry, member, step, keys),
     }
     if matches!(entry.body, Body::Analytics { .. } | Body::Link { .. } | Body::Dispute { .. }) {
@@ -90,7 +88,7 @@ pub(crate) fn apply(state: &dyn State, block: &Parent, entry: &Entry, digest: &D
     let member = organisation(state, &entry.org).filter(|member| !member.left).ok_or(Reject::NoMember)?;
     let mut case = Case { state, block, entry, digest, member, writes: Writes::new() };
     ensure(entry.time <= block.time.plus_ms(ENTRY_AHEAD_MS), Reject::Ahead)?;
-    governance::check_policy(&case)?;
+    policy::check_policy(&case)?;
     match &entry.body {
         Body::Record { .. } => versions::record(&mut case),
         Body::Access { .. } => permission::access(&mut case),
@@ -106,7 +104,7 @@ pub(crate) fn apply(state: &dyn State, block: &Parent, entry: &Entry, digest: &D
         Body::Dispute { .. } => versions::dispute(&mut case),
         Body::Link { other, .. } => care::link(&mut case, other),
         Body::Custody { id, step, count, .. } => governance::custody(&mut case, id, *step, *count),
-        Body::Policy { kind, document, step } => governance::policy(&mut case, *kind, document, *step),
+        Body::Policy { kind, document, step } => policy::policy(&mut case, *kind, document, step),
         Body::Member { member, step } => member::member(&mut case, member, step),
     }?;
     file(&mut case)?;

@@ -1,6 +1,6 @@
 //! The one encoding of everything on the ledger: CBOR by `minicbor`, refused unless it is the encoding we would write.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, Encoder, encode};
 
 /// Why bytes are not the encoding of what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +48,26 @@ where
         return Err(FormatError::TooLarge { what, got: bytes.len(), max });
     }
     let value: T = minicbor::decode(bytes).map_err(|e| FormatError::Malformed { what, why: e.to_string() })?;
-    if to_cbor(&value) != bytes {
-        return Err(FormatError::NotDeterministic { what });
+    if encodes_to(&value, bytes) { Ok(value) } else { Err(FormatError::NotDeterministic { what }) }
+}
+
+/// Whether [`to_cbor`] of `value` is `bytes`, found without writing it down.
+pub(crate) fn encodes_to<T: Encode<()>>(value: &T, bytes: &[u8]) -> bool {
+    let mut encoder = Encoder::new(Expected(bytes));
+    value.encode(&mut encoder, &mut ()).is_ok() && encoder.writer().0.is_empty()
+}
+
+/// Takes what was expected to be written, and nothing else.
+struct Expected<'a>(&'a [u8]);
+
+/// Something else was written.
+struct Differs;
+
+impl encode::Write for Expected<'_> {
+    type Error = Differs;
+
+    fn write_all(&mut self, written: &[u8]) -> Result<(), Differs> {
+        self.0 = self.0.strip_prefix(written).ok_or(Differs)?;
+        Ok(())
     }
-    Ok(value)
 }

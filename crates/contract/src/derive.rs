@@ -214,7 +214,7 @@ impl Scribe<'_> {
                 alone(Body::Custody { id: *id, step: *step, records: root, count: count(tags.len())? })
             }
             Event::PolicyMoved { kind, document, step } => {
-                alone(Body::Policy { kind: *kind, document: *document, step: *step })
+                alone(Body::Policy { kind: *kind, document: *document, step: step.clone() })
             }
             Event::MemberChanged { member, step } => alone(Body::Member { member: member.clone(), step: step.clone() }),
         }

@@ -334,7 +334,7 @@ pub enum Body {
         /// Digest of the document.
         #[n(1)]
         document: Digest,
-        /// Proposed, voted or activated.
+        /// Proposed, voted, activated, or written.
         #[n(2)]
         step: PolicyStep,
     },
@@ -543,8 +543,8 @@ pub enum PolicyKind {
     Derivation,
 }
 
-/// A policy's way into force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+/// A policy's way into force: written on the ledger first, then the other steps in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum PolicyStep {
     /// Put forward, to be in force from a height.
     #[n(0)]
@@ -555,6 +555,24 @@ pub enum PolicyStep {
     /// Enough votes: in force.
     #[n(2)]
     Activated,
+    /// A part of the document's bytes.
+    #[n(3)]
+    Written(#[n(0)] PolicyPart),
+}
+
+/// A part of a policy document, as [`crate::document::parts`] cuts it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PolicyPart {
+    /// Which part, from 0.
+    #[n(0)]
+    pub part: u32,
+    /// How many parts there are.
+    #[n(1)]
+    pub of: u32,
+    /// Its bytes.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
 }
 
 /// A change of membership.
@@ -626,7 +644,12 @@ impl Entry {
 
     /// What names this entry in logs and proofs: SHA-256(domain ‖ encoding).
     pub fn digest(&self) -> Digest {
-        sha256(&[ENTRY_DOMAIN, &self.to_bytes()])
+        Self::digest_of(&self.to_bytes())
+    }
+
+    /// The digest of the entry with this deterministic encoding.
+    pub(crate) fn digest_of(encoded: &[u8]) -> Digest {
+        sha256(&[ENTRY_DOMAIN, encoded])
     }
 
     /// The kind in one word, as people and `--json` see it.

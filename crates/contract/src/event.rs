@@ -185,7 +185,7 @@ pub enum Event<'a> {
         /// The records concerned, in any order.
         records: &'a [RecordTag],
     },
-    /// A policy was proposed, voted on or activated.
+    /// A policy was written, proposed, voted on or activated.
     PolicyMoved {
         /// Which document.
         kind: PolicyKind,

@@ -128,8 +128,8 @@ pub fn execute(
         if submission.first_seq != expected {
             return Err(InvalidBlock::OutOfOrder { org: org.clone(), lane, expected, got: submission.first_seq });
         }
-        for (seq, entry) in (submission.first_seq..).zip(&submission.entries) {
-            let digest = entry.digest();
+        let entries = submission.entries.iter().zip(signed.entry_digests().iter().copied());
+        for (seq, (entry, digest)) in (submission.first_seq..).zip(entries) {
             let refused = match apply::apply(&overlay, parent, entry, &digest) {
                 Ok(writes) => {
                     overlay.writes.extend(writes);
@@ -149,7 +149,8 @@ pub fn execute(
 /// The state that a genesis document begins with.
 pub fn genesis_state(genesis: &Genesis) -> BTreeMap<Key, Vec<u8>> {
     let mut founding = BTreeMap::new();
-    let roll = state::Roll { members: genesis.members.iter().map(|member| member.org.clone()).collect() };
+    let voters = genesis.members.iter().map(|member| state::Voter { org: member.org.clone(), role: member.role });
+    let roll = state::Roll { members: voters.collect() };
     founding.insert(state::roll_key(), to_cbor(&roll));
     let succession = state::Succession::new(genesis.epoch_blocks, genesis.validators());
     founding.insert(state::succession_key(), to_cbor(&succession));

@@ -1,8 +1,8 @@
 //! A block: the header that validators sign, and the submissions that it orders.
 
-use crate::{FormatError, PublicKey, SignedSubmission, from_cbor, merkle::Frontier, to_cbor};
-use minicbor::{Decode, Encode};
-use record::{Digest, TimeMs, sha256};
+use crate::{FormatError, PublicKey, SignedSubmission, cbor::encodes_to, from_cbor, merkle::Frontier, to_cbor};
+use minicbor::{Decode, Decoder, Encode, Encoder, decode};
+use record::{Digest, OrgId, TimeMs, sha256};
 
 /// The longest encoded block, in bytes.
 pub const BLOCK_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -78,7 +78,7 @@ pub struct Header {
 }
 
 /// A header with what it orders.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode)]
 #[cbor(array)]
 pub struct Block {
     /// What is signed.
@@ -112,8 +112,23 @@ impl Header {
 impl Block {
     /// Reads a block, and checks that header and body belong together.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        let block: Self = from_cbor("block", bytes, BLOCK_BYTES_MAX)?;
+        Self::from_bytes_knowing(bytes, |_, _, _| None)
+    }
+
+    /// Reads a block like [`Block::from_bytes`]. Where `known` has the very submission at that organisation's lane and first sequence
+    /// number, that one is taken and not read a second time.
+    pub fn from_bytes_knowing(
+        bytes: &[u8],
+        known: impl Fn(&OrgId, u32, u64) -> Option<SignedSubmission>,
+    ) -> Result<Self, FormatError> {
+        if bytes.len() > BLOCK_BYTES_MAX {
+            return Err(FormatError::TooLarge { what: "block", got: bytes.len(), max: BLOCK_BYTES_MAX });
+        }
         let malformed = |why: &str| FormatError::Malformed { what: "block", why: why.to_owned() };
+        let block = Self::decode_knowing(bytes, known).map_err(|e| malformed(&e.to_string()))?;
+        if !encodes_to(&block, bytes) {
+            return Err(FormatError::NotDeterministic { what: "block" });
+        }
         if block.header.body != Self::body_digest(&block.frontier, &block.submissions) {
             return Err(malformed("the header names another body"));
         }
@@ -127,6 +142,31 @@ impl Block {
         Ok(block)
     }
 
+    fn decode_knowing(
+        bytes: &[u8],
+        known: impl Fn(&OrgId, u32, u64) -> Option<SignedSubmission>,
+    ) -> Result<Self, decode::Error> {
+        let mut d = Decoder::new(bytes);
+        if d.array()? != Some(3) {
+            return Err(decode::Error::message("a block is an array of three"));
+        }
+        let (header, frontier) = (d.decode()?, d.decode()?);
+        let count = d.array()?.ok_or_else(|| decode::Error::message("an array of a length that is not said"))?;
+        let mut submissions = Vec::new();
+        for _ in 0..count {
+            let rest = bytes.get(d.position()..).unwrap_or_default();
+            let same = SignedSubmission::place(rest).and_then(|(org, lane, first_seq)| known(&org, lane, first_seq));
+            match same.filter(|same| rest.starts_with(same.encoded())) {
+                Some(same) => {
+                    d.set_position(d.position() + same.encoded().len());
+                    submissions.push(same);
+                }
+                None => submissions.push(d.decode()?),
+            }
+        }
+        Ok(Self { header, frontier, submissions })
+    }
+
     /// The deterministic encoding.
     pub fn to_bytes(&self) -> Vec<u8> {
         to_cbor(self)
@@ -134,7 +174,11 @@ impl Block {
 
     /// What [`Header::body`] must be: SHA-256(domain ‖ encoding of frontier and submissions).
     pub fn body_digest(frontier: &Frontier, submissions: &[SignedSubmission]) -> Digest {
-        sha256(&[BODY_DOMAIN, &to_cbor(frontier), &to_cbor(&submissions)])
+        let (frontier, mut head) = (to_cbor(frontier), Encoder::new(Vec::new()));
+        let Ok(_) = head.array(submissions.len() as u64) else { unreachable!("writing to a vector never fails") };
+        let mut parts = vec![BODY_DOMAIN, &frontier, head.writer()];
+        parts.extend(submissions.iter().map(SignedSubmission::encoded));
+        sha256(&parts)
     }
 }
 
@@ -171,6 +215,25 @@ mod tests {
             next_validators: digest(6),
         };
         Block { header, frontier, submissions }
+    }
+
+    #[test]
+    fn a_known_submission_is_taken_for_the_same_bytes_only() {
+        let block = block();
+        let known = block.submissions[0].clone();
+        let asked = std::cell::Cell::new(0);
+        let read = |known: &SignedSubmission| {
+            Block::from_bytes_knowing(&block.to_bytes(), |org, lane, first_seq| {
+                let submission = &block.submissions[0].submission;
+                assert_eq!((org, lane, first_seq), (&submission.org, submission.lane, submission.first_seq));
+                asked.set(asked.get() + 1);
+                Some(known.clone())
+            })
+        };
+        assert_eq!(read(&known).as_ref(), Ok(&block));
+        let other = SignedSubmission::new(known.submission.clone(), crate::Signature([9; 64]));
+        assert_eq!(read(&other).as_ref(), Ok(&block));
+        assert_eq!(asked.get(), 2);
     }
 
     #[test]

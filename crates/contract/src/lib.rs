@@ -10,6 +10,7 @@ mod apply;
 mod batch;
 mod cbor;
 mod derive;
+pub mod document;
 mod entry;
 mod essential;
 mod event;
@@ -29,8 +30,8 @@ mod testing;
 mod vectors;
 
 pub use apply::{
-    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CODE_BYTES_MAX, CODES_MAX, ENTRY_AHEAD_MS, OVERRIDE_MS_MAX,
-    POLICY_GRACE_MS, Reject,
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CODE_BYTES_MAX, CODES_MAX, Class, ENTRY_AHEAD_MS, Lack,
+    OVERRIDE_MS_MAX, POLICY_GRACE_MS, Reject, is_lost, lacking,
 };
 pub use batch::{BatchError, GAPS_MAX};
 pub use cbor::{FormatError, from_cbor, to_cbor};
@@ -38,7 +39,7 @@ pub use derive::{About, Author, DeriveError, Derived, Filed, Row, derive};
 pub use entry::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep,
     ENTRY_BYTES_MAX, Entry, Gap, GrantStep, HandoffStep, InvestigationStep, Joining, MemberStep, MonthLink,
-    OverrideStep, PolicyKind, PolicyStep, Priority, Reach,
+    OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority, Reach,
 };
 pub use essential::{COPY_FORMAT, COPY_PAD_BYTES, CopyError, OpenedCopy, open_copy, seal_copy};
 pub use event::{AuditEvent, Event, Frames, RecordWritten};

@@ -108,6 +108,25 @@ pub fn inclusion_path(leaves: &[Digest], index: u64) -> Option<Vec<Digest>> {
     Some(path)
 }
 
+/// The paths of several leaves of one tree, each as [`inclusion_path`] gives it. `None` when there is no such leaf.
+///
+/// Costs one hash for each leaf, however many paths are asked for.
+pub fn inclusion_paths(leaves: &[Digest], indices: &[u64]) -> Option<Vec<Vec<Digest>>> {
+    let places = indices.iter().map(|index| usize::try_from(*index).ok().filter(|index| *index < leaves.len()));
+    let mut places = places.collect::<Option<Vec<usize>>>()?;
+    let mut paths = vec![Vec::new(); places.len()];
+    let mut level = leaves.to_vec();
+    while level.len() > 1 {
+        for (place, path) in places.iter_mut().zip(&mut paths) {
+            // The last node of an odd level has no sibling: it is a node of the next level as it is.
+            path.extend(level.get(*place ^ 1));
+            *place /= 2;
+        }
+        level = level.chunks(2).map(|pair| pair.get(1).map_or(pair[0], |right| node(&pair[0], right))).collect();
+    }
+    Some(paths)
+}
+
 /// The path that proves that the tree over `leaves` continues the tree over its first `old_size` leaves, from the bottom up.
 /// `None` when there are fewer leaves. Empty when nothing is to be shown: no leaves before, or none since.
 ///
@@ -141,16 +160,18 @@ fn split(len: usize) -> usize {
 }
 
 /// Whether `path` proves that `leaf` is leaf number `index` of the tree `head`.
+pub fn verify(leaf: &Digest, index: u64, path: &[Digest], head: &TreeHead) -> bool {
+    root_of(leaf, index, path, head.size) == Some(head.root)
+}
+
+/// The root that a tree of `size` leaves has when `leaf` is its leaf number `index` with this path. `None` when no such path is so long.
 ///
 /// Source: RFC 9162 section 2.1.3.2.
-pub fn verify(leaf: &Digest, index: u64, path: &[Digest], head: &TreeHead) -> bool {
-    if index >= head.size {
-        return false;
-    }
-    let (mut at, mut last, mut hash) = (index, head.size - 1, *leaf);
+pub fn root_of(leaf: &Digest, index: u64, path: &[Digest], size: u64) -> Option<Digest> {
+    let (mut at, mut last, mut hash) = (index, size.checked_sub(1).filter(|last| index <= *last)?, *leaf);
     for sibling in path {
         if last == 0 {
-            return false;
+            return None;
         }
         if at & 1 == 1 || at == last {
             hash = node(sibling, &hash);
@@ -162,7 +183,7 @@ pub fn verify(leaf: &Digest, index: u64, path: &[Digest], head: &TreeHead) -> bo
         }
         (at, last) = (at >> 1, last >> 1);
     }
-    last == 0 && hash == head.root
+    (last == 0).then_some(hash)
 }
 
 /// Whether `path` proves that the tree `new` begins with the leaves of the tree `old`.
@@ -359,6 +380,10 @@ mod tests {
             let tree = &leaves[..size as usize];
             let head = head(tree);
             assert_eq!(inclusion_path(tree, size), None);
+            assert_eq!(inclusion_paths(tree, &[size]), None);
+            let all: Vec<u64> = (0..size).rev().collect();
+            let each = all.iter().map(|index| inclusion_path(tree, *index)).collect();
+            assert_eq!(inclusion_paths(tree, &all), each);
             for index in 0..size {
                 let path = inclusion_path(tree, index).unwrap();
                 assert_eq!(path, naive_inclusion(index as usize, tree));

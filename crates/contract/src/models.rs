@@ -14,7 +14,7 @@ use crate::{
     Genesis, Parent, Reject, apply, genesis_state,
     merkle::Frontier,
     state::{self, Key, State},
-    testing::{Said, genesis},
+    testing::{Said, genesis, written_policies},
 };
 use minicbor::Decode;
 use record::TimeMs;
@@ -129,7 +129,9 @@ impl<M: Remembers> Model for Small<M> {
     type Action = Try;
 
     fn init_states(&self) -> Vec<Self::State> {
-        let founding = Founding(Arc::new(genesis_state(&self.genesis)));
+        let mut founding = genesis_state(&self.genesis);
+        founding.extend(written_policies());
+        let founding = Founding(Arc::new(founding));
         vec![Ledger { founding, written: BTreeMap::new(), blocks: 0, memory: M::default(), broken: None }]
     }
 

@@ -1,7 +1,9 @@
 //! The derivation policy: which FHIR types belong to which record type, which are essential, and what may show on the ledger.
 
-use crate::{CODE_BYTES_MAX, CODES_MAX, Code};
-use record::{Digest, RecordType, sha256};
+mod changes;
+
+use crate::{CODE_BYTES_MAX, CODES_MAX, Code, PolicyKind, document};
+use record::{Digest, RecordType};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The longest policy document, in bytes.
 pub const DERIVATION_POLICY_BYTES_MAX: usize = 64 * 1024;
 
-const POLICY_DOMAIN: &[u8] = b"vitaltrace/derivation-policy/1\0";
 const BUILTIN: &str = include_str!("../../../policies/derivation.toml");
 
 /// The system of the code that names a resource's FHIR type.
@@ -123,7 +124,7 @@ impl DerivationPolicy {
                 return Err(BadDerivationPolicy::BadCode(bad.clone()));
             }
         }
-        Ok(Self { digest: sha256(&[POLICY_DOMAIN, text.as_bytes()]), document, kinds })
+        Ok(Self { digest: document::digest(PolicyKind::Derivation, text.as_bytes()), document, kinds })
     }
 
     /// The policy that this software is delivered with.

@@ -135,6 +135,14 @@ pub fn policy_key(kind: PolicyKind) -> Key {
 pub fn policy_term_key(kind: PolicyKind, document: &Digest) -> Key {
     key("policy-term", &[&[kind as u8], document.as_ref()])
 }
+/// [`PolicyText`] of a document that is on the ledger.
+pub fn policy_text_key(kind: PolicyKind, document: &Digest) -> Key {
+    key("policy-text", &[&[kind as u8], document.as_ref()])
+}
+/// [`PolicyBytes`] of a part that a member wrote of a document.
+pub fn policy_part_key(kind: PolicyKind, document: &Digest, org: &OrgId, part: u32) -> Key {
+    key("policy-part", &[&[kind as u8], document.as_ref(), &part.to_be_bytes(), org.as_str().as_bytes()])
+}
 /// [`Proposal`] of a policy document.
 pub fn proposal_key(kind: PolicyKind, document: &Digest) -> Key {
     key("proposal", &[&[kind as u8], document.as_ref()])
@@ -164,7 +172,19 @@ pub struct Organisation {
 pub struct Roll {
     /// Sorted by name.
     #[n(0)]
-    pub members: Vec<OrgId>,
+    pub members: Vec<Voter>,
+}
+
+/// A member in the roll.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Voter {
+    /// Its name.
+    #[n(0)]
+    pub org: OrgId,
+    /// What it is.
+    #[n(1)]
+    pub role: OrgRole,
 }
 
 /// Whose a key is, and for which heights. A key is never used by a second member, nor again after it was replaced.
@@ -617,6 +637,27 @@ pub struct PolicyTerm {
     /// Block time at which another took its place; none while it is in force.
     #[n(0)]
     pub until: Option<TimeMs>,
+}
+
+/// A policy document that is on the ledger as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PolicyText {
+    /// The member whose parts it is read from.
+    #[n(0)]
+    pub org: OrgId,
+    /// How many parts there are.
+    #[n(1)]
+    pub parts: u32,
+}
+
+/// A part of a policy document.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PolicyBytes {
+    /// As they were written.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
 }
 
 /// A policy put forward.

@@ -4,16 +4,21 @@ use crate::{Entry, FormatError, PublicKey, entry::ENTRY_BYTES_MAX, from_cbor, to
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use record::{Digest, OrgId, sha256};
+use std::{ops::Deref, sync::Arc};
 
 /// The most entries of one submission.
 pub const ENTRIES_MAX: usize = 256;
 /// The longest signed submission, in bytes.
 pub const SUBMISSION_BYTES_MAX: usize = 512 * 1024;
 
+/// Room for all but the entries of an encoding, and for an entry of usual length, so that encoding rarely moves.
+const ENCODED_HEAD_BYTES: usize = 256;
+const ENTRY_BYTES: usize = 400;
+
 const SUBMISSION_DOMAIN: &[u8] = b"vitaltrace/submission/1\0";
 
 /// Entries `first_seq, first_seq + 1, ...` of a lane of an organisation. A gateway has a lane of its own, so that lanes never wait for each other.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Decode)]
 #[cbor(array)]
 pub struct Submission {
     /// Genesis id of the chain that it is meant for.
@@ -49,15 +54,58 @@ impl<'b, C> Decode<'b, C> for Signature {
 }
 
 /// A submission with its organisation's signature over SHA-256(domain ‖ encoding).
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct SignedSubmission {
+///
+/// It is shared and never changes, so that it is encoded and its digests are computed once, however often they are asked for.
+#[derive(Debug, Clone)]
+pub struct SignedSubmission(Arc<Signed>);
+
+/// What a [`SignedSubmission`] consists of.
+#[derive(Debug)]
+pub struct Signed {
     /// What is signed.
-    #[n(0)]
     pub submission: Submission,
     /// By the organisation's entry key.
-    #[n(1)]
     pub signature: Signature,
+    // INVARIANT: all below is of the two above.
+    encoded: Vec<u8>,
+    digest: Digest,
+    entry_digests: Vec<Digest>,
+    /// Bytes of the longest entry.
+    longest: usize,
+}
+
+impl Deref for SignedSubmission {
+    type Target = Signed;
+    fn deref(&self) -> &Signed {
+        &self.0
+    }
+}
+impl PartialEq for SignedSubmission {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoded == other.encoded
+    }
+}
+impl Eq for SignedSubmission {}
+
+/// An array of submission and signature.
+impl<C> Encode<C> for SignedSubmission {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.writer_mut().write_all(&self.encoded).map_err(encode::Error::write)
+    }
+}
+impl<'b, C> Decode<'b, C> for SignedSubmission {
+    fn decode(d: &mut Decoder<'b>, context: &mut C) -> Result<Self, decode::Error> {
+        #[derive(Decode)]
+        #[cbor(array)]
+        struct Parts {
+            #[n(0)]
+            submission: Submission,
+            #[n(1)]
+            signature: Signature,
+        }
+        let Parts { submission, signature } = d.decode_with(context)?;
+        Ok(Self::new(submission, signature))
+    }
 }
 
 /// Why a submission was not admitted. All of these are the submitter's fault.
@@ -96,6 +144,12 @@ pub enum SubmissionError {
 }
 
 impl Submission {
+    /// Everything before the entries themselves.
+    fn encode_head<W: encode::Write>(&self, e: &mut Encoder<W>) -> Result<(), encode::Error<W::Error>> {
+        e.array(5)?.encode(self.chain)?.encode(&self.org)?.u32(self.lane)?.u64(self.first_seq)?;
+        e.array(self.entries.len() as u64)?.ok()
+    }
+
     /// What is signed, and what names the submission: SHA-256(domain ‖ encoding).
     pub fn digest(&self) -> Digest {
         sha256(&[SUBMISSION_DOMAIN, &to_cbor(self)])
@@ -109,11 +163,49 @@ impl Submission {
     /// Signs the submission.
     pub fn sign(self, key: &SigningKey) -> SignedSubmission {
         let signature = Signature(key.sign(self.digest().as_ref()).to_bytes());
-        SignedSubmission { submission: self, signature }
+        SignedSubmission::new(self, signature)
+    }
+}
+
+impl<C> Encode<C> for Submission {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, context: &mut C) -> Result<(), encode::Error<W::Error>> {
+        self.encode_head(e)?;
+        self.entries.iter().try_for_each(|entry| entry.encode(e, context))
     }
 }
 
 impl SignedSubmission {
+    /// A submission with what is said to be its signature, which [`SignedSubmission::verify`] checks.
+    pub fn new(submission: Submission, signature: Signature) -> Self {
+        let mut encoder = Encoder::new(Vec::with_capacity(ENCODED_HEAD_BYTES + submission.entries.len() * ENTRY_BYTES));
+        let mut ends = Vec::with_capacity(submission.entries.len());
+        let written = encoder.array(2).map(drop).and_then(|()| submission.encode_head(&mut encoder));
+        let mut begin = encoder.writer().len();
+        let written = written.and_then(|()| {
+            submission.entries.iter().try_for_each(|entry| {
+                entry.encode(&mut encoder, &mut ())?;
+                ends.push(encoder.writer().len());
+                Ok(())
+            })
+        });
+        let end = encoder.writer().len();
+        let Ok(()) = written.and_then(|()| signature.encode(&mut encoder, &mut ())) else {
+            unreachable!("writing to a vector never fails")
+        };
+        let encoded = encoder.into_writer();
+        let mut longest = 0;
+        let mut entry_digests = Vec::with_capacity(ends.len());
+        for end in ends {
+            let entry = &encoded[begin..end];
+            longest = longest.max(entry.len());
+            entry_digests.push(Entry::digest_of(entry));
+            begin = end;
+        }
+        // After the head of an array of two.
+        let digest = sha256(&[SUBMISSION_DOMAIN, &encoded[1..end]]);
+        Self(Arc::new(Signed { submission, signature, encoded, digest, entry_digests, longest }))
+    }
+
     /// Reads a signed submission, and checks everything about it that needs neither state nor keys.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SubmissionError> {
         let signed: Self = from_cbor("signed submission", bytes, SUBMISSION_BYTES_MAX)?;
@@ -121,9 +213,32 @@ impl SignedSubmission {
         Ok(signed)
     }
 
+    /// Organisation, lane and first sequence number at the beginning of an encoding, as far as it is one.
+    pub(crate) fn place(encoded: &[u8]) -> Option<(OrgId, u32, u64)> {
+        let mut d = Decoder::new(encoded);
+        (d.array().ok()? == Some(2) && d.array().ok()? == Some(5)).then_some(())?;
+        d.decode::<Digest>().ok()?;
+        Some((d.decode().ok()?, d.decode().ok()?, d.decode().ok()?))
+    }
+
     /// The deterministic encoding.
     pub fn to_bytes(&self) -> Vec<u8> {
-        to_cbor(self)
+        self.encoded.clone()
+    }
+
+    /// The deterministic encoding.
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// Names submission and signature: SHA-256([`Submission::digest`] ‖ signature).
+    pub fn digest(&self) -> Digest {
+        sha256(&[self.digest.as_ref(), &self.signature.0])
+    }
+
+    /// [`Entry::digest`] of each entry.
+    pub fn entry_digests(&self) -> &[Digest] {
+        &self.entry_digests
     }
 
     /// Entry count, entry sizes, sequence range, and that all entries are the organisation's.
@@ -133,7 +248,7 @@ impl SignedSubmission {
         if entries.is_empty() || entries.len() > ENTRIES_MAX || *first_seq == 0 || overflows {
             return Err(SubmissionError::Bounds);
         }
-        if entries.iter().any(|entry| entry.to_bytes().len() > ENTRY_BYTES_MAX) {
+        if self.longest > ENTRY_BYTES_MAX {
             return Err(SubmissionError::Bounds);
         }
         if entries.iter().any(|entry| entry.org != *org) {
@@ -151,7 +266,7 @@ impl SignedSubmission {
         let bad = || SubmissionError::BadSignature { org: org.clone() };
         let key = VerifyingKey::from_bytes(&key.0.0).map_err(|_| bad())?;
         let signature = ed25519_dalek::Signature::from_bytes(&self.signature.0);
-        key.verify_strict(self.submission.digest().as_ref(), &signature).map_err(|_| bad())
+        key.verify_strict(self.digest.as_ref(), &signature).map_err(|_| bad())
     }
 }
 
@@ -182,8 +297,9 @@ mod tests {
         let bad = Err(SubmissionError::BadSignature { org: org("mercy") });
         assert_eq!(good.verify(&digest(0xcc), &public(6)), bad);
         assert_eq!(good.verify(&digest(0xcc), &[0; 32].into()), bad);
-        let mut changed = good.clone();
-        changed.submission.entries[0].time.0 += 1;
+        let mut changed = good.submission.clone();
+        changed.entries[0].time.0 += 1;
+        let changed = SignedSubmission::new(changed, good.signature);
         assert_eq!(changed.verify(&digest(0xcc), &public(5)), bad);
     }
 
@@ -205,6 +321,21 @@ mod tests {
         let amount = crate::testing::commitment(1);
         let long = Entry { body: Body::Claim { id: id(1), step, insurer: org("acme"), amount, services }, ..entry() };
         check(submission(vec![long]), Err(SubmissionError::Bounds));
+    }
+
+    #[test]
+    fn what_is_kept_beside_a_submission_is_what_it_says_itself() {
+        let good = signed(submission((1..=3).map(|n| Entry { id: id(n), ..entry() }).collect()));
+        let read = SignedSubmission::from_bytes(&good.to_bytes()).unwrap();
+        assert_eq!(read, good);
+        let digests: Vec<Digest> = good.submission.entries.iter().map(Entry::digest).collect();
+        assert_eq!((read.entry_digests(), read.encoded()), (digests.as_slice(), good.to_bytes().as_slice()));
+        let mut encoded = vec![0x82];
+        encoded.extend(to_cbor(&good.submission));
+        encoded.extend([0x58, 64]);
+        encoded.extend(good.signature.0);
+        assert_eq!(good.encoded(), encoded);
+        assert_eq!(good.digest(), sha256(&[good.submission.digest().as_ref(), &good.signature.0]));
     }
 
     #[test]

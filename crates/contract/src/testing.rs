@@ -1,11 +1,11 @@
 //! A small consortium for tests: five members, one patient unless said otherwise, every entry through `execute`.
 
 use crate::{
-    Body, Entry, Executed, Genesis, InvalidBlock, Joining, Member, MonthLink, Parent, PublicKey, Reach, Signature,
-    SignedSubmission, Submission, execute,
+    Body, Entry, Executed, Genesis, InvalidBlock, Joining, Member, MonthLink, Parent, PolicyKind, PublicKey, Reach,
+    Signature, SignedSubmission, Submission, execute,
     merkle::Frontier,
     state::{self, Key, State},
-    touched,
+    to_cbor, touched,
 };
 use ed25519_dalek::SigningKey;
 use minicbor::Decode;
@@ -25,6 +25,15 @@ pub(crate) const MEMBERS: [(&str, OrgRole); 5] = [
 ];
 
 pub(crate) const ACCESS_POLICY: Digest = Digest([0xac; 32]);
+/// Documents that tests propose by names alone: they count as written. Tests of the writing have real ones.
+pub(crate) const WRITTEN: [Digest; 4] = [ACCESS_POLICY, Digest([2; 32]), Digest([0xbb; 32]), Digest([0xde; 32])];
+
+/// The state's values which say that [`WRITTEN`] are on the ledger.
+pub(crate) fn written_policies() -> impl Iterator<Item = (Key, Vec<u8>)> {
+    let both = [PolicyKind::Access, PolicyKind::Derivation].into_iter();
+    let keys = both.flat_map(|kind| WRITTEN.map(|document| state::policy_text_key(kind, &document)));
+    keys.map(|key| (key, to_cbor(&state::PolicyText { org: org("mercy"), parts: 1 })))
+}
 
 pub(crate) fn org(name: &str) -> OrgId {
     name.parse().unwrap()
@@ -153,7 +162,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let genesis = genesis();
         let block = Parent { height: 1, time: genesis.time.plus_ms(1000), log: Frontier::default() };
-        Self { genesis, state: HashMap::new(), block, lanes: BTreeMap::new(), entries: 0 }
+        Self { genesis, state: written_policies().collect(), block, lanes: BTreeMap::new(), entries: 0 }
     }
 
     /// A submission with the lane's next number.
@@ -167,7 +176,7 @@ impl World {
         let seq = self.lanes.entry((org.clone(), lane)).or_default();
         *seq += 1;
         let submission = Submission { chain: self.genesis.id(), org, lane, first_seq: *seq, entries: vec![entry] };
-        SignedSubmission { submission, signature: Signature([0; 64]) }
+        SignedSubmission::new(submission, Signature([0; 64]))
     }
 
     /// A submission that no block took: its number is free again.

@@ -3,7 +3,7 @@
 use crate::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep, Entry, Gap,
     GrantStep, HandoffStep, Header, InvestigationStep, LastMonth, MemberStep, MonthOpening, OverrideStep, PolicyKind,
-    PolicyStep, Priority, Submission,
+    PolicyPart, PolicyStep, Priority, Submission,
     derive::Row,
     merkle,
     merkle::Frontier,
@@ -110,6 +110,13 @@ fn bodies() -> Vec<Body> {
         Body::Link { other: key().pseudonym(time().month().previous()), same: true },
         Body::Custody { id: id(24), step: CustodyStep::Held, records: digest(25), count: 3 },
         Body::Policy { kind: PolicyKind::Access, document: digest(26), step: PolicyStep::Proposed(1000) },
+        Body::Policy { kind: PolicyKind::Access, document: digest(26), step: PolicyStep::Voted(true) },
+        Body::Policy { kind: PolicyKind::Derivation, document: digest(26), step: PolicyStep::Activated },
+        Body::Policy {
+            kind: PolicyKind::Access,
+            document: digest(26),
+            step: PolicyStep::Written(PolicyPart { part: 3, of: 4, bytes: b"permit".to_vec() }),
+        },
         Body::Member { member: org("mercy"), step: MemberStep::EntryKeyRotated(public(27)) },
         Body::Member { member: org("valley"), step: MemberStep::JoinProposed(joining()) },
         Body::Member { member: org("valley"), step: MemberStep::Voted(id(28), true) },

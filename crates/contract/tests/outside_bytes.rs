@@ -51,7 +51,7 @@ fn submission(rng: &mut TestRng) -> SignedSubmission {
     let org = first.org.clone();
     entries.push(first);
     let submission = Submission { chain: founders().id(), org, lane: 0, first_seq: 1, entries };
-    SignedSubmission { submission, signature: Signature([7; 64]) }
+    SignedSubmission::new(submission, Signature([7; 64]))
 }
 
 fn block(rng: &mut TestRng) -> Block {

@@ -2,11 +2,13 @@
 
 use crate::{Limits, Refused, bounded, state::PROOF_BYTES_MAX};
 use contract::{
-    ENTRY_BYTES_MAX, FormatError, GENESIS_BYTES_MAX, HEADER_BYTES_MAX, MEMBERS_MAX, MonthOpening, PublicKey, from_cbor,
+    ENTRY_BYTES_MAX, FormatError, GENESIS_BYTES_MAX, HEADER_BYTES_MAX, MEMBERS_MAX, MonthOpening, PublicKey, Signature,
+    from_cbor,
+    merkle::{Frontier, PATH_LEN_MAX},
     to_cbor,
 };
 use minicbor::{Decode, Decoder, Encode, decode::Error};
-use record::{Month, Pseudonym, Salt, TimeMs};
+use record::{Digest, Id16, Month, OrgId, Pseudonym, RecordTag, Salt, TimeMs};
 
 /// First element of every bundle; the number is the format's version.
 pub const EVIDENCE_FORMAT: &str = "vitaltrace/evidence/1";
@@ -20,6 +22,10 @@ pub const HANDOVERS_MAX: usize = 4_096;
 pub const OPENINGS_MAX: usize = 1_024;
 /// The most opened records of one bundle.
 pub const OPENED_MAX: usize = 1_000_000;
+/// The most records whose current version is shown.
+pub const CURRENT_MAX: usize = 1_000_000;
+/// The most bindings whose device key is shown.
+pub const DEVICES_MAX: usize = 100_000;
 /// The longest opened record, in bytes.
 const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest name of a record, `Type/id`, in bytes.
@@ -42,6 +48,14 @@ pub struct Bundle {
     months: Vec<MonthLog>,
     #[cbor(n(4), decode_with = "read::opened")]
     opened: Vec<Opened>,
+    #[cbor(n(5), decode_with = "read::current")]
+    current: Vec<CurrentRecord>,
+    #[cbor(n(6), decode_with = "read::devices")]
+    devices: Vec<BoundDevice>,
+    #[cbor(n(7), decode_with = "read::places")]
+    places: Vec<Place>,
+    #[cbor(n(8), decode_with = "read::witnesses")]
+    witnesses: Vec<Witness>,
 }
 
 /// What proves that a header is final: the document that names the validators, the header, and their certificate over it.
@@ -139,6 +153,48 @@ pub enum Log {
         #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "read::proof_bytes")]
         proof: Vec<u8>,
     },
+    /// There is a log, of which the file gives the entries of a range of heights.
+    #[n(2)]
+    Part(#[n(0)] LogPart),
+}
+
+/// The entries of a log in a range of heights, with both neighbours: that these are all in the range can be recomputed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LogPart {
+    /// The log's head, proven.
+    #[n(0)]
+    pub head: StateProof,
+    /// The tree over the leaves before those given: the neighbour before the range, or the first entry in it, continues it.
+    #[n(1)]
+    pub before: Frontier,
+    /// The last entry before the range, which begins above it; none where the log begins with the range.
+    #[n(2)]
+    pub left: Option<Neighbour>,
+    /// Every entry in the range, in the ledger's order.
+    #[cbor(n(3), decode_with = "read::entries")]
+    pub entries: Vec<LoggedEntry>,
+    /// The first entry after the range, which ends below it; none where the range goes to the header.
+    #[n(4)]
+    pub right: Option<Neighbour>,
+    /// RFC 9162 consistency path from the tree that ends with what is given to the whole log.
+    #[cbor(n(5), decode_with = "read::path")]
+    pub rest: Vec<Digest>,
+}
+
+/// An entry beside a range: where it stands is shown, what it says is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Neighbour {
+    /// Height of its block.
+    #[n(0)]
+    pub height: u64,
+    /// Time of its block.
+    #[n(1)]
+    pub time: TimeMs,
+    /// Digest of the entry.
+    #[n(2)]
+    pub digest: Digest,
 }
 
 /// An entry as it stands in a log.
@@ -186,6 +242,100 @@ pub struct Opened {
     pub bytes: Vec<u8>,
 }
 
+/// What the ledger has of a record at the header.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct CurrentRecord {
+    /// The record.
+    #[n(0)]
+    pub tag: RecordTag,
+    /// Its latest version, or that there is none.
+    #[n(1)]
+    pub value: CurrentValue,
+}
+
+/// The latest version of a record, proven.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CurrentValue {
+    /// There is one.
+    #[n(0)]
+    Present {
+        /// The record's head, proven.
+        #[n(0)]
+        head: StateProof,
+    },
+    /// There is none.
+    #[n(1)]
+    Absent {
+        /// The engine's proof that the record's key has no value.
+        #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "read::proof_bytes")]
+        proof: Vec<u8>,
+    },
+}
+
+/// The key that a device's frames were signed by under a binding, and what the ledger has of that key at the header.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct BoundDevice {
+    /// The binding.
+    #[n(0)]
+    pub binding: Id16,
+    /// The binding's value, proven: it names device and key.
+    #[n(1)]
+    pub bound: StateProof,
+    /// The key's value, proven: whose it is, and whether it was revoked.
+    #[n(2)]
+    pub key: StateProof,
+}
+
+/// Where an entry of the file stands in the log over all entries.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Place {
+    /// The month of the file that gives the entry.
+    #[n(0)]
+    pub month: Month,
+    /// Its index among the entries that the file gives of this month.
+    #[n(1)]
+    pub entry: u64,
+    /// Its index in the log over all entries.
+    #[n(2)]
+    pub index: u64,
+    /// RFC 9162 inclusion path under the header's log root.
+    #[cbor(n(3), decode_with = "read::path")]
+    pub path: Vec<Digest>,
+}
+
+/// A member with its key at the header, and what it says about the log over all entries.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Witness {
+    /// The member.
+    #[n(0)]
+    pub org: OrgId,
+    /// The member's value, proven: it names its entry key.
+    #[n(1)]
+    pub member: StateProof,
+    /// Its signatures, where the file has them.
+    #[n(2)]
+    pub word: Option<Word>,
+}
+
+/// An organisation's word on the log over all entries: one tree head, signed in the two forms that others read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Word {
+    /// Signature of its COSE receipts: the same for all entries under one root.
+    #[n(0)]
+    pub receipt: Signature,
+    /// When it cosigned the checkpoint, in seconds since 1970.
+    #[n(1)]
+    pub time_s: u64,
+    /// Signature of its C2SP cosignature.
+    #[n(2)]
+    pub cosignature: Signature,
+}
+
 /// What a prover brings: finality, state proofs and months all of the same header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
@@ -197,11 +347,20 @@ pub struct Parts {
     pub months: Vec<MonthLog>,
     /// Opened records.
     pub opened: Vec<Opened>,
+    /// Current versions of records.
+    pub current: Vec<CurrentRecord>,
+    /// Device keys of bindings.
+    pub devices: Vec<BoundDevice>,
+    /// Places in the log over all entries.
+    pub places: Vec<Place>,
+    /// Members, and what they say about that log.
+    pub witnesses: Vec<Witness>,
 }
 
 /// Puts a bundle together in the one order that the format allows. Nothing is checked: [`crate::prove`] does both.
 pub fn assemble(parts: Parts) -> Bundle {
-    let Parts { finality, policies, mut months, mut opened } = parts;
+    let Parts { finality, policies, mut months, mut opened, mut current, mut devices, mut places, mut witnesses } =
+        parts;
     months.sort_by_key(|part| part.month);
     for part in &mut months {
         if let Log::Present { links, .. } = &mut part.log {
@@ -209,7 +368,12 @@ pub fn assemble(parts: Parts) -> Bundle {
         }
     }
     opened.sort_by(|a, b| (&a.record, a.version).cmp(&(&b.record, b.version)));
-    Bundle { format: EVIDENCE_FORMAT.to_owned(), finality, policies, months, opened }
+    current.sort_by_key(|shown| shown.tag);
+    devices.sort_by_key(|shown| shown.binding);
+    places.sort_by_key(|place| (place.month, place.entry));
+    witnesses.sort_by(|a, b| a.org.cmp(&b.org));
+    let format = EVIDENCE_FORMAT.to_owned();
+    Bundle { format, finality, policies, months, opened, current, devices, places, witnesses }
 }
 
 impl Bundle {
@@ -222,6 +386,7 @@ impl Bundle {
             ("months", bundle.months.len(), limits.months_max),
             ("entries", entries, limits.entries_max),
             ("opened records", bundle.opened.len(), limits.opened_max),
+            ("current versions", bundle.current.len(), limits.opened_max),
         ] {
             if got > max {
                 return Err(Refused::TooMany { what, got, max });
@@ -255,19 +420,46 @@ impl Bundle {
         &self.opened
     }
 
+    /// Current versions of records, in order of their tags.
+    pub fn current(&self) -> &[CurrentRecord] {
+        &self.current
+    }
+
+    /// Device keys, in order of their bindings.
+    pub fn devices(&self) -> &[BoundDevice] {
+        &self.devices
+    }
+
+    /// Places in the log over all entries, in the file's order of the entries.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Members, in order of their names.
+    pub fn witnesses(&self) -> &[Witness] {
+        &self.witnesses
+    }
+
     /// The same bundle in pieces, as [`assemble`] takes them.
     pub fn into_parts(self) -> Parts {
-        Parts { finality: self.finality, policies: self.policies, months: self.months, opened: self.opened }
+        let Self { format: _, finality, policies, months, opened, current, devices, places, witnesses } = self;
+        Parts { finality, policies, months, opened, current, devices, places, witnesses }
     }
 }
 
 impl Log {
+    /// The entries that the bundle gives.
+    pub fn entries(&self) -> &[LoggedEntry] {
+        match self {
+            Self::Present { entries, .. } => entries,
+            Self::Part(part) => &part.entries,
+            Self::Absent { .. } => &[],
+        }
+    }
+
     /// How many entries the bundle gives.
     pub fn len(&self) -> usize {
-        match self {
-            Self::Present { entries, .. } => entries.len(),
-            Self::Absent { .. } => 0,
-        }
+        self.entries().len()
     }
 
     /// Whether the bundle gives no entries.
@@ -310,6 +502,21 @@ pub(crate) mod read {
     }
     pub(crate) fn links<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<OpenedLink>, Error> {
         bounded::array(d, ctx, OPENINGS_MAX)
+    }
+    pub(crate) fn current<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<CurrentRecord>, Error> {
+        bounded::array(d, ctx, CURRENT_MAX)
+    }
+    pub(crate) fn devices<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<BoundDevice>, Error> {
+        bounded::array(d, ctx, DEVICES_MAX)
+    }
+    pub(crate) fn places<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Place>, Error> {
+        bounded::array(d, ctx, ENTRIES_MAX)
+    }
+    pub(crate) fn path<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Digest>, Error> {
+        bounded::array(d, ctx, PATH_LEN_MAX)
+    }
+    pub(crate) fn witnesses<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Witness>, Error> {
+        bounded::array(d, ctx, MEMBERS_MAX)
     }
     pub(crate) fn genesis_bytes<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u8>, Error> {
         bounded::bytes(d, GENESIS_BYTES_MAX)

@@ -33,7 +33,7 @@ pub(crate) struct Final {
 /// The keys of those who decided long ago may have got into wrong hands since, and could sign another history from there on. Evidence that
 /// goes through a later checkpoint is none of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct KnownBlock {
     /// Height of the block.
     pub height: u64,
     /// Digest of its header.
@@ -54,7 +54,7 @@ struct Trust {
 pub(crate) fn check(
     finality: &Finality,
     genesis_id: &Digest,
-    checkpoint: Option<&Checkpoint>,
+    checkpoint: Option<&KnownBlock>,
 ) -> Result<Final, Refused> {
     let genesis = genesis(&finality.genesis, genesis_id)?;
     let (trust, mut passed) = follow(&genesis, &finality.handovers, checkpoint)?;
@@ -77,7 +77,7 @@ pub(crate) fn check(
 fn follow(
     genesis: &Genesis,
     handovers: &[Handover],
-    checkpoint: Option<&Checkpoint>,
+    checkpoint: Option<&KnownBlock>,
 ) -> Result<(Trust, bool), Refused> {
     let mut trust = Trust { epoch: 0, now: genesis.validators(), next: genesis.validators() };
     let (mut height, mut passed) = (0, false);
@@ -112,7 +112,7 @@ fn at_or_above(handover: &Handover, height: u64) -> bool {
 }
 
 /// Whether a final header is the checkpoint's. One of its height and another digest is of another history.
-fn meets(header: &Header, digest: &Digest, checkpoint: Option<&Checkpoint>) -> Result<bool, Refused> {
+fn meets(header: &Header, digest: &Digest, checkpoint: Option<&KnownBlock>) -> Result<bool, Refused> {
     match checkpoint.filter(|checkpoint| checkpoint.height == header.height) {
         None => Ok(false),
         Some(checkpoint) if checkpoint.block == *digest => Ok(true),

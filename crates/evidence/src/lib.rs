@@ -5,6 +5,9 @@
 //! [`RecordProof`] and is checked by [`verify_record`]. Consensus signatures and state proofs are checked by the engine's own
 //! verifiers; nothing here makes cryptography.
 //!
+//! What organisations say about the log over all entries travels in the forms that others read: COSE [`receipt`]s and C2SP
+//! [`checkpoint`] notes.
+//!
 //! What a validator must not sign is kept as a [`blame_file`].
 //!
 //! The format is `spec/evidence.md`. Everything here is pure: no clock is read, nothing is drawn at random, nothing is written.
@@ -18,6 +21,16 @@ mod state;
 
 mod log;
 mod opened;
+mod part;
+
+mod current;
+mod device;
+
+mod checkpoint;
+mod place;
+mod receipt;
+mod signed;
+mod witness;
 
 mod record_proof;
 
@@ -27,18 +40,22 @@ mod bounded;
 
 pub use blame::{BLAME_BYTES_MAX, BLAME_FORMAT, Blamed, Misdeed, blame_epoch, blame_file, is_blame, verify_blame};
 pub use bundle::{
-    Bundle, ENTRIES_MAX, EVIDENCE_FORMAT, Finality, HANDOVERS_MAX, Handover, Log, LoggedEntry, MONTHS_MAX, MonthLog,
-    OPENED_MAX, OPENINGS_MAX, Opened, OpenedLink, Parts, Policies, StateProof, assemble,
+    BoundDevice, Bundle, CURRENT_MAX, CurrentRecord, CurrentValue, DEVICES_MAX, ENTRIES_MAX, EVIDENCE_FORMAT, Finality,
+    HANDOVERS_MAX, Handover, Log, LogPart, LoggedEntry, MONTHS_MAX, MonthLog, Neighbour, OPENED_MAX, OPENINGS_MAX,
+    Opened, OpenedLink, Parts, Place, Policies, StateProof, Witness, Word, assemble,
 };
-pub use finality::Checkpoint;
+pub use checkpoint::{BadCheckpoint, CHECKPOINT_BYTES_MAX, Checkpoint, Cosignature, checkpoint, read_checkpoint};
+pub use finality::KnownBlock;
 pub use log::BadLog;
+pub use receipt::{BadReceipt, Inclusion, RECEIPT_BYTES_MAX, read_receipt, receipt};
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
 pub use report::{
-    Decided, EntryReport, Link, MonthReport, OpenedBytes, PolicyReport, RecordProven, RecordReport, Report,
-    VersionReport,
+    CurrentReport, Decided, DeviceReport, EntryReport, Link, LogReport, MonthReport, OpenedBytes, PartReport,
+    PolicyReport, RecordProven, RecordReport, Report, VersionReport, WitnessReport,
 };
 pub use state::{CHUNK_BYTES, PROOF_BYTES_MAX, PROOF_DIGESTS_MAX, absent, current};
 pub use verify::{Limits, Refused, Subject, prove, verify, verify_through};
+pub use witness::{Log as LedgerLog, Receipt, receipts, speak};
 
 #[cfg(test)]
 mod tests;

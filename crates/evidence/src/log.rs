@@ -1,10 +1,10 @@
 //! The log of a pseudonym: that the entries given are all of them, and how one month continues the month before.
 
-use crate::{Log, LoggedEntry, MonthLog, OpenedLink, finality::Final, report::Link, state};
+use crate::{Log, LoggedEntry, MonthLog, OpenedLink, StateProof, finality::Final, part, report::Link, state};
 use contract::{
     Entry, FormatError, MonthOpening,
     merkle::{self, Frontier},
-    state::{LogHead, VALUE_BYTES_MAX, log_key, log_leaf},
+    state::{Key, LogHead, VALUE_BYTES_MAX, log_key, log_leaf},
 };
 use record::{Digest, TimeMs};
 
@@ -34,6 +34,9 @@ pub enum BadLog {
     /// As many entries as there should be, but not these, or not in this order.
     #[error("the entries are not those of the log, or not in its order")]
     OtherEntries,
+    /// A part of a log is not all that there is between its neighbours.
+    #[error("the part of the log is not all that there is between its neighbours")]
+    Part,
     /// An entry is not in the format.
     #[error("entry {index} is malformed: {why}")]
     Entry {
@@ -87,6 +90,8 @@ pub(crate) struct Checked<'a> {
     pub(crate) head: Option<LogHead>,
     /// How it continues the month before.
     pub(crate) link: Link,
+    /// The range of heights, where the file gives only a part of the log.
+    pub(crate) range: Option<(u64, u64)>,
     /// Leaf digests, for the months that continue this one.
     leaves: Vec<Digest>,
 }
@@ -114,22 +119,50 @@ pub(crate) fn check<'a>(part: &'a MonthLog, before: &[Checked<'_>], at: &Final) 
             if !state::absent(&key, proof, &at.header.state_root) {
                 return Err(BadLog::Head);
             }
-            Ok(Checked { part, entries: Vec::new(), head: None, link: Link::Unproven, leaves: Vec::new() })
+            let (entries, leaves) = (Vec::new(), Vec::new());
+            Ok(Checked { part, entries, head: None, link: Link::Unproven, range: None, leaves })
         }
         Log::Present { head, entries, links } => {
-            if !state::current(&key, head, &at.header.state_root) {
-                return Err(BadLog::Head);
-            }
-            let head: LogHead = contract::from_cbor("log head", &head.value, VALUE_BYTES_MAX)
-                .ok()
-                .filter(|head: &LogHead| head.frontier.is_consistent())
-                .ok_or(BadLog::MalformedHead)?;
+            let head = proven(&key, head, at)?;
             let (entries, leaves) = complete(&head, entries)?;
             well_formed(part, &entries, at)?;
             let link = chained(&entries, links, before)?;
-            Ok(Checked { part, entries, head: Some(head), link, leaves })
+            Ok(Checked { part, entries, head: Some(head), link, range: None, leaves })
+        }
+        Log::Part(given) => {
+            let head = proven(&key, &given.head, at)?;
+            let range = part::range(given, at).ok_or(BadLog::Part)?;
+            let entries = part::check(given, range, &head)?;
+            well_formed(part, &entries, at)?;
+            // What came before the range is not known, and so neither is what a later month continues.
+            let leaves = Vec::new();
+            Ok(Checked { part, entries, head: Some(head), link: Link::Unproven, range: Some(range), leaves })
         }
     }
+}
+
+/// The head of a log, when its proof holds.
+fn proven(key: &Key, head: &StateProof, at: &Final) -> Result<LogHead, BadLog> {
+    if !state::current(key, head, &at.header.state_root) {
+        return Err(BadLog::Head);
+    }
+    contract::from_cbor("log head", &head.value, VALUE_BYTES_MAX)
+        .ok()
+        .filter(|head: &LogHead| head.frontier.is_consistent())
+        .ok_or(BadLog::MalformedHead)
+}
+
+/// Reads entries, with their leaves in the log.
+pub(crate) fn read(given: &[LoggedEntry]) -> Result<(Vec<Filed>, Vec<Digest>), BadLog> {
+    let mut leaves = Vec::with_capacity(given.len());
+    let mut entries = Vec::with_capacity(given.len());
+    for (index, logged) in (0..).zip(given) {
+        let entry = Entry::from_bytes(&logged.entry).map_err(|why| BadLog::Entry { index, why })?;
+        let digest = entry.digest();
+        leaves.push(log_leaf(logged.height, logged.time, &digest));
+        entries.push(Filed { height: logged.height, time: logged.time, digest, entry });
+    }
+    Ok((entries, leaves))
 }
 
 /// Recomputes the tree from every entry: equal frontiers mean that these are all, in this order, with these heights and times.
@@ -138,17 +171,9 @@ fn complete(head: &LogHead, given: &[LoggedEntry]) -> Result<(Vec<Filed>, Vec<Di
     if proven != count {
         return Err(BadLog::Count { proven, given: count });
     }
+    let (entries, leaves) = read(given)?;
     let mut frontier = Frontier::default();
-    let mut leaves = Vec::with_capacity(given.len());
-    let mut entries = Vec::with_capacity(given.len());
-    for (index, logged) in (0..).zip(given) {
-        let entry = Entry::from_bytes(&logged.entry).map_err(|why| BadLog::Entry { index, why })?;
-        let digest = entry.digest();
-        let leaf = log_leaf(logged.height, logged.time, &digest);
-        frontier.push(leaf);
-        leaves.push(leaf);
-        entries.push(Filed { height: logged.height, time: logged.time, digest, entry });
-    }
+    leaves.iter().for_each(|leaf| frontier.push(*leaf));
     if frontier != head.frontier || entries.last().map(|last| last.height) != Some(head.height) {
         return Err(BadLog::OtherEntries);
     }

@@ -1,14 +1,18 @@
 //! The report: what a bundle proves and what it does not, for people and for `--json`. Never health data.
 
 use crate::{
+    current::Current,
+    device::Device,
     finality::Final,
     log::{Checked, Filed},
-    opened::{Contents, committed},
+    opened::{Committed, Contents, committed},
+    place::Places,
+    witness,
 };
-use contract::state::ActivePolicy;
+use contract::{PublicKey, state::ActivePolicy};
 use record::{Digest, Id16, Month, OrgId, Pseudonym, Purpose, RecordTag, TimeMs};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 mod sentences;
 mod words;
@@ -53,6 +57,18 @@ pub struct Report {
     pub unopened: u64,
     /// The records, each with its history, in order of their first entry.
     pub records: Vec<RecordReport>,
+    /// What the ledger has of records at the header, in order of their tags, where the file shows it.
+    pub current: Vec<CurrentReport>,
+    /// Records of the file that it does not show this of; audit events, which never get another version, are not counted.
+    pub current_unshown: u64,
+    /// The keys of devices at the header, in order of their bindings, where the file shows them.
+    pub devices: Vec<DeviceReport>,
+    /// Batches of frames in the file that it does not show this of.
+    pub devices_unshown: u64,
+    /// The log over all entries.
+    pub ledger_log: LogReport,
+    /// Members with their keys at the header, and whether they signed that log.
+    pub witnesses: Vec<WitnessReport>,
     /// Every entry, in order.
     pub entries: Vec<EntryReport>,
     /// What is proven, in plain sentences.
@@ -79,6 +95,75 @@ pub struct MonthReport {
     pub misdated: u64,
     /// How it continues the month before.
     pub link: Link,
+    /// The range of heights that the entries are all of, where the file does not give the whole log.
+    pub part: Option<PartReport>,
+}
+
+/// A part of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PartReport {
+    /// The first height of the range.
+    pub from: u64,
+    /// The last height of the range.
+    pub to: u64,
+    /// Entries of the whole log.
+    pub of: u64,
+}
+
+/// What the ledger has of a record at the header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CurrentReport {
+    /// The record.
+    pub tag: RecordTag,
+    /// `Type/id`, where a version of it is opened.
+    pub name: Option<String>,
+    /// Its latest version; none where the ledger has none.
+    pub version: Option<u64>,
+    /// Whether that version deletes it.
+    pub deleted: bool,
+    /// Who wrote it.
+    pub organisation: Option<OrgId>,
+    /// Height of the block that it is in.
+    pub written_at_height: Option<u64>,
+    /// Whether its bytes are in the file.
+    pub opened: bool,
+}
+
+/// The key that the frames of a binding were signed by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceReport {
+    /// The binding.
+    pub binding: Id16,
+    /// The device's key.
+    pub key: PublicKey,
+    /// Not to be trusted from this time on, milliseconds since 1970.
+    pub revoked: Option<TimeMs>,
+    /// Batches of the file that were made while the key was good.
+    pub good: u64,
+    /// Batches of the file that were made when it was revoked already.
+    pub late: u64,
+}
+
+/// The log over all entries, which the header commits to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogReport {
+    /// Its entries.
+    pub size: u64,
+    /// Its RFC 9162 root.
+    pub root: Digest,
+    /// Entries of the file whose places in it are proven.
+    pub placed: u64,
+}
+
+/// A member at the header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WitnessReport {
+    /// Its name.
+    pub organisation: OrgId,
+    /// Its entry key.
+    pub key: PublicKey,
+    /// When it cosigned the log, in seconds since 1970 by its own clock; none where the file has no signature of it.
+    pub cosigned: Option<u64>,
 }
 
 /// How a month continues the month before.
@@ -208,6 +293,8 @@ pub struct EntryReport {
     pub height: u64,
     /// Time of that block.
     pub final_at: TimeMs,
+    /// Its index in the log over all entries, where the file proves it.
+    pub index: Option<u64>,
 }
 
 /// What the light check of one record established.
@@ -242,12 +329,19 @@ pub(crate) struct Verified<'a> {
     pub(crate) derivation: ActivePolicy,
     pub(crate) months: &'a [Checked<'a>],
     pub(crate) contents: &'a Contents<'a>,
+    pub(crate) current: &'a [Current],
+    /// Entry times of batches with frames, by binding.
+    pub(crate) batches: &'a HashMap<Id16, Vec<TimeMs>>,
+    pub(crate) devices: &'a [Device],
+    pub(crate) places: &'a Places,
+    pub(crate) witnesses: &'a [witness::Checked],
     pub(crate) size: usize,
 }
 
 /// Tells what was verified.
 pub(crate) fn report(verified: &Verified<'_>) -> Report {
-    let Verified { at, access, derivation, months, contents, size } = verified;
+    let Verified { at, access, derivation, months, contents, current, batches, devices, places, witnesses, size } =
+        verified;
     let all = || months.iter().flat_map(|month| month.entries.iter().map(move |filed| (month.part.month, filed)));
     let mut by_kind = BTreeMap::new();
     let mut by_organisation = BTreeMap::new();
@@ -283,7 +377,14 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
         },
         opened: versions().filter(|version| version.opened.is_some()).count() as u64,
         unopened: versions().filter(|version| version.opened.is_none()).count() as u64,
-        entries: all().map(|(month, filed)| line(month, filed)).collect(),
+        current_unshown: unshown(&records, current),
+        current: current.iter().map(|shown| current_report(shown, contents)).collect(),
+        devices_unshown: batches.values().map(|times| times.len() as u64).sum::<u64>()
+            - devices.iter().map(|device| device.good + device.late).sum::<u64>(),
+        devices: devices.iter().map(device_report).collect(),
+        ledger_log: LogReport { size: at.header.log_size, root: at.header.log_root, placed: places.len() as u64 },
+        witnesses: witnesses.iter().map(witness_report).collect(),
+        entries: months.iter().flat_map(|month| lines(month, places)).collect(),
         records,
         proven: Vec::new(),
         not_proven: Vec::new(),
@@ -294,6 +395,9 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
 }
 
 fn complete(months: &[Checked<'_>]) -> bool {
+    if months.iter().any(|month| month.range.is_some()) {
+        return false;
+    }
     let mut logs = months.iter().filter(|month| month.head.is_some());
     let last_is_log = months.last().is_some_and(|month| month.head.is_some());
     logs.next().is_some() && logs.all(|month| matches!(month.link, Link::Continues { .. })) && last_is_log
@@ -309,10 +413,51 @@ fn month(checked: &Checked<'_>) -> MonthReport {
         last_height: checked.head.as_ref().map(|head| head.height),
         misdated: checked.entries.iter().filter(|filed| filed.entry.time.month() != month).count() as u64,
         link: checked.link,
+        part: checked.range.zip(checked.head.as_ref()).map(|((from, to), head)| PartReport {
+            from,
+            to,
+            of: head.frontier.size(),
+        }),
     }
 }
 
-fn line(month: Month, filed: &Filed) -> EntryReport {
+/// How many records have no statement about their current version.
+fn unshown(records: &[RecordReport], current: &[Current]) -> u64 {
+    let shown = |tag: &RecordTag| current.binary_search_by_key(tag, |shown| shown.tag).is_ok();
+    records.iter().filter(|record| record.kind != words::AUDIT_EVENT && !shown(&record.tag)).count() as u64
+}
+
+fn current_report(Current { tag, head }: &Current, contents: &Contents<'_>) -> CurrentReport {
+    let opened = head.as_ref().is_some_and(|head| {
+        let (tag, version, commitment, deleted) = (*tag, head.version, head.commitment, head.deleted);
+        contents.of(&Committed { tag, version, commitment, deleted }).is_some()
+    });
+    CurrentReport {
+        tag: *tag,
+        name: contents.name(tag).map(str::to_owned),
+        version: head.as_ref().map(|head| head.version),
+        deleted: head.as_ref().is_some_and(|head| head.deleted),
+        organisation: head.as_ref().map(|head| head.org.clone()),
+        written_at_height: head.as_ref().map(|head| head.height),
+        opened,
+    }
+}
+
+fn device_report(device: &Device) -> DeviceReport {
+    let Device { binding, key, revoked, good, late } = device;
+    DeviceReport { binding: *binding, key: *key, revoked: *revoked, good: *good, late: *late }
+}
+
+fn witness_report(checked: &witness::Checked) -> WitnessReport {
+    WitnessReport { organisation: checked.org.clone(), key: checked.key, cosigned: checked.cosigned_s }
+}
+
+fn lines<'a>(checked: &'a Checked<'_>, places: &'a Places) -> impl Iterator<Item = EntryReport> + 'a {
+    let month = checked.part.month;
+    (0..).zip(&checked.entries).map(move |(at, filed)| line(month, filed, places.get(&(month, at)).copied()))
+}
+
+fn line(month: Month, filed: &Filed, index: Option<u64>) -> EntryReport {
     let entry = &filed.entry;
     EntryReport {
         id: entry.id,
@@ -326,6 +471,7 @@ fn line(month: Month, filed: &Filed) -> EntryReport {
         time: entry.time,
         height: filed.height,
         final_at: filed.time,
+        index,
     }
 }
 

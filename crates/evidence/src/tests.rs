@@ -5,6 +5,8 @@ mod handed_over;
 mod honest;
 mod mutate;
 mod mutated;
+mod receipts;
 mod record_proof;
+mod shown;
 mod vectors;
 mod world;

@@ -1,16 +1,16 @@
 //! `verify`: from untrusted bytes and a genesis id to a report, or a refusal that names what is wrong and where.
 
 use crate::{
-    BadLog, Bundle, Parts, Report, StateProof, assemble,
-    finality::{self, Checkpoint, Final},
-    log, opened, report, state,
+    BadLog, Bundle, Parts, Report, StateProof, assemble, current, device,
+    finality::{self, Final, KnownBlock},
+    log, opened, place, report, state, witness,
 };
 use contract::{
-    BadGenesis, FormatError, PolicyKind,
+    BadGenesis, FormatError, PolicyKind, PublicKey,
     state::{ActivePolicy, Key, VALUE_BYTES_MAX, policy_key},
 };
 use minicbor::{Decode, Encode};
-use record::{Digest, Month, RecordTag};
+use record::{Digest, Id16, Month, OrgId, RecordTag};
 use std::fmt;
 
 /// How much a verifier is willing to read.
@@ -171,10 +171,48 @@ pub enum Refused {
         /// Its version.
         version: u64,
     },
+    /// Items are not in the one order that the format allows, or one is given twice.
+    #[error("the {what} in the file are not in order, or one is given twice")]
+    Order {
+        /// Of what.
+        what: &'static str,
+    },
+    /// An entry of the file is later than what the file calls the current version.
+    #[error("the file has a later version of the record `{}` than the one that it calls current", tag.0)]
+    NotCurrent {
+        /// The record.
+        tag: RecordTag,
+    },
+    /// A device key is given of a binding that no batch of the file is under.
+    #[error("no batch in the file is under the binding `{binding}`, whose device key is given")]
+    NoBatch {
+        /// The binding.
+        binding: Id16,
+    },
+    /// The key of a binding is another device's.
+    #[error("the key of the binding `{binding}` is another device's")]
+    OtherDevice {
+        /// The binding.
+        binding: Id16,
+    },
+    /// An entry does not stand where the file says in the log over all entries.
+    #[error("{month}: entry {entry} does not stand at the place given in the log of all entries")]
+    Place {
+        /// The month that gives the entry.
+        month: Month,
+        /// Its index there.
+        entry: u64,
+    },
+    /// The word of an organisation on the log over all entries does not hold.
+    #[error("what the file calls the signatures of `{organisation}` on the log of all entries does not hold")]
+    Word {
+        /// Whose they are said to be.
+        organisation: OrgId,
+    },
 }
 
 /// What a state proof is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// The access policy in force.
     AccessPolicy,
@@ -182,6 +220,12 @@ pub enum Subject {
     DerivationPolicy,
     /// The head of a record.
     Record(RecordTag),
+    /// A binding of a device.
+    Binding(Id16),
+    /// A key that frames are signed by.
+    DeviceKey(PublicKey),
+    /// A member.
+    Member(OrgId),
 }
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -189,11 +233,14 @@ impl fmt::Display for Subject {
             Self::AccessPolicy => f.write_str("the access policy"),
             Self::DerivationPolicy => f.write_str("the derivation policy"),
             Self::Record(tag) => write!(f, "the record `{}`", tag.0),
+            Self::Binding(id) => write!(f, "the binding `{id}`"),
+            Self::DeviceKey(key) => write!(f, "the device key `{}`", key.0),
+            Self::Member(org) => write!(f, "the member `{org}`"),
         }
     }
 }
 
-/// Checks a bundle from scratch: consortium, validators, certificate, state, logs, links, opened records.
+/// Checks a bundle from scratch: consortium, validators, certificate, state, logs, links, opened records, and what else it claims.
 ///
 /// `genesis_id` is all that is trusted. The same bytes always get the same answer.
 pub fn verify(bundle: &[u8], genesis_id: &Digest, limits: &Limits) -> Result<Report, Refused> {
@@ -204,7 +251,7 @@ pub fn verify(bundle: &[u8], genesis_id: &Digest, limits: &Limits) -> Result<Rep
 pub fn verify_through(
     bundle: &[u8],
     genesis_id: &Digest,
-    checkpoint: Option<&Checkpoint>,
+    checkpoint: Option<&KnownBlock>,
     limits: &Limits,
 ) -> Result<Report, Refused> {
     let size = bundle.len();
@@ -218,8 +265,26 @@ pub fn verify_through(
         let checked = log::check(part, &months, &at).map_err(|why| Refused::Month { month: part.month, why })?;
         months.push(checked);
     }
-    let contents = opened::check(bundle.opened(), months.iter().flat_map(|month| &month.entries))?;
-    Ok(report::report(&report::Verified { at: &at, access, derivation, months: &months, contents: &contents, size }))
+    let entries = || months.iter().flat_map(|month| &month.entries);
+    let contents = opened::check(bundle.opened(), entries())?;
+    let current = current::check(bundle.current(), entries(), &at)?;
+    let batches = device::batches(entries());
+    let devices = device::check(bundle.devices(), &batches, &at)?;
+    let places = place::check(bundle.places(), &months, &at)?;
+    let witnesses = witness::check(bundle.witnesses(), &at)?;
+    Ok(report::report(&report::Verified {
+        at: &at,
+        access,
+        derivation,
+        months: &months,
+        contents: &contents,
+        current: &current,
+        batches: &batches,
+        devices: &devices,
+        places: &places,
+        witnesses: &witnesses,
+        size,
+    }))
 }
 
 /// Assembles a bundle and verifies it, so that no prover hands out what a stranger would refuse.

@@ -70,6 +70,7 @@ pub(crate) struct Progress {
 
 impl Node {
     /// Compares the database with the ledger. `full` begins anew; otherwise it goes on where the last one ended, as far as rows go.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn audit(&self, caller: &Caller, full: bool) -> Result<Report, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         let mut progress = self.audited.lock().await;

@@ -23,7 +23,7 @@ const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
 impl Node {
     /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy.
     pub(crate) async fn batch_frames(self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(self.derivation.batch_cadence_s().into()));
+        let mut ticks = tokio::time::interval(Duration::from_secs(self.policies().derivation.batch_cadence_s().into()));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -45,6 +45,7 @@ impl Node {
     }
 
     /// Puts batch entries for a binding's frames that have none yet.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn put_batch(&self, attached: &mut Attached) -> Result<(), Failure> {
         while !attached.open.is_empty() || attached.refused > 0 {
             let count = batch_len(attached.batched, &attached.open);

@@ -83,6 +83,7 @@ impl Paper for Bound {
 
 impl Node {
     /// Binds a device to a patient from now: its frames, signed by `key`, are the patient's.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn bind(&self, caller: &Caller, device: &str, patient: &str, key: PublicKey) -> Result<Id16, Failure> {
         self.bind_since(caller, device, patient, key, None).await
     }
@@ -90,6 +91,7 @@ impl Node {
     /// Binds a device to a patient who has been wearing it since a time at most half an hour ago.
     ///
     /// What the device measured while it was another patient's stays out, whatever time is given.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn bind_since(
         &self,
         caller: &Caller,
@@ -180,6 +182,7 @@ impl Node {
     }
 
     /// Ends a device's binding. Frames that come later are refused.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn unbind(&self, caller: &Caller, device: &str) -> Result<(), Failure> {
         let (node, caller, device) = (self.clone(), caller.clone(), device.to_owned());
         to_the_end(async move { node.unbind_device(&caller, &device).await }).await

@@ -16,6 +16,7 @@ use store::{Row, VersionKey};
 
 impl Node {
     /// Opens a case about one patient, under an order.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_case(&self, caller: &Caller, patient: &str, order: &str) -> Result<Id16, Failure> {
         check_text("order", order)?;
         self.allow_about(caller, Action::Investigate, patient).await?;
@@ -34,6 +35,7 @@ impl Node {
     }
 
     /// Concludes a case: from now it opens nothing.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn conclude_case(&self, caller: &Caller, id: Id16, result: &str) -> Result<(), Failure> {
         check_text("result", result)?;
         let found = self.desk.get::<Case>(&id.to_hex()).await?;
@@ -59,6 +61,7 @@ impl Node {
 
     /// The complete log of a patient with its opened records, as one file that anybody can verify.
     /// `through`: height of a block that the reader knows to be final.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn prove(
         &self,
         caller: &Caller,
@@ -141,7 +144,8 @@ impl Node {
         };
         let (genesis, certificate) = (self.genesis.to_bytes(), proof.certificate);
         let finality = Finality { genesis, header: proof.header, certificate, handovers };
-        let parts = Parts { finality, policies, months: month_logs, opened };
+        let (current, devices, places, witnesses) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let parts = Parts { finality, policies, months: month_logs, opened, current, devices, places, witnesses };
         // What is given away is checked first by the same rules that a stranger will apply.
         let (bytes, _report) = evidence::prove(parts, &self.genesis.id(), &Limits::default())
             .map_err(|e| Failure::ours("the evidence does not verify", e))?;

@@ -62,6 +62,7 @@ pub(crate) struct Ballot {
 
 impl Node {
     /// Keeps a patient's records from being erased, by anybody, until it is released. Takes effect when it is final.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn hold(&self, caller: &Caller, patient: &str, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;
         self.allow_about(caller, Action::Hold, patient).await?;
@@ -76,6 +77,7 @@ impl Node {
     }
 
     /// Ends a hold of ours.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn release(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         let mut paper = self.procedure(id, HOLD).await?;
         self.allow_about(caller, Action::Hold, &paper.patient).await?;
@@ -104,6 +106,7 @@ impl Node {
 
     /// Erases a patient: as the head of this file says. Answers when it is done; what takes longer is finished without the caller, and after
     /// a restart.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn erase(&self, caller: &Caller, patient: &str, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;
         self.allow_about(caller, Action::Erase, patient).await?;
@@ -254,6 +257,7 @@ impl Node {
     }
 
     /// Asks the members to agree to a recovery. The organisation that asks votes for it at once. Answered when others can vote.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn propose_recovery(&self, caller: &Caller, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;
         self.allow_operation(caller, Action::Operate).await?;
@@ -270,6 +274,7 @@ impl Node {
     }
 
     /// Votes for a recovery: the organisation agrees that the essential copies are opened. Answered when the vote counts.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn vote_recovery(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         let ballot = self.ballot(id, |_| true).await?;
@@ -342,7 +347,8 @@ impl Node {
         let unreadable = |e| Failure::ours("the ledger's state cannot be read", e);
         let custody = from_cbor("custody", &custody, state::VALUE_BYTES_MAX).map_err(unreadable)?;
         let roll: state::Roll = from_cbor("roll", &roll, state::VALUE_BYTES_MAX).map_err(unreadable)?;
-        Ok(Some(Ballot { custody, members: roll.members }))
+        let members = roll.members.into_iter().map(|seat| seat.org).collect();
+        Ok(Some(Ballot { custody, members }))
     }
 
     /// Writes entries of a procedure, and the audit event about `whom`.

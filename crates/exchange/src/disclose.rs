@@ -43,6 +43,7 @@ struct Shared {
 
 impl Node {
     /// One version of a record; the current one when none is named.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn read(&self, caller: &Caller, rtype: &str, id: &str, version: Option<u64>) -> Result<Shown, Failure> {
         check_type(rtype)?;
         if rtype == "Observation"
@@ -118,6 +119,7 @@ impl Node {
     }
 
     /// All versions of a record, newest first.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn history(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let found = self.store.history(rtype, id, None, PAGE_MAX).await.map_err(crate::find::search_failure)?;
@@ -149,6 +151,7 @@ impl Node {
     }
 
     /// The records that match a query and that the caller may see.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn search(&self, caller: &Caller, rtype: &str, query: &str) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let asked = self.asked(rtype, query)?;
@@ -254,6 +257,7 @@ impl Node {
     }
 
     /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn summary(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
         const TYPES: [&str; 11] = [
             "Patient",
@@ -320,6 +324,7 @@ impl Node {
     }
 
     /// What the ledger says of a record's current version, and of what it began.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn provenance(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Value, Failure> {
         check_type(rtype)?;
         let (row, _, _) = self.sound_row(rtype, id, None).await?;

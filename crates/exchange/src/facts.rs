@@ -57,9 +57,10 @@ impl Node {
         target: &Target<'_>,
     ) -> Result<Decided, Failure> {
         let (facts, under) = self.facts(caller, target).await?;
+        let policies = self.policies();
         let record_type = match target.value {
-            Some(value) => self.derivation.record_type_of(target.rtype, value),
-            None => self.derivation.record_type(target.rtype),
+            Some(value) => policies.derivation.record_type_of(target.rtype, value),
+            None => policies.derivation.record_type(target.rtype),
         };
         let request = Request {
             person: Person {
@@ -80,7 +81,7 @@ impl Node {
             purpose: caller.purpose,
             facts,
         };
-        let decision = self.policy.decide(&request);
+        let decision = policies.decide(&request, self.now());
         self.meters.decided(decision.allow);
         Ok(Decided { decision, under })
     }

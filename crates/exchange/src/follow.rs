@@ -4,7 +4,7 @@ use crate::{
     mirror::{FinalBlock, FinalEntry},
     node::Node,
 };
-use contract::{Body, CustodyStep, Entry};
+use contract::{Body, CustodyStep, Entry, PolicyStep, Reject};
 use record::{Digest, Pseudonym};
 use std::time::Duration;
 
@@ -23,6 +23,10 @@ impl Node {
             tracing::warn!(%error, "copies of erased records could not be looked for");
         }
         loop {
+            // Blocks may have become final between the start and here, or a change may have failed half way.
+            if let Err(error) = self.follow_policies().await {
+                tracing::warn!(%error, "the policies in force could not be looked up");
+            }
             let mut blocks = self.ledger.blocks_from(self.mirror.height() + 1);
             if let Err(error) = self.follow_once(&mut blocks).await {
                 tracing::warn!(%error, "following the ledger failed; trying again");
@@ -41,6 +45,12 @@ impl Node {
             let entries: Vec<(Entry, FinalEntry)> = run.iter().flat_map(|block| block.entries.clone()).collect();
             self.mirror.extend(run).await?;
             self.settle_own(&entries).await?;
+            let activated = |(entry, place): &(Entry, FinalEntry)| {
+                place.refused == 0 && matches!(entry.body, Body::Policy { step: PolicyStep::Activated, .. })
+            };
+            if entries.iter().any(activated) {
+                self.follow_policies().await?;
+            }
             for (entry, _) in entries.iter().filter(|(_, place)| place.refused == 0) {
                 if let (Body::Custody { step: CustodyStep::Erased, .. }, Some(patient)) = (&entry.body, entry.patient) {
                     self.erase_copies(patient).await?;
@@ -66,7 +76,10 @@ impl Node {
         let mut last = None;
         for (entry, place) in own {
             last = last.max(Some(place.seq));
-            if place.refused != 0 {
+            let second = matches!(entry.body, Body::Policy { step: PolicyStep::Activated, .. });
+            if second && place.refused == Reject::Over.code() {
+                tracing::debug!(entry = %entry.id, "another member activated a policy first");
+            } else if place.refused != 0 {
                 tracing::warn!(entry = %entry.id, kind = entry.kind(), code = place.refused, "the ledger refused an entry of ours");
             }
         }

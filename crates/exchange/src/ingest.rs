@@ -57,6 +57,7 @@ type Newcomers = HashMap<String, PatientKey>;
 
 impl Node {
     /// Creates a record under a new id. With a condition, only if no record matches it.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn create(
         &self,
         caller: &Caller,
@@ -88,6 +89,7 @@ impl Node {
     }
 
     /// Writes the next version of a record, or its first under an id that the client chose.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn update(
         &self,
         caller: &Caller,
@@ -119,6 +121,7 @@ impl Node {
     }
 
     /// Deletes a record: its next version says that it is gone.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn delete(&self, caller: &Caller, rtype: &str, id: &str, if_match: Option<u64>) -> Result<(), Failure> {
         check_type(rtype)?;
         let time = self.now();
@@ -127,6 +130,7 @@ impl Node {
     }
 
     /// Carries out a batch (each entry on its own) or a transaction (all or nothing).
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn bundle(&self, caller: &Caller, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
         let bundle = fhir::Bundle::parse(bytes, Limits::BUNDLE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         match bundle.kind {

@@ -12,6 +12,7 @@ mod node;
 
 mod consequence;
 mod facts;
+mod inforce;
 mod ingest;
 mod subject;
 mod write;
@@ -26,6 +27,7 @@ mod audit;
 mod case;
 mod custody;
 mod glass;
+mod govern;
 mod members;
 mod recover;
 
@@ -56,6 +58,7 @@ pub use consequence::HANDOFF;
 pub use desk::OpenOverride;
 pub use facts::ORG_SYSTEM;
 pub use failure::Failure;
+pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};
 pub use members::{MemberShown, Membership};
 pub use node::{Node, Settings, StartError};

@@ -82,6 +82,7 @@ impl Node {
             });
             return Ok(members.collect());
         };
+        let members: Vec<OrgId> = members.into_iter().map(|voter| voter.org).collect();
         let organisations = self.values(members.iter().map(state::organisation_key).collect()).await?;
         let seats = self.values(members.iter().map(state::seat_key).collect()).await?;
         let all = members.into_iter().zip(organisations).zip(seats);

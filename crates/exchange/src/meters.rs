@@ -28,6 +28,8 @@ pub(crate) struct Meters {
     weighed: Family<Label, Counter>,
     decisions: Family<Label, Counter>,
     frames: Family<Label, Counter>,
+    /// How many policies in force this program cannot read.
+    pub(crate) policy_unreadable: Gauge,
     now: Gauges,
     /// What the last look showed.
     last: tokio::sync::Mutex<Option<(Instant, [String; 2])>>,
@@ -59,6 +61,7 @@ impl Meters {
             weighed: Family::default(),
             decisions: Family::default(),
             frames: Family::default(),
+            policy_unreadable: Gauge::default(),
             now: Gauges::default(),
             last: tokio::sync::Mutex::default(),
         };
@@ -77,6 +80,9 @@ impl Meters {
             self.weighed.clone(),
         );
         registry.register("decisions", "Decisions over accesses, by outcome", self.decisions.clone());
+        let help =
+            "Policies in force that this program cannot read; when the access policy is one, it denies after a day";
+        registry.register("policy_unreadable", help, self.policy_unreadable.clone());
         registry.register("frames", "Frames of sensors, by what became of them", self.frames.clone());
         let now = &self.now;
         registry.register("pending_entries", "Entries that are answered and not final yet", now.pending.clone());

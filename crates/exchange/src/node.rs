@@ -4,6 +4,7 @@ use crate::{
     clock::now,
     desk::Desk,
     failure::Failure,
+    inforce::Policies,
     keyring::Keyring,
     keys::OrgKeys,
     lane::{Lane, RESUBMIT_AFTER},
@@ -12,9 +13,8 @@ use crate::{
     orphan::{Orphan, Signs, later_submissions, signed_lanes},
     sense::Sensing,
 };
-use contract::{DerivationPolicy, Genesis, from_cbor, state};
+use contract::{Genesis, PolicyKind, from_cbor, state};
 use ledger::SubmitError;
-use policy::Policy;
 use record::{Id16, OrgId, OrgRole, PatientKey, TimeMs};
 use std::{
     net::SocketAddr,
@@ -54,6 +54,9 @@ pub struct Settings {
     pub peers: Vec<ledger::Peer>,
     /// The most nodes that this one connects with; by the founders' number, if not said.
     pub peers_max: Option<usize>,
+    /// Policy documents beside those that the program comes with: the ones that the genesis document names, when it founds itself on
+    /// others.
+    pub policies: Vec<(PolicyKind, Vec<u8>)>,
 }
 
 /// Why a node does not start. The operator's to mend.
@@ -67,12 +70,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The genesis document asks for another policy than this program has.
-    #[error("the genesis document asks for another {0} policy than this version of the program brings")]
-    OtherPolicy(&'static str),
-    /// A policy document is wrong.
-    #[error("the {0} policy is wrong: {1}")]
-    BadPolicy(&'static str, String),
+    /// A policy in force is not at hand, or cannot be read.
+    #[error("{0}")]
+    Policy(String),
     /// The desk failed.
     #[error(transparent)]
     Desk(#[from] crate::desk::DeskError),
@@ -113,9 +113,7 @@ pub struct Inner {
     /// Entries of earlier lanes that are still to be brought to the ledger.
     pub(crate) orphaned: AtomicU64,
     pub(crate) meters: Meters,
-    pub(crate) policy: Policy,
-    pub(crate) access_policy: record::Digest,
-    pub(crate) derivation: DerivationPolicy,
+    pub(crate) policies: Policies,
     pub(crate) sensing: Sensing,
     pub(crate) audited: tokio::sync::Mutex<crate::audit::Progress>,
     stopping: watch::Sender<bool>,
@@ -132,16 +130,9 @@ impl std::ops::Deref for Node {
 impl Node {
     /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { org, role, genesis, keys, data, database, ledger: listen, part, peers, peers_max } = settings;
+        let Settings { org, role, genesis, keys, data, database, ledger: listen, part, peers, peers_max, policies } =
+            settings;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
-        let policy = Policy::builtin().map_err(|e| StartError::BadPolicy("access", e.to_string()))?;
-        let derivation = DerivationPolicy::builtin().map_err(|e| StartError::BadPolicy("derivation", e.to_string()))?;
-        if policy.digest() != genesis.access_policy {
-            return Err(StartError::OtherPolicy("access"));
-        }
-        if derivation.digest() != genesis.derivation_policy {
-            return Err(StartError::OtherPolicy("derivation"));
-        }
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
 
@@ -159,6 +150,14 @@ impl Node {
             .await
             .map_err(|e| StartError::Ledger(e.to_string()))?
             .map_err(|e| StartError::Ledger(e.to_string()))?;
+
+        let policies = match Policies::start(&ledger, &genesis, policies).await {
+            Ok(policies) => policies,
+            Err(why) => {
+                ledger.stop().await;
+                return Err(StartError::Policy(why));
+            }
+        };
 
         let config =
             store::Config { database, journal: data.join("journal"), org: org.clone(), readers: STORE_READERS };
@@ -190,7 +189,6 @@ impl Node {
         let store = opened.start(Box::new(sealer)).map_err(|e| StartError::Store(e.to_string()))?;
 
         let keyring = Keyring::new(role, keys.wrap.clone(), store.clone(), ledger.clone(), mirror.clone());
-        let access_policy = policy.digest();
         let node = Self {
             inner: Arc::new(Inner {
                 org,
@@ -206,9 +204,7 @@ impl Node {
                 lane,
                 orphaned: AtomicU64::new(orphaned),
                 meters,
-                policy,
-                access_policy,
-                derivation,
+                policies,
                 sensing: Sensing::default(),
                 audited: tokio::sync::Mutex::default(),
                 stopping: watch::Sender::new(false),
@@ -220,6 +216,7 @@ impl Node {
             tokio::spawn(node.clone().follow()),
             tokio::spawn(node.clone().submit(orphans)),
             tokio::spawn(node.clone().batch_frames()),
+            tokio::spawn(node.clone().activate_policies()),
         ];
         *node.tasks.lock().await = tasks;
         Ok(node)

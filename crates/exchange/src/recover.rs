@@ -85,6 +85,7 @@ pub struct Lost {
 
 impl Node {
     /// Carries out a recovery that the members agreed to: as the head of this file says. `from` is a backup, if there is one.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn recover(&self, caller: &Caller, id: Id16, from: Option<&Path>) -> Result<Recovered, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         self.is_custodian()?;

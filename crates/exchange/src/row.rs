@@ -106,8 +106,8 @@ impl Node {
         if !(verified && names_itself(row) && says_of_itself(row)) {
             return Ok(None);
         }
-        let entry = signed.submission.entries.into_iter().find(|entry| entry.id == row.entry);
-        Ok(entry.filter(|entry| commits_to(entry, row)))
+        let entry = signed.submission.entries.iter().find(|entry| entry.id == row.entry);
+        Ok(entry.filter(|entry| commits_to(entry, row)).cloned())
     }
 }
 

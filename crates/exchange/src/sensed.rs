@@ -44,6 +44,7 @@ struct Ties {
 
 impl Node {
     /// A frame as a FHIR Observation; several measurements in one frame are contained in the first.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn read_frame(&self, caller: &Caller, digest: Digest) -> Result<Shown, Failure> {
         let name = format!("Observation/{digest}");
         let row = self.store.frame(digest).await.map_err(crate::find::search_failure)?;

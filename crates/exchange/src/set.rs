@@ -47,6 +47,7 @@ impl Set {
 
 impl Node {
     /// The patient's current records of `types` (none: all), verified as a set.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn patient_set(&self, patient: &str, types: &[&str]) -> Result<Set, Failure> {
         let key = self.patient_key(patient).await?;
         // The ledger is read first: a row that is written between the two reads is then only unknown to it yet.
@@ -109,6 +110,7 @@ impl Node {
     }
 
     /// A version as its essential copy in some vault has it; none when it has no copy, or nobody gives one.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn repair(&self, key: &PatientKey, known: &FinalVersion) -> Result<Option<Row>, Failure> {
         let Some(digest) = known.copy else { return Ok(None) };
         let Some(sealed) = self.copy(digest).await? else { return Ok(None) };

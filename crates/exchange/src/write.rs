@@ -107,7 +107,7 @@ impl Node {
     pub(crate) fn author(&self, caller: &Caller, time: TimeMs) -> Author {
         Author {
             org: self.org.clone(),
-            access_policy: self.access_policy,
+            access_policy: self.policies().access.digest(),
             actor: self.own.actor(&caller.user),
             purpose: caller.purpose,
             time,
@@ -130,7 +130,7 @@ impl Node {
                 deleted: draft.deleted,
                 wrapped_keys: &wrapped,
             });
-            let derived = derive(&self.derivation, &author, Some(&draft.subject.about()), id, &event)
+            let derived = derive(&self.policies().derivation, &author, Some(&draft.subject.about()), id, &event)
                 .map_err(|e| Failure::ours("no entry could be derived", e))?;
             let row = derived.row.ok_or_else(|| Failure::Ours("a record's entry came without a row".to_owned()))?;
             let of = gathered.written.entry(draft.subject.patient.clone());
@@ -175,7 +175,7 @@ impl Node {
         also: &Also<'_>,
     ) -> Result<contract::Derived, Failure> {
         let id = self.new_id()?;
-        let derived = derive(&self.derivation, author, Some(&also.subject.about()), id, &also.event)
+        let derived = derive(&self.policies().derivation, author, Some(&also.subject.about()), id, &also.event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         gathered.put.entries.push(NewEntry { id, bytes: derived.entry.to_bytes(), record: None });
         Ok(derived)
@@ -239,7 +239,7 @@ impl Node {
             None => Event::Disclosed { action: trail.action, versions, under: trail.under, audit },
         };
         let entry = self.new_id()?;
-        let derived = derive(&self.derivation, &author, Some(&subject.about()), entry, &event)
+        let derived = derive(&self.policies().derivation, &author, Some(&subject.about()), entry, &event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         let row = derived.row.ok_or_else(|| Failure::Ours("an audit event's entry came without a row".to_owned()))?;
         let index = extract("AuditEvent", &value);
@@ -266,6 +266,7 @@ impl Node {
     }
 
     /// Adds one audit event for each patient written about, then writes everything. Answers when it is durable.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn commit(
         &self,
         caller: &Caller,
@@ -283,6 +284,7 @@ impl Node {
     }
 
     /// Puts attachments into the vault, then everything else into database and journal.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn put(&self, gathered: Gathered) -> Result<(), Failure> {
         if !gathered.attachments.is_empty() {
             self.ledger

@@ -1,5 +1,6 @@
 //! What one organisation's node is told: one TOML file, then `VITALTRACE_*` variables, then flags.
 
+use crate::policies::Folder;
 use anyhow::{Context, bail};
 use contract::{Genesis, PublicKey};
 use record::{OrgId, OrgRole};
@@ -16,6 +17,9 @@ pub(crate) const CONFIG_FILE: &str = "vitaltrace.toml";
 pub(crate) const MEMBER_FILE: &str = "member.json";
 /// Name of the file that all members share.
 pub(crate) const GENESIS_FILE: &str = "genesis.json";
+
+/// Name of the folder with the policies that a consortium founds itself on.
+const POLICIES_FOLDER: &str = "policies";
 
 /// The configuration file. Relative paths are relative to the folder that it is in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +41,10 @@ pub(crate) struct Config {
     pub(crate) keys: PathBuf,
     /// The genesis document.
     pub(crate) genesis: PathBuf,
+    /// The folder with the policies that the genesis document names, when the consortium founds itself on others than the program's;
+    /// `policies` beside the genesis document unless said otherwise, and only read if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policies: Option<PathBuf>,
     /// People and programs that the embedded issuer knows.
     pub(crate) users: PathBuf,
     /// What this node is to the consortium.
@@ -92,6 +100,9 @@ impl Config {
                 *path = folder.join(&*path);
             }
         }
+        if let Some(path) = config.policies.as_mut().filter(|path| path.is_relative()) {
+            *path = folder.join(&*path);
+        }
         if let Some(address) = variable("VITALTRACE_HTTP")? {
             config.http = address.parse().context("VITALTRACE_HTTP is no address such as 127.0.0.1:8100")?;
         }
@@ -110,6 +121,15 @@ impl Config {
             Standing::Founder => ledger::Part::Founder,
             Standing::Later => ledger::Part::Later(self.role),
             Standing::Watcher => ledger::Part::Watcher(self.role),
+        }
+    }
+
+    /// Policy documents beside the program's own, if there is a folder with some.
+    pub(crate) fn policies(&self) -> anyhow::Result<Vec<(contract::PolicyKind, Vec<u8>)>> {
+        let beside = self.genesis.parent().map(|folder| folder.join(POLICIES_FOLDER)).filter(|folder| folder.is_dir());
+        match self.policies.clone().or(beside) {
+            Some(folder) => Ok(Folder::read(&folder)?.documents()),
+            None => Ok(Vec::new()),
         }
     }
 

@@ -7,11 +7,17 @@ mod config;
 mod demo;
 mod http;
 mod issuer;
+mod policies;
 mod signal;
 mod users;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// A ledger node allocates for every entry several times, on every thread: the system's allocator took a fifth of its time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     command::run(command::Cli::parse())

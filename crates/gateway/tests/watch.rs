@@ -91,3 +91,25 @@ async fn a_ledger_that_stands_still_is_said_and_stops_nobody() {
     consortium.settle_when_up().await;
     wait_until_ready(&watcher).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_steps_of_a_request_say_how_long_they_took_and_nothing_of_whom() {
+    let mut consortium = Consortium::running(&[(MERCY, "doctor", "doctor")]).await;
+    let node = consortium.node_mut(MERCY);
+    node.stop();
+    node.log_filter = Some("warn,vitaltrace=debug,exchange=debug,ledger=debug");
+    node.start();
+    node.wait_until_up().await;
+    let log = node.dir.join("node.log");
+    let doctor = consortium.client(MERCY, "doctor");
+    let patient = doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await.id();
+    doctor.get(&format!("/fhir/Patient/{patient}")).await.good();
+    consortium.settle().await;
+
+    let log = std::fs::read_to_string(log).unwrap();
+    let over = |span: &str| log.lines().any(|line| line.contains(span) && line.contains("close time.busy="));
+    assert!(over("route=\"/fhir/{kind}/{id}\"}:read:"), "{log}");
+    assert!(over("route=\"/fhir/{kind}\"}:create:"), "{log}");
+    assert!(over("execute{height="), "{log}");
+    assert!(!log.contains(&patient) && !log.contains("Nobody"));
+}

@@ -3,9 +3,9 @@
 use crate::{
     Scheme,
     block::{ChainBlock, Context, SyncTarget},
-    handle::Head,
+    handle::{Head, Receipt},
     mempool::{LaneAt, Mempool, Pending, lane_seq},
-    rules::{CLOCK_AHEAD_MS_MAX, Chain, Deciders, replay},
+    rules::{CLOCK_AHEAD_MS_MAX, Chain, Deciders, receipts, replay},
     state::{Batch, Dbs, Merkleized, read_batch, write_batch},
     verdicts::Verdicts,
 };
@@ -41,6 +41,9 @@ const PROPOSAL_LANES_MAX: usize = 1024;
 /// Blocks whose execution and whose root are remembered after they are final.
 const REMEMBERED_MAX: u64 = 256;
 
+/// Final blocks that are kept in memory for those who follow the chain.
+const RECENT_MAX: usize = 64;
+
 /// What execution of a block told, besides the state.
 struct Execution {
     height: u64,
@@ -49,12 +52,28 @@ struct Execution {
     verdicts: Vec<u8>,
 }
 
+/// A final block that this node executed itself since it started.
+#[derive(Clone)]
+pub(crate) struct Recent {
+    pub(crate) block: ChainBlock,
+    execution: Arc<Execution>,
+}
+
+impl Recent {
+    /// One for each entry, in order.
+    pub(crate) fn receipts(&self) -> Vec<Receipt> {
+        receipts(self.block.block(), &self.execution.verdicts)
+    }
+}
+
 #[derive(Default)]
 struct Memory {
     executions: HashMap<Digest, Arc<Execution>>,
     /// Headers of final blocks by state root, and the order they came in.
     headers: HashMap<Digest, Arc<Header>>,
     roots: VecDeque<Digest>,
+    /// In order of height.
+    recent: VecDeque<Recent>,
 }
 
 /// What all clones of the state machine share, and what does not depend on the runtime.
@@ -108,7 +127,13 @@ impl Node {
         self.mempool.finalize(block.block());
         {
             let mut memory = self.memory();
-            let Memory { executions, headers, roots } = &mut *memory;
+            let Memory { executions, headers, roots, recent } = &mut *memory;
+            if let Some(execution) = executions.get(&digest) {
+                recent.push_back(Recent { block: block.clone(), execution: execution.clone() });
+            }
+            if recent.len() > RECENT_MAX {
+                recent.pop_front();
+            }
             executions.retain(|_, execution| execution.height.saturating_add(REMEMBERED_MAX) > header.height);
             headers.insert(header.state_root, header.clone());
             roots.push_back(header.state_root);
@@ -126,6 +151,11 @@ impl Node {
         let height = header.height;
         self.head.send_replace(Head { header, digest });
         self.height.send_replace(height);
+    }
+
+    /// The final block at `height`, if it is one of the last.
+    pub(crate) fn recent(&self, height: u64) -> Option<Recent> {
+        self.memory().recent.iter().rev().find(|recent| recent.execution.height == height).cloned()
     }
 
     /// The latest final header with that state root.
@@ -180,6 +210,7 @@ impl<E: StorageContext + Spawner> App<E> {
     }
 
     /// Executes submissions on a batch without writing to it.
+    #[tracing::instrument(level = "debug", skip_all, fields(height = parent.height))]
     async fn execute(
         &self,
         parent: &Parent,
@@ -232,6 +263,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         self.node.genesis_block.clone()
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn propose(
         &mut self,
         (context, consensus): (E, Context),
@@ -273,6 +305,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         Some(Proposed { block, merkleized })
     }
 
+    #[tracing::instrument(level = "debug", skip_all)]
     async fn process(
         &mut self,
         (context, _): (E, Context),

@@ -130,9 +130,14 @@ impl Attachments {
         self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To one peer, or to all that may hold attachments.
+    /// To one peer; or else an attachment to all that may hold it, and a question to all that may have it.
     async fn send(&self, to: Option<PublicKey>, message: Message) -> Result<(), Unavailable> {
-        let to = to.map_or_else(|| self.0.peers.of_roles(&self.0.roles), |peer| vec![peer]);
+        let to = match (to, &message) {
+            (Some(peer), _) => vec![peer],
+            (None, Message::Push(_)) => self.0.peers.of_roles(&self.0.roles),
+            // An organisation that keeps no attachments still has those that it put itself.
+            (None, Message::Pull(_)) => self.0.peers.of_roles(&OrgRole::ALL),
+        };
         self.0.outbox.send(Outgoing { to, message }).await.map_err(|_| Unavailable::Stopped)
     }
 

@@ -1,5 +1,6 @@
 //! The contract's block as the engine carries it: length-prefixed, named by its header's digest.
 
+use crate::mempool::Mempool;
 use bytes::Bytes;
 use commonware_codec::{Buf, EncodeSize, Error, MaxEncodeSize as _, RangeCfg, Read, ReadExt as _, Write, varint::UInt};
 use commonware_consensus::{
@@ -15,7 +16,7 @@ use commonware_storage::{
 };
 use commonware_utils::range::NonEmptyRange;
 use contract::{BLOCK_BYTES_MAX, Block, Genesis, HEADER_VERSION, Header, PublicKey, merkle::Frontier};
-use record::Digest;
+use record::{Digest, OrgId};
 use std::sync::Arc;
 
 /// Where a proposal stands in consensus.
@@ -44,6 +45,10 @@ pub(crate) fn our_key(key: &ed25519::PublicKey) -> PublicKey {
 pub(crate) fn engine_key(key: &PublicKey) -> Option<ed25519::PublicKey> {
     ed25519::PublicKey::read(&mut Bytes::copy_from_slice(key.as_bytes())).ok()
 }
+
+/// Where a block that is read may find its submissions, so that they are not read again: this node's mempool, once it has one.
+#[derive(Clone, Default)]
+pub(crate) struct Known(pub(crate) Option<Arc<Mempool>>);
 
 /// A block with its encoding and digest.
 #[derive(Debug, Clone)]
@@ -142,12 +147,14 @@ impl EncodeSize for ChainBlock {
     }
 }
 impl Read for ChainBlock {
-    type Cfg = ();
+    type Cfg = Known;
 
     /// The bound is checked before anything is allocated, and the body is bound to the header before anybody can name the block by its digest.
-    fn read_cfg(buf: &mut impl Buf, (): &()) -> Result<Self, Error> {
+    fn read_cfg(buf: &mut impl Buf, Known(mempool): &Known) -> Result<Self, Error> {
         let encoded = Bytes::read_cfg(buf, &RangeCfg::from(..=BLOCK_BYTES_MAX))?;
-        let block = Block::from_bytes(&encoded).map_err(|_| Error::Invalid("block", "not the format"))?;
+        let known = |org: &OrgId, lane, first_seq| mempool.as_ref()?.waiting(org, lane, first_seq);
+        let block =
+            Block::from_bytes_knowing(&encoded, known).map_err(|_| Error::Invalid("block", "not the format"))?;
         Self::with_encoding(block, encoded).map_err(|NotCarried(why)| Error::Invalid("block", why))
     }
 }
@@ -174,7 +181,7 @@ impl CertifiableBlock for ChainBlock {
     }
 }
 impl BoundedBlock for ChainBlock {
-    fn max_encode_size((): &()) -> usize {
+    fn max_encode_size(_: &Known) -> usize {
         BLOCK_BYTES_MAX + UInt::<u32>::MAX_ENCODE_SIZE
     }
 }

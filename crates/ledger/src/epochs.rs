@@ -43,7 +43,7 @@ use contract::{
     state::{Succession, VALUE_BYTES_MAX, succession_key},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     num::NonZeroUsize,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -112,9 +112,9 @@ impl Schemes {
             known.sets.clear();
         }
         for set in succession.sets().iter().filter(|set| set.from <= until) {
-            if !known.sets.contains_key(&set.from) {
+            if let Entry::Vacant(unknown) = known.sets.entry(set.from) {
                 let scheme = scheme(&self.genesis, &set.keys, self.key.as_ref()).ok_or(StartError::Died)?;
-                known.sets.insert(set.from, Arc::new(scheme));
+                unknown.insert(Arc::new(scheme));
             }
         }
         known.until = known.until.max(until);

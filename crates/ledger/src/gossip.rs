@@ -5,7 +5,7 @@ use commonware_cryptography::ed25519;
 use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_runtime::{Clock, IoBuf};
 use contract::SUBMISSION_BYTES_MAX;
-use minicbor::{Decode, Encode, bytes::ByteVec};
+use minicbor::{Decode, Encode, bytes::ByteSlice};
 use record::OrgId;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -25,10 +25,10 @@ const GAPS_MAX: usize = 64;
 
 /// What nodes tell each other about submissions.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(crate) enum Message {
+pub(crate) enum Message<'a> {
     /// Signed submissions, each in its encoding.
-    #[n(0)]
-    Submissions(#[n(0)] Vec<ByteVec>),
+    #[b(0)]
+    Submissions(#[b(0)] Vec<&'a ByteSlice>),
     /// I am here, at this height, and lack what stands between.
     #[n(1)]
     Beat(#[n(0)] u64, #[n(1)] Vec<Gap>),
@@ -50,7 +50,7 @@ pub(crate) struct Gap {
     until: u64,
 }
 
-fn encode(message: &Message) -> Vec<u8> {
+fn encode(message: &Message<'_>) -> Vec<u8> {
     contract::to_cbor(message)
 }
 
@@ -62,8 +62,8 @@ fn send_all<S: Sender<PublicKey = ed25519::PublicKey>>(
     let mut batch = Vec::new();
     let mut bytes = 0;
     for pending in submissions {
-        bytes += pending.bytes.len();
-        batch.push(ByteVec::from(pending.bytes.to_vec()));
+        bytes += pending.signed.encoded().len();
+        batch.push(pending.signed.encoded().into());
         if bytes >= BATCH_BYTES {
             let _ = sender.send(to.clone(), encode(&Message::Submissions(std::mem::take(&mut batch))), false);
             bytes = 0;
@@ -131,25 +131,24 @@ where
     }
 }
 
-fn decode(bytes: &IoBuf) -> Option<Message> {
+fn decode(bytes: &IoBuf) -> Option<Message<'_>> {
     minicbor::decode(bytes.as_ref()).ok()
 }
 
-async fn take(handle: &Handle, peer: &ed25519::PublicKey, submissions: Vec<ByteVec>) {
+async fn take(handle: &Handle, peer: &ed25519::PublicKey, submissions: Vec<&ByteSlice>) {
     let mempool = &handle.shared.mempool;
     let mut parsed = Vec::with_capacity(submissions.len());
     for bytes in submissions {
-        let bytes = bytes::Bytes::from(Vec::from(bytes));
-        match mempool.parse(&bytes) {
-            Ok(signed) => parsed.push((signed, bytes)),
+        match mempool.parse(bytes) {
+            Ok(signed) => parsed.push(signed),
             Err(error) => tracing::warn!(%peer, %error, "a submission from a peer is refused"),
         }
     }
-    if handle.learn(parsed.iter().map(|(signed, _)| signed)).await.is_err() {
+    if handle.learn(&parsed).await.is_err() {
         return;
     }
-    for (signed, bytes) in parsed {
-        if let Err(error) = mempool.admit(signed, bytes, false) {
+    for signed in parsed {
+        if let Err(error) = mempool.admit(signed, false) {
             tracing::debug!(%peer, %error, "a submission from a peer is not taken");
         }
     }

@@ -6,7 +6,6 @@ use crate::{
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
 };
-use bytes::Bytes;
 use contract::{Block, Header, PublicKey, SignedSubmission, state::Key};
 use record::{Digest, OrgId, TimeMs};
 use std::{sync::Arc, time::Duration};
@@ -189,7 +188,7 @@ impl Handle {
     pub async fn submit(&self, bytes: &[u8]) -> Result<Accepted, SubmitError> {
         let signed = self.shared.mempool.parse(bytes)?;
         self.learn([&signed]).await?;
-        self.shared.mempool.admit(signed, Bytes::copy_from_slice(bytes), true)
+        self.shared.mempool.admit(signed, true)
     }
 
     /// Reads what admission needs to know of the state, where the mempool does not know it yet.

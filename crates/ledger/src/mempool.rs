@@ -1,11 +1,10 @@
 //! Submissions that wait for a block: checked at the door, in order per lane, bounded.
 
-use bytes::Bytes;
 use contract::{
     Block, Body, Genesis, PublicKey, SignedSubmission, SubmissionError, from_cbor,
     state::{self, Key, Organisation},
 };
-use record::{Digest, OrgId, sha256};
+use record::{Digest, OrgId};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -80,7 +79,6 @@ pub(crate) type LaneId = (OrgId, u32);
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) signed: SignedSubmission,
-    pub(crate) bytes: Bytes,
     /// Names submission and signature.
     digest: Digest,
     /// The signature holds by this key.
@@ -169,10 +167,6 @@ pub(crate) struct Mempool {
     news: mpsc::UnboundedSender<Arc<Pending>>,
 }
 
-fn signed_digest(signed: &SignedSubmission) -> Digest {
-    sha256(&[signed.submission.digest().as_ref(), &signed.signature.0])
-}
-
 /// The attachments that a submission names, with their lengths in bytes.
 pub(crate) fn attachments_of(signed: &SignedSubmission) -> impl Iterator<Item = (Digest, u32)> + '_ {
     let attachments = signed.submission.entries.iter().flat_map(|entry| match &entry.body {
@@ -227,7 +221,7 @@ impl Mempool {
     pub(crate) fn unknown<'a>(&self, submissions: impl IntoIterator<Item = &'a SignedSubmission>) -> Vec<Unknown> {
         let pool = self.pool();
         let mut unknown = BTreeSet::new();
-        for SignedSubmission { submission, .. } in submissions {
+        for submission in submissions.into_iter().map(|signed| &signed.submission) {
             if !pool.members.contains_key(&submission.org) {
                 unknown.insert(Unknown::Member(submission.org.clone()));
             }
@@ -259,11 +253,11 @@ impl Mempool {
     }
 
     /// Takes a submission in, if its signature holds and there is room. `own`: by this node's own door, so that peers are told.
-    pub(crate) fn admit(&self, signed: SignedSubmission, bytes: Bytes, own: bool) -> Result<Accepted, SubmitError> {
+    pub(crate) fn admit(&self, signed: SignedSubmission, own: bool) -> Result<Accepted, SubmitError> {
         let (org, lane) = (signed.submission.org.clone(), signed.submission.lane);
         let (first, last) = (signed.submission.first_seq, signed.submission.last_seq());
         let id = (org.clone(), lane);
-        let digest = signed_digest(&signed);
+        let digest = signed.digest();
         let key = {
             let mut pool = self.pool();
             let key = pool.members.get(&org).copied();
@@ -280,10 +274,10 @@ impl Mempool {
             return Ok(accepted);
         }
         let share = pool.shares.entry(org.clone()).or_default();
-        if share.bytes + bytes.len() > self.share_bytes || share.submissions >= self.share_submissions {
+        if share.bytes + signed.encoded().len() > self.share_bytes || share.submissions >= self.share_submissions {
             return Err(SubmitError::Full { org });
         }
-        let pending = Arc::new(Pending { signed, bytes, digest, key });
+        let pending = Arc::new(Pending { signed, digest, key });
         pool.insert(id, pending.clone(), own);
         pool.remember(digest, key);
         drop(pool);
@@ -325,10 +319,13 @@ impl Mempool {
             next.retain_mut(|(at, lane, seq)| {
                 let Some(Waiting { pending, .. }) = lane.waiting.get(seq) else { return false };
                 let count = pending.signed.submission.entries.len();
-                if pending.key != at.key || bytes + pending.bytes.len() > bytes_max || entries + count > entries_max {
+                if pending.key != at.key
+                    || bytes + pending.signed.encoded().len() > bytes_max
+                    || entries + count > entries_max
+                {
                     return false;
                 }
-                bytes += pending.bytes.len();
+                bytes += pending.signed.encoded().len();
                 entries += count;
                 *seq = pending.signed.submission.last_seq().saturating_add(1);
                 selected.push(pending.clone());
@@ -338,9 +335,16 @@ impl Mempool {
         selected
     }
 
+    /// What waits at this place of a lane.
+    pub(crate) fn waiting(&self, org: &OrgId, lane: u32, first_seq: u64) -> Option<SignedSubmission> {
+        let pool = self.pool();
+        let waiting = pool.lanes.get(&(org.clone(), lane))?.waiting.get(&first_seq)?;
+        Some(waiting.pending.signed.clone())
+    }
+
     /// Checks the signature by `key`, unless that was done before.
     pub(crate) fn check(&self, signed: &SignedSubmission, key: &PublicKey) -> Result<(), SubmissionError> {
-        let digest = signed_digest(signed);
+        let digest = signed.digest();
         if signed.submission.chain == self.chain && self.pool().checked.get(&digest) == Some(key) {
             return Ok(());
         }
@@ -352,7 +356,7 @@ impl Mempool {
     /// Takes note that a block was executed: what it orders need not hurry the next one.
     pub(crate) fn saw(&self, block: &Block) {
         let mut pool = self.pool();
-        for SignedSubmission { submission, .. } in &block.submissions {
+        for submission in block.submissions.iter().map(|signed| &signed.submission) {
             if let Some(lane) = pool.lanes.get_mut(&(submission.org.clone(), submission.lane)) {
                 lane.seen = lane.seen.max((submission.last_seq(), block.header.height));
             }
@@ -363,7 +367,7 @@ impl Mempool {
     pub(crate) fn finalize(&self, block: &Block) {
         let mut pool = self.pool();
         pool.final_height = pool.final_height.max(block.header.height);
-        for SignedSubmission { submission, .. } in &block.submissions {
+        for submission in block.submissions.iter().map(|signed| &signed.submission) {
             pool.reach((submission.org.clone(), submission.lane), submission.last_seq());
             for entry in &submission.entries {
                 if let Body::Member { member, .. } = &entry.body {
@@ -388,8 +392,8 @@ impl Mempool {
             let Some(lane) = lanes.get_mut(id) else { continue };
             for waiting in lane.waiting.values_mut().filter(|waiting| waiting.own) {
                 let due = waiting.rounds.is_power_of_two() && waiting.rounds <= 16 || waiting.rounds % 16 == 0;
-                if due && waiting.rounds > 0 && bytes + waiting.pending.bytes.len() <= bytes_max {
-                    bytes += waiting.pending.bytes.len();
+                if due && waiting.rounds > 0 && bytes + waiting.pending.signed.encoded().len() <= bytes_max {
+                    bytes += waiting.pending.signed.encoded().len();
                     overdue.push(waiting.pending.clone());
                 }
                 waiting.rounds = waiting.rounds.saturating_add(1);
@@ -416,7 +420,7 @@ impl Mempool {
         let Some(lane) = pool.lanes.get(&(org.clone(), lane)).filter(|_| from < until) else { return Vec::new() };
         let mut bytes = 0;
         let fits = |pending: &Arc<Pending>| {
-            bytes += pending.bytes.len();
+            bytes += pending.signed.encoded().len();
             bytes <= bytes_max
         };
         lane.waiting.range(from..until).map(|(_, waiting)| waiting.pending.clone()).take_while(fits).collect()
@@ -476,7 +480,7 @@ impl Pool {
 
     fn insert(&mut self, id: LaneId, pending: Arc<Pending>, own: bool) {
         let share = self.shares.entry(id.0.clone()).or_default();
-        share.bytes += pending.bytes.len();
+        share.bytes += pending.signed.encoded().len();
         share.submissions += 1;
         for (attachment, _) in attachments_of(&pending.signed) {
             *self.named.entry(attachment).or_default() += 1;
@@ -511,7 +515,7 @@ impl Pool {
     fn release(&mut self, org: &OrgId, done: BTreeMap<u64, Waiting>) {
         for Waiting { pending, .. } in done.into_values() {
             if let Some(share) = self.shares.get_mut(org) {
-                share.bytes = share.bytes.saturating_sub(pending.bytes.len());
+                share.bytes = share.bytes.saturating_sub(pending.signed.encoded().len());
                 share.submissions = share.submissions.saturating_sub(1);
             }
             for (attachment, _) in attachments_of(&pending.signed) {

@@ -2,7 +2,7 @@
 
 use crate::{
     Scheme, attachments,
-    block::{ChainBlock, engine_key},
+    block::{ChainBlock, Known, engine_key},
     config::{Config, Peer, StartError},
     gossip,
     node::Runtime,
@@ -126,7 +126,7 @@ pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, Sta
     let count = u32::try_from(contract::MEMBERS_MAX).unwrap_or(u32::MAX);
     let message_bytes_max = max_message_size(&[
         mux::prefixed(simplex::max_payload_size::<Scheme, sha256::Digest>(count)),
-        marshal::max_payload_size::<Standard<ChainBlock>, Scheme>(count, &()),
+        marshal::max_payload_size::<Standard<ChainBlock>, Scheme>(count, &Known::default()),
         gossip::MESSAGE_BYTES_MAX,
         attachments::MESSAGE_BYTES_MAX,
     ]);

@@ -5,7 +5,7 @@ use crate::{
     app::{App, Node},
     attachments::{self, Attachments},
     blame::Blames,
-    block::{ChainBlock, SyncTarget},
+    block::{ChainBlock, Known, SyncTarget},
     config::{Config, Part, StartError, VaultPlace},
     epochs::{self, Epochs, Schemes},
     gossip,
@@ -139,6 +139,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (head_sender, head) = watch::channel(head);
     let (mempool, news) = Mempool::new(&genesis);
     let mempool = Arc::new(mempool);
+    let known = Known(Some(mempool.clone()));
     let peers = Arc::new(Peers::new(&genesis, config.consensus_key.public_key()));
     let (outbox, outgoing) = mpsc::channel(attachments::OUTBOX_MAX);
     let (timers, timers_asked) = mpsc::channel(attachments::OUTBOX_MAX);
@@ -187,7 +188,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             mailbox_size: MAILBOX,
             deque_size: 10,
             priority: true,
-            codec_config: (),
+            codec_config: known.clone(),
             peer_provider: oracle.clone(),
             strategy: Sequential,
         },
@@ -198,7 +199,8 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         archive(prefix, "finalizations", &cache, Scheme::certificate_codec_config_unbounded()),
     );
     let finalizations = finalizations.await.map_err(|_| storage_failed("certificates"))?;
-    let final_blocks = prunable::Archive::init(context.child("blocks"), archive(prefix, "blocks", &cache, ()));
+    let final_blocks =
+        prunable::Archive::init(context.child("blocks"), archive(prefix, "blocks", &cache, Known::default()));
     let final_blocks = final_blocks.await.map_err(|_| storage_failed("blocks"))?;
     let plan = SyncPlan::init(context.child("plan"), prefix.to_owned()).await;
     let epoch_blocks = NonZeroU64::new(genesis.epoch_blocks).ok_or(StartError::Died)?;
@@ -220,7 +222,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             replay_buffer: BUFFER,
             key_write_buffer: BUFFER,
             value_write_buffer: BUFFER,
-            block_codec_config: (),
+            block_codec_config: known,
             max_repair: NZUsize!(32),
             max_pending_acks: NZUsize!(16),
             strategy: Sequential,

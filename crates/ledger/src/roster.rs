@@ -14,8 +14,8 @@ use commonware_utils::ordered::Map;
 use contract::{
     FormatError, PublicKey, from_cbor,
     state::{
-        KeyOwner, Organisation, Roll, Seat, Succession, VALUE_BYTES_MAX, key_owner_key, organisation_key, roll_key,
-        seat_key, succession_key,
+        KeyOwner, Organisation, Roll, Seat, Succession, VALUE_BYTES_MAX, Voter, key_owner_key, organisation_key,
+        roll_key, seat_key, succession_key,
     },
 };
 use record::OrgId;
@@ -58,7 +58,7 @@ impl<E: Runtime> Roster<E> {
         let succession: Succession = read(values.next().flatten())?;
         let mut known = Vec::with_capacity(roll.members.len());
         let mut addresses = BTreeMap::new();
-        for org in roll.members {
+        for Voter { org, .. } in roll.members {
             let values = state::read(dbs, &[organisation_key(&org), seat_key(&org)]).await?;
             let [organisation, seat]: [Option<Vec<u8>>; 2] = values.try_into().ok()?;
             let (organisation, seat): (Organisation, Seat) = (read(organisation)?, read(seat)?);

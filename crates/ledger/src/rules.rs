@@ -2,7 +2,7 @@
 
 use crate::{block::ChainBlock, handle::Receipt};
 use contract::{
-    Block, Genesis, HEADER_VERSION, Header, PublicKey, SignedSubmission,
+    Block, Genesis, HEADER_VERSION, Header, PublicKey,
     merkle::Frontier,
     state::{self, Key, Succession},
     validators_digest,
@@ -104,15 +104,23 @@ impl Chain {
 pub(crate) fn replay(block: &Block, verdicts: &[u8]) -> Option<(Frontier, Vec<Receipt>)> {
     let header = &block.header;
     let mut log = block.frontier.clone();
-    let mut receipts = Vec::with_capacity(header.entry_count as usize);
-    for SignedSubmission { submission, .. } in &block.submissions {
-        for (seq, entry) in (submission.first_seq..).zip(&submission.entries) {
-            let verdict = verdicts.get(receipts.len()).copied().unwrap_or(0);
-            let digest = entry.digest();
-            let (org, lane, index) = (submission.org.clone(), submission.lane, log.size());
-            receipts.push(Receipt { org, lane, seq, index, digest, verdict });
-            log.push(state::entry_leaf(header.height, header.time, verdict, &digest));
-        }
+    let receipts = receipts(block, verdicts);
+    for receipt in &receipts {
+        log.push(state::entry_leaf(header.height, header.time, receipt.verdict, &receipt.digest));
     }
     (log.size() == header.log_size && log.root() == header.log_root).then_some((log, receipts))
+}
+
+/// Receipts of a block whose verdicts are known to be these.
+pub(crate) fn receipts(block: &Block, verdicts: &[u8]) -> Vec<Receipt> {
+    let mut receipts = Vec::with_capacity(block.header.entry_count as usize);
+    for signed in &block.submissions {
+        let submission = &signed.submission;
+        for (seq, digest) in (submission.first_seq..).zip(signed.entry_digests().iter().copied()) {
+            let verdict = verdicts.get(receipts.len()).copied().unwrap_or(0);
+            let index = block.frontier.size() + receipts.len() as u64;
+            receipts.push(Receipt { org: submission.org.clone(), lane: submission.lane, seq, index, digest, verdict });
+        }
+    }
+    receipts
 }

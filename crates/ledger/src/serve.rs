@@ -6,7 +6,7 @@ use crate::{
     attachments::{Attachments, Message, Outgoing, Timer},
     block::{ChainBlock, engine_key, our_key},
     epochs,
-    handle::{FinalBlock, Handle, Handover, Proof, Request},
+    handle::{FinalBlock, Handle, Handover, Proof, Receipt, Request},
     mempool::attachments_of,
     node::Runtime,
     rules::replay,
@@ -174,6 +174,19 @@ impl<E: Runtime> Server<E> {
         Some(finalization.encode().to_vec())
     }
 
+    async fn archived(&self, height: u64) -> Option<(ChainBlock, Vec<Receipt>)> {
+        let digested = self.marshal.get_block(Height::new(height)).await?;
+        let block: &ChainBlock = digested.inner();
+        let verdicts = self.verdicts.at(height).await.ok()?;
+        match replay(block.block(), &verdicts) {
+            Some((_, receipts)) => Some((block.clone(), receipts)),
+            None => {
+                tracing::error!(height, "the verdicts of a final block do not give its log root");
+                None
+            }
+        }
+    }
+
     async fn block(&self, height: u64) -> Option<Arc<FinalBlock>> {
         let cached = |cache: &VecDeque<Arc<FinalBlock>>| cache.iter().find(|b| b.header().height == height).cloned();
         if let Some(block) = cached(&self.cache.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -182,12 +195,9 @@ impl<E: Runtime> Server<E> {
         if height == 0 || height > self.node.head.borrow().header.height {
             return None;
         }
-        let digested = self.marshal.get_block(Height::new(height)).await?;
-        let chain_block: &ChainBlock = digested.inner();
-        let verdicts = self.verdicts.at(height).await.ok()?;
-        let Some((_, receipts)) = replay(chain_block.block(), &verdicts) else {
-            tracing::error!(height, "the verdicts of a final block do not give its log root");
-            return None;
+        let (chain_block, receipts) = match self.node.recent(height) {
+            Some(recent) => (recent.block.clone(), recent.receipts()),
+            None => self.archived(height).await?,
         };
         let certificate = self.certificate(height).await;
         let (block, digest) = (chain_block.block().clone(), chain_block.our_digest());

@@ -4,18 +4,21 @@
 //! everything that the decision rests on, role and organisation from a checked token, [`Facts`] from ledger state and the record
 //! itself. Only the purpose of use is what the person says.
 
+mod bundle;
+mod cases;
 mod decide;
+mod diff;
 mod load;
 mod missing;
 mod nesting;
 mod request;
 mod words;
 
+pub use bundle::{BUNDLE_BYTES_MAX, Bundle};
+pub use cases::{BadCases, CASES_BYTES_MAX, Cases};
 pub use decide::{Decision, Reason};
+pub use diff::{Difference, KINDS_MAX, RecordKind, TooWide, difference};
 pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, POLICIES_MAX, Policy};
 pub use missing::Need;
 pub use nesting::{BRACKETS_MAX, STEPS_MAX};
 pub use request::{Action, Consented, Facts, Person, Record, Request};
-
-#[cfg(test)]
-mod cases;

@@ -5,7 +5,7 @@ use crate::{
     words::Words,
 };
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
-use record::{Digest, sha256};
+use record::{Digest, OrgRole, sha256};
 use std::str::FromStr;
 
 /// The longest schema or policy document, in bytes.
@@ -23,20 +23,20 @@ macro_rules! documents {
     };
 }
 
-const SCHEMA: &str = include_str!("../../../policies/access.cedarschema");
-/// The list of policy files: a new one is a file and a line here.
-const BUILTIN: &[Document<'static>] = documents![
-    "patient.cedar",
-    "responder.cedar",
-    "clinician.cedar",
-    "device.cedar",
-    "break-glass.cedar",
+pub(crate) const SCHEMA: &str = include_str!("../../../policies/access.cedarschema");
+/// The list of policy files in the order of their names: a new one is a file and a line here.
+pub(crate) const BUILTIN: &[Document<'static>] = documents![
     "administrator.cedar",
-    "insurer.cedar",
+    "break-glass.cedar",
+    "clinician.cedar",
     "compliance.cedar",
     "custodian.cedar",
+    "device.cedar",
     "directory.cedar",
+    "insurer.cedar",
     "never.cedar",
+    "patient.cedar",
+    "responder.cedar",
 ];
 
 /// One file of policies.
@@ -86,6 +86,12 @@ pub enum LoadError {
     /// Two policies have the same name.
     #[error("two policies are called `{0}`")]
     SameId(String),
+    /// The bytes are no bundle: see [`crate::Bundle`].
+    #[error("the bytes are no bundle of policies")]
+    Bundle,
+    /// Nobody at an organisation of this kind could propose a policy or vote on one.
+    #[error("nobody at an organisation of the kind `{0}` could propose policies or vote on them ever again")]
+    Ungoverned(OrgRole),
     /// The policies do not fit the schema, or one of them can never apply.
     #[error("the policies do not fit the schema: {0}")]
     Invalid(String),
@@ -94,6 +100,7 @@ pub enum LoadError {
 /// A validated set of policies.
 pub struct Policy {
     pub(crate) set: PolicySet,
+    pub(crate) schema: Schema,
     pub(crate) words: Words,
     digest: Digest,
 }
@@ -108,7 +115,7 @@ impl Policy {
         if !is_shallow_schema(schema) || !documents.iter().all(|document| is_shallow(document.text)) {
             return Err(LoadError::Nesting);
         }
-        let digest = digest(schema, documents);
+        let digest = digest(&canonical(schema, documents));
         let (schema, _warnings) = Schema::from_cedarschema_str(schema).map_err(|e| LoadError::Schema(e.to_string()))?;
         let words = Words::of(&schema).map_err(|e| LoadError::Schema(e.to_string()))?;
         let mut set = PolicySet::new();
@@ -129,19 +136,24 @@ impl Policy {
                 return Err(LoadError::Bounds);
             }
         }
-        let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
+        let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
         // A warning is a policy that can never apply, or text that looks like other text: both are mistakes, or worse.
         if !result.validation_passed_without_warnings() {
             let errors = result.validation_errors().map(ToString::to_string);
             let why: Vec<String> = errors.chain(result.validation_warnings().map(ToString::to_string)).collect();
             return Err(LoadError::Invalid(why.join("; ")));
         }
-        Ok(Self { set, words, digest })
+        Ok(Self { set, schema, words, digest })
     }
 
     /// The set that this program comes with: `policies/access`.
     pub fn builtin() -> Result<Self, LoadError> {
         Self::load(SCHEMA, BUILTIN)
+    }
+
+    /// The set and its schema, for a solver.
+    pub fn cedar(&self) -> (&PolicySet, &Schema) {
+        (&self.set, &self.schema)
     }
 
     /// Names the set: what entries say they were decided under. SHA-256 over schema and documents, each length-prefixed.
@@ -150,8 +162,14 @@ impl Policy {
     }
 }
 
-fn digest(schema: &str, documents: &[Document<'_>]) -> Digest {
-    let mut bytes = DOMAIN.to_vec();
+/// What names a set with these [`canonical`] bytes: SHA-256(domain ‖ bytes).
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
+    sha256(&[DOMAIN, bytes])
+}
+
+/// The bytes that the digest names: schema, then name and text of each document, each length-prefixed.
+pub(crate) fn canonical(schema: &str, documents: &[Document<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
     let mut part = |text: &str| {
         bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
         bytes.extend_from_slice(text.as_bytes());
@@ -161,7 +179,7 @@ fn digest(schema: &str, documents: &[Document<'_>]) -> Digest {
         part(document.name);
         part(document.text);
     }
-    sha256(&[&bytes])
+    bytes
 }
 
 #[cfg(test)]
@@ -183,9 +201,9 @@ mod tests {
             .filter(|name| name.ends_with(".cedar"))
             .collect();
         files.sort();
-        let mut listed: Vec<&str> = BUILTIN.iter().map(|document| document.name).collect();
-        listed.sort();
+        let listed: Vec<&str> = BUILTIN.iter().map(|document| document.name).collect();
         assert_eq!(files, listed);
+        assert_eq!(crate::Bundle::builtin().digest(), Policy::builtin().unwrap().digest());
         Policy::builtin().unwrap();
     }
 

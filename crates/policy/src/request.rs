@@ -57,6 +57,8 @@ actions! {
     Investigate,
     /// Audit, recover.
     Operate,
+    /// Propose policies and vote on them.
+    Govern,
     /// Keep a patient's records from being erased, or let go.
     Hold,
     /// Erase a patient's records by destroying keys.

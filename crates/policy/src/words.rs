@@ -16,6 +16,8 @@ const LABELS: [&str; 6] = ["U", "L", "M", "N", "R", "V"];
 pub(crate) struct Words {
     action: EntityTypeName,
     actions: Vec<(Action, Entity)>,
+    /// Each action's own name and those of the groups that it is in.
+    groups: Vec<(Action, Vec<String>)>,
     person: EntityTypeName,
     record: EntityTypeName,
     patient: EntityTypeName,
@@ -47,7 +49,13 @@ impl Words {
             let found = known.get(&uid(&action, one.as_str())).cloned();
             found.map(|entity| (one, entity)).ok_or_else(|| format!("it has no action `{}`", one.as_str()))
         };
+        let groups = |&one: &Action| {
+            let above = known.ancestors(&uid(&action, one.as_str())).into_iter().flatten();
+            let above = above.map(|group| group.id().unescaped().to_owned());
+            (one, above.chain([one.as_str().to_owned()]).collect())
+        };
         let words = Self {
+            groups: Action::ALL.iter().map(groups).collect(),
             actions: Action::ALL.iter().map(entity).collect::<Result<_, _>>()?,
             action,
             person: EntityTypeName::from_str("Person")?,
@@ -104,6 +112,11 @@ impl Words {
         [Consented::Permit, Consented::Deny]
             .into_iter()
             .try_for_each(|consent| fits(Action::Read, Purpose::Treat, consent))
+    }
+
+    /// The names that policies can mean an action by: its own and its groups'.
+    pub(crate) fn groups(&self, action: Action) -> Vec<String> {
+        self.groups.iter().find(|(one, _)| *one == action).map(|(_, names)| names.clone()).unwrap_or_default()
     }
 
     pub(crate) fn ask(&self, request: &Request<'_>) -> Result<Asked, Box<dyn Error>> {

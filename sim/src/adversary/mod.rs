@@ -1,13 +1,24 @@
-//! Members that break the rules: each takes a member's place in the network with its key, and votes as it likes.
+//! Members that break the rules, one file for each way.
+//!
+//! Some take a member's place in the network with its key and do as they like. Others run a member's node as it is, and break the rules
+//! around it: what they hand over, and to whom they listen.
 
+mod censors;
 mod equivocates;
 mod gives_up;
+mod proposes_wrong_roots;
+mod replays;
+mod withholds;
 
+use crate::{
+    machine::Machine,
+    world::{MEMBERS, World},
+};
 use commonware_codec::DecodeExt as _;
 use commonware_consensus::simplex::types::Vote;
 use commonware_cryptography::sha256;
 use commonware_p2p::{Receiver as _, Recipients, Sender as _};
-use commonware_runtime::{Handle as Task, Spawner as _, Supervisor as _, deterministic};
+use commonware_runtime::{Spawner as _, Supervisor as _};
 use ledger::{Channels, Config, Scheme, StartError, in_epoch, join, signer};
 
 /// How a member breaks the rules.
@@ -17,37 +28,80 @@ pub enum Adversary {
     Equivocates,
     /// It gives a view up and finalises a block in it all the same.
     FinalizesAfterGivingUp,
+    /// When it leads, it proposes a block whose roots, signatures, order or time are wrong.
+    ProposesWrongRoots,
+    /// It sends again, later and to everybody, what others sent.
+    Replays,
+    /// Its entries name attachments that it hands over to nobody.
+    WithholdsAttachments,
+    /// It hears nothing from one member, so that it orders none of that member's submissions when it leads, and hands none on.
+    Censors,
+}
+
+impl Adversary {
+    /// Every way.
+    pub const ALL: [Self; 6] = [
+        Self::Equivocates,
+        Self::FinalizesAfterGivingUp,
+        Self::ProposesWrongRoots,
+        Self::Replays,
+        Self::WithholdsAttachments,
+        Self::Censors,
+    ];
+
+    /// Whether the member's node runs as it is.
+    pub(crate) fn runs_a_node(self) -> bool {
+        matches!(self, Self::WithholdsAttachments | Self::Censors)
+    }
 }
 
 type Ballot = Vote<Scheme, sha256::Digest>;
 
-/// Takes the place of a member for as long as the simulation runs.
-pub(crate) fn begin(
-    context: &deterministic::Context,
-    config: &Config,
-    adversary: Adversary,
-) -> Result<Task<()>, StartError> {
-    let scheme = signer(config)?;
-    let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, task, .. } =
-        join(context, config)?;
-    let answer = match adversary {
+/// Before the first node starts: what the adversary does to the world.
+pub(crate) fn prepare(world: &World, member: usize, adversary: Adversary) {
+    if adversary == Adversary::Censors {
+        censors::stop_listening(world, member, (member + 1) % MEMBERS);
+    }
+}
+
+/// Whether the member hands attachments over that its entries name.
+pub(crate) fn hands_over(adversary: Option<Adversary>) -> bool {
+    adversary.is_none_or(withholds::hands_over)
+}
+
+/// Takes the place of a member for as long as its machine lives.
+pub(crate) fn begin(machine: Machine, config: Config, adversary: Adversary, world: World) -> Result<(), StartError> {
+    let scheme = signer(&config)?;
+    let channels = join(&machine, &config)?;
+    let answer: fn(&Scheme, &Ballot) -> Vec<Ballot> = match adversary {
         Adversary::Equivocates => equivocates::answer,
         Adversary::FinalizesAfterGivingUp => gives_up::answer,
+        Adversary::ProposesWrongRoots => {
+            machine.spawn(move |machine| proposes_wrong_roots::run(machine, config, scheme, channels, world));
+            return Ok(());
+        }
+        Adversary::Replays => {
+            replays::begin(&machine, channels, &world);
+            return Ok(());
+        }
+        Adversary::WithholdsAttachments | Adversary::Censors => return Ok(()),
     };
-    // Its set decides the first epoch; there it does what it does.
-    let mux = context.child("mux");
-    let watch = context.child("adversary").spawn(move |_| async move {
+    // Its set decides the first epoch, which is as long as the run; there it does what it does.
+    let mux = machine.child("mux");
+    machine.spawn(move |_| async move {
+        let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, task, .. } = channels;
         // What is not listened to would count as a fault of the connection.
         let _open = (certificates, resolver, backfill, blocks, gossip, attachments, task);
         let Some((mut sender, mut receiver)) = in_epoch(&mux, votes, 0).await else { return };
         while let Ok((_, message)) = receiver.recv().await {
             let Ok(vote) = Ballot::decode(message) else { continue };
             for vote in answer(&scheme, &vote) {
+                world.state().faults.misdeeds += 1;
                 let _ = sender.send(Recipients::All, commonware_codec::Encode::encode(&vote), true);
             }
         }
     });
-    Ok(watch)
+    Ok(())
 }
 
 /// A digest that no block has.

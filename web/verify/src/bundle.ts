@@ -6,9 +6,10 @@ import { CERTIFICATE_BYTES_MAX } from "./certificate.js";
 import { ENTRY_BYTES_MAX } from "./entry.js";
 import { GENESIS_BYTES_MAX, MEMBERS_MAX } from "./genesis.js";
 import { HEADER_BYTES_MAX } from "./header.js";
-import { digest } from "./names.js";
+import { type Frontier, PATH_LENGTH_MAX } from "./merkle.js";
+import { digest, id, org } from "./names.js";
 import { Malformed, readable, reading, Refusal } from "./refusal.js";
-import { VALUE_BYTES_MAX } from "./state.js";
+import { frontier, VALUE_BYTES_MAX } from "./state.js";
 import { PROOF_BYTES_MAX } from "./stateProof.js";
 import type { Month } from "./time.js";
 
@@ -23,6 +24,10 @@ const ENTRIES_MAX = 1_000_000;
 const HANDOVERS_MAX = 4_096;
 const LINKS_MAX = 1_024;
 const OPENED_MAX = 1_000_000;
+const CURRENT_MAX = 1_000_000;
+const DEVICES_MAX = 100_000;
+const WITNESSES_MAX = 256;
+const SIGNATURE_BYTES = 64;
 const RECORD_BYTES_MAX = 16 * 1024 * 1024;
 const RECORD_NAME_BYTES_MAX = 256;
 
@@ -94,7 +99,31 @@ export type Log =
       readonly entries: readonly LoggedEntry[];
       readonly links: readonly OpenedLink[];
     }
-  | { readonly is: "absent"; readonly proof: Uint8Array };
+  | { readonly is: "absent"; readonly proof: Uint8Array }
+  | LogPart;
+
+/** The entries of a log in a range of heights, with both neighbours. */
+export type LogPart = {
+  readonly is: "part";
+  readonly head: StateProof;
+  /** The tree over the leaves before those given. */
+  readonly before: Frontier;
+  /** The last entry before the range, which begins above it. */
+  readonly left: Neighbour | undefined;
+  readonly entries: readonly LoggedEntry[];
+  /** The first entry after the range, which ends below it. */
+  readonly right: Neighbour | undefined;
+  /** Consistency path from the tree that ends with what is given to the whole log. */
+  readonly rest: readonly Digest[];
+};
+
+/** An entry beside a range. */
+export type Neighbour = {
+  readonly height: bigint;
+  readonly time: bigint;
+  /** Digest of the entry. */
+  readonly digest: Digest;
+};
 
 export type MonthLog = {
   readonly month: Month;
@@ -112,11 +141,55 @@ export type Opened = {
   readonly bytes: Uint8Array;
 };
 
+/** The latest version of a record, or that there is none. */
+export type CurrentRecord = {
+  readonly tag: Digest;
+  readonly value:
+    | { readonly is: "present"; readonly head: StateProof }
+    | { readonly is: "absent"; readonly proof: Uint8Array };
+};
+
+/** The key that a device's frames were signed by under a binding. */
+export type BoundDevice = {
+  readonly binding: Uint8Array;
+  readonly bound: StateProof;
+  readonly key: StateProof;
+};
+
+/** Where an entry of the file stands in the log over all entries. */
+export type Place = {
+  readonly month: Month;
+  /** Its index among the entries that the file gives of this month. */
+  readonly entry: bigint;
+  /** Its index in the log over all entries. */
+  readonly index: bigint;
+  readonly path: readonly Digest[];
+};
+
+/** A member with its key at the header, and its signatures on the log over all entries. */
+export type Witness = {
+  readonly org: string;
+  readonly member: StateProof;
+  readonly word: Word | undefined;
+};
+
+export type Word = {
+  /** Signature of its COSE receipts. */
+  readonly receipt: Uint8Array;
+  /** When it cosigned, in seconds since 1970. */
+  readonly time: bigint;
+  readonly cosignature: Uint8Array;
+};
+
 export type Bundle = {
   readonly finality: Finality;
   readonly policies: { readonly access: StateProof; readonly derivation: StateProof };
   readonly months: readonly MonthLog[];
   readonly opened: readonly Opened[];
+  readonly current: readonly CurrentRecord[];
+  readonly devices: readonly BoundDevice[];
+  readonly places: readonly Place[];
+  readonly witnesses: readonly Witness[];
 };
 
 export type RecordProof = {
@@ -140,18 +213,23 @@ export function formatOf(bytes: Uint8Array): Format | undefined {
 /** Reads a bundle within limits; says nothing about whether it holds. */
 export function bundleFrom(bytes: Uint8Array, limits: Limits): Bundle {
   return fileFrom(bytes, limits, EVIDENCE_FORMAT, (reader) => {
-    reader.fields(5);
+    reader.fields(9);
     formatName(reader, EVIDENCE_FORMAT);
     const bundle = {
       finality: finality(reader),
       policies: policies(reader),
       months: reader.array(MONTHS_MAX, monthLog),
       opened: reader.array(OPENED_MAX, opened),
+      current: reader.array(CURRENT_MAX, currentRecord),
+      devices: reader.array(DEVICES_MAX, boundDevice),
+      places: reader.array(ENTRIES_MAX, place),
+      witnesses: reader.array(WITNESSES_MAX, witness),
     };
-    const entries = bundle.months.reduce((sum, { log }) => sum + (log.is === "present" ? log.entries.length : 0), 0);
+    const entries = bundle.months.reduce((sum, { log }) => sum + (log.is === "absent" ? 0 : log.entries.length), 0);
     atMost("months", bundle.months.length, limits.monthsMax);
     atMost("entries", entries, limits.entriesMax);
     atMost("opened records", bundle.opened.length, limits.openedMax);
+    atMost("current versions", bundle.current.length, limits.openedMax);
     return bundle;
   });
 }
@@ -238,7 +316,69 @@ const LOGS: readonly ((reader: Reader) => Log)[] = [
     reader.fields(1);
     return { is: "absent", proof: reader.bytes(PROOF_BYTES_MAX) };
   },
+  (reader) => {
+    reader.fields(1);
+    reader.fields(6);
+    return {
+      is: "part",
+      head: stateProof(reader),
+      before: frontier(reader),
+      left: reader.optional(neighbour),
+      entries: reader.array(ENTRIES_MAX, loggedEntry),
+      right: reader.optional(neighbour),
+      rest: path(reader),
+    };
+  },
 ];
+
+const VALUES: readonly ((reader: Reader) => CurrentRecord["value"])[] = [
+  (reader) => {
+    reader.fields(1);
+    return { is: "present", head: stateProof(reader) };
+  },
+  (reader) => {
+    reader.fields(1);
+    return { is: "absent", proof: reader.bytes(PROOF_BYTES_MAX) };
+  },
+];
+
+function neighbour(reader: Reader): Neighbour {
+  reader.fields(3);
+  return { height: reader.u64(), time: reader.u64(), digest: digest(reader) };
+}
+
+function path(reader: Reader): Digest[] {
+  return reader.array(PATH_LENGTH_MAX, digest);
+}
+
+function currentRecord(reader: Reader): CurrentRecord {
+  reader.fields(2);
+  return { tag: digest(reader), value: reader.choice(VALUES) };
+}
+
+function boundDevice(reader: Reader): BoundDevice {
+  reader.fields(3);
+  return { binding: id(reader), bound: stateProof(reader), key: stateProof(reader) };
+}
+
+function place(reader: Reader): Place {
+  reader.fields(4);
+  return { month: reader.u32(), entry: reader.u64(), index: reader.u64(), path: path(reader) };
+}
+
+function witness(reader: Reader): Witness {
+  const count = reader.fields(2, 3);
+  return { org: org(reader), member: stateProof(reader), word: count === 3 ? word(reader) : undefined };
+}
+
+function word(reader: Reader): Word {
+  reader.fields(3);
+  return {
+    receipt: reader.fixed(SIGNATURE_BYTES),
+    time: reader.u64(),
+    cosignature: reader.fixed(SIGNATURE_BYTES),
+  };
+}
 
 function loggedEntry(reader: Reader): LoggedEntry {
   reader.fields(3);

@@ -15,6 +15,17 @@ export function sha256(...parts: readonly Uint8Array[]): Digest {
   return hash.digest();
 }
 
+/** The concatenation of `parts`. */
+export function join(...parts: readonly Uint8Array[]): Uint8Array {
+  const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    joined.set(part, at);
+    at += part.length;
+  }
+  return joined;
+}
+
 /** What digests and keys of one kind begin with, so that none is taken for another: the name and a zero byte. */
 export function domain(name: string): Uint8Array {
   return new TextEncoder().encode(`${name}\0`);

@@ -1,14 +1,18 @@
 // A reader of deterministic CBOR: exactly the items that our formats have, in the one encoding that each may have.
 //
 // It is driven by the format that is read, so that input decides neither depth nor memory: byte strings are views of the input,
-// and a length that was announced is compared with what is there before anything else happens. What little is encoded here is hashed.
+// and a length that was announced is compared with what is there before anything else happens. What little is encoded here is hashed or signed.
 
+import { join } from "./bytes.js";
 import { Malformed } from "./refusal.js";
 
 const UNSIGNED = 0;
+const NEGATIVE = 1;
 const BYTES = 2;
 const TEXT = 3;
 const ARRAY = 4;
+const MAP = 5;
+const TAG = 6;
 const NAMES = [
   "an unsigned integer",
   "a negative integer",
@@ -50,6 +54,27 @@ export function bytesHead(length: number): Uint8Array {
 /** What stands before the elements of an array. */
 export function arrayHead(count: number): Uint8Array {
   return head(ARRAY, BigInt(count));
+}
+
+/** The encoding of the negative integer `-value`, which is at most -1. */
+export function negative(value: bigint): Uint8Array {
+  return head(NEGATIVE, value - 1n);
+}
+
+/** The encoding of a text. */
+export function textOf(text: string): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
+  return join(head(TEXT, BigInt(bytes.length)), bytes);
+}
+
+/** What stands before the pairs of a map. */
+export function mapHead(count: number): Uint8Array {
+  return head(MAP, BigInt(count));
+}
+
+/** What stands before a tagged value. */
+export function tagHead(tag: bigint): Uint8Array {
+  return head(TAG, tag);
 }
 
 /** Reads one value of at most `max` bytes, and refuses whatever stands after it. */

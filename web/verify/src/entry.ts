@@ -72,7 +72,8 @@ type DeviceStep =
 type PolicyStep =
   | { readonly is: "proposed"; readonly height: bigint }
   | { readonly is: "voted"; readonly inFavour: boolean }
-  | { readonly is: "activated" };
+  | { readonly is: "activated" }
+  | { readonly is: "written"; readonly part: number; readonly of: number; readonly bytes: Uint8Array };
 type MemberStep =
   | {
       readonly is: "join proposed";
@@ -391,6 +392,10 @@ const POLICY_STEPS: readonly ((reader: Reader) => PolicyStep)[] = [
     reader.fields(0);
     return { is: "activated" };
   },
+  (reader) => {
+    reader.fields(1);
+    return { is: "written", ...policyPart(reader) };
+  },
 ];
 
 const MEMBER_STEPS: readonly ((reader: Reader) => MemberStep)[] = [
@@ -439,6 +444,11 @@ function reach(reader: Reader): Reach {
 function code(reader: Reader): Code {
   reader.fields(2);
   return { system: reader.text(ENTRY_BYTES_MAX), code: reader.text(ENTRY_BYTES_MAX) };
+}
+
+function policyPart(reader: Reader): { part: number; of: number; bytes: Uint8Array } {
+  reader.fields(3);
+  return { part: reader.u32(), of: reader.u32(), bytes: reader.bytes(ENTRY_BYTES_MAX) };
 }
 
 function attachment(reader: Reader): Attachment {

@@ -5,15 +5,21 @@ export { EVIDENCE_FORMAT, type Format, formatOf, LIMITS, type Limits, RECORD_PRO
 export { document } from "./document.js";
 export type { Checkpoint } from "./finality.js";
 export type { Check, Reason } from "./refusal.js";
+export { checkpoint, type Cosignature, type TreeHead } from "./checkpoint.js";
+export { type Inclusion, receipt } from "./receipt.js";
 export type {
+  CurrentReport,
+  DeviceReport,
   EntryReport,
   LinkReport,
   MonthReport,
+  PartReport,
   PolicyReport,
   RecordProven,
   RecordReport,
   Report,
   VersionReport,
+  WitnessReport,
 } from "./report.js";
 export { type Verdict, verify, verifyRecord } from "./verify.js";
 export { instant } from "./time.js";

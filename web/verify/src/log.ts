@@ -7,6 +7,7 @@ import { commit } from "./commitment.js";
 import { type Entry, entryDigest, entryFrom } from "./entry.js";
 import { type Final, valueAt } from "./finality.js";
 import { Frontier, leaf } from "./merkle.js";
+import { checkPart, type Range, rangeOf } from "./part.js";
 import { reading, Refusal } from "./refusal.js";
 import { type LogHead, logHeadFrom, logKey } from "./state.js";
 import { isAbsent } from "./stateProof.js";
@@ -41,6 +42,8 @@ export type CheckedMonth = {
   readonly head: LogHead | undefined;
   /** How its first entry continues a month before. */
   readonly link: Link;
+  /** The range of heights, where the file gives only a part of the log. */
+  readonly range: Range | undefined;
   /** For the months that continue this one. */
   readonly leaves: readonly Digest[];
 };
@@ -68,14 +71,21 @@ export function checkMonth(part: MonthLog, before: readonly CheckedMonth[], at: 
     if (!isAbsent(key, log.proof, at.header.stateRoot)) {
       throw new Refusal("head", `${name}: the proof that there is no log does not hold under the header`);
     }
-    return { month, pseudonym, entries: [], head: undefined, link: UNPROVEN, leaves: [] };
+    return { month, pseudonym, entries: [], head: undefined, link: UNPROVEN, range: undefined, leaves: [] };
   }
   const head = valueAt("head", `the log of ${name}`, key, log.head, at, logHeadFrom);
   if (!head.frontier.isConsistent()) throw new Refusal("head", `${name}: the proven head of the log is malformed`);
+  if (log.is === "part") {
+    const range = rangeOf(log, at);
+    const entries = checkPart(name, log, range, head);
+    checkEntries(part, entries, at);
+    // What came before the range is not known, and so neither is what a later month continues.
+    return { month, pseudonym, entries, head, link: UNPROVEN, range, leaves: [] };
+  }
   const { entries, leaves } = complete(name, head, log.entries);
   checkEntries(part, entries, at);
   const link = checkLinks(name, entries, log.links, before);
-  return { month, pseudonym, entries, head, link, leaves };
+  return { month, pseudonym, entries, head, link, range: undefined, leaves };
 }
 
 /** Recomputes the tree from every entry: equal peaks mean that these are all, in this order, with these heights and times. */
@@ -84,15 +94,25 @@ function complete(month: string, head: LogHead, given: readonly LoggedEntry[]): 
   if (frontier.size !== BigInt(given.length)) {
     throw new Refusal("completeness", `${month}: the log has ${frontier.size} entries, the file gives ${given.length}`);
   }
-  const entries = given.map(({ height, time, entry: bytes }, index) => {
-    const entry = reading("entries", `${month}: entry ${index} is malformed`, () => entryFrom(bytes));
-    return { height, time, digest: entryDigest(bytes), entry };
-  });
-  const leaves = entries.map(({ height, time, digest }) => leaf(u64(height), u64(time), digest));
+  const { entries, leaves } = readEntries(month, given);
   if (!Frontier.of(leaves).equals(frontier) || entries.at(-1)?.height !== head.height) {
     throw new Refusal("completeness", `${month}: the entries are not those of the log, or not in its order`);
   }
   return { entries, leaves };
+}
+
+/** Reads entries, with their leaves in the log. */
+export function readEntries(month: string, given: readonly LoggedEntry[]): { entries: Filed[]; leaves: Digest[] } {
+  const entries = given.map(({ height, time, entry: bytes }, index) => {
+    const entry = reading("entries", `${month}: entry ${index} is malformed`, () => entryFrom(bytes));
+    return { height, time, digest: entryDigest(bytes), entry };
+  });
+  return { entries, leaves: entries.map(leafOf) };
+}
+
+/** The leaf of an entry in its patient's log. */
+export function leafOf({ height, time, digest }: Pick<Filed, "height" | "time" | "digest">): Digest {
+  return leaf(u64(height), u64(time), digest);
 }
 
 /** What honest validators never let into a log; checked again, since it costs nothing. */

@@ -13,7 +13,11 @@ export type Check =
   | "completeness"
   | "entries"
   | "links"
-  | "records";
+  | "records"
+  | "current"
+  | "devices"
+  | "places"
+  | "witnesses";
 
 /** A refusal as callers see it. */
 export type Reason = {

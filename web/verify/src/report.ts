@@ -2,14 +2,18 @@
 
 import { type Digest, hex } from "./bytes.js";
 import { EVIDENCE_FORMAT } from "./bundle.js";
+import type { Current } from "./current.js";
+import type { Device } from "./device.js";
 import type { Final } from "./finality.js";
 import { type CheckedMonth, type Filed, type Link, misdated } from "./log.js";
 import type { Purpose, RecordType } from "./names.js";
 import { committedBy, type Contents } from "./opened.js";
+import { placeKey, type Places } from "./place.js";
 import { notProven, proven } from "./sentences.js";
 import type { ActivePolicy, RecordHead } from "./state.js";
 import { type Month, monthOf, monthText } from "./time.js";
-import { recordKind, what } from "./words.js";
+import type { CheckedWitness } from "./witness.js";
+import { AUDIT_EVENT, recordKind, what } from "./words.js";
 
 // Names are those of the document. Times, heights and versions have 64 bits, which a JavaScript number does not.
 
@@ -45,6 +49,18 @@ export type Report = {
   readonly unopened: number;
   /** In order of their first entry. */
   readonly records: readonly RecordReport[];
+  /** What the ledger has of records at the header. */
+  readonly current: readonly CurrentReport[];
+  /** Records of the file that it does not show this of, but for audit events. */
+  readonly current_unshown: number;
+  /** The keys of devices at the header. */
+  readonly devices: readonly DeviceReport[];
+  /** Batches of frames in the file that it does not show this of. */
+  readonly devices_unshown: number;
+  /** The log over all entries. */
+  readonly ledger_log: { readonly size: bigint; readonly root: string; readonly placed: number };
+  /** Members with their keys at the header, and when they signed that log. */
+  readonly witnesses: readonly WitnessReport[];
   readonly entries: readonly EntryReport[];
   /** What is proven, in plain sentences. */
   readonly proven: readonly string[];
@@ -66,6 +82,45 @@ export type MonthReport = {
   /** Entries whose own time is in another month. */
   readonly misdated: number;
   readonly link: LinkReport;
+  /** The range of heights that the entries are all of, where the file does not give the whole log. */
+  readonly part: PartReport | null;
+};
+
+/** A part of a log. */
+export type PartReport = {
+  readonly from: bigint;
+  readonly to: bigint;
+  /** Entries of the whole log. */
+  readonly of: bigint;
+};
+
+/** What the ledger has of a record at the header. */
+export type CurrentReport = {
+  readonly tag: string;
+  readonly name: string | null;
+  readonly version: bigint | null;
+  readonly deleted: boolean;
+  readonly organisation: string | null;
+  readonly written_at_height: bigint | null;
+  /** Whether its bytes are in the file. */
+  readonly opened: boolean;
+};
+
+/** The key that the frames of a binding were signed by. */
+export type DeviceReport = {
+  readonly binding: string;
+  readonly key: string;
+  readonly revoked: bigint | null;
+  readonly good: number;
+  readonly late: number;
+};
+
+/** A member at the header. */
+export type WitnessReport = {
+  readonly organisation: string;
+  readonly key: string;
+  /** Seconds since 1970. */
+  readonly cosigned: bigint | null;
 };
 
 /** How a month continues a month before. */
@@ -90,7 +145,7 @@ export type RecordReport = {
   readonly tag: string;
   /** `Type/id`, where a version of it is opened. */
   readonly name: string | null;
-  readonly kind: RecordType | "audit event";
+  readonly kind: RecordType | typeof AUDIT_EVENT;
   /** Whether each version follows the one before without a gap, from the first that the file shows. */
   readonly contiguous: boolean;
   readonly versions: readonly VersionReport[];
@@ -127,6 +182,8 @@ export type EntryReport = {
   readonly time: bigint;
   readonly height: bigint;
   readonly final_at: bigint;
+  /** Its index in the log over all entries. */
+  readonly index: bigint | null;
 };
 
 /** What the light check of one record established. */
@@ -152,11 +209,18 @@ export type Verified = {
   readonly derivation: ActivePolicy;
   readonly months: readonly CheckedMonth[];
   readonly contents: Contents;
+  readonly current: readonly Current[];
+  readonly devices: readonly Device[];
+  readonly devicesUnshown: number;
+  readonly places: Places;
+  readonly witnesses: readonly CheckedWitness[];
   readonly bytes: number;
 };
 
 /** Tells what was verified. */
-export function report({ at, access, derivation, months, contents, bytes }: Verified): Report {
+export function report(verified: Verified): Report {
+  const { at, access, derivation, months, contents, current, devices, devicesUnshown, places, witnesses, bytes } =
+    verified;
   const all = months.flatMap((month) => month.entries);
   const records = recordsOf(all, contents);
   const versions = records.flatMap((record) => record.versions);
@@ -174,6 +238,12 @@ export function report({ at, access, derivation, months, contents, bytes }: Veri
     opened,
     unopened: versions.length - opened,
     broken: records.filter((record) => !record.contiguous).length,
+    current,
+    currentUnshown: unshownOf(records, current),
+    devices,
+    devicesUnshown,
+    log: { size: at.header.logSize, root: at.header.logRoot, placed: places.size },
+    witnesses,
   };
   return {
     format: EVIDENCE_FORMAT,
@@ -203,7 +273,25 @@ export function report({ at, access, derivation, months, contents, bytes }: Veri
     opened,
     unopened: said.unopened,
     records,
-    entries: months.flatMap(({ month, entries }) => entries.map((filed) => entryReport(month, filed))),
+    current: current.map((shown) => currentReport(shown, contents)),
+    current_unshown: said.currentUnshown,
+    devices: devices.map(({ binding, key, revoked, good, late }) => ({
+      binding: hex(binding),
+      key: hex(key),
+      revoked: revoked ?? null,
+      good,
+      late,
+    })),
+    devices_unshown: devicesUnshown,
+    ledger_log: { size: said.log.size, root: hex(said.log.root), placed: said.log.placed },
+    witnesses: witnesses.map(({ org, key, cosigned }) => ({
+      organisation: org,
+      key: hex(key),
+      cosigned: cosigned ?? null,
+    })),
+    entries: months.flatMap(({ month, entries }) =>
+      entries.map((filed, i) => entryReport(month, filed, places.get(placeKey(month, BigInt(i))))),
+    ),
     proven: proven(said),
     not_proven: notProven(said),
   };
@@ -233,6 +321,7 @@ export function recordProven(
 
 /** Every log but the first continues an earlier one, and the last month has a log, so that nothing rests on a proof of absence. */
 function isComplete(months: readonly CheckedMonth[]): boolean {
+  if (months.some((month) => month.range !== undefined)) return false;
   const [first, ...others] = months.filter((month) => month.head !== undefined);
   return (
     first !== undefined && others.every((month) => month.link.is === "continues") && months.at(-1)?.head !== undefined
@@ -240,7 +329,7 @@ function isComplete(months: readonly CheckedMonth[]): boolean {
 }
 
 function monthReport(checked: CheckedMonth): MonthReport {
-  const { month, pseudonym, entries, head, link } = checked;
+  const { month, pseudonym, entries, head, link, range } = checked;
   return {
     month: monthText(month),
     pseudonym: hex(pseudonym),
@@ -249,6 +338,28 @@ function monthReport(checked: CheckedMonth): MonthReport {
     last_height: head?.height ?? null,
     misdated: misdated(checked),
     link: linkReport(link),
+    part:
+      range === undefined || head === undefined
+        ? null
+        : { from: range.from, to: range.to, of: head.frontier.size },
+  };
+}
+
+/** How many records have no statement about their current version. */
+function unshownOf(records: readonly RecordReport[], current: readonly Current[]): number {
+  const shown = new Set(current.map(({ tag }) => hex(tag)));
+  return records.filter(({ tag, kind }) => kind !== AUDIT_EVENT && !shown.has(tag)).length;
+}
+
+function currentReport({ tag, head }: Current, contents: Contents): CurrentReport {
+  return {
+    tag: hex(tag),
+    name: contents.name(tag) ?? null,
+    version: head?.version ?? null,
+    deleted: head?.deleted ?? false,
+    organisation: head?.org ?? null,
+    written_at_height: head?.height ?? null,
+    opened: head !== undefined && contents.of({ tag, ...head }) !== undefined,
   };
 }
 
@@ -265,7 +376,7 @@ function linkReport(link: Link): LinkReport {
   }
 }
 
-function entryReport(month: Month, { height, time, digest, entry }: Filed): EntryReport {
+function entryReport(month: Month, { height, time, digest, entry }: Filed, index: bigint | undefined): EntryReport {
   return {
     id: hex(entry.id),
     digest: hex(digest),
@@ -278,6 +389,7 @@ function entryReport(month: Month, { height, time, digest, entry }: Filed): Entr
     time: entry.time,
     height,
     final_at: time,
+    index: index ?? null,
   };
 }
 

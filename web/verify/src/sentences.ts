@@ -1,9 +1,12 @@
 // The report in plain sentences. Whoever reads only these must not come to believe more than was checked.
 
-import { hex } from "./bytes.js";
+import { type Digest, hex } from "./bytes.js";
+import type { Current } from "./current.js";
+import type { Device } from "./device.js";
 import { type CheckedMonth, misdated } from "./log.js";
 import type { ActivePolicy } from "./state.js";
 import { instant, type Month, monthText, previous } from "./time.js";
+import type { CheckedWitness } from "./witness.js";
 
 /** What there is to be said. */
 export type Said = {
@@ -21,6 +24,13 @@ export type Said = {
   readonly unopened: number;
   /** Records with versions missing. */
   readonly broken: number;
+  readonly current: readonly Current[];
+  readonly currentUnshown: number;
+  readonly devices: readonly Device[];
+  readonly devicesUnshown: number;
+  /** The log over all entries, and how many entries of the file have a place in it. */
+  readonly log: { readonly size: bigint; readonly root: Digest; readonly placed: number };
+  readonly witnesses: readonly CheckedWitness[];
 };
 
 /** What is proven. */
@@ -29,11 +39,18 @@ export function proven(said: Said): string[] {
   const sentences = [
     `Block ${height} of «${said.consortium}» is final: ${said.signers} of its ${said.validators} validators, a quorum, signed it. Its time is ${instant(said.time)}.`,
   ];
-  for (const { month, entries, head, link } of said.months) {
+  for (const { month, entries, head, link, range } of said.months) {
     const name = monthText(month);
-    if (head !== undefined) {
+    const given = counted(entries.length, "entry", "entries");
+    if (head !== undefined && range === undefined) {
       sentences.push(
-        `${name}: ${counted(entries.length, "entry", "entries")} filed under this pseudonym up to height ${height}, the last at height ${head.height}; these are all, in this order: none is missing, none was added.`,
+        `${name}: ${given} filed under this pseudonym up to height ${height}, the last at height ${head.height} and none after it; these are all, in this order: none is missing, none was added.`,
+      );
+    }
+    if (head !== undefined && range !== undefined) {
+      const { size } = head.frontier;
+      sentences.push(
+        `${name}: ${entries.length} of the ${size} entries under this pseudonym are filed at heights ${range.from} to ${range.to}; these are all in that range, in this order: none is missing, none was added. The last of the log is at height ${head.height}, and none after it up to height ${height}.`,
       );
     }
     if (link.is === "continues") {
@@ -52,10 +69,48 @@ export function proven(said: Said): string[] {
       `${versions(said.opened)} opened: the bytes in the file are exactly those committed to on the ledger when they were written.`,
     );
   }
+  sentences.push(...shown(said));
   const { access, derivation } = policies;
   sentences.push(
     `At height ${height} the access policy \`${hex(access.document)}\` and the derivation policy \`${hex(derivation.document)}\` are in force, since heights ${access.height} and ${derivation.height}.`,
   );
+  return sentences;
+}
+
+/** What is proven of the state at the header, and of the log over all entries. */
+function shown({ height, current, devices, log, witnesses }: Said): string[] {
+  const sentences: string[] = [];
+  const has = current.filter(({ head }) => head !== undefined).length;
+  const none = current.length - has;
+  if (has > 0) {
+    sentences.push(
+      `${counted(has, "record is", "records are")} shown with the version that is current at height ${height}: the ledger has no later one.`,
+    );
+  }
+  if (none > 0) {
+    sentences.push(
+      `${counted(none, "record is", "records are")} shown to have no version on the ledger up to height ${height}.`,
+    );
+  }
+  for (const { binding, key, revoked, good } of devices) {
+    const state =
+      revoked === undefined ? `which is not revoked at height ${height}` : `before it was revoked at ${instant(revoked)}`;
+    if (good > 0) {
+      sentences.push(`Binding ${hex(binding)}: ${batchesWere(good)} made by the device key \`${hex(key)}\`, ${state}.`);
+    }
+  }
+  if (log.placed > 0) {
+    sentences.push(
+      `${counted(log.placed, "entry", "entries")} given with the place in the ledger's log of all ${log.size} entries, whose root at height ${height} is \`${hex(log.root)}\`.`,
+    );
+  }
+  const signed = witnesses.filter(({ cosigned }) => cosigned !== undefined);
+  if (signed.length > 0) {
+    const names = signed.map(({ org }) => org).join(", ");
+    sentences.push(
+      `That log was signed, for receipts and as a checkpoint, by ${names}: ${signed.length} of the ${witnesses.length} members that the file shows.`,
+    );
+  }
   return sentences;
 }
 
@@ -71,7 +126,7 @@ export function notProven(said: Said): string[] {
   if (said.broken > 0) {
     sentences.push(`${said.broken} records have versions missing from their history in this file.`);
   }
-  return [...sentences, ...NEVER_PROVEN];
+  return [...sentences, ...unshown(said), ...NEVER_PROVEN];
 }
 
 const NEVER_PROVEN: readonly string[] = [
@@ -83,6 +138,45 @@ const NEVER_PROVEN: readonly string[] = [
   "That the records are true is not proven, only that they are what was written.",
   "A second history signed by a quorum of the same validators would not be noticed from this file alone.",
 ];
+
+/** What the file could show of the state at the header and does not. */
+function unshown({ current, currentUnshown, devices, devicesUnshown, witnesses }: Said): string[] {
+  const sentences: string[] = [];
+  if (currentUnshown > 0) {
+    sentences.push(
+      `Whether the last version given is the current one is not shown of ${counted(currentUnshown, "record", "records")}.`,
+    );
+  }
+  if (current.some(({ head }) => head === undefined)) {
+    sentences.push("That the tag of a record without any version is that of a certain record takes the patient key.");
+  }
+  for (const { binding, revoked, late } of devices) {
+    if (late > 0 && revoked !== undefined) {
+      sentences.push(
+        `Binding ${hex(binding)}: ${batchesWere(late)} made when the device key was revoked already, at ${instant(revoked)}; they are not to be trusted.`,
+      );
+    }
+  }
+  if (devices.length > 0) {
+    sentences.push(
+      "When a batch was made is what its organisation says; that its frames were signed before is not proven.",
+    );
+  }
+  if (devicesUnshown > 0) {
+    sentences.push(
+      `Whether the device key was revoked is not shown for ${counted(devicesUnshown, "batch of frames", "batches of frames")}.`,
+    );
+  }
+  const silent = witnesses.filter(({ cosigned }) => cosigned === undefined);
+  if (silent.length > 0) {
+    sentences.push(`The file has no signature on the ledger's log by ${silent.map(({ org }) => org).join(", ")}.`);
+  }
+  return sentences;
+}
+
+function batchesWere(count: number): string {
+  return counted(count, "batch of frames was", "batches of frames were");
+}
 
 /** Which months the file says nothing about. */
 function scope(said: Said, firstLog: CheckedMonth | undefined): string[] {
@@ -128,6 +222,12 @@ function doubts(month: CheckedMonth, firstLog: CheckedMonth | undefined): string
     sentences.push(
       `Between ${monthText(link.month)} and ${name}: nothing but the first entry of ${name} says that the months between have no entries.`,
     );
+  }
+  if (head !== undefined && month.range !== undefined) {
+    const others = head.frontier.size - BigInt(month.entries.length);
+    if (others > 0n) {
+      sentences.push(`${name}: ${counted(others, "entry of its log is", "entries of its log are")} not in this file.`);
+    }
   }
   const elsewhere = misdated(month);
   if (elsewhere > 0) {

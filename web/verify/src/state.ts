@@ -3,7 +3,7 @@
 import { type Digest, domain, sha256 } from "./bytes.js";
 import { decode, type Reader } from "./cbor.js";
 import { Frontier } from "./merkle.js";
-import { digest, org, RECORD_TYPES, type RecordType } from "./names.js";
+import { digest, org, ORG_ROLES, type OrgRole, RECORD_TYPES, type RecordType } from "./names.js";
 
 export const VALUE_BYTES_MAX = 32 * 1024;
 const KEY_DOMAIN = domain("vitaltrace/state/1");
@@ -24,6 +24,21 @@ export function logKey(pseudonym: Digest): Digest {
 /** Where the latest version of a record stands. */
 export function recordKey(tag: Digest): Digest {
   return sha256(KEY_DOMAIN, domain("record"), tag);
+}
+
+/** Where a binding of a device stands. */
+export function bindingKey(binding: Uint8Array): Digest {
+  return sha256(KEY_DOMAIN, domain("binding"), binding);
+}
+
+/** Where a key that frames are signed by stands. */
+export function deviceSignerKey(key: Digest): Digest {
+  return sha256(KEY_DOMAIN, domain("device-signer"), key);
+}
+
+/** Where a member stands. */
+export function organisationKey(org: string): Digest {
+  return sha256(KEY_DOMAIN, domain("org"), new TextEncoder().encode(org));
 }
 
 /** The policy in force. */
@@ -81,7 +96,64 @@ export function recordHeadFrom(value: Uint8Array): RecordHead {
   });
 }
 
-function frontier(reader: Reader): Frontier {
+/** A binding of a device, as far as evidence needs it. */
+export type Binding = {
+  readonly device: Digest;
+  /** Its frames are signed by this key. */
+  readonly key: Digest;
+};
+
+export function bindingFrom(value: Uint8Array): Binding {
+  return decode(value, VALUE_BYTES_MAX, (reader) => {
+    reader.fields(8);
+    const device = digest(reader);
+    org(reader);
+    const key = digest(reader);
+    digest(reader); // patient
+    reader.u64(); // from
+    reader.optional((r) => r.u64()); // until
+    reader.u64(); // last counter
+    reader.u64(); // batches
+    return { device, key };
+  });
+}
+
+/** A key that frames are signed by. */
+export type DeviceKey = {
+  readonly device: Digest;
+  /** Not to be trusted from this entry time on. */
+  readonly revoked: bigint | undefined;
+};
+
+export function deviceKeyFrom(value: Uint8Array): DeviceKey {
+  return decode(value, VALUE_BYTES_MAX, (reader) => {
+    const count = reader.fields(1, 2);
+    return { device: digest(reader), revoked: count === 2 ? reader.u64() : undefined };
+  });
+}
+
+/** A member. */
+export type Organisation = {
+  readonly role: OrgRole;
+  readonly entryKey: Digest;
+  readonly left: boolean;
+  /** Overrides that it opened and nobody has reviewed. */
+  readonly unreviewed: bigint;
+};
+
+export function organisationFrom(value: Uint8Array): Organisation {
+  return decode(value, VALUE_BYTES_MAX, (reader) => {
+    reader.fields(4);
+    return {
+      role: reader.oneOf(ORG_ROLES),
+      entryKey: digest(reader),
+      left: reader.boolean(),
+      unreviewed: reader.u64(),
+    };
+  });
+}
+
+export function frontier(reader: Reader): Frontier {
   reader.fields(2);
   return new Frontier(reader.u64(), reader.array(PEAKS_MAX, digest));
 }

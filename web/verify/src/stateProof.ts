@@ -7,7 +7,7 @@
 // Merkle mountain range, has at the height of one chunk the chunk of the bitmap that says which of the operations below are still
 // active. So one path proves that an operation is there and that none after it replaced it.
 
-import { compare, type Digest, equal, sha256, u64 } from "./bytes.js";
+import { compare, type Digest, equal, join, sha256, u64 } from "./bytes.js";
 import { EngineReader, varint } from "./engine.js";
 import { Malformed, readable } from "./refusal.js";
 import { VALUE_BYTES_MAX } from "./state.js";
@@ -231,14 +231,4 @@ function peaksOf(leaves: bigint): Subtree[] {
     first += size;
   }
   return peaks;
-}
-
-function join(...parts: readonly Uint8Array[]): Uint8Array {
-  const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  return joined;
 }

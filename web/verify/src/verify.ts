@@ -3,13 +3,17 @@
 import { type Digest, equal, hex } from "./bytes.js";
 import { bundleFrom, LIMITS, type Limits, recordProofFrom } from "./bundle.js";
 import { commit } from "./commitment.js";
+import { checkCurrent } from "./current.js";
+import { batchesOf, checkDevices, type Device } from "./device.js";
 import { type Checkpoint, finalFrom, valueAt } from "./finality.js";
 import { type CheckedMonth, checkMonth } from "./log.js";
 import { checkOpened } from "./opened.js";
+import { checkPlaces } from "./place.js";
 import { type Reason, Refusal } from "./refusal.js";
 import { type RecordProven, recordProven, type Report, report } from "./report.js";
 import { resourceName } from "./resourceName.js";
 import { activePolicyFrom, policyKey, recordHeadFrom, recordKey } from "./state.js";
+import { checkWitnesses } from "./witness.js";
 
 /** What a verification ends with. */
 export type Verdict<T> = { readonly ok: true; readonly report: T } | { readonly ok: false; readonly reason: Reason };
@@ -40,12 +44,21 @@ export function verify(
     );
     const months: CheckedMonth[] = [];
     for (const part of bundle.months) months.push(checkMonth(part, months, at));
-    const contents = checkOpened(
-      bundle.opened,
-      months.flatMap((month) => month.entries),
-    );
-    return report({ at, access, derivation, months, contents, bytes: bytes.length });
+    const entries = months.flatMap((month) => month.entries);
+    const contents = checkOpened(bundle.opened, entries);
+    const current = checkCurrent(bundle.current, entries, at);
+    const batches = batchesOf(entries);
+    const devices = checkDevices(bundle.devices, batches, at);
+    const places = checkPlaces(bundle.places, months, at);
+    const witnesses = checkWitnesses(bundle.witnesses, at);
+    const unshown = [...batches.values()].reduce((sum, times) => sum + times.length, 0);
+    const shown = { current, devices, devicesUnshown: unshown - batchesShown(devices), places, witnesses };
+    return report({ at, access, derivation, months, contents, ...shown, bytes: bytes.length });
   });
+}
+
+function batchesShown(devices: readonly Device[]): number {
+  return devices.reduce((sum, { good, late }) => sum + good + late, 0);
 }
 
 /** Checks that a record proof's bytes are the record's current version, from the genesis id alone. */

@@ -4,9 +4,12 @@ import type { Body } from "./entry.js";
 import type { RecordType } from "./names.js";
 import { instant } from "./time.js";
 
+/** What the record is called that comes with an access. */
+export const AUDIT_EVENT = "audit event";
+
 /** Which of the seven types a record entry is of; audit events come with accesses. */
-export function recordKind(body: Body): RecordType | "audit event" {
-  return body.kind === "record" ? body.type : "audit event";
+export function recordKind(body: Body): RecordType | typeof AUDIT_EVENT {
+  return body.kind === "record" ? body.type : AUDIT_EVENT;
 }
 
 /** What happened. */
@@ -46,7 +49,7 @@ export function what(body: Body): string {
     case "custody":
       return `${body.count} records ${CUSTODY[body.step]}`;
     case "policy":
-      return `${body.which} policy ${policy(body.step)}`;
+      return `${body.which} policy${policy(body.step)}`;
     case "member":
       return `${body.member} ${member(body.step)}`;
   }
@@ -77,11 +80,13 @@ function override(step: Step<"override">): string {
 function policy(step: Step<"policy">): string {
   switch (step.is) {
     case "proposed":
-      return `proposed from height ${step.height}`;
+      return ` proposed from height ${step.height}`;
     case "voted":
-      return step.inFavour ? "voted for" : "voted against";
+      return step.inFavour ? " voted for" : " voted against";
     case "activated":
-      return "activated";
+      return " activated";
+    case "written":
+      return `: part ${step.part + 1} of ${step.of} written`;
   }
 }
 

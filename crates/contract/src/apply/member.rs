@@ -10,7 +10,7 @@
 use super::{Case, Reject, ensure, governance};
 use crate::{
     Entry, Joining, MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX, MemberStep, PublicKey, Reach,
-    state::{self, Key, KeyOwner, Membership, Organisation, Roll, Seat, Succession},
+    state::{self, Key, KeyOwner, Membership, Organisation, Roll, Seat, Succession, Voter},
 };
 use ed25519_dalek::VerifyingKey;
 use record::{Id16, OrgId};
@@ -120,10 +120,10 @@ fn vote(case: &mut Case<'_>, member: &OrgId, id: &Id16, yes: bool) -> Result<(),
 }
 
 /// From the next block on the organisation is a member; it decides nothing before it takes its seat.
-fn join(case: &mut Case<'_>, member: &OrgId, joining: &Joining, mut members: Vec<OrgId>) -> Result<(), Reject> {
+fn join(case: &mut Case<'_>, member: &OrgId, joining: &Joining, mut members: Vec<Voter>) -> Result<(), Reject> {
     ensure(members.len() < MEMBERS_MAX, Reject::MembersFull)?;
-    if let Err(at) = members.binary_search(member) {
-        members.insert(at, member.clone());
+    if let Err(at) = members.binary_search_by(|voter| voter.org.cmp(member)) {
+        members.insert(at, Voter { org: member.clone(), role: joining.role });
     }
     let key = state::organisation_key(member);
     let unreviewed = case.get::<Organisation>(&key).map_or(0, |before| before.unreviewed);
@@ -146,7 +146,7 @@ fn leave(case: &mut Case<'_>, member: &OrgId) -> Result<(), Reject> {
     unseat(case, member, &seat)?;
     let height = case.block.height;
     let mut members = governance::members(case);
-    members.retain(|org| org != member);
+    members.retain(|voter| voter.org != *member);
     case.put(state::roll_key(), &Roll { members });
     end(case, member, &organisation.entry_key, Some(seat.entry_from), height.saturating_add(1));
     case.put(key, &Organisation { left: true, ..organisation });

@@ -96,8 +96,8 @@ rejects! {
     35 Held = "the records are held";
     /// The organisation voted already.
     36 VotedAlready = "the organisation has voted";
-    /// Not enough members are in favour.
-    37 Votes = "not enough members are in favour";
+    /// Not enough members, or not enough of each class of them, are in favour.
+    37 Votes = "not enough members, or not enough of each class, are in favour";
     /// The height is past, or not reached.
     38 Height = "the height is past or not reached yet";
     /// The key is weak, or in use, or was used before.
@@ -112,6 +112,8 @@ rejects! {
     43 OwnRemoval = "the member concerned has no vote";
     /// The set of validators would be empty, or too many of it would be new.
     44 Validators = "nobody would be left to decide, or too many validators would change in one epoch";
+    /// Parts out of bounds or missing, other bytes than the digest names, or no derivation policy.
+    45 Document = "the parts are no document that the digest names";
 }
 
 #[cfg(test)]

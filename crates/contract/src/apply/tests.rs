@@ -7,5 +7,6 @@ mod governance;
 mod log;
 mod member;
 mod permission;
+mod policy;
 mod rules;
 mod versions;

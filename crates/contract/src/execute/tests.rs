@@ -5,7 +5,8 @@ mod order;
 
 use crate::{
     AccessAction, AlarmStep, Body, ClaimStep, CustodyStep, DeviceStep, Entry, GrantStep, HandoffStep, InvalidBlock,
-    InvestigationStep, Joining, MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority, Reject, merkle,
+    InvestigationStep, Joining, MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority, Reject, Signature,
+    SignedSubmission, Submission, merkle,
     state::{
         self, ActivePolicy, Binding, Claim, Custody, DeviceHead, Held, Hold, KeyOwner, LogHead, Membership, Nullifier,
         Organisation, Override, Proposal, RecordHead, Roll, Seat, Succession,
@@ -36,8 +37,8 @@ fn propose(world: &World, dice: Dice) -> Said {
     let name = if kind == 4 && !who.is_multiple_of(4) { "rescue" } else { pick(&MEMBERS, who).0 };
     // Whoever left has nothing to say.
     let roll: Roll = world.get(&state::roll_key()).unwrap_or_else(|| founders(world));
-    let speaks = roll.members.iter().find(|org| org.as_str() == name).unwrap_or(&roll.members[0]);
-    let name = if who == 7 { roll.members[roll.members.len() - 1].as_str() } else { speaks.as_str() };
+    let speaks = roll.members.iter().find(|voter| voter.org.as_str() == name).unwrap_or(&roll.members[0]);
+    let name = if who == 7 { roll.members[roll.members.len() - 1].org.as_str() } else { speaks.org.as_str() };
     let until = world.block.time.plus_ms(u64::from(luck) * 1_000);
     let body = match kind {
         0 | 1 => record(world, n, step, lucky),
@@ -103,7 +104,7 @@ fn propose(world: &World, dice: Dice) -> Said {
 }
 
 fn founders(world: &World) -> Roll {
-    Roll { members: world.genesis.members.iter().map(|member| member.org.clone()).collect() }
+    Roll { members: world.genesis.members.iter().map(|m| state::Voter { org: m.org.clone(), role: m.role }).collect() }
 }
 
 /// The founders come and go, and one that is no founder joins.
@@ -181,7 +182,11 @@ fn policy(world: &World, thing: u8, step: u8, luck: u8) -> Body {
         Some(held) if held.votes.len() > 3 => PolicyStep::Activated,
         Some(_) => PolicyStep::Voted(step != 1),
     };
-    let step = if luck.is_multiple_of(8) { pick(&[proposed, PolicyStep::Activated], step) } else { next };
+    let step = match luck % 8 {
+        0 if step.is_multiple_of(2) => PolicyStep::Proposed(world.block.height + u64::from(luck % 4)),
+        0 => PolicyStep::Activated,
+        _ => next,
+    };
     Body::Policy { kind, document, step }
 }
 
@@ -272,7 +277,7 @@ fn somebody_can_decide(world: &World) {
         }
     }
     let roll: Roll = world.get(&state::roll_key()).unwrap();
-    for org in &roll.members {
+    for state::Voter { org, .. } in &roll.members {
         let seat: Seat = world.get(&state::seat_key(org)).unwrap();
         let sits = succession.keys(now + 2).contains(&seat.consensus_key);
         assert!(seat.left_at.is_none() && sits == seat.consensus_from.is_some(), "{org}");
@@ -458,8 +463,8 @@ fn the_dice_reach_every_kind_and_both_verdicts() {
 fn a_stranger_or_a_gap_makes_the_block_invalid() {
     let mut world = World::new();
     let alarm = || said("mercy", Body::Alarm { id: id(1), step: AlarmStep::Raised, priority: Priority::Low });
-    let mut stranger = world.submission(alarm());
-    stranger.submission.org = org("stranger");
+    let submission = world.submission(alarm()).submission.clone();
+    let stranger = SignedSubmission::new(Submission { org: org("stranger"), ..submission }, Signature([0; 64]));
     assert_eq!(world.execute(&[stranger]), Err(InvalidBlock::UnknownOrg(org("stranger"))));
     let gap = world.submission(alarm());
     let expected = InvalidBlock::OutOfOrder { org: org("mercy"), lane: 0, expected: 1, got: 2 };

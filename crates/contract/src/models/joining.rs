@@ -36,7 +36,7 @@ fn step(name: &str, member: &str, step: MemberStep) -> Said {
 fn judge(said: &Said, after: &mut Ledger<Club>) -> Option<&'static str> {
     let Body::Member { member, step } = &said.entry.body else { return None };
     let roll: Roll = after.get(&state::roll_key())?;
-    let now: BTreeSet<OrgId> = roll.members.into_iter().collect();
+    let now: BTreeSet<OrgId> = roll.members.into_iter().map(|voter| voter.org).collect();
     let Club { members, votes, joined, left } = &mut after.memory;
     let stranger = !members.contains(&said.org);
     let carried = match step {

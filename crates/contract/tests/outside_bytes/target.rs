@@ -5,8 +5,8 @@
 use contract::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Block, Body, ClaimStep, Code, CustodyStep, DeviceStep, Entry,
     Gap, Genesis, GrantStep, HandoffStep, Header, InvestigationStep, Joining, Member, MemberStep, MonthLink,
-    OverrideStep, Parent, PolicyKind, PolicyStep, Priority, PublicKey, Reach, Signature, SignedSubmission, Submission,
-    execute,
+    OverrideStep, Parent, PolicyKind, PolicyPart, PolicyStep, Priority, PublicKey, Reach, Signature, SignedSubmission,
+    Submission, execute,
     merkle::{self, Frontier},
     touched,
 };
@@ -61,7 +61,7 @@ pub(crate) fn play(bytes: &[u8]) -> usize {
         *seq += 1;
         let (chain, org) = (genesis.id(), entry.org.clone());
         let submission = Submission { chain, org, lane: 0, first_seq: *seq, entries: vec![entry] };
-        let signed = SignedSubmission { submission, signature: Signature([0; 64]) };
+        let signed = SignedSubmission::new(submission, Signature([0; 64]));
         applied += run(&genesis, &mut state, height, &[signed]);
     }
     applied
@@ -299,10 +299,17 @@ impl Dice<'_> {
                 Body::Custody { id: self.id(), step, records: self.digest(), count: self.small() }
             }
             14 => {
-                let steps =
-                    [PolicyStep::Proposed(self.integer()), PolicyStep::Voted(self.flag()), PolicyStep::Activated];
+                let step = match self.die() % 4 {
+                    0 => PolicyStep::Proposed(self.integer()),
+                    1 => PolicyStep::Voted(self.flag()),
+                    2 => PolicyStep::Activated,
+                    _ => {
+                        let bytes = vec![self.die(); usize::from(self.die())];
+                        PolicyStep::Written(PolicyPart { part: self.small(), of: self.small(), bytes })
+                    }
+                };
                 let kind = self.one(&[PolicyKind::Access, PolicyKind::Derivation]);
-                Body::Policy { kind, document: self.digest(), step: self.one(&steps) }
+                Body::Policy { kind, document: self.digest(), step }
             }
             _ => {
                 let steps = [

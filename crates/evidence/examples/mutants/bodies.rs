@@ -3,8 +3,8 @@
 use crate::any_commitment;
 use contract::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep, Gap,
-    GrantStep, HandoffStep, InvestigationStep, Joining, MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority,
-    PublicKey, Reach, state::RecordHead, to_cbor,
+    GrantStep, HandoffStep, InvestigationStep, Joining, MemberStep, OverrideStep, PolicyKind, PolicyPart, PolicyStep,
+    Priority, PublicKey, Reach, state::RecordHead, to_cbor,
 };
 use rand::{RngExt as _, rngs::StdRng};
 use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, RecordType, TimeMs};
@@ -168,10 +168,14 @@ pub(crate) fn any(rng: &mut StdRng) -> Body {
         14 => Body::Policy {
             kind: one(&[PolicyKind::Access, PolicyKind::Derivation], rng),
             document: digest(rng),
-            step: match rng.random_range(0..3) {
+            step: match rng.random_range(0..4) {
                 0 => PolicyStep::Proposed(integer(rng)),
                 1 => PolicyStep::Voted(rng.random()),
-                _ => PolicyStep::Activated,
+                2 => PolicyStep::Activated,
+                _ => {
+                    let bytes = (0..rng.random_range(0..300)).map(|_| rng.random()).collect();
+                    PolicyStep::Written(PolicyPart { part: small(rng), of: small(rng), bytes })
+                }
             },
         },
         _ => Body::Member {

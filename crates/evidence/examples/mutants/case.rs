@@ -1,11 +1,11 @@
 //! Logs that a colluding quorum could sign: proven and certified as they are, with faults before the tree is built or after.
 
 use crate::{
-    Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, StateProof, assemble,
+    Log, LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, StateProof, assemble,
     bodies::{self, integer, one},
     mutate::unsorted,
     resource,
-    world::{Proven, World},
+    world::{Proven, World, part},
 };
 use contract::{
     AccessAction, Body, Entry, Header, LastMonth, MonthOpening, PolicyKind,
@@ -57,6 +57,7 @@ pub(crate) fn proven(world: &World, count: usize, rng: &mut StdRng) -> Vec<(&'st
         .map(|case| {
             let months = case.months.into_iter().map(|draft| {
                 let log = match (draft.log, proofs.next()) {
+                    (Some(log), proof) if rng.random_bool(0.2) => Log::Part(partial(value(proof), &log.entries, rng)),
                     (Some(log), proof) => Log::Present { head: value(proof), entries: log.entries, links: log.links },
                     (None, Some(Proven::Absent(proof))) => Log::Absent { proof },
                     (None, _) => panic!("nothing was written there"),
@@ -68,6 +69,10 @@ pub(crate) fn proven(world: &World, count: usize, rng: &mut StdRng) -> Vec<(&'st
                 policies: policies.clone(),
                 months: months.collect(),
                 opened: case.opened,
+                current: Vec::new(),
+                devices: Vec::new(),
+                places: Vec::new(),
+                witnesses: Vec::new(),
             };
             if parts.opened.len() > 1 && rng.random_bool(0.1) {
                 let opened = disordered(&parts, rng);
@@ -77,6 +82,28 @@ pub(crate) fn proven(world: &World, count: usize, rng: &mut StdRng) -> Vec<(&'st
             (kind, assemble(parts).to_bytes())
         })
         .collect()
+}
+
+/// A part of a log, now and then with something wrong about its edges.
+fn partial(head: StateProof, entries: &[LoggedEntry], rng: &mut StdRng) -> LogPart {
+    let from = rng.random_range(0..8);
+    let to = from + rng.random_range(0..6);
+    let mut part = part(head, entries, (from, to));
+    match rng.random_range(0..16) {
+        0 | 1 if part.left.is_some() => part.left.iter_mut().for_each(|left| left.height = integer(rng)),
+        1 => part.right.iter_mut().for_each(|right| right.height = integer(rng)),
+        2 => part.left = None,
+        3 => part.right = None,
+        4 => part.left = part.right,
+        5 => part.right = part.left,
+        6 => part.before.push(Digest(rng.random())),
+        7 => part.before = Frontier::default(),
+        8 => part.rest.push(Digest(rng.random())),
+        9 => drop(part.rest.pop()),
+        10 if !part.entries.is_empty() => drop(part.entries.remove(rng.random_range(0..part.entries.len()))),
+        _ => {}
+    }
+    part
 }
 
 fn value(proof: Option<Proven>) -> StateProof {

@@ -24,8 +24,9 @@ mod world;
 
 // Where the shared files look for what they test.
 use evidence::{
-    CHUNK_BYTES, EVIDENCE_FORMAT, Finality, Handover, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts,
-    Policies, Refused, Report, StateProof, assemble, verify,
+    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, Handover, LedgerLog, Limits, Log,
+    LogPart, LoggedEntry, MonthLog, Neighbour, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof,
+    Witness, assemble, speak, verify,
 };
 
 use contract::state::record_key;
@@ -39,7 +40,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write as _},
 };
-use world::{Proven, World, following, three_months};
+use world::{Proven, World, following, night, three_months, whole_night};
 
 const SEED: u64 = 0x5eed_2026;
 const USAGE: &str = "usage: mutants COUNT FILE [SEED]";
@@ -127,8 +128,20 @@ impl Lines {
         let other = following(&world);
         let (good, donor) = (world.prove(), other.prove());
         let (good_bytes, donor_bytes) = (assemble(good.clone()).to_bytes(), assemble(donor.clone()).to_bytes());
+        let (dark, binding) = night();
+        let mut later = dark.clone();
+        later.block(None);
+        later.record("mercy", "Patient/p1", "moved");
+        let shown = |world: &World| world.prove_shown(&whole_night(world, binding));
+        let (shown_good, shown_donor) = (shown(&dark), shown(&later));
+        let (shown_bytes, shown_donor_bytes) =
+            (assemble(shown_good.clone()).to_bytes(), assemble(shown_donor.clone()).to_bytes());
         for i in 0..count {
-            let bytes = if i % 2 == 0 {
+            let bytes = if i % 4 == 0 {
+                mutate::mutate_bytes(&shown_bytes, &shown_donor_bytes, &mut self.rng)
+            } else if i % 4 == 1 {
+                assemble(mutate::mutate_shown(&shown_good, &shown_donor, &mut self.rng)).to_bytes()
+            } else if i % 4 == 2 {
                 mutate::mutate_bytes(&good_bytes, &donor_bytes, &mut self.rng)
             } else {
                 assemble(mutate::mutate_parts(&good, &donor, &mut self.rng)).to_bytes()

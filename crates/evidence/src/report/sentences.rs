@@ -1,6 +1,6 @@
 //! The report in plain sentences. Whoever reads only these must not come to believe more than was checked.
 
-use super::{Link, MonthReport, Report};
+use super::{DeviceReport, Link, LogReport, MonthReport, PartReport, Report};
 
 /// What is proven.
 pub(super) fn proven(report: &Report) -> Vec<String> {
@@ -9,12 +9,18 @@ pub(super) fn proven(report: &Report) -> Vec<String> {
         "Block {height} of «{consortium}» is final: {signers} of its {validators} validators, a quorum, signed it. Its time is {time}."
     )];
     for month in &report.months {
-        if let Some(last) = month.last_height {
-            said.push(format!(
-                "{}: {} filed under this pseudonym up to height {height}, the last at height {last}; these are all, in this order: none is missing, none was added.",
+        match (month.last_height, month.part) {
+            (Some(last), None) => said.push(format!(
+                "{}: {} filed under this pseudonym up to height {height}, the last at height {last} and none after it; these are all, in this order: none is missing, none was added.",
                 month.month,
                 entries(month.entries)
-            ));
+            )),
+            (Some(last), Some(PartReport { from, to, of })) => said.push(format!(
+                "{}: {} of the {of} entries under this pseudonym are filed at heights {from} to {to}; these are all in that range, in this order: none is missing, none was added. The last of the log is at height {last}, and none after it up to height {height}.",
+                month.month,
+                month.entries
+            )),
+            (None, _) => {}
         }
         if let Link::Continues { month: before, entries: count } = month.link {
             said.push(format!(
@@ -36,12 +42,65 @@ pub(super) fn proven(report: &Report) -> Vec<String> {
             versions(report.opened)
         ));
     }
+    shown(report, &mut said);
     let policies = &report.policies;
     said.push(format!(
         "At height {height} the access policy `{}` and the derivation policy `{}` are in force, since heights {} and {}.",
         policies.access, policies.derivation, policies.access_height, policies.derivation_height
     ));
     said
+}
+
+/// What is proven of the state at the header, and of the log over all entries.
+fn shown(report: &Report, said: &mut Vec<String>) {
+    let height = report.height;
+    let has = report.current.iter().filter(|current| current.version.is_some()).count() as u64;
+    if has > 0 {
+        said.push(format!(
+            "{} shown with the version that is current at height {height}: the ledger has no later one.",
+            records(has)
+        ));
+    }
+    let none = report.current.len() as u64 - has;
+    if none > 0 {
+        said.push(format!("{} shown to have no version on the ledger up to height {height}.", records(none)));
+    }
+    for device in &report.devices {
+        let DeviceReport { binding, key, revoked, good, .. } = device;
+        let state = match revoked {
+            None => format!("which is not revoked at height {height}"),
+            Some(time) => format!("before it was revoked at {time}"),
+        };
+        if *good > 0 {
+            said.push(format!(
+                "Binding {binding}: {} made by the device key `{}`, {state}.",
+                batches_were(*good),
+                key.0
+            ));
+        }
+    }
+    let LogReport { size, root, placed } = &report.ledger_log;
+    if *placed > 0 {
+        said.push(format!(
+            "{} given with the place in the ledger's log of all {size} entries, whose root at height {height} is `{root}`.",
+            entries(*placed)
+        ));
+    }
+    let signed = names(report, true);
+    if !signed.is_empty() {
+        said.push(format!(
+            "That log was signed, for receipts and as a checkpoint, by {}: {} of the {} members that the file shows.",
+            signed.join(", "),
+            signed.len(),
+            report.witnesses.len()
+        ));
+    }
+}
+
+/// The members that signed the log over all entries, or those that did not.
+fn names(report: &Report, signed: bool) -> Vec<&str> {
+    let of = report.witnesses.iter().filter(|witness| witness.cosigned.is_some() == signed);
+    of.map(|witness| witness.organisation.as_str()).collect()
 }
 
 /// What is not.
@@ -61,6 +120,7 @@ pub(super) fn not_proven(report: &Report) -> Vec<String> {
     if broken > 0 {
         said.push(format!("{broken} records have versions missing from their history in this file."));
     }
+    unshown(report, &mut said);
     said.extend(
         [
             "Misfiling under another patient is not excluded: complete means all that was filed under these pseudonyms.",
@@ -74,6 +134,43 @@ pub(super) fn not_proven(report: &Report) -> Vec<String> {
         .map(str::to_owned),
     );
     said
+}
+
+/// What the file could show of the state at the header and does not.
+fn unshown(report: &Report, said: &mut Vec<String>) {
+    if report.current_unshown > 0 {
+        said.push(format!(
+            "Whether the last version given is the current one is not shown of {}.",
+            records_only(report.current_unshown)
+        ));
+    }
+    if report.current.iter().any(|current| current.version.is_none()) {
+        said.push(
+            "That the tag of a record without any version is that of a certain record takes the patient key."
+                .to_owned(),
+        );
+    }
+    for DeviceReport { binding, revoked, late, .. } in &report.devices {
+        if let Some(time) = revoked.filter(|_| *late > 0) {
+            said.push(format!(
+                "Binding {binding}: {} made when the device key was revoked already, at {time}; they are not to be trusted.",
+                batches_were(*late)
+            ));
+        }
+    }
+    if !report.devices.is_empty() {
+        said.push(
+            "When a batch was made is what its organisation says; that its frames were signed before is not proven."
+                .to_owned(),
+        );
+    }
+    if report.devices_unshown > 0 {
+        said.push(format!("Whether the device key was revoked is not shown for {}.", batches(report.devices_unshown)));
+    }
+    let silent = names(report, false);
+    if !silent.is_empty() {
+        said.push(format!("The file has no signature on the ledger's log by {}.", silent.join(", ")));
+    }
 }
 
 /// Which months the file says nothing about.
@@ -123,6 +220,12 @@ fn doubts(report: &Report, month: &MonthReport, said: &mut Vec<String>) {
     {
         said.push(format!("Between {before} and {name}: nothing but the first entry of {name} says that the months between have no entries."));
     }
+    if let Some(PartReport { of, .. }) = month.part {
+        let others = of.saturating_sub(month.entries);
+        if others > 0 {
+            said.push(format!("{name}: {} not in this file.", entries_of_log(others)));
+        }
+    }
     if month.misdated > 0 {
         said.push(format!("{name}: {} by their own time made in another month.", entries_were(month.misdated)));
     }
@@ -143,4 +246,24 @@ fn entries_were(count: u64) -> String {
 
 fn versions(count: u64) -> String {
     if count == 1 { "1 version".to_owned() } else { format!("{count} versions") }
+}
+
+fn entries_of_log(count: u64) -> String {
+    if count == 1 { "1 entry of its log is".to_owned() } else { format!("{count} entries of its log are") }
+}
+
+fn records(count: u64) -> String {
+    if count == 1 { "1 record is".to_owned() } else { format!("{count} records are") }
+}
+
+fn records_only(count: u64) -> String {
+    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
+}
+
+fn batches(count: u64) -> String {
+    if count == 1 { "1 batch of frames".to_owned() } else { format!("{count} batches of frames") }
+}
+
+fn batches_were(count: u64) -> String {
+    if count == 1 { "1 batch of frames was".to_owned() } else { format!("{count} batches of frames were") }
 }

@@ -5,11 +5,14 @@ use contract::{
     MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority,
 };
 
+/// What the record is called that comes with an access.
+pub(crate) const AUDIT_EVENT: &str = "audit event";
+
 /// Which of the seven types a record entry is of; audit events come with accesses.
 pub(crate) fn record_kind(body: &Body) -> &'static str {
     match body {
         Body::Record { kind, .. } => kind.as_str(),
-        _ => "audit event",
+        _ => AUDIT_EVENT,
     }
 }
 
@@ -73,6 +76,9 @@ pub(crate) fn what(body: &Body) -> String {
                 PolicyStep::Voted(true) => format!("{kind} policy voted for"),
                 PolicyStep::Voted(false) => format!("{kind} policy voted against"),
                 PolicyStep::Activated => format!("{kind} policy activated"),
+                PolicyStep::Written(part) => {
+                    format!("{kind} policy: part {} of {} written", u64::from(part.part) + 1, part.of)
+                }
             }
         }
         Body::Member { member, step } => match step {

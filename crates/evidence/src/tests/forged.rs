@@ -20,14 +20,14 @@ fn check(forge: impl FnOnce(&World, &mut Parts), expected: Refused) {
 fn entries(parts: &mut Parts, month: usize) -> &mut Vec<LoggedEntry> {
     match &mut parts.months[month].log {
         Log::Present { entries, .. } => entries,
-        Log::Absent { .. } => panic!("no log"),
+        Log::Absent { .. } | Log::Part(_) => panic!("no whole log"),
     }
 }
 
 fn links(parts: &mut Parts, month: usize) -> &mut Vec<OpenedLink> {
     match &mut parts.months[month].log {
         Log::Present { links, .. } => links,
-        Log::Absent { .. } => panic!("no log"),
+        Log::Absent { .. } | Log::Part(_) => panic!("no whole log"),
     }
 }
 

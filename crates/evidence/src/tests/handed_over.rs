@@ -1,7 +1,7 @@
 //! Evidence of a consortium whose validators have changed, and what those who decide no more can do.
 
 use super::world::{World, certificate, three_months};
-use crate::{Checkpoint, Finality, Handover, Limits, Parts, Refused, assemble, verify_through};
+use crate::{Finality, Handover, KnownBlock, Limits, Parts, Refused, assemble, verify_through};
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
 use contract::{Header, PublicKey, validators_digest};
 use record::Digest;
@@ -54,7 +54,7 @@ fn changed_twice() -> (World, Parts) {
     (world, parts)
 }
 
-fn through(world: &World, parts: Parts, checkpoint: Option<&Checkpoint>) -> Result<u64, Refused> {
+fn through(world: &World, parts: Parts, checkpoint: Option<&KnownBlock>) -> Result<u64, Refused> {
     let file = assemble(parts).to_bytes();
     verify_through(&file, &world.id(), checkpoint, &Limits::default()).map(|report| report.height)
 }
@@ -180,7 +180,7 @@ fn a_side_history_by_retired_keys_does_not_go_through_a_later_checkpoint() {
     // From the genesis id alone the two histories cannot be told apart.
     assert_eq!(through(&world, side.clone(), None), Ok(HEIGHT));
     let known = Header::from_bytes(&parts.finality.handovers[1].header).unwrap();
-    let checkpoint = Checkpoint { height: known.height, block: known.digest() };
+    let checkpoint = KnownBlock { height: known.height, block: known.digest() };
     assert_eq!(through(&world, parts.clone(), Some(&checkpoint)), Ok(HEIGHT));
     let passes_by = Err(Refused::NotThroughCheckpoint { height: known.height });
     assert_eq!(through(&world, side.clone(), Some(&checkpoint)), passes_by);
@@ -191,8 +191,8 @@ fn a_side_history_by_retired_keys_does_not_go_through_a_later_checkpoint() {
     assert_eq!(through(&world, side, Some(&checkpoint)), Err(Refused::OtherHistory { height: known.height }));
     // The header itself may be the checkpoint; a later one it cannot have gone through.
     let header = Header::from_bytes(&parts.finality.header).unwrap();
-    let own = Checkpoint { height: HEIGHT, block: header.digest() };
+    let own = KnownBlock { height: HEIGHT, block: header.digest() };
     assert_eq!(through(&world, parts.clone(), Some(&own)), Ok(HEIGHT));
-    let later = Checkpoint { height: HEIGHT + 1, block: Digest([9; 32]) };
+    let later = KnownBlock { height: HEIGHT + 1, block: Digest([9; 32]) };
     assert_eq!(through(&world, parts, Some(&later)), Err(Refused::NotThroughCheckpoint { height: HEIGHT + 1 }));
 }

@@ -40,10 +40,10 @@ fn the_sentences_say_what_is_proven_and_what_is_not() {
     expect![[r#"
         PROVEN
         Block 11 of «test 1» is final: 3 of its 4 validators, a quorum, signed it. Its time is 2026-11-20T23:00:05.000Z.
-        2026-09: 5 entries filed under this pseudonym up to height 11, the last at height 3; these are all, in this order: none is missing, none was added.
-        2026-10: 4 entries filed under this pseudonym up to height 11, the last at height 5; these are all, in this order: none is missing, none was added.
+        2026-09: 5 entries filed under this pseudonym up to height 11, the last at height 3 and none after it; these are all, in this order: none is missing, none was added.
+        2026-10: 4 entries filed under this pseudonym up to height 11, the last at height 5 and none after it; these are all, in this order: none is missing, none was added.
         2026-10 continues 2026-09: its first entry commits to that log with the 5 entries that it had then.
-        2026-11: 7 entries filed under this pseudonym up to height 11, the last at height 11; these are all, in this order: none is missing, none was added.
+        2026-11: 7 entries filed under this pseudonym up to height 11, the last at height 11 and none after it; these are all, in this order: none is missing, none was added.
         2026-11 continues 2026-10: its first entry commits to that log with the 4 entries that it had then.
         A quorum of the validators accepted each entry under the ledger's rules as said by the organisation that it names, in the block of the height and time given.
         6 versions opened: the bytes in the file are exactly those committed to on the ledger when they were written.
@@ -52,6 +52,7 @@ fn the_sentences_say_what_is_proven_and_what_is_not() {
         Before 2026-09: the first entry says that nothing was filed about this patient before; only its author vouches for that.
         After height 11: whatever was filed later is not covered.
         The content of 9 versions is not opened: only that they were written, by whom and when.
+        Whether the last version given is the current one is not shown of 3 records.
         Misfiling under another patient is not excluded: complete means all that was filed under these pseudonyms.
         That these pseudonyms belong to a certain person is not proven: that takes the patient key, or the word of who opened the records.
         What never passed a gateway of a member is not on the ledger, and what the ledger refused is not in a patient's log.

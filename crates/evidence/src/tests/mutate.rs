@@ -40,7 +40,42 @@ pub(crate) fn mutate_bytes(good: &[u8], donor: &[u8], rng: &mut StdRng) -> Vec<u
 /// The file with opened records in the order given, which `assemble` would sort.
 pub(crate) fn unsorted(parts: &Parts, opened: &[Opened]) -> Vec<u8> {
     let bundle = assemble(parts.clone());
-    to_cbor(&(EVIDENCE_FORMAT, bundle.finality(), bundle.policies(), bundle.months(), opened))
+    let shown = (bundle.current(), bundle.devices(), bundle.places(), bundle.witnesses());
+    to_cbor(&(
+        EVIDENCE_FORMAT,
+        bundle.finality(),
+        bundle.policies(),
+        bundle.months(),
+        opened,
+        shown.0,
+        shown.1,
+        shown.2,
+        shown.3,
+    ))
+}
+
+/// Changes what a bundle shows beside its logs; some of it is left out, which is no forgery.
+pub(crate) fn mutate_shown(good: &Parts, donor: &Parts, rng: &mut StdRng) -> Parts {
+    let mut parts = good.clone();
+    let witness = rng.random_range(0..parts.witnesses.len());
+    let other = rng.random_range(0..donor.witnesses.len());
+    let place = rng.random_range(0..parts.places.len());
+    match rng.random_range(0..13) {
+        0 => parts.witnesses[witness].word = donor.witnesses[other].word,
+        1 => parts.witnesses[witness].word = parts.witnesses[other].word,
+        2 => parts.witnesses[witness].word.iter_mut().for_each(|word| word.time_s ^= 1 << rng.random_range(0..8)),
+        3 => parts.witnesses[witness].member = donor.witnesses[other].member.clone(),
+        4 => drop(parts.witnesses.remove(witness)),
+        5 => parts.places[place].index ^= 1 << rng.random_range(0..4),
+        6 => parts.places[place].path = donor.places[rng.random_range(0..donor.places.len())].path.clone(),
+        7 => parts.places[place].entry ^= 1 << rng.random_range(0..3),
+        8 => drop(parts.places.remove(place)),
+        9 => parts.current[0].value = donor.current[rng.random_range(0..donor.current.len())].value.clone(),
+        10 => parts.current.push(donor.current[rng.random_range(0..donor.current.len())].clone()),
+        11 => parts.devices[0].key = donor.devices[0].key.clone(),
+        _ => parts.devices[0].binding.0[rng.random_range(0..16)] ^= 1 << rng.random_range(0..8),
+    }
+    parts
 }
 
 /// Every change here forges something: what a prover may leave out freely is left alone.

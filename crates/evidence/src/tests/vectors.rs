@@ -1,7 +1,10 @@
 //! The vectors in `spec/vectors/`: a change of one is a change of format.
 
-use super::world::{World, at};
-use crate::{Limits, RecordProof, Report, assemble, verify, verify_record};
+use super::{
+    mutated::without_absent,
+    world::{Shown, World, at, night, whole_night},
+};
+use crate::{Limits, Parts, RecordProof, Report, assemble, verify, verify_record};
 use contract::state::record_key;
 use expect_test::{ExpectFile, expect_file};
 use record::record_tag;
@@ -58,6 +61,33 @@ fn the_published_bundle_has_the_published_report() {
     let report: Report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
     check(expect_file!["../../../../spec/vectors/evidence-1.hex"], &bytes);
     expect_file!["../../../../spec/vectors/evidence-1.json"].assert_eq(&json(&report));
+    each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
+}
+
+#[test]
+fn the_published_bundle_with_all_that_can_be_shown_has_the_published_report() {
+    let (world, binding) = night();
+    let bytes = assemble(world.prove_shown(&whole_night(&world, binding))).to_bytes();
+    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    check(expect_file!["../../../../spec/vectors/evidence-1-shown.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/evidence-1-shown.json"].assert_eq(&json(&report));
+    // That a record was never written is as true of other tags, so that another tag may stand there.
+    let same = |other: &Report| without_absent(other) == without_absent(&report);
+    each_byte_changed(&bytes, |bytes| {
+        verify(bytes, &world.id(), &Limits::default()).map_or(true, |other| same(&other))
+    });
+}
+
+#[test]
+fn the_published_bundle_of_a_part_has_the_published_report() {
+    let (world, _) = night();
+    let shown = Shown { range: Some((4, 4)), ..Shown::default() };
+    // What is opened here is committed to outside of the range.
+    let parts = Parts { opened: Vec::new(), ..world.prove_shown(&shown) };
+    let bytes = assemble(parts).to_bytes();
+    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    check(expect_file!["../../../../spec/vectors/evidence-1-part.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/evidence-1-part.json"].assert_eq(&json(&report));
     each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
 }
 

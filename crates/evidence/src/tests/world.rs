@@ -1,8 +1,9 @@
 //! A small consortium with one patient: files entries block by block, and proves what stands at the end.
 
 use crate::{
-    CHUNK_BYTES, Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, Refused, Report,
-    StateProof, assemble, verify,
+    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, Finality, LedgerLog, Limits, Log, LogPart, LoggedEntry,
+    MonthLog, Neighbour, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness, assemble,
+    speak, verify,
 };
 use bytes::Bytes;
 use commonware_codec::{DecodeExt as _, Encode as _, RangeCfg};
@@ -33,16 +34,19 @@ use commonware_storage::{
 };
 use commonware_utils::{NZU16, NZU64, NZUsize, Participant, TryCollect as _, ordered::Set};
 use contract::{
-    AccessAction, Body, Entry, Genesis, HEADER_VERSION, Header, InvestigationStep, LastMonth, Member, MonthOpening,
-    Parent, PolicyKind, SignedSubmission, Submission, execute,
-    merkle::Frontier,
-    state::{Key, LogHead, VALUE_BYTES_MAX, log_key, log_leaf, policy_key},
+    AccessAction, Body, DeviceStep, Entry, Genesis, HEADER_VERSION, Header, InvestigationStep, LastMonth, Member,
+    MonthOpening, Parent, PolicyKind, Signature, SignedSubmission, Submission, execute,
+    merkle::{self, Frontier},
+    state::{
+        Key, LogHead, VALUE_BYTES_MAX, binding_key, device_signer_key, entry_leaf, log_key, log_leaf, organisation_key,
+        policy_key, record_key,
+    },
     to_cbor,
 };
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
 use record::{
-    Commitment, Digest, Id16, Month, OrgId, OrgRole, PatientKey, Pseudonym, Purpose, RecordType, TimeMs, commit,
-    record_tag, salt, sha256,
+    Commitment, Digest, Id16, Month, OrgId, OrgRole, PatientKey, Pseudonym, Purpose, RecordTag, RecordType, TimeMs,
+    commit, record_tag, salt, sha256,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -81,7 +85,25 @@ pub(crate) struct World {
     pub(crate) mistaken: Option<LastMonth>,
     /// What the contract wrote, one map for each block.
     pub(crate) writes: Vec<BTreeMap<Key, Option<Vec<u8>>>>,
+    /// The log over all entries.
+    pub(crate) ledger: Vec<Digest>,
 }
+
+/// What a bundle shows beside the patient's months.
+#[derive(Clone, Default)]
+pub(crate) struct Shown {
+    pub(crate) current: Vec<RecordTag>,
+    pub(crate) devices: Vec<(Id16, u8)>,
+    /// Places of all entries.
+    pub(crate) places: bool,
+    /// Members, and whether each signs.
+    pub(crate) witnesses: Vec<(&'static str, bool)>,
+    /// Only the entries of these heights.
+    pub(crate) range: Option<(u64, u64)>,
+}
+
+/// When the organisations of the tests cosign, in seconds since 1970: 2026-11-25T00:00:00Z, and a second later for each.
+pub(crate) const COSIGNED_S: u64 = 1_795_564_800;
 
 #[derive(Clone)]
 struct PatientLog {
@@ -144,6 +166,7 @@ impl World {
             versions: BTreeMap::new(),
             mistaken: None,
             writes: Vec::new(),
+            ledger: Vec::new(),
         }
     }
 
@@ -157,6 +180,7 @@ impl World {
         let executed = execute(&self.genesis, &self.block, &submissions, &self.state).unwrap();
         for ((month, receipt), signed) in months.into_iter().zip(&executed.receipts).zip(submissions) {
             assert_eq!(receipt.refused, None, "{:?}", signed.submission.entries);
+            self.ledger.push(entry_leaf(self.block.height, self.block.time, 0, &receipt.digest));
             let log = self.logs.get_mut(&self.patient.pseudonym(month)).unwrap();
             log.frontier.push(log_leaf(self.block.height, self.block.time, &receipt.digest));
             let entry = signed.submission.entries[0].to_bytes();
@@ -324,6 +348,32 @@ impl World {
         self.block.height += 1;
     }
 
+    /// Binds a device by the key of that number to the patient.
+    pub(crate) fn bind(&mut self, org: &str, device: &str, key: u8) -> Id16 {
+        let id = self.next_id();
+        let step = DeviceStep::Bound(id, device_key(key));
+        self.file(org, id, Body::Device { device: sha256(&[device.as_bytes()]), step });
+        id
+    }
+
+    /// Revokes a device's key, which ends the binding.
+    pub(crate) fn revoke(&mut self, org: &str, device: &str, key: u8, binding: Id16) {
+        let id = self.next_id();
+        let step = DeviceStep::Revoked(device_key(key), Some(binding));
+        self.file(org, id, Body::Device { device: sha256(&[device.as_bytes()]), step });
+    }
+
+    /// Files a batch of three frames, whose first has that counter.
+    pub(crate) fn batch(&mut self, org: &str, binding: Id16, first: u64) {
+        let id = self.next_id();
+        let root = merkle::root((first..first + 3).map(|counter| merkle::leaf(&counter.to_be_bytes())));
+        self.file(
+            org,
+            id,
+            Body::Batch { binding, root, count: 3, first, last: first + 2, gaps: Vec::new(), refused: 0 },
+        );
+    }
+
     fn disclosure(&self, id: &Id16, under: Option<Id16>) -> Body {
         Body::Access {
             action: AccessAction::Read,
@@ -343,18 +393,30 @@ impl World {
 
     /// The patient's months from first to last, those without entries included.
     pub(crate) fn prove(&self) -> Parts {
+        self.prove_shown(&Shown::default())
+    }
+
+    /// The patient's months, and what else is to be shown.
+    pub(crate) fn prove_shown(&self, shown: &Shown) -> Parts {
         let months: Vec<Month> = self.logs.values().map(|log| log.month).collect();
         let (Some(first), Some(last)) = (months.iter().min(), months.iter().max()) else {
-            return self.prove_months(&[]);
+            return self.prove_all(&[], shown);
         };
-        self.prove_months(&(first.0..=last.0).map(Month).collect::<Vec<_>>())
+        self.prove_all(&(first.0..=last.0).map(Month).collect::<Vec<_>>(), shown)
     }
 
     pub(crate) fn prove_months(&self, months: &[Month]) -> Parts {
+        self.prove_all(months, &Shown::default())
+    }
+
+    fn prove_all(&self, months: &[Month], shown: &Shown) -> Parts {
         let sealed = self.sealed();
         let pseudonyms: Vec<Pseudonym> = months.iter().map(|month| self.patient.pseudonym(*month)).collect();
         let mut keys = vec![policy_key(PolicyKind::Access), policy_key(PolicyKind::Derivation)];
         keys.extend(pseudonyms.iter().map(log_key));
+        keys.extend(shown.current.iter().map(record_key));
+        keys.extend(shown.devices.iter().flat_map(|(id, key)| [binding_key(id), device_signer_key(&device_key(*key))]));
+        keys.extend(shown.witnesses.iter().map(|(org, _)| organisation_key(&org.parse().unwrap())));
         let (finality, mut proofs) = sealed.prove_keys(&keys);
         let mut rest = proofs.split_off(2).into_iter();
         let mut policies = proofs.into_iter().map(|proof| match proof {
@@ -362,7 +424,7 @@ impl World {
             Proven::Absent(_) => unreachable!("policies are written first"),
         });
         let policies = Policies { access: policies.next().unwrap(), derivation: policies.next().unwrap() };
-        let months = months
+        let months: Vec<MonthLog> = months
             .iter()
             .zip(&pseudonyms)
             .map(|(month, pseudonym)| {
@@ -370,13 +432,57 @@ impl World {
                     Proven::Absent(proof) => Log::Absent { proof },
                     Proven::Value(head) => {
                         let PatientLog { entries, links, .. } = sealed.logs[pseudonym].clone();
-                        Log::Present { head, entries, links }
+                        match shown.range {
+                            Some(range) => Log::Part(part(head, &entries, range)),
+                            None => Log::Present { head, entries, links },
+                        }
                     }
                 };
                 MonthLog { month: *month, pseudonym: *pseudonym, log }
             })
             .collect();
-        Parts { finality, policies, months, opened: self.opened.clone() }
+        let current = shown.current.iter().map(|tag| {
+            let value = match rest.next().unwrap() {
+                Proven::Value(head) => CurrentValue::Present { head },
+                Proven::Absent(proof) => CurrentValue::Absent { proof },
+            };
+            CurrentRecord { tag: *tag, value }
+        });
+        let current = current.collect();
+        let mut next = || match rest.next().unwrap() {
+            Proven::Value(proof) => proof,
+            Proven::Absent(_) => panic!("there is no such value"),
+        };
+        let devices =
+            shown.devices.iter().map(|(binding, _)| BoundDevice { binding: *binding, bound: next(), key: next() });
+        let devices = devices.collect();
+        let log = LedgerLog::after(&Header::from_bytes(&finality.header).unwrap());
+        let witnesses = (0..).zip(&shown.witnesses).map(|(i, (name, signs))| {
+            let (org, member, signer) = (name.parse().unwrap(), next(), entry_key(name));
+            let key = signer.verifying_key().to_bytes().into();
+            let sign = |message: &[u8]| Signature(signer.sign(message).to_bytes());
+            let word = signs.then(|| speak(&log, &org, &key, COSIGNED_S + i, sign));
+            Witness { org, member, word }
+        });
+        let witnesses = witnesses.collect();
+        let places = if shown.places { sealed.places(&months) } else { Vec::new() };
+        Parts { finality, policies, months, opened: self.opened.clone(), current, devices, places, witnesses }
+    }
+
+    /// Where the entries of the months stand in the log over all entries.
+    fn places(&self, months: &[MonthLog]) -> Vec<Place> {
+        let given =
+            months.iter().flat_map(|part| (0..).zip(part.log.entries()).map(move |(at, logged)| (part, at, logged)));
+        let (keys, indices): (Vec<_>, Vec<u64>) = given
+            .map(|(part, at, logged)| {
+                let digest = Entry::from_bytes(&logged.entry).unwrap().digest();
+                let leaf = entry_leaf(logged.height, logged.time, 0, &digest);
+                ((part.month, at), self.ledger.iter().position(|known| *known == leaf).unwrap() as u64)
+            })
+            .unzip();
+        let paths = merkle::inclusion_paths(&self.ledger, &indices).unwrap();
+        let placed = keys.into_iter().zip(indices).zip(paths);
+        placed.map(|(((month, entry), index), path)| Place { month, entry, index, path }).collect()
     }
 
     /// The proof of one value that exists.
@@ -497,8 +603,40 @@ pub(crate) fn certificate(
     finalization.encode().to_vec()
 }
 
+/// The part of a log in a range of heights.
+pub(crate) fn part(head: StateProof, entries: &[LoggedEntry], (from, to): (u64, u64)) -> LogPart {
+    // A log without an entry in the range gives its last entry before, or its first after, which says which month it is.
+    let heights = || entries.iter().map(|logged| logged.height);
+    let (from, to) = match (heights().filter(|height| *height < from).max(), heights().min()) {
+        _ if heights().any(|height| (from..=to).contains(&height)) => (from, to),
+        (Some(before), _) => (before, to),
+        (None, first) => (from, first.unwrap_or(to)),
+    };
+    let digest = |logged: &LoggedEntry| sha256(&[b"vitaltrace/entry/1\0", &logged.entry]);
+    let leaves: Vec<Digest> =
+        entries.iter().map(|logged| log_leaf(logged.height, logged.time, &digest(logged))).collect();
+    let begin = entries.iter().take_while(|logged| logged.height < from).count();
+    let end = entries.iter().take_while(|logged| logged.height <= to).count();
+    let beside = |logged: &LoggedEntry| Neighbour { height: logged.height, time: logged.time, digest: digest(logged) };
+    let mut before = Frontier::default();
+    leaves[..begin.saturating_sub(1)].iter().for_each(|leaf| before.push(*leaf));
+    LogPart {
+        head,
+        before,
+        left: begin.checked_sub(1).map(|last| beside(&entries[last])),
+        entries: entries[begin..end].to_vec(),
+        right: entries.get(end).map(beside),
+        rest: merkle::consistency_path(&leaves, (end as u64 + 1).min(leaves.len() as u64)).unwrap(),
+    }
+}
+
+/// The public key of a device.
+pub(crate) fn device_key(number: u8) -> contract::PublicKey {
+    SigningKey::from_bytes(&[number; 32]).verifying_key().to_bytes().into()
+}
+
 /// The key that an organisation signs its submissions with.
-fn entry_key(org: &str) -> SigningKey {
+pub(crate) fn entry_key(org: &str) -> SigningKey {
     SigningKey::from_bytes(&sha256(&[b"entry key", org.as_bytes()]).0)
 }
 
@@ -567,4 +705,35 @@ pub(crate) fn following(world: &World) -> World {
     later.record("mercy", "Patient/p1", "married");
     later.access("ambulance");
     later
+}
+
+/// A night with a device: an ambulance writes and measures, a hospital writes on and revokes the device's key a little later.
+/// Also the binding, whose device has the key number 9.
+pub(crate) fn night() -> (World, Id16) {
+    let mut world = World::new(1);
+    world.block(Some("2026-10-31T22:15:00Z"));
+    world.record("ambulance", "Patient/p1", "found unconscious");
+    world.access("mercy");
+    let binding = world.bind("ambulance", "oximeter", 9);
+    world.batch("ambulance", binding, 1);
+    world.block(Some("2026-11-01T00:30:00Z"));
+    world.record("mercy", "Patient/p1", "identified");
+    world.batch("ambulance", binding, 4);
+    world.block(None);
+    world.revoke("mercy", "oximeter", 9, binding);
+    world.block(None);
+    world.batch("ambulance", binding, 7);
+    world.opened.remove(0);
+    (world, binding)
+}
+
+/// All that can be shown of the night, and a record that was never written.
+pub(crate) fn whole_night(world: &World, binding: Id16) -> Shown {
+    Shown {
+        current: ["Patient/p1", "Patient/p2"].map(|name| record_tag(&world.patient, name)).to_vec(),
+        devices: vec![(binding, 9)],
+        places: true,
+        witnesses: vec![("ambulance", true), ("insurance", false), ("mercy", true), ("regulator", true)],
+        range: None,
+    }
 }

@@ -23,8 +23,11 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// Entries that a gateway signs together at most.
 const ENTRIES_TOGETHER: usize = 64;
-/// How long a gateway gathers entries before it signs them: a group commit.
+/// How long a gateway gathers entries before it signs them: as long as its group commit takes, which is longer when the group is larger.
 const GATHER: Duration = Duration::from_millis(2);
+const GATHER_MAX: Duration = Duration::from_millis(6);
+/// So many entries make a larger group.
+const MANY: u64 = 8;
 /// How long the first entries of all logs may take to be final.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Clock ticks of `/proc/self/stat` in a second, on every Linux that Rust runs on.
@@ -157,9 +160,15 @@ impl Gateway {
         let mut waiting = entries.into_iter();
         let mut brought = 0;
         while brought < count {
-            let ready = ((begin.elapsed().as_secs_f64() * f64::from(rate)) as u64 + 1).min(count) - brought;
-            if ready == 0 {
+            let ready = |brought| ((begin.elapsed().as_secs_f64() * f64::from(rate)) as u64 + 1).min(count) - brought;
+            if ready(brought) < ENTRIES_TOGETHER as u64 {
                 tokio::time::sleep(GATHER).await;
+            }
+            if (MANY..ENTRIES_TOGETHER as u64).contains(&ready(brought)) {
+                tokio::time::sleep(GATHER_MAX - GATHER).await;
+            }
+            let ready = ready(brought);
+            if ready == 0 {
                 continue;
             }
             let together: Vec<Entry> = waiting.by_ref().take(ENTRIES_TOGETHER.min(ready as usize)).collect();

@@ -64,7 +64,7 @@ pub(crate) struct Verify {
     /// A final block that you know, `HEIGHT:DIGEST` as `vitaltrace ledger status` or evidence checked before tells it: evidence that does not go
     /// through it is refused, so that nobody who got hold of retired keys can show another history.
     #[arg(long, value_parser = checkpoint)]
-    checkpoint: Option<evidence::Checkpoint>,
+    checkpoint: Option<evidence::KnownBlock>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -129,10 +129,10 @@ impl Verify {
 }
 
 /// Reads `HEIGHT:DIGEST`.
-fn checkpoint(text: &str) -> Result<evidence::Checkpoint, String> {
+fn checkpoint(text: &str) -> Result<evidence::KnownBlock, String> {
     let read = text.split_once(':').and_then(|(height, block)| Some((height.parse().ok()?, block.parse().ok()?)));
     let (height, block) = read.ok_or("a checkpoint is HEIGHT:DIGEST, with 64 hexadecimal digits")?;
-    Ok(evidence::Checkpoint { height, block })
+    Ok(evidence::KnownBlock { height, block })
 }
 
 /// The report for people: what is proven, what is not, and each record's history in a line.

@@ -1,7 +1,10 @@
 //! `vitaltrace init` and `vitaltrace genesis`: keys and configuration of one organisation, and several joined into a consortium.
 
-use super::{Exit, print, tell};
-use crate::config::{CONFIG_FILE, Config, GENESIS_FILE, MEMBER_FILE, Standing, read_genesis};
+use super::{BadInput, Exit, print, tell};
+use crate::{
+    config::{CONFIG_FILE, Config, GENESIS_FILE, MEMBER_FILE, Standing, read_genesis},
+    policies::Folder,
+};
 use anyhow::{Context, bail};
 use clap::Args;
 use contract::{DerivationPolicy, EPOCH_BLOCKS_DEFAULT, Genesis, Member};
@@ -64,6 +67,7 @@ impl Init {
             data: "data".into(),
             keys: "keys".into(),
             genesis: GENESIS_FILE.into(),
+            policies: None,
             users: "users.toml".into(),
             standing: if self.joins { Standing::Later } else { Standing::Founder },
             peers_max: None,
@@ -88,6 +92,10 @@ pub(crate) struct MakeGenesis {
     /// Where to write the genesis document, for every member to copy into its folder.
     #[arg(long, short)]
     pub(crate) output: PathBuf,
+    /// A folder with the policies to begin with, instead of the program's: every member copies it beside the genesis document as
+    /// `policies`.
+    #[arg(long)]
+    pub(crate) policies: Option<PathBuf>,
     /// The `member.json` of each organisation.
     #[arg(required = true)]
     pub(crate) members: Vec<PathBuf>,
@@ -116,13 +124,16 @@ impl MakeGenesis {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         members.sort_by(|a, b| a.org.cmp(&b.org));
+        let folder = self.policies.as_deref().map(Folder::read).transpose()?.unwrap_or_default();
+        let bundle = folder.access.unwrap_or_else(policy::Bundle::builtin);
+        let derivation = folder.derivation.unwrap_or_else(|| DerivationPolicy::builtin_text().to_owned());
         let genesis = Genesis {
             version: 1,
             name: self.name,
             time: exchange::clock::now(),
             members,
-            access_policy: policy::Policy::builtin()?.digest(),
-            derivation_policy: DerivationPolicy::builtin()?.digest(),
+            access_policy: bundle.load().map_err(|e| BadInput(e.to_string()))?.digest(),
+            derivation_policy: DerivationPolicy::parse(&derivation).map_err(|e| BadInput(e.to_string()))?.digest(),
             epoch_blocks: self.epoch_blocks,
         };
         genesis.check()?;

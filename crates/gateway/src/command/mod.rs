@@ -7,6 +7,7 @@ pub(crate) mod init;
 mod ledger;
 pub(crate) mod load;
 mod member;
+mod policy;
 pub(crate) mod sense;
 mod serve;
 mod user;
@@ -47,6 +48,8 @@ enum Command {
     #[command(subcommand)]
     Ledger(ledger::Ledger),
     #[command(subcommand)]
+    Policy(policy::Policy),
+    #[command(subcommand)]
     Bench(Bench),
 }
 
@@ -85,6 +88,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Erase(erase) => erase.run().await,
                 Command::Member(member) => member.run().await,
                 Command::Ledger(ledger) => ledger.run().await,
+                Command::Policy(policy) => policy.run().await,
                 Command::Bench(bench) => bench.run().await,
             }
         })

@@ -11,6 +11,7 @@ use clap::Args;
 use exchange::{Node, Settings, keys::OrgKeys};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// How long requests that are under way may take to end after the node was asked to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -29,7 +30,9 @@ impl Serve {
         let filter = tracing_subscriber::EnvFilter::try_from_env("VITALTRACE_LOG").unwrap_or_else(|_| {
             tracing_subscriber::EnvFilter::new("warn,vitaltrace=info,exchange=info,ledger=info,store=info")
         });
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+        // The steps of a request say how long they took when they are over, where the filter lets them.
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::CLOSE);
+        log.with_writer(std::io::stderr).with_ansi(false).init();
 
         // The text of a panic may quote data: the log gets its place only.
         std::panic::set_hook(Box::new(|panic| {
@@ -56,6 +59,7 @@ impl Serve {
                 .map(|peer| ledger::Peer { consensus_key: peer.consensus_key, address: peer.address.clone() })
                 .collect(),
             peers_max: config.peers_max,
+            policies: config.policies()?,
         };
         let listener = tokio::net::TcpListener::bind(config.http)
             .await

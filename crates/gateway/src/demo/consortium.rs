@@ -72,6 +72,7 @@ impl Consortium {
         let genesis = folder.join(GENESIS_FILE);
         MakeGenesis {
             epoch_blocks: contract::EPOCH_BLOCKS_DEFAULT,
+            policies: None,
             name: "accident".to_owned(),
             output: genesis.clone(),
             members: nodes.iter().map(|node| node.dir.join(MEMBER_FILE)).collect(),

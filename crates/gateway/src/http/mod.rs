@@ -7,12 +7,13 @@ mod frames;
 mod ledger;
 mod member;
 mod outcome;
+pub(crate) mod policy;
 mod watch;
 
 use crate::{issuer::Issuer, users::Users};
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, MatchedPath},
     http::{HeaderName, Request},
     middleware,
     response::Response,
@@ -21,6 +22,7 @@ use axum::{
 use exchange::Node;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
+use tracing::Instrument as _;
 
 /// The largest request body, in bytes: a transaction Bundle of some thousand entries.
 pub(crate) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -110,6 +112,10 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/member/leave", post(member::leave))
         .route("/ledger/members", get(member::list))
         .route("/audit", post(desk::audit))
+        .route("/policy", get(policy::list))
+        .route("/policy/propose", post(policy::propose))
+        .route("/policy/{digest}", get(policy::document))
+        .route("/policy/{digest}/vote", post(policy::vote))
         .route("/ledger/status", get(ledger::status))
         .route("/ledger/blame", get(ledger::blame))
         .route("/ledger/entries", get(ledger::entries))
@@ -119,6 +125,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(middleware::map_response(outcome::in_our_form))
+        .layer(middleware::from_fn_with_state(doors.clone(), policy::one_policy))
         .layer(middleware::from_fn_with_state(doors.clone(), bounded))
         .layer(CatchPanicLayer::custom(outcome::panicked))
         .layer(middleware::from_fn_with_state(doors.clone(), watch::measured))
@@ -149,10 +156,13 @@ async fn named(mut request: Request<axum::body::Body>, next: middleware::Next) -
     let fits = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let id = given.filter(fits).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
     let value = axum::http::HeaderValue::from_str(&id).ok();
+    // The route and not the path, which names patients.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let span = tracing::debug_span!("request", %id, method = %request.method(), route);
     if let Some(value) = value.clone() {
         request.headers_mut().insert(REQUEST_ID, value);
     }
-    let mut response = next.run(request).await;
+    let mut response = next.run(request).instrument(span).await;
     if let Some(value) = value {
         response.headers_mut().insert(REQUEST_ID, value);
     }

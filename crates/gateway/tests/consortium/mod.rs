@@ -88,6 +88,8 @@ pub(crate) struct Node {
     pub(crate) dir: PathBuf,
     /// The address of its doors.
     pub(crate) http: SocketAddr,
+    /// What it logs, when it is not the usual.
+    pub(crate) log_filter: Option<&'static str>,
     process: Option<Child>,
 }
 
@@ -113,7 +115,7 @@ impl Consortium {
             let mut init = Command::new(program());
             init.args(["init", "--org", org, "--role", role, "--http", &http, "--ledger", &ledger, "--database"]);
             good(init.arg(&database).arg(&dir).output().unwrap());
-            nodes.push(Node { org: (*org).to_owned(), dir, http: pair[0], process: None });
+            nodes.push(Node { org: (*org).to_owned(), dir, http: pair[0], log_filter: None, process: None });
         }
         let genesis = folder.path().join("genesis.json");
         let mut join = Command::new(program());
@@ -235,6 +237,7 @@ impl Node {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("node.log")).unwrap();
         let mut serve = Command::new(program());
         serve.arg("serve").arg("--config").arg(&self.dir);
+        serve.envs(self.log_filter.map(|filter| ("VITALTRACE_LOG", filter)));
         self.process = Some(serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 

@@ -15,7 +15,7 @@ const LEAVES = ["one", "two", "three"].map(digest);
 function month(number: number, leaves: readonly Uint8Array[]): CheckedMonth {
   const head = leaves.length === 0 ? undefined : { frontier: Frontier.of(leaves), height: 1n };
   const link: Link = { is: "unproven" };
-  return { month: number, pseudonym: digest(`month ${number}`), entries: [], head, link, leaves };
+  return { month: number, pseudonym: digest(`month ${number}`), entries: [], head, link, range: undefined, leaves };
 }
 
 function opening(number: number, count: bigint, root: Uint8Array): OpenedLink {

@@ -1,8 +1,7 @@
-//! Custody, policies, members.
+//! Custody, members.
 
 use crate::{
-    Body, CustodyStep, PolicyKind, PolicyStep,
-    state::{self, ActivePolicy},
+    Body, CustodyStep,
     testing::{Said, World, check, digest, id, said},
 };
 
@@ -55,56 +54,6 @@ fn a_recovery_needs_more_than_half_of_the_members() {
             (custody("mercy", 1, Recovered), "applied"),
             (custody("mercy", 1, Recovered), "Over"),
             (custody("rescue", 1, RecoverVoted), "Over"),
-        ],
-    );
-}
-
-#[test]
-fn a_policy_needs_more_than_two_thirds_and_its_height() {
-    let policy = |name: &str, step| {
-        said(name, Body::Policy { kind: PolicyKind::Derivation, document: digest(2), step }).nobody()
-    };
-    use PolicyStep::{Activated, Proposed, Voted};
-    let mut world = World::new();
-    check(
-        &mut world,
-        [
-            (policy("mercy", Voted(true)), "Unknown"),
-            (policy("mercy", Activated), "Unknown"),
-            (policy("mercy", Proposed(3)), "Height"),
-            (policy("mercy", Proposed(12)), "applied"),
-            (policy("county", Proposed(12)), "NotNew"),
-            (policy("mercy", Voted(true)), "applied"),
-            (policy("mercy", Voted(true)), "VotedAlready"),
-            (policy("mercy", Voted(false)), "VotedAlready"),
-            (policy("county", Voted(true)), "applied"),
-            (policy("acme", Voted(true)), "applied"),
-            (policy("mercy", Activated), "Height"),
-            (policy("mercy", Activated), "Votes"),
-            (policy("watch", Voted(true)), "applied"),
-            (policy("watch", Activated), "applied"),
-            (policy("watch", Activated), "Over"),
-            (policy("rescue", Voted(true)), "Over"),
-            (policy("mercy", Proposed(99)), "NotNew"),
-        ],
-    );
-    let active: ActivePolicy = world.get(&state::policy_key(PolicyKind::Derivation)).unwrap();
-    assert_eq!(active, ActivePolicy { document: digest(2), height: 14 });
-}
-
-#[test]
-fn what_was_voted_down_may_be_proposed_again() {
-    let policy =
-        |name: &str, step| said(name, Body::Policy { kind: PolicyKind::Access, document: digest(2), step }).nobody();
-    check(
-        &mut World::new(),
-        [
-            (policy("mercy", PolicyStep::Proposed(100)), "applied"),
-            (policy("acme", PolicyStep::Voted(false)), "applied"),
-            (policy("mercy", PolicyStep::Proposed(100)), "NotNew"),
-            (policy("watch", PolicyStep::Voted(false)), "applied"),
-            (policy("mercy", PolicyStep::Proposed(100)), "applied"),
-            (policy("acme", PolicyStep::Voted(true)), "applied"),
         ],
     );
 }

@@ -81,7 +81,7 @@ fn what_was_decided_before_a_change_of_policy_is_not_lost() {
             (step("mercy", PolicyStep::Proposed(6)), "applied"),
             (step("mercy", PolicyStep::Voted(true)), "applied"),
             (step("county", PolicyStep::Voted(true)), "applied"),
-            (step("rescue", PolicyStep::Voted(true)), "applied"),
+            (step("acme", PolicyStep::Voted(true)), "applied"),
             (step("watch", PolicyStep::Voted(true)), "applied"),
             (alarm(1).policy(new), "PolicyNotInForce"),
             (step("acme", PolicyStep::Activated), "applied"),

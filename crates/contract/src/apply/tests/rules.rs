@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     AlarmStep, AttachmentKind, Body, ClaimStep, CustodyStep, GrantStep, HandoffStep, InvestigationStep, MemberStep,
-    OverrideStep, PolicyKind, PolicyStep, Priority, Reject, apply, merkle,
+    OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority, Reject, apply, merkle,
     testing::{Said, World, commitment, digest, id, org, pseudonym, public, said, tag},
 };
 use crate::{Reach, testing::joining};
@@ -64,7 +64,7 @@ const RULES: [(&str, &[Reject]); 16] = {
         ("dispute", &[Unknown, Role, NotAccepted, Same, NotNew]),
         ("link", &[Role, PatientMissing, Same, NotNew]),
         ("custody", &[NotNew, Unknown, Role, OtherOrg, OtherPatient, Over, Set, Held, VotedAlready, Votes]),
-        ("policy", &[NotNew, Height, Unknown, Over, VotedAlready, Votes]),
+        ("policy", &[NotNew, Height, Unknown, Over, VotedAlready, Votes, Document]),
         (
             "member",
             &[OtherOrg, MemberKey, NotNew, Unknown, Over, VotedAlready, Reach, OwnRemoval, Validators, MembersFull],
@@ -376,6 +376,9 @@ fn policies() -> Vec<Case> {
     let policy = |name: &str, step| {
         said(name, Body::Policy { kind: PolicyKind::Derivation, document: digest(2), step }).nobody()
     };
+    let part = |part, of| PolicyPart { part, of, bytes: vec![1] };
+    let other = |step| said("mercy", Body::Policy { kind: PolicyKind::Derivation, document: digest(9), step }).nobody();
+    let (unwritten, garbled) = (other(Proposed(2)), other(PolicyStep::Written(part(0, 1))));
     let proposed = || policy("mercy", Proposed(2));
     let for_it = |names: &[&str]| -> Vec<Said> {
         let votes = names.iter().map(|name| policy(name, Voted(true)));
@@ -393,6 +396,9 @@ fn policies() -> Vec<Case> {
         bad(&[], policy("mercy", Proposed(1)), Reject::Height),
         bad(&[policy("mercy", Proposed(99))], policy("mercy", Activated), Reject::Height),
         bad(&[], policy("mercy", Voted(true)), Reject::Unknown),
+        bad(&[], unwritten, Reject::Unknown),
+        bad(&[], policy("mercy", PolicyStep::Written(part(0, 1))), Reject::NotNew),
+        bad(&[], garbled, Reject::Document),
         bad(&active, policy("mercy", Voted(true)), Reject::Over),
         bad(&active, policy("mercy", Activated), Reject::Over),
         bad(&[proposed(), policy("acme", Voted(true))], policy("acme", Voted(false)), Reject::VotedAlready),

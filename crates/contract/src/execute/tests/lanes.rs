@@ -52,14 +52,14 @@ fn story(world: &mut World, lane: u32) -> Vec<Entry> {
 }
 
 fn entry(world: &mut World, said: Said) -> Entry {
-    world.submission(said).submission.entries.remove(0)
+    world.submission(said).submission.entries[0].clone()
 }
 
 /// Entries `from..to` of a lane, counted from 0.
 fn piece(world: &World, lane: u32, entries: &[Entry], from: usize, to: usize) -> SignedSubmission {
     let (chain, first_seq) = (world.genesis.id(), from as u64 + 1);
     let submission = Submission { chain, org: org("mercy"), lane, first_seq, entries: entries[from..to].to_vec() };
-    SignedSubmission { submission, signature: crate::Signature([0; 64]) }
+    SignedSubmission::new(submission, crate::Signature([0; 64]))
 }
 
 /// A block that stays at its height and time, so that states can be compared to the byte.

@@ -1,0 +1,51 @@
+//! What was seen of the nodes over all their lives: every block that any of them called final.
+
+use ledger::FinalBlock;
+use record::Digest;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Every block that a member's node called final, in each of its lives.
+#[derive(Clone, Default)]
+pub(crate) struct Chains {
+    /// By member, then by life, then by height.
+    pub(crate) of: BTreeMap<usize, BTreeMap<u64, BTreeMap<u64, Arc<FinalBlock>>>>,
+}
+
+impl Chains {
+    /// The first block seen at each height.
+    pub(crate) fn first(&self) -> BTreeMap<u64, Arc<FinalBlock>> {
+        let mut first = BTreeMap::new();
+        for (height, block) in self.of.values().flat_map(BTreeMap::values).flatten() {
+            first.entry(*height).or_insert_with(|| block.clone());
+        }
+        first
+    }
+
+    /// The digest that a member's node named at a height last.
+    pub(crate) fn height(&self, member: usize) -> u64 {
+        let lives = self.of.get(&member).and_then(|lives| lives.last_key_value());
+        lives.and_then(|(_, blocks)| blocks.last_key_value()).map_or(0, |(height, _)| *height)
+    }
+}
+
+/// Shared between those who watch.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<Chains>>);
+
+impl Seen {
+    pub(crate) fn chains(&self) -> MutexGuard<'_, Chains> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node called the block final.
+    pub(crate) fn note(&self, member: usize, life: u64, block: Arc<FinalBlock>) {
+        let height = block.header().height;
+        self.chains().of.entry(member).or_default().entry(life).or_default().insert(height, block);
+    }
+}
+
+/// The values of a node's state at the end.
+pub(crate) type Values = Vec<(Digest, Option<Vec<u8>>)>;
