@@ -66,7 +66,7 @@ fn who_gains_and_who_loses_is_said_in_words() {
     check(
         &linked,
         expect![
-            "insurer at insurer Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task, insurance records, claims records, other permission records, AuditEvent, Consent for HPAYMT, CLMATTCH, COVAUTH, REMITADV, COVERAGE, ELIGVER about no patient labelled U, L, M, N that no claim links when the patient consented or no consent is there"
+            "insurer at insurer: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task, insurance records, claims records, other permission records, AuditEvent, Consent for HPAYMT, CLMATTCH, COVAUTH, REMITADV, COVERAGE, ELIGVER about no patient labelled U, L, M, N that no claim links when the patient consented or no consent is there"
         ],
         expect![[""]],
     );
