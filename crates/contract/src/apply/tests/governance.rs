@@ -1,4 +1,4 @@
-//! Custody, members.
+//! Custody of records by holds and votes, and what members change about themselves.
 
 use crate::{
     Body, CustodyStep,
