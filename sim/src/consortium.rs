@@ -1,12 +1,16 @@
 //! Four organisations, their keys, and entries that they write.
 
 use contract::{
-    Attachment, AttachmentKind, Body, Entry, GENESIS_VERSION, Genesis, Member, PublicKey, SignedSubmission, Submission,
+    Attachment, AttachmentKind, Body, Entry, GENESIS_VERSION, Genesis, Joining, Member, MemberStep, PublicKey, Reach,
+    SignedSubmission, Submission,
 };
 use ed25519_dalek::SigningKey;
-use ledger::{Config, ConsensusKey, VaultPlace};
+use ledger::{Config, ConsensusKey, Part, VaultPlace};
 use record::{Commitment, Digest, Id16, OrgId, OrgRole, Purpose, RecordTag, RecordType, TimeMs, sha256};
 use std::{net::SocketAddr, path::Path};
+
+/// Short, so that every run goes through several epochs.
+const EPOCH_BLOCKS: u64 = 8;
 
 struct Keys {
     org: OrgId,
@@ -14,12 +18,16 @@ struct Keys {
     consensus: [u8; 32],
 }
 
-/// Four organisations: an ambulance service, a hospital, an insurer and a regulator, in that order.
+/// Four organisations: an ambulance service, a hospital, an insurer and a regulator, in that order; and a fifth that would like to join,
+/// [`NEWCOMER`].
 pub struct Consortium {
     /// What they founded.
     pub genesis: Genesis,
     keys: Vec<Keys>,
 }
+
+/// The place of the organisation that is no founder: a hospital.
+pub const NEWCOMER: usize = 4;
 
 /// The members' names and roles, sorted by name.
 const MEMBERS: [(&str, OrgRole); 4] = [
@@ -49,6 +57,10 @@ impl Consortium {
             });
             keys.push(Keys { org, entry: SigningKey::from_bytes(&entry), consensus });
         }
+        if let Ok(org) = "university".parse::<OrgId>() {
+            let (entry, consensus) = (secret("entry", "university"), secret("consensus", "university"));
+            keys.push(Keys { org, entry: SigningKey::from_bytes(&entry), consensus });
+        }
         let genesis = Genesis {
             version: GENESIS_VERSION,
             name: "simulation".into(),
@@ -56,6 +68,7 @@ impl Consortium {
             members,
             access_policy: sha256(&[b"access policy"]),
             derivation_policy: sha256(&[b"derivation policy"]),
+            epoch_blocks: EPOCH_BLOCKS,
         };
         Self { genesis, keys }
     }
@@ -69,7 +82,34 @@ impl Consortium {
         if data_dir.is_none() {
             config.vault = VaultPlace::Memory;
         }
+        if member == NEWCOMER {
+            config.part = Part::Later(OrgRole::Hospital);
+        }
         config
+    }
+
+    /// What the newcomer is proposed as.
+    pub fn joining(&self, address: SocketAddr) -> Joining {
+        let Keys { entry, consensus, .. } = &self.keys[NEWCOMER];
+        let public = |key: &SigningKey| PublicKey::from(key.verifying_key().to_bytes());
+        Joining {
+            role: OrgRole::Hospital,
+            entry_key: public(entry),
+            consensus_key: public(&SigningKey::from_bytes(consensus)),
+            reach: Reach { wrap_key: "age1university".to_owned(), address: address.to_string() },
+        }
+    }
+
+    /// Another consensus key of a member: the secret and the public half.
+    pub fn other_key(&self, member: usize) -> ([u8; 32], PublicKey) {
+        let secret = sha256(&[b"sim\0other", &self.keys[member].consensus]).0;
+        (secret, SigningKey::from_bytes(&secret).verifying_key().to_bytes().into())
+    }
+
+    /// A member says something about the membership of `about`; the label makes the entry's id.
+    pub fn says(&self, member: usize, label: &str, about: usize, step: MemberStep) -> Entry {
+        let body = Body::Member { member: self.org(about).clone(), step };
+        Entry { body, ..self.entry(member, label, &[]) }
     }
 
     /// A member's name.

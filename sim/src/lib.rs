@@ -16,6 +16,7 @@ mod adversary;
 mod seen;
 mod submitter;
 
+mod open;
 mod simulation;
 
 mod checker;
@@ -23,7 +24,8 @@ mod tampering;
 
 pub use adversary::Adversary;
 pub use checker::Broken;
-pub use consortium::Consortium;
+pub use consortium::{Consortium, NEWCOMER};
+pub use open::open;
 pub use scenario::{Fault, HEALED, SKEW_MS_MAX, Scenario, Stretch, Wrong};
 pub use simulation::{Failure, Outcome, consortium, simulate, simulate_and_lie};
 pub use tampering::Tampering;

@@ -24,10 +24,10 @@ fn check(adversary: Adversary) -> BTreeSet<Misdeed> {
     let genesis = &consortium.genesis;
     let mut proven = BTreeSet::new();
     for act in outcome.blames.iter().flatten() {
-        let file = blame_file(genesis, act);
+        let file = blame_file(genesis, Vec::new(), act);
         let blamed = verify_blame(&file, &genesis.id()).unwrap();
         let byzantine = scenario.adversary.map(|(member, _)| consortium.org(member).clone());
-        assert_eq!(Some(blamed.organisation), byzantine, "nobody else is to blame");
+        assert_eq!(blamed.organisation, byzantine, "nobody else is to blame");
         proven.insert(blamed.misdeed);
         is_of_no_use_when_changed(&file, genesis);
     }

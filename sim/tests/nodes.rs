@@ -159,7 +159,7 @@ fn a_refused_entry_is_final_and_says_so_after_a_restart_too() {
 
 /// Checks a proof as a stranger would, who has nothing but the genesis document.
 fn check_proof(site: &Site, proof: &Proof) -> Header {
-    let scheme = verifier(&site.consortium.genesis).unwrap();
+    let scheme = verifier(&site.consortium.genesis, &site.consortium.genesis.validators()).unwrap();
     let config = Scheme::certificate_codec_config_unbounded();
     let finalization = Finalization::decode_cfg(Bytes::from(proof.certificate.clone()), &config).unwrap();
     let mut random = rand::rngs::StdRng::seed_from_u64(1);

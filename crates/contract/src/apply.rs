@@ -7,6 +7,7 @@ mod care;
 mod claim;
 mod device;
 mod governance;
+mod member;
 mod permission;
 mod policy;
 mod reject;
@@ -37,8 +38,9 @@ pub const ENTRY_AHEAD_MS: u64 = 2_000;
 /// New values by key; `None` removes.
 pub(crate) type Writes = BTreeMap<Key, Option<Vec<u8>>>;
 
-/// Adds every key that [`apply`] may read or write for `entry` besides its organisation's and its lane's. One write is not
-/// announced: the activation of a policy ends the term of the one before, which only the state names. Nothing is read for it.
+/// Adds every key that [`apply`] may read or write for `entry` besides its organisation's and its lane's. Two writes are not
+/// announced, because only the state names where they go, and nothing is read for them: the activation of a policy ends the term of the
+/// one before, and a change of membership begins and ends the terms of keys, and is kept under the epoch that it counts from.
 pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
     keys.push(state::policy_term_key(PolicyKind::Access, &entry.policy));
     if let Some(patient) = &entry.patient {
@@ -74,7 +76,7 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
             keys.extend(entry.patient.as_ref().map(state::hold_key));
         }
         Body::Policy { kind, document, step } => policy::reads(&entry.org, *kind, document, step, keys),
-        Body::Member { step, .. } => keys.extend(governance::member_key(step)),
+        Body::Member { member, step } => member::reads(entry, member, step, keys),
     }
     if matches!(entry.body, Body::Analytics { .. } | Body::Link { .. } | Body::Dispute { .. }) {
         keys.push(state::said_key(&entry.id));
@@ -103,7 +105,7 @@ pub(crate) fn apply(state: &dyn State, block: &Parent, entry: &Entry, digest: &D
         Body::Link { other, .. } => care::link(&mut case, other),
         Body::Custody { id, step, count, .. } => governance::custody(&mut case, id, *step, *count),
         Body::Policy { kind, document, step } => policy::policy(&mut case, *kind, document, step),
-        Body::Member { member, step } => governance::member(&mut case, member, step),
+        Body::Member { member, step } => member::member(&mut case, member, step),
     }?;
     file(&mut case)?;
     Ok(case.writes)

@@ -578,18 +578,57 @@ pub struct PolicyPart {
 /// A change of membership.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum MemberStep {
-    /// Proposed to join.
+    /// Proposed to join; votes name the id of this entry.
     #[n(0)]
-    JoinProposed(#[n(0)] OrgRole, #[n(1)] PublicKey),
-    /// Voted for or against.
+    JoinProposed(#[n(0)] Joining),
+    /// Voted for or against what the entry with that id proposed.
     #[n(1)]
-    Voted(#[n(0)] bool),
+    Voted(#[n(0)] Id16, #[n(1)] bool),
     /// Leaves.
     #[n(2)]
     Left,
     /// Signs its entries by another key from now.
     #[n(3)]
     EntryKeyRotated(#[n(0)] PublicKey),
+    /// Proposed to be removed; votes name the id of this entry.
+    #[n(4)]
+    RemovalProposed,
+    /// Decides by this consensus key from the epoch after next; by none that it used before.
+    #[n(5)]
+    Seated(#[n(0)] PublicKey),
+    /// Patient keys are wrapped to another recipient, or its validator listens elsewhere.
+    #[n(6)]
+    Moved(#[n(0)] Reach),
+}
+
+/// An organisation that is proposed as a member, as it would stand in a genesis document.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Joining {
+    /// What it is.
+    #[n(0)]
+    pub role: OrgRole,
+    /// Will sign its submissions.
+    #[n(1)]
+    pub entry_key: PublicKey,
+    /// Will sign its peer-to-peer handshakes and, once it has taken its seat, its votes.
+    #[n(2)]
+    pub consensus_key: PublicKey,
+    /// Where it is reached.
+    #[n(3)]
+    pub reach: Reach,
+}
+
+/// How a member is reached: by its wrapping key, and at its validator's address.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Reach {
+    /// Patient keys are wrapped to this age recipient (`age1...`).
+    #[n(0)]
+    pub wrap_key: String,
+    /// Where its validator listens: `host:port`.
+    #[n(1)]
+    pub address: String,
 }
 
 impl Entry {

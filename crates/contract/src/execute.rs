@@ -1,7 +1,7 @@
 //! A whole block, applied: the same writes, verdicts and roots on every peer.
 
 use crate::{
-    Genesis, PolicyKind, Reject, SignedSubmission, apply,
+    Genesis, PolicyKind, Reach, Reject, SignedSubmission, apply,
     merkle::Frontier,
     state::{self, Key, State},
     to_cbor,
@@ -149,14 +149,26 @@ pub fn execute(
 /// The state that a genesis document begins with.
 pub fn genesis_state(genesis: &Genesis) -> BTreeMap<Key, Vec<u8>> {
     let mut founding = BTreeMap::new();
-    let seats = genesis.members.iter().map(|member| state::Seat { org: member.org.clone(), role: member.role });
-    let roll = state::Roll { members: seats.collect() };
+    let voters = genesis.members.iter().map(|member| state::Voter { org: member.org.clone(), role: member.role });
+    let roll = state::Roll { members: voters.collect() };
     founding.insert(state::roll_key(), to_cbor(&roll));
+    let succession = state::Succession::new(genesis.epoch_blocks, genesis.validators());
+    founding.insert(state::succession_key(), to_cbor(&succession));
     for member in &genesis.members {
         let organisation =
             state::Organisation { role: member.role, entry_key: member.entry_key, left: false, unreviewed: 0 };
         founding.insert(state::organisation_key(&member.org), to_cbor(&organisation));
-        let owner = to_cbor(&state::KeyOwner { org: member.org.clone() });
+        let reach = Reach { wrap_key: member.wrap_key.clone(), address: member.address.clone() };
+        let seat = state::Seat {
+            consensus_key: member.consensus_key,
+            reach,
+            entry_from: 0,
+            consensus_from: Some(0),
+            wrap_from: 0,
+            left_at: None,
+        };
+        founding.insert(state::seat_key(&member.org), to_cbor(&seat));
+        let owner = to_cbor(&state::KeyOwner { org: member.org.clone(), from: Some(0), until: None });
         for key in [member.entry_key, member.consensus_key] {
             founding.insert(state::key_owner_key(&key), owner.clone());
         }

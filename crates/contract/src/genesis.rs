@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 pub const GENESIS_BYTES_MAX: usize = 1024 * 1024;
 /// The most founding members.
 pub const MEMBERS_MAX: usize = 256;
+/// The longest wrapping key and the longest address of a member, in bytes.
+pub const MEMBER_TEXT_BYTES_MAX: usize = 256;
+/// The shortest and the longest epoch, in blocks.
+pub const EPOCH_BLOCKS: std::ops::RangeInclusive<u64> = 4..=1_000_000;
+/// The epoch of those who have no wish, in blocks: an idle chain changes its validators twice an hour.
+pub const EPOCH_BLOCKS_DEFAULT: u64 = 1024;
 /// The format that this version of the software reads and writes.
 pub const GENESIS_VERSION: u32 = 1;
 
@@ -82,6 +88,14 @@ pub struct Genesis {
     /// Digest of the derivation policy in force from the start.
     #[n(5)]
     pub derivation_policy: Digest,
+    /// Blocks of an epoch, within [`EPOCH_BLOCKS`]. The validators change between epochs only.
+    #[n(6)]
+    #[serde(default = "epoch_blocks_default")]
+    pub epoch_blocks: u64,
+}
+
+fn epoch_blocks_default() -> u64 {
+    EPOCH_BLOCKS_DEFAULT
 }
 
 /// Why a document is no genesis.
@@ -105,6 +119,12 @@ pub enum BadGenesis {
     /// A key is no ed25519 public key.
     #[error("a key of `{0}` is no ed25519 public key")]
     BadKey(OrgId),
+    /// A wrapping key or an address is too long.
+    #[error("the wrapping key and the address of `{0}` have at most {MEMBER_TEXT_BYTES_MAX} bytes each")]
+    Text(OrgId),
+    /// Epochs too short or too long.
+    #[error("an epoch has {min} to {max} blocks, not {0}", min = EPOCH_BLOCKS.start(), max = EPOCH_BLOCKS.end())]
+    EpochBlocks(u64),
 }
 
 impl Genesis {
@@ -141,8 +161,14 @@ impl Genesis {
         if let Some(pair) = self.members.windows(2).find(|pair| pair[0].org >= pair[1].org) {
             return Err(BadGenesis::Order(pair[1].org.clone()));
         }
+        if !EPOCH_BLOCKS.contains(&self.epoch_blocks) {
+            return Err(BadGenesis::EpochBlocks(self.epoch_blocks));
+        }
         let mut seen = std::collections::BTreeSet::new();
         for member in &self.members {
+            if member.wrap_key.len().max(member.address.len()) > MEMBER_TEXT_BYTES_MAX {
+                return Err(BadGenesis::Text(member.org.clone()));
+            }
             for key in [member.entry_key, member.consensus_key] {
                 if VerifyingKey::from_bytes(key.as_bytes()).is_ok_and(|key| !key.is_weak()) {
                     if !seen.insert(key) {
@@ -161,12 +187,27 @@ impl Genesis {
         self.members.binary_search_by(|member| member.org.cmp(org)).ok().map(|i| &self.members[i])
     }
 
-    /// Digest of the validator set: the consensus keys, sorted.
-    pub fn validators_digest(&self) -> Digest {
+    /// The founders' consensus keys, sorted: who decides the first two epochs.
+    pub fn validators(&self) -> Vec<PublicKey> {
         let mut keys: Vec<PublicKey> = self.members.iter().map(|member| member.consensus_key).collect();
         keys.sort();
-        sha256(&[VALIDATORS_DOMAIN, &to_cbor(&keys)])
+        keys
     }
+
+    /// Digest of the founders' validator set.
+    pub fn validators_digest(&self) -> Digest {
+        validators_digest(&self.validators())
+    }
+
+    /// The epoch that the block at `height` belongs to.
+    pub fn epoch(&self, height: u64) -> u64 {
+        height / self.epoch_blocks.max(1)
+    }
+}
+
+/// Digest of a validator set, as headers name it: SHA-256(domain ‖ encoding of the consensus keys, which must be sorted).
+pub fn validators_digest(keys: &[PublicKey]) -> Digest {
+    sha256(&[VALIDATORS_DOMAIN, &to_cbor(&keys)])
 }
 
 #[cfg(test)]
@@ -190,6 +231,12 @@ mod tests {
         check(|genesis| genesis.members[1].entry_key = public(100), Err(BadGenesis::SharedKey(org("county"))));
         check(|genesis| genesis.members[1].consensus_key = public(101), Err(BadGenesis::SharedKey(org("county"))));
         check(|genesis| genesis.members[2].entry_key = [0; 32].into(), Err(BadGenesis::BadKey(org("mercy"))));
+        check(|genesis| genesis.members[2].address = "x".repeat(256), Ok(()));
+        check(|genesis| genesis.members[2].address = "x".repeat(257), Err(BadGenesis::Text(org("mercy"))));
+        check(|genesis| genesis.members[2].wrap_key = "x".repeat(257), Err(BadGenesis::Text(org("mercy"))));
+        check(|genesis| genesis.epoch_blocks = 3, Err(BadGenesis::EpochBlocks(3)));
+        check(|genesis| genesis.epoch_blocks = 4, Ok(()));
+        check(|genesis| genesis.epoch_blocks = 1_000_001, Err(BadGenesis::EpochBlocks(1_000_001)));
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub struct Header {
     /// Digest of the validator set that decides this block.
     #[n(17)]
     pub validators: Digest,
+    /// Digest of the set that decides the next epoch.
+    #[n(18)]
+    pub next_validators: Digest,
 }
 
 /// A header with what it orders.
@@ -209,6 +212,7 @@ mod tests {
             ops_start: 0,
             ops_end: 1,
             validators: digest(5),
+            next_validators: digest(6),
         };
         Block { header, frontier, submissions }
     }

@@ -38,13 +38,16 @@ pub use cbor::{FormatError, from_cbor, to_cbor};
 pub use derive::{About, Author, DeriveError, Derived, Filed, Row, derive};
 pub use entry::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep,
-    ENTRY_BYTES_MAX, Entry, Gap, GrantStep, HandoffStep, InvestigationStep, MemberStep, MonthLink, OverrideStep,
-    PolicyKind, PolicyPart, PolicyStep, Priority,
+    ENTRY_BYTES_MAX, Entry, Gap, GrantStep, HandoffStep, InvestigationStep, Joining, MemberStep, MonthLink,
+    OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority, Reach,
 };
 pub use essential::{COPY_FORMAT, COPY_PAD_BYTES, CopyError, OpenedCopy, open_copy, seal_copy};
 pub use event::{AuditEvent, Event, Frames, RecordWritten};
 pub use execute::{Executed, InvalidBlock, Parent, Receipt, execute, genesis_state, touched};
-pub use genesis::{BadGenesis, GENESIS_BYTES_MAX, GENESIS_VERSION, Genesis, MEMBERS_MAX, Member, PublicKey};
+pub use genesis::{
+    BadGenesis, EPOCH_BLOCKS, EPOCH_BLOCKS_DEFAULT, GENESIS_BYTES_MAX, GENESIS_VERSION, Genesis, MEMBER_TEXT_BYTES_MAX,
+    MEMBERS_MAX, Member, PublicKey, validators_digest,
+};
 pub use header::{BLOCK_BYTES_MAX, Block, HEADER_BYTES_MAX, HEADER_VERSION, Header};
 pub use month::{LastMonth, MonthOpening};
 pub use policy::{BadDerivationPolicy, DERIVATION_POLICY_BYTES_MAX, DerivationPolicy};

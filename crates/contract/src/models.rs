@@ -7,6 +7,7 @@
 mod billing;
 mod binding;
 mod glass;
+mod joining;
 mod voting;
 
 use crate::{

@@ -4,14 +4,14 @@
 
 use crate::{
     PublicKey,
-    entry::{ClaimStep, CustodyStep, PolicyKind},
+    entry::{ClaimStep, CustodyStep, Joining, PolicyKind, Reach},
     merkle::Frontier,
 };
 use minicbor::{Decode, Encode};
 use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, RecordType, TimeMs, sha256};
 
-/// The longest value, in bytes: the roll of [`crate::MEMBERS_MAX`] members with the longest names is the largest.
-pub const VALUE_BYTES_MAX: usize = 16 * 1024;
+/// The longest value, in bytes: three sets of [`crate::MEMBERS_MAX`] consensus keys are the largest.
+pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 
 const KEY_DOMAIN: &[u8] = b"vitaltrace/state/1\0";
 
@@ -41,6 +41,23 @@ pub fn roll_key() -> Key {
 /// [`KeyOwner`] of an entry key or consensus key, from the moment it was first named.
 pub fn key_owner_key(public: &PublicKey) -> Key {
     key("key-owner", &[public.as_bytes()])
+}
+/// [`Seat`] of a member by its name.
+pub fn seat_key(org: &OrgId) -> Key {
+    key("seat", &[org.as_str().as_bytes()])
+}
+/// [`Succession`] of the validator sets.
+pub fn succession_key() -> Key {
+    key("succession", &[])
+}
+/// [`ValidatorSet`] by the first epoch that it decides; the founders' is not among them. One is that of an epoch if [`Succession`], or a
+/// later one of which it is the previous, names it.
+pub fn set_key(from: u64) -> Key {
+    key("set", &[&from.to_be_bytes()])
+}
+/// [`Membership`] by the id of the entry that proposed it.
+pub fn membership_key(id: &Id16) -> Key {
+    key("membership", &[id.as_ref()])
 }
 /// [`Lane`] of an organisation.
 pub fn lane_key(org: &OrgId, lane: u32) -> Key {
@@ -155,13 +172,13 @@ pub struct Organisation {
 pub struct Roll {
     /// Sorted by name.
     #[n(0)]
-    pub members: Vec<Seat>,
+    pub members: Vec<Voter>,
 }
 
 /// A member in the roll.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
-pub struct Seat {
+pub struct Voter {
     /// Its name.
     #[n(0)]
     pub org: OrgId,
@@ -170,13 +187,159 @@ pub struct Seat {
     pub role: OrgRole,
 }
 
-/// Whose a key is. A key is never used by a second member, nor again after it was replaced.
+/// Whose a key is, and for which heights. A key is never used by a second member, nor again after it was replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct KeyOwner {
     /// The member.
     #[n(0)]
     pub org: OrgId,
+    /// Height of the first block that it counts for; none for a key that was proposed only.
+    #[n(1)]
+    pub from: Option<u64>,
+    /// Height of the first block that it does not count for any more.
+    #[n(2)]
+    pub until: Option<u64>,
+}
+
+/// Where a member is reached, and since when it uses its keys. Heights are those of the first block that a key counts for.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Seat {
+    /// Signs its peer-to-peer handshakes and, while it has a seat, its votes.
+    #[n(0)]
+    pub consensus_key: PublicKey,
+    /// Patient keys are wrapped to it; where its validator listens.
+    #[n(1)]
+    pub reach: Reach,
+    /// Since when its entry key counts.
+    #[n(2)]
+    pub entry_from: u64,
+    /// Since when its consensus key decides; none while it has no seat.
+    #[n(3)]
+    pub consensus_from: Option<u64>,
+    /// Since when its wrapping key counts.
+    #[n(4)]
+    pub wrap_from: u64,
+    /// Height of the block in which it left, if it did.
+    #[n(5)]
+    pub left_at: Option<u64>,
+}
+
+/// A change of membership that members vote on.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Membership {
+    /// Who would join or be removed.
+    #[n(0)]
+    pub member: OrgId,
+    /// What would join; none when it would be removed.
+    #[n(1)]
+    pub joining: Option<Joining>,
+    /// Who proposed it.
+    #[n(2)]
+    pub by: OrgId,
+    /// Height of the block in which it was proposed.
+    #[n(3)]
+    pub height: u64,
+    /// Members in favour, each once, sorted.
+    #[n(4)]
+    pub votes: Vec<OrgId>,
+    /// Members against, each once, sorted.
+    #[n(5)]
+    pub against: Vec<OrgId>,
+    /// Whether it came into force.
+    #[n(6)]
+    pub done: bool,
+}
+
+/// Who decides from an epoch on.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ValidatorSet {
+    /// The first epoch.
+    #[n(0)]
+    pub from: u64,
+    /// Consensus keys, sorted.
+    #[n(1)]
+    pub keys: Vec<PublicKey>,
+    /// The first epoch of the set before it; none for the founders'.
+    #[n(2)]
+    pub previous: Option<u64>,
+}
+
+/// The set that decides now, and those that follow: what is final in an epoch changes the set of the epoch after next.
+///
+/// So both sets that a node needs in an epoch were settled before the epoch began, and whoever comes in has a whole epoch to
+/// connect and to catch up.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Succession {
+    /// Blocks of an epoch.
+    // INVARIANT: above 0, as the genesis document's.
+    #[n(0)]
+    pub epoch_blocks: u64,
+    /// One to three, by their first epochs.
+    // INVARIANT: never empty, and no set is.
+    #[n(1)]
+    sets: Vec<ValidatorSet>,
+}
+
+impl Succession {
+    /// What a genesis document begins with.
+    pub fn new(epoch_blocks: u64, mut keys: Vec<PublicKey>) -> Self {
+        keys.sort();
+        Self { epoch_blocks: epoch_blocks.max(1), sets: vec![ValidatorSet { from: 0, keys, previous: None }] }
+    }
+
+    /// The epoch of a height.
+    pub fn epoch(&self, height: u64) -> u64 {
+        height / self.epoch_blocks.max(1)
+    }
+
+    /// Consensus keys of those who decide `epoch`, sorted; of the oldest set that is known, when the epoch is older.
+    pub fn keys(&self, epoch: u64) -> &[PublicKey] {
+        let set = self.sets.iter().rev().find(|set| set.from <= epoch).or(self.sets.first());
+        set.map_or(&[], |set| &set.keys)
+    }
+
+    /// The sets by the first epochs that they decide.
+    pub fn sets(&self) -> &[ValidatorSet] {
+        &self.sets
+    }
+
+    /// The height at which a change in the block at `height` begins to count.
+    pub fn counts_from(&self, height: u64) -> u64 {
+        self.epoch(height).saturating_add(2).saturating_mul(self.epoch_blocks)
+    }
+
+    /// The set of the epoch after next, with `key` in the place of `old`, at `height`: what only state older than that epoch knew is
+    /// forgotten. `None`: nobody would be left, or more would be new than a quorum can do without.
+    ///
+    /// Of the members of a set as many decided the epoch before as are a quorum of it, unless there are fewer than four, where
+    /// every one is needed anyway; there one may be new.
+    pub(crate) fn changed(&self, height: u64, old: Option<&PublicKey>, key: Option<PublicKey>) -> Option<Self> {
+        let epoch = self.epoch(height);
+        let mut keys: Vec<PublicKey> =
+            self.keys(epoch.saturating_add(2)).iter().filter(|known| Some(*known) != old).copied().collect();
+        keys.extend(key);
+        keys.sort();
+        keys.dedup();
+        let before = self.keys(epoch.saturating_add(1));
+        let new = keys.iter().filter(|key| before.binary_search(key).is_err()).count();
+        if keys.is_empty() || new > (keys.len() - 1).div_euclid(3).max(1) {
+            return None;
+        }
+        let decides = self.sets.iter().rposition(|set| set.from <= epoch).unwrap_or(0);
+        let from = epoch.saturating_add(2);
+        let mut sets: Vec<ValidatorSet> =
+            self.sets.iter().skip(decides).filter(|set| set.from < from).cloned().collect();
+        if sets.last().is_none_or(|last| last.keys != keys) {
+            let previous = sets.last().map(|last| last.from);
+            sets.push(ValidatorSet { from, keys, previous });
+        }
+        Some(Self { epoch_blocks: self.epoch_blocks, sets })
+    }
 }
 
 /// How far a lane is.

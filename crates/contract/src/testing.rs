@@ -1,8 +1,8 @@
 //! A small consortium for tests: five members, one patient unless said otherwise, every entry through `execute`.
 
 use crate::{
-    Body, Entry, Executed, Genesis, InvalidBlock, Member, MonthLink, Parent, PolicyKind, PublicKey, Signature,
-    SignedSubmission, Submission, execute,
+    Body, Entry, Executed, Genesis, InvalidBlock, Joining, Member, MonthLink, Parent, PolicyKind, PublicKey, Reach,
+    Signature, SignedSubmission, Submission, execute,
     merkle::Frontier,
     state::{self, Key, State},
     to_cbor, touched,
@@ -73,7 +73,14 @@ pub(crate) fn genesis() -> Genesis {
         members: MEMBERS.into_iter().enumerate().map(member).collect(),
         access_policy: ACCESS_POLICY,
         derivation_policy: digest(0xde),
+        epoch_blocks: 8,
     }
+}
+
+/// A sixth organisation that would like to join.
+pub(crate) fn joining() -> Joining {
+    let reach = Reach { wrap_key: "age1valley".to_owned(), address: "valley.example:9005".to_owned() };
+    Joining { role: OrgRole::Hospital, entry_key: public(29), consensus_key: public(30), reach }
 }
 
 /// An entry to be, with everything set that a case does not care about.
@@ -170,6 +177,13 @@ impl World {
         *seq += 1;
         let submission = Submission { chain: self.genesis.id(), org, lane, first_seq: *seq, entries: vec![entry] };
         SignedSubmission::new(submission, Signature([0; 64]))
+    }
+
+    /// A submission that no block took: its number is free again.
+    pub(crate) fn forget(&mut self, signed: &SignedSubmission) {
+        let lane = (signed.submission.org.clone(), signed.submission.lane);
+        let seq = self.lanes.entry(lane).or_default();
+        *seq = (*seq).min(signed.submission.first_seq - 1);
     }
 
     /// Executes on nothing but the values that [`touched`] names, twice, and compares.

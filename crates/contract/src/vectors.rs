@@ -8,7 +8,7 @@ use crate::{
     merkle,
     merkle::Frontier,
     seal_copy, state,
-    testing::{commitment, digest, genesis, id, org, public, tag},
+    testing::{commitment, digest, genesis, id, joining, org, public, tag},
 };
 use ed25519_dalek::SigningKey;
 use record::{Digest, PatientKey, Purpose, RecordType, TimeMs, commit, record_tag, salt, sha256};
@@ -118,6 +118,12 @@ fn bodies() -> Vec<Body> {
             step: PolicyStep::Written(PolicyPart { part: 3, of: 4, bytes: b"permit".to_vec() }),
         },
         Body::Member { member: org("mercy"), step: MemberStep::EntryKeyRotated(public(27)) },
+        Body::Member { member: org("valley"), step: MemberStep::JoinProposed(joining()) },
+        Body::Member { member: org("valley"), step: MemberStep::Voted(id(28), true) },
+        Body::Member { member: org("valley"), step: MemberStep::RemovalProposed },
+        Body::Member { member: org("valley"), step: MemberStep::Seated(public(30)) },
+        Body::Member { member: org("valley"), step: MemberStep::Moved(joining().reach) },
+        Body::Member { member: org("valley"), step: MemberStep::Left },
     ]
 }
 
@@ -187,6 +193,7 @@ fn the_published_header_holds() {
         ops_start: 4,
         ops_end: 40,
         validators: genesis().validators_digest(),
+        next_validators: genesis().validators_digest(),
     };
     let mut text = String::new();
     let consensus: Vec<String> = (150..155).map(|n| public(n).0.to_hex()).collect();

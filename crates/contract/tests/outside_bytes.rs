@@ -76,6 +76,8 @@ fn block(rng: &mut TestRng) -> Block {
         ops_start: 0,
         ops_end: 1,
         validators: digest,
+
+        next_validators: digest,
     };
     Block { header, frontier, submissions }
 }

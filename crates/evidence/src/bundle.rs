@@ -2,7 +2,8 @@
 
 use crate::{Limits, Refused, bounded, state::PROOF_BYTES_MAX};
 use contract::{
-    ENTRY_BYTES_MAX, FormatError, GENESIS_BYTES_MAX, HEADER_BYTES_MAX, MEMBERS_MAX, MonthOpening, Signature, from_cbor,
+    ENTRY_BYTES_MAX, FormatError, GENESIS_BYTES_MAX, HEADER_BYTES_MAX, MEMBERS_MAX, MonthOpening, PublicKey, Signature,
+    from_cbor,
     merkle::{Frontier, PATH_LEN_MAX},
     to_cbor,
 };
@@ -15,6 +16,8 @@ pub const EVIDENCE_FORMAT: &str = "vitaltrace/evidence/1";
 pub const MONTHS_MAX: usize = 1_200;
 /// The most entries of one month's log in a bundle.
 pub const ENTRIES_MAX: usize = 1_000_000;
+/// The most changes of validators before one header.
+pub const HANDOVERS_MAX: usize = 4_096;
 /// The most opened month links of one month.
 pub const OPENINGS_MAX: usize = 1_024;
 /// The most opened records of one bundle.
@@ -68,6 +71,24 @@ pub struct Finality {
     /// The engine's finalization of the header's digest: proposal, bitmap of signers, ed25519 signatures.
     #[cbor(n(2), encode_with = "minicbor::bytes::encode", decode_with = "read::certificate_bytes")]
     pub certificate: Vec<u8>,
+    /// Where the validators changed before the header, by height, from the founders on; also a checkpoint that the reader asked for.
+    #[cbor(n(3), decode_with = "read::handovers")]
+    pub handovers: Vec<Handover>,
+}
+
+/// A final block, and who decides from the next epoch on.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Handover {
+    /// Its header in its deterministic encoding.
+    #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "read::header_bytes")]
+    pub header: Vec<u8>,
+    /// The engine's finalization of the header's digest.
+    #[cbor(n(1), encode_with = "minicbor::bytes::encode", decode_with = "read::certificate_bytes")]
+    pub certificate: Vec<u8>,
+    /// Consensus keys of those who decide the next epoch, sorted.
+    #[cbor(n(2), decode_with = "read::validators")]
+    pub validators: Vec<PublicKey>,
 }
 
 /// A value of the ledger's state with the proof that it is the current one under the header's state root. The reader knows the key.
@@ -472,6 +493,12 @@ pub(crate) mod read {
     }
     pub(crate) fn entries<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<LoggedEntry>, Error> {
         bounded::array(d, ctx, ENTRIES_MAX)
+    }
+    pub(crate) fn handovers<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Handover>, Error> {
+        bounded::array(d, ctx, HANDOVERS_MAX)
+    }
+    pub(crate) fn validators<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<PublicKey>, Error> {
+        bounded::array(d, ctx, MEMBERS_MAX)
     }
     pub(crate) fn links<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<OpenedLink>, Error> {
         bounded::array(d, ctx, OPENINGS_MAX)

@@ -38,13 +38,14 @@ mod blame;
 
 mod bounded;
 
-pub use blame::{BLAME_BYTES_MAX, BLAME_FORMAT, Blamed, Misdeed, blame_file, is_blame, verify_blame};
+pub use blame::{BLAME_BYTES_MAX, BLAME_FORMAT, Blamed, Misdeed, blame_epoch, blame_file, is_blame, verify_blame};
 pub use bundle::{
     BoundDevice, Bundle, CURRENT_MAX, CurrentRecord, CurrentValue, DEVICES_MAX, ENTRIES_MAX, EVIDENCE_FORMAT, Finality,
-    Log, LogPart, LoggedEntry, MONTHS_MAX, MonthLog, Neighbour, OPENED_MAX, OPENINGS_MAX, Opened, OpenedLink, Parts,
-    Place, Policies, StateProof, Witness, Word, assemble,
+    HANDOVERS_MAX, Handover, Log, LogPart, LoggedEntry, MONTHS_MAX, MonthLog, Neighbour, OPENED_MAX, OPENINGS_MAX,
+    Opened, OpenedLink, Parts, Place, Policies, StateProof, Witness, Word, assemble,
 };
 pub use checkpoint::{BadCheckpoint, CHECKPOINT_BYTES_MAX, Checkpoint, Cosignature, checkpoint, read_checkpoint};
+pub use finality::KnownBlock;
 pub use log::BadLog;
 pub use receipt::{BadReceipt, Inclusion, RECEIPT_BYTES_MAX, read_receipt, receipt};
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
@@ -53,7 +54,7 @@ pub use report::{
     PolicyReport, RecordProven, RecordReport, Report, VersionReport, WitnessReport,
 };
 pub use state::{CHUNK_BYTES, PROOF_BYTES_MAX, PROOF_DIGESTS_MAX, absent, current};
-pub use verify::{Limits, Refused, Subject, prove, verify};
+pub use verify::{Limits, Refused, Subject, prove, verify, verify_through};
 pub use witness::{Log as LedgerLog, Receipt, receipts, speak};
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use contract::{
     merkle::{self, Frontier},
     state::{Key, LogHead, VALUE_BYTES_MAX, log_key, log_leaf},
 };
-use record::{Digest, OrgId, TimeMs};
+use record::{Digest, TimeMs};
 
 /// What is wrong with a month.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,14 +50,6 @@ pub enum BadLog {
     Misfiled {
         /// Its index in the log.
         index: u64,
-    },
-    /// An entry's organisation is no member.
-    #[error("entry {index} is by `{org}`, which is no member")]
-    UnknownOrg {
-        /// Its index in the log.
-        index: u64,
-        /// The organisation it names.
-        org: OrgId,
     },
     /// Heights or block times go backwards, or beyond the header.
     #[error("entry {index} stands before its predecessor or after the header")]
@@ -194,9 +186,6 @@ fn well_formed(part: &MonthLog, entries: &[Filed], at: &Final) -> Result<(), Bad
     for (index, filed) in (0..).zip(entries) {
         if filed.entry.patient != Some(part.pseudonym) {
             return Err(BadLog::Misfiled { index });
-        }
-        if at.genesis.member(&filed.entry.org).is_none() {
-            return Err(BadLog::UnknownOrg { index, org: filed.entry.org.clone() });
         }
         // Time rises with height: equal heights have equal times, and no others have.
         let forward = filed.height.cmp(&last.0) == filed.time.cmp(&last.1) && (filed.height, filed.time) >= last;

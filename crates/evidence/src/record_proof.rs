@@ -53,7 +53,7 @@ impl RecordProof {
 pub fn verify_record(proof: &[u8], genesis_id: &Digest, limits: &Limits) -> Result<RecordProven, Refused> {
     check_format(proof, limits.bundle_bytes_max, RECORD_PROOF_FORMAT)?;
     let proof: RecordProof = from_cbor("record proof", proof, limits.bundle_bytes_max)?;
-    let at = finality::check(&proof.finality, genesis_id)?;
+    let at = finality::check(&proof.finality, genesis_id, None)?;
     let head: RecordHead = value(Subject::Record(proof.tag), &record_key(&proof.tag), &proof.head, &at)?;
     let name = resource_name(&proof.bytes);
     if commit(&proof.salt, &proof.bytes) != head.commitment {

@@ -361,7 +361,7 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
         time: at.header.time,
         block: at.digest,
         signers: at.signers,
-        validators: at.genesis.members.len(),
+        validators: at.validators,
         bundle_bytes: *size,
         complete: complete(months),
         months: months.iter().map(month).collect(),

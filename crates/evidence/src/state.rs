@@ -22,7 +22,7 @@ pub const CHUNK_BYTES: usize = 32;
 /// The most digests of one proof: the path and the peaks of a tree of 2^62 operations.
 pub const PROOF_DIGESTS_MAX: usize = 128;
 /// The longest proof, in bytes: its digests, for an absence the neighbouring value, and less than 256 bytes around them.
-pub const PROOF_BYTES_MAX: usize = 32 * 1024;
+pub const PROOF_BYTES_MAX: usize = 48 * 1024;
 const _: () = assert!(PROOF_DIGESTS_MAX * 32 + VALUE_BYTES_MAX + 256 <= PROOF_BYTES_MAX, "an honest proof fits");
 
 type Value = VariableEncoding<Vec<u8>>;

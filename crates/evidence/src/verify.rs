@@ -2,7 +2,7 @@
 
 use crate::{
     BadLog, Bundle, Parts, Report, StateProof, assemble, current, device,
-    finality::{self, Final},
+    finality::{self, Final, KnownBlock},
     log, opened, place, report, state, witness,
 };
 use contract::{
@@ -59,10 +59,10 @@ pub enum Refused {
     #[error("genesis document: {0}")]
     Genesis(#[from] BadGenesis),
     /// The votes in a blame file are not signed by the validator that they name.
-    #[error("the votes are not those of the validator of `{organisation}`")]
+    #[error("the votes are not those of the validator `{validator}`")]
     NotTheirVotes {
-        /// Whose they are said to be.
-        organisation: OrgId,
+        /// The consensus key whose they are said to be.
+        validator: Digest,
     },
     /// Evidence of another consortium.
     #[error("the file is about the consortium `{got}`, not `{expected}`")]
@@ -84,9 +84,30 @@ pub enum Refused {
         /// The chain it names.
         got: Digest,
     },
-    /// The header was decided by other validators than the genesis document names.
-    #[error("the header was decided by other validators than the genesis document names")]
+    /// A header was decided by others than the founders, or those to whom the blocks before it handed over.
+    #[error("the header was decided by other validators than those before it handed over to")]
     OtherValidators,
+    /// Handovers out of order.
+    #[error("the changes of validators are not in the order of their heights, before the header")]
+    Handovers,
+    /// A header names an epoch that its height does not belong to.
+    #[error("the header of height {height} is not of the epoch that it names")]
+    OtherEpoch {
+        /// The header's height.
+        height: u64,
+    },
+    /// The evidence passes by the checkpoint.
+    #[error("the evidence does not go through the checkpoint at height {height}: ask for evidence that does")]
+    NotThroughCheckpoint {
+        /// The checkpoint's height.
+        height: u64,
+    },
+    /// At the checkpoint's height the evidence has another block.
+    #[error("the evidence is of another history: it has another block at the checkpoint's height {height}")]
+    OtherHistory {
+        /// The checkpoint's height.
+        height: u64,
+    },
     /// The certificate is not in the engine's encoding.
     #[error("the certificate is malformed")]
     MalformedCertificate,
@@ -223,9 +244,19 @@ impl fmt::Display for Subject {
 ///
 /// `genesis_id` is all that is trusted. The same bytes always get the same answer.
 pub fn verify(bundle: &[u8], genesis_id: &Digest, limits: &Limits) -> Result<Report, Refused> {
+    verify_through(bundle, genesis_id, None, limits)
+}
+
+/// As [`verify`], and the evidence must go through a block that the reader knows to be final.
+pub fn verify_through(
+    bundle: &[u8],
+    genesis_id: &Digest,
+    checkpoint: Option<&KnownBlock>,
+    limits: &Limits,
+) -> Result<Report, Refused> {
     let size = bundle.len();
     let bundle = Bundle::from_bytes(bundle, limits)?;
-    let at = finality::check(bundle.finality(), genesis_id)?;
+    let at = finality::check(bundle.finality(), genesis_id, checkpoint)?;
     let policies = bundle.policies();
     let access = policy(PolicyKind::Access, &policies.access, &at)?;
     let derivation = policy(PolicyKind::Derivation, &policies.derivation, &at)?;

@@ -159,13 +159,11 @@ impl Node {
 
     /// What entries of our own that are not final yet say of bindings.
     async fn waiting_steps(&self) -> Result<Waiting, Failure> {
-        let member = self.genesis.member(&self.org);
-        let member =
-            member.ok_or_else(|| Failure::Ours("this organisation is no member of the consortium".to_owned()))?;
+        let key = self.entry_public;
         let mut waiting = Waiting::default();
-        let lanes = crate::orphan::signed_lanes(&self.store, &self.genesis, &self.org).await;
+        let lanes = crate::orphan::signed_lanes(&self.store, &self.signs(), &self.org).await;
         for lane in lanes.map_err(crate::find::search_failure)? {
-            self.waiting_in_lane(lane.lane, &member.entry_key, &mut waiting).await?;
+            self.waiting_in_lane(lane.lane, &key, &mut waiting).await?;
         }
         Ok(waiting)
     }

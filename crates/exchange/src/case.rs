@@ -60,21 +60,28 @@ impl Node {
     }
 
     /// The complete log of a patient with its opened records, as one file that anybody can verify.
+    /// `through`: height of a block that the reader knows to be final.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn prove(&self, caller: &Caller, patient: &str, case: Option<Id16>) -> Result<Vec<u8>, Failure> {
+    pub async fn prove(
+        &self,
+        caller: &Caller,
+        patient: &str,
+        case: Option<Id16>,
+        through: Option<u64>,
+    ) -> Result<Vec<u8>, Failure> {
         let decided = self.allow_about(caller, Action::Prove, patient).await?;
         if case.is_some() && case != decided.under {
             return Err(Failure::NotFound("this case, open and about this patient".to_owned()));
         }
         let key = self.patient_key(patient).await?;
         let key = key.ok_or_else(|| Failure::NotFound(format!("Patient/{patient}")))?;
-        let bundle = self.assemble(&key).await?;
+        let bundle = self.assemble(&key, through).await?;
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Operation, AccessAction::Export) };
         self.leave_trail(caller, Some(patient), &[], &[format!("Patient/{patient}")], &trail).await?;
         Ok(bundle)
     }
 
-    async fn assemble(&self, key: &PatientKey) -> Result<Vec<u8>, Failure> {
+    async fn assemble(&self, key: &PatientKey, through: Option<u64>) -> Result<Vec<u8>, Failure> {
         let months = self.months();
         let policies = [state::policy_key(PolicyKind::Access), state::policy_key(PolicyKind::Derivation)];
         let logs = months.iter().map(|month| state::log_key(&key.pseudonym(*month)));
@@ -131,8 +138,12 @@ impl Node {
         while month_logs.last().is_some_and(|last| matches!(last.log, Log::Absent { .. })) {
             month_logs.pop();
         }
-        let finality =
-            Finality { genesis: self.genesis.to_bytes(), header: proof.header, certificate: proof.certificate };
+        let handovers = match through {
+            None => proof.handovers.into_iter().map(crate::status::shown_handover).collect(),
+            Some(_) => self.handovers(header.height, through).await?,
+        };
+        let (genesis, certificate) = (self.genesis.to_bytes(), proof.certificate);
+        let finality = Finality { genesis, header: proof.header, certificate, handovers };
         let (current, devices, places, witnesses) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let parts = Parts { finality, policies, months: month_logs, opened, current, devices, places, witnesses };
         // What is given away is checked first by the same rules that a stranger will apply.

@@ -425,7 +425,7 @@ fn pseudonym_of(entry: &FinalEntry) -> Option<Pseudonym> {
     Entry::from_bytes(&entry.bytes).ok()?.patient
 }
 
-fn why(refused: &FinalEntry) -> String {
+pub(crate) fn why(refused: &FinalEntry) -> String {
     Reject::from_code(refused.refused).map_or_else(|| format!("code {}", refused.refused), |reject| reject.to_string())
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use contract::{
     AccessAction, Body, Class, Entry, Event, Lack, PolicyKind, PolicyStep, Reject, document, is_lost, lacking,
-    state::{self, ActivePolicy, PolicyTerm, PolicyText, Proposal, Roll, Seat},
+    state::{self, ActivePolicy, PolicyTerm, PolicyText, Proposal, Roll, Voter},
 };
 use policy::Action;
 use record::{Digest, Id16, OrgId, Purpose, Role, fhir::Interaction};
@@ -58,7 +58,7 @@ struct Ballot {
     kind: PolicyKind,
     document: Digest,
     proposal: Proposal,
-    members: Vec<Seat>,
+    members: Vec<Voter>,
 }
 
 impl Ballot {
@@ -72,8 +72,8 @@ impl Ballot {
 
     /// When a member may activate it: the proposer as soon as it is due, the others one after the other if that does not happen.
     fn turn_of(&self, org: &OrgId) -> u64 {
-        let others = self.members.iter().filter(|seat| seat.org != self.proposal.org);
-        let place = others.map(|seat| &seat.org).position(|other| other == org);
+        let others = self.members.iter().filter(|voter| voter.org != self.proposal.org);
+        let place = others.map(|voter| &voter.org).position(|other| other == org);
         let turns = if *org == self.proposal.org { Some(0) } else { place.map(|place| place as u64 + 1) };
         turns.map_or(u64::MAX, |turns| self.proposal.height.saturating_add(turns * TURN_BLOCKS))
     }
@@ -197,7 +197,7 @@ impl Node {
         };
         let lacks: Vec<String> =
             if proposal.activated { Vec::new() } else { lacks.iter().map(lack_in_words).collect() };
-        let silent = members.iter().map(|seat| &seat.org);
+        let silent = members.iter().map(|voter| &voter.org);
         let silent: Vec<&OrgId> =
             silent.filter(|org| !proposal.votes.contains(org) && !proposal.against.contains(org)).collect();
         Ok(json!({
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn the_proposer_activates_first_and_every_other_member_has_a_turn_of_its_own() {
         let org = |name: &str| name.parse::<OrgId>().unwrap();
-        let seat = |name: &str, role| Seat { org: org(name), role };
+        let voter = |name: &str, role| Voter { org: org(name), role };
         let ballot = Ballot {
             kind: PolicyKind::Access,
             document: Digest([1; 32]),
@@ -373,9 +373,9 @@ mod tests {
                 activated: false,
             },
             members: vec![
-                seat("acme", OrgRole::Insurer),
-                seat("mercy", OrgRole::Hospital),
-                seat("watch", OrgRole::Compliance),
+                voter("acme", OrgRole::Insurer),
+                voter("mercy", OrgRole::Hospital),
+                voter("watch", OrgRole::Compliance),
             ],
         };
         let turns = ["mercy", "acme", "watch", "stranger"].map(|name| ballot.turn_of(&org(name)));

@@ -320,7 +320,7 @@ impl Node {
             };
             newcomers.insert(id.to_owned(), key.clone());
             wrapped = Some(
-                wrap::wrap(&key, &self.genesis)
+                wrap::wrap(&key, &self.custodians().await?)
                     .map_err(|e| Failure::ours("the patient key could not be wrapped", e))?,
             );
             self.newcomer(id, key)

@@ -62,6 +62,8 @@ pub enum KeyError {
 
 const SEEDS: [&str; 4] = ["entry.key", "consensus.key", "issuer.key", "own.key"];
 const WRAP: &str = "wrap.key";
+const CONSENSUS: &str = "consensus.key";
+const NEXT: &str = "consensus.next.key";
 
 impl OrgKeys {
     /// Draws new keys and writes them into `dir`, which must not hold any.
@@ -109,6 +111,35 @@ impl OrgKeys {
             wrap_key: self.wrap.to_public().to_string(),
             address,
         }
+    }
+}
+
+/// A consensus key that was drawn and does not count yet: on disk before anybody is told of it, so that none is named and lost.
+pub struct NextKey {
+    public: PublicKey,
+}
+
+impl NextKey {
+    /// Draws a key into `dir`, or reads the one that an earlier attempt drew.
+    pub fn draw(dir: &Path) -> Result<Self, KeyError> {
+        let path = dir.join(NEXT);
+        if !path.exists() {
+            write_new(&path, &Zeroizing::new(hex::encode(*random()?)))?;
+        }
+        let mut seed = Zeroizing::new([0u8; 32]);
+        hex::decode_to_slice(read_private(&path)?.trim(), seed.as_mut()).map_err(|_| KeyError::Malformed { path })?;
+        Ok(Self { public: PublicKey::from(SigningKey::from_bytes(&seed).verifying_key().to_bytes()) })
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        self.public
+    }
+
+    /// Puts it in the place of the consensus key, which is gone then: it must not vote again.
+    pub fn put_in_place(self, dir: &Path) -> Result<(), KeyError> {
+        let path = dir.join(CONSENSUS);
+        fs::rename(dir.join(NEXT), &path).map_err(|source| KeyError::File { path, source })
     }
 }
 

@@ -28,6 +28,7 @@ mod case;
 mod custody;
 mod glass;
 mod govern;
+mod members;
 mod recover;
 
 mod alarm;
@@ -59,6 +60,7 @@ pub use facts::ORG_SYSTEM;
 pub use failure::Failure;
 pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};
+pub use members::{MemberShown, Membership};
 pub use node::{Node, Settings, StartError};
 pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;

@@ -10,7 +10,7 @@ use crate::{
     lane::{Lane, RESUBMIT_AFTER},
     meters::Meters,
     mirror::Mirror,
-    orphan::{Orphan, later_submissions, signed_lanes},
+    orphan::{Orphan, Signs, later_submissions, signed_lanes},
     sense::Sensing,
 };
 use contract::{Genesis, PolicyKind, from_cbor, state};
@@ -48,6 +48,12 @@ pub struct Settings {
     pub database: PathBuf,
     /// Where the validator listens.
     pub ledger: SocketAddr,
+    /// What the node is to the consortium.
+    pub part: ledger::Part,
+    /// Nodes to connect with beside the members.
+    pub peers: Vec<ledger::Peer>,
+    /// The most nodes that this one connects with; by the founders' number, if not said.
+    pub peers_max: Option<usize>,
     /// Policy documents beside those that the program comes with: the ones that the genesis document names, when it founds itself on
     /// others.
     pub policies: Vec<(PolicyKind, Vec<u8>)>,
@@ -95,6 +101,8 @@ pub struct Inner {
     pub(crate) org: OrgId,
     pub(crate) role: OrgRole,
     pub(crate) genesis: Genesis,
+    /// Signs this organisation's entries.
+    pub(crate) entry_public: contract::PublicKey,
     pub(crate) own: PatientKey,
     pub(crate) store: Store,
     pub(crate) ledger: ledger::Handle,
@@ -122,18 +130,22 @@ impl std::ops::Deref for Node {
 impl Node {
     /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { org, role, genesis, keys, data, database, ledger: listen, policies } = settings;
+        let Settings { org, role, genesis, keys, data, database, ledger: listen, part, peers, peers_max, policies } =
+            settings;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
 
-        let config = ledger::Config::new(
+        let mut config = ledger::Config::new(
             genesis.clone(),
             org.clone(),
             keys.consensus.to_bytes().into(),
             listen,
             data.join("ledger"),
         );
+        (config.part, config.peers) = (part, peers);
+        config.peers_max = peers_max.unwrap_or(config.peers_max);
+        let signs = Signs { chain: genesis.id(), key: keys.entry.verifying_key().to_bytes().into() };
         let ledger = tokio::task::spawn_blocking(move || ledger::run_tokio(config))
             .await
             .map_err(|e| StartError::Ledger(e.to_string()))?
@@ -162,7 +174,7 @@ impl Node {
         let reader = opened.reader().map_err(|e| StartError::Store(e.to_string()))?;
         let unreadable = |e: store::ReadError| StartError::Store(e.to_string());
         let (mut orphans, mut orphaned) = (Vec::new(), 0);
-        for orphan in signed_lanes(&reader, &genesis, &org).await.map_err(unreadable)? {
+        for orphan in signed_lanes(&reader, &signs, &org).await.map_err(unreadable)? {
             let waiting = orphan.last_seq.saturating_sub(own_lane(&ledger, &org, orphan.lane).await?);
             if orphan.lane != number && waiting > 0 {
                 orphaned += waiting;
@@ -171,7 +183,7 @@ impl Node {
         }
         // A journal that is behind the database, such as one from a backup, is covered by the signed copies there.
         let last = end.map_or(0, |end| end.last_seq);
-        let later = later_submissions(&reader, &genesis, &org, number, last.max(settled)).await.map_err(unreadable)?;
+        let later = later_submissions(&reader, &signs, &org, number, last.max(settled)).await.map_err(unreadable)?;
         lane.resume(settled, last, opened.kept.iter().cloned().chain(later).collect());
         let sealer = lane.sealer(genesis.id(), org.clone(), keys.entry.clone());
         let store = opened.start(Box::new(sealer)).map_err(|e| StartError::Store(e.to_string()))?;
@@ -182,6 +194,7 @@ impl Node {
                 org,
                 role,
                 genesis,
+                entry_public: signs.key,
                 own: keys.own.clone(),
                 store,
                 ledger,

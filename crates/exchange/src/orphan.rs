@@ -4,9 +4,9 @@
 //! twice, and its earlier answers are not lost either: they lie signed in the database.
 
 use crate::{failure::Failure, lane::RESUBMIT_AFTER, node::Node};
-use contract::{Genesis, SignedSubmission, state};
+use contract::{PublicKey, SignedSubmission, state};
 use ledger::SubmitError;
-use record::OrgId;
+use record::{Digest, OrgId};
 use std::sync::atomic::Ordering;
 use store::SealedSubmission;
 
@@ -24,10 +24,16 @@ pub(crate) struct Orphan {
     pub(crate) last_seq: u64,
 }
 
+/// By which key this organisation signs its submissions, and on which chain.
+pub(crate) struct Signs {
+    pub(crate) chain: Digest,
+    pub(crate) key: PublicKey,
+}
+
 /// The organisation's lanes in the database that end with a submission of its own. Whoever runs the database can write any number of others.
 pub(crate) async fn signed_lanes(
     reader: &store::Reader,
-    genesis: &Genesis,
+    signs: &Signs,
     org: &OrgId,
 ) -> Result<Vec<Orphan>, store::ReadError> {
     let mut signed = Vec::new();
@@ -39,7 +45,7 @@ pub(crate) async fn signed_lanes(
     for (_, lane, last_seq) in own.into_iter().take(LANES_MAX) {
         let after = last_seq.saturating_sub(1);
         let last = reader.submissions_since(org, lane, last_seq, 1).await?.into_iter().next();
-        if last.is_some_and(|last| own_submission(&last, genesis, org, lane, after).is_some()) {
+        if last.is_some_and(|last| own_submission(&last, signs, org, lane, after).is_some()) {
             signed.push(Orphan { lane, last_seq });
         }
     }
@@ -47,6 +53,10 @@ pub(crate) async fn signed_lanes(
 }
 
 impl Node {
+    pub(crate) fn signs(&self) -> Signs {
+        Signs { chain: self.genesis.id(), key: self.entry_public }
+    }
+
     /// Brings what is left of each lane to the ledger, and waits until it is final.
     pub(crate) async fn bring_orphans(&self, mut orphans: Vec<Orphan>) {
         let mut height = self.mirror.watch_height();
@@ -92,7 +102,7 @@ impl Node {
             if settled >= orphan.last_seq {
                 continue;
             }
-            let submissions = next_submissions(&self.store, &self.genesis, &self.org, orphan.lane, settled).await;
+            let submissions = next_submissions(&self.store, &self.signs(), &self.org, orphan.lane, settled).await;
             let submissions = submissions.map_err(crate::find::search_failure)?;
             if submissions.is_empty() {
                 tracing::warn!(
@@ -116,7 +126,7 @@ impl Node {
 /// All of the organisation's submissions of a lane in the database above `after`; as [`next_submissions`] otherwise.
 pub(crate) async fn later_submissions(
     reader: &store::Reader,
-    genesis: &Genesis,
+    signs: &Signs,
     org: &OrgId,
     lane: u32,
     after: u64,
@@ -124,7 +134,7 @@ pub(crate) async fn later_submissions(
     let mut found: Vec<SealedSubmission> = Vec::new();
     loop {
         let end = found.last().map_or(after, SealedSubmission::last_seq);
-        let more = next_submissions(reader, genesis, org, lane, end).await?;
+        let more = next_submissions(reader, signs, org, lane, end).await?;
         if more.is_empty() {
             return Ok(found);
         }
@@ -136,7 +146,7 @@ pub(crate) async fn later_submissions(
 /// missing: at most [`SUBMISSIONS_TOGETHER`] of them.
 async fn next_submissions(
     reader: &store::Reader,
-    genesis: &Genesis,
+    signs: &Signs,
     org: &OrgId,
     lane: u32,
     after: u64,
@@ -144,7 +154,7 @@ async fn next_submissions(
     let mut end = after;
     let mut found = Vec::new();
     for row in reader.submissions_since(org, lane, after + 1, SUBMISSIONS_TOGETHER).await? {
-        let Some(last) = own_submission(&row, genesis, org, lane, end) else { break };
+        let Some(last) = own_submission(&row, signs, org, lane, end) else { break };
         end = last;
         found.push(SealedSubmission::from(row));
     }
@@ -152,10 +162,9 @@ async fn next_submissions(
 }
 
 /// The last sequence number of a submission that the organisation signed, if it goes on after `after`.
-fn own_submission(row: &store::Submission, genesis: &Genesis, org: &OrgId, lane: u32, after: u64) -> Option<u64> {
-    let member = genesis.member(org)?;
+fn own_submission(row: &store::Submission, signs: &Signs, org: &OrgId, lane: u32, after: u64) -> Option<u64> {
     let signed = SignedSubmission::from_bytes(&row.bytes).ok()?;
-    signed.verify(&genesis.id(), &member.entry_key).ok()?;
+    signed.verify(&signs.chain, &signs.key).ok()?;
     let submission = &signed.submission;
     let goes_on = submission.first_seq <= after + 1 && submission.last_seq() > after;
     (submission.lane == lane && submission.org == *org && goes_on).then(|| submission.last_seq())

@@ -101,8 +101,8 @@ impl Node {
         let submission = submissions.map_err(crate::find::search_failure)?.into_iter().next();
         let Some(submission) = submission else { return Ok(None) };
         let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(None) };
-        let member = self.genesis.member(&signed.submission.org);
-        let verified = member.is_some_and(|member| signed.verify(&self.genesis.id(), &member.entry_key).is_ok());
+        let key = self.entry_key(&signed.submission.org).await?;
+        let verified = key.is_some_and(|key| signed.verify(&self.genesis.id(), &key).is_ok());
         if !(verified && names_itself(row) && says_of_itself(row)) {
             return Ok(None);
         }

@@ -35,10 +35,30 @@ impl Node {
     }
 
     /// What validators did that no honest one does, as far as this node saw it: each with its portable proof.
-    pub fn blames(&self) -> Vec<(evidence::Blamed, Vec<u8>)> {
-        let acts = self.ledger.blames().into_iter();
-        let files = acts.map(|act| evidence::blame_file(&self.genesis, &act));
-        files.filter_map(|file| Some((evidence::verify_blame(&file, &self.genesis.id()).ok()?, file))).collect()
+    pub async fn blames(&self) -> Result<Vec<(evidence::Blamed, Vec<u8>)>, Failure> {
+        let mut blames = Vec::new();
+        for act in self.ledger.blames() {
+            // The set of the votes' epoch is named by the blocks before it.
+            let epoch = evidence::blame_epoch(&act).unwrap_or_default();
+            let height = epoch.saturating_mul(self.genesis.epoch_blocks);
+            let handovers = self.handovers(height, None).await?;
+            let file = evidence::blame_file(&self.genesis, handovers, &act);
+            if let Ok(blamed) = evidence::verify_blame(&file, &self.genesis.id()) {
+                blames.push((blamed, file));
+            }
+        }
+        Ok(blames)
+    }
+
+    /// Where the validators changed before a height, and the block at `through` besides, as evidence shows it.
+    pub(crate) async fn handovers(
+        &self,
+        height: u64,
+        through: Option<u64>,
+    ) -> Result<Vec<evidence::Handover>, Failure> {
+        let handovers = self.ledger.handovers(height, through).await;
+        let handovers = handovers.map_err(|e| Failure::ours("the ledger gave no changes of validators", e))?;
+        Ok(handovers.into_iter().map(shown_handover).collect())
     }
 
     /// Final entries from an index on.
@@ -71,4 +91,9 @@ fn shown(place: &crate::mirror::FinalEntry) -> Value {
         "purpose": entry.as_ref().map(|e| e.purpose.code()), "lane": place.lane, "seq": place.seq,
         "refused": contract::Reject::from_code(place.refused).map(|reject| reject.to_string())
     })
+}
+
+pub(crate) fn shown_handover(handover: ledger::Handover) -> evidence::Handover {
+    let ledger::Handover { header, certificate, validators } = handover;
+    evidence::Handover { header, certificate, validators }
 }

@@ -1,6 +1,5 @@
 //! Patient keys on their way to custodians: wrapped with age to the organisations whose role may hold them.
 
-use contract::Genesis;
 use record::{OrgRole, PatientKey};
 use std::{
     io::{Read, Write},
@@ -14,7 +13,7 @@ pub(crate) const WRAPPED_BYTES_MAX: usize = 64 * 1024;
 /// Why a patient key could not be wrapped or unwrapped.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WrapError {
-    /// A member's wrapping key in the genesis document is no age recipient.
+    /// A member's wrapping key is no age recipient.
     #[error("the wrapping key of `{0}` is no age recipient")]
     BadRecipient(record::OrgId),
     /// No member may hold patient keys.
@@ -36,12 +35,17 @@ pub(crate) fn may_hold(role: OrgRole) -> bool {
     }
 }
 
-/// Wraps `key` to every member that may hold it.
-pub(crate) fn wrap(key: &PatientKey, genesis: &Genesis) -> Result<Vec<u8>, WrapError> {
-    let recipients = genesis
-        .members
+/// A member that may hold patient keys, and what they are wrapped to for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Custodian {
+    pub(crate) org: record::OrgId,
+    pub(crate) wrap_key: String,
+}
+
+/// Wraps `key` to every custodian.
+pub(crate) fn wrap(key: &PatientKey, custodians: &[Custodian]) -> Result<Vec<u8>, WrapError> {
+    let recipients = custodians
         .iter()
-        .filter(|member| may_hold(member.role))
         .map(|member| {
             age::x25519::Recipient::from_str(&member.wrap_key).map_err(|_| WrapError::BadRecipient(member.org.clone()))
         })
@@ -77,26 +81,19 @@ pub(crate) fn unwrap(wrapped: &[u8], identity: &age::x25519::Identity) -> Result
 mod tests {
     use super::*;
     use crate::keys::OrgKeys;
-    use record::{Digest, TimeMs};
 
     #[test]
     fn custodians_open_the_key_and_an_insurer_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let keys = |name: &str| OrgKeys::create(&dir.path().join(name)).unwrap();
         let (hospital, insurer) = (keys("hospital"), keys("insurer"));
-        let genesis = Genesis {
-            version: 1,
-            name: "test".into(),
-            time: TimeMs(0),
-            members: vec![
-                hospital.member("hospital".parse().unwrap(), OrgRole::Hospital, "127.0.0.1:1".into()),
-                insurer.member("insurer".parse().unwrap(), OrgRole::Insurer, "127.0.0.1:2".into()),
-            ],
-            access_policy: Digest([0; 32]),
-            derivation_policy: Digest([0; 32]),
-        };
+        let custodian = hospital.member("hospital".parse().unwrap(), OrgRole::Hospital, "127.0.0.1:1".into());
+        let custodians = [Custodian { org: custodian.org, wrap_key: custodian.wrap_key }];
         let key = PatientKey::from_bytes([7; 32]);
-        let mut wrapped = wrap(&key, &genesis).unwrap();
+        let mut wrapped = wrap(&key, &custodians).unwrap();
+        assert_eq!(wrap(&key, &[]), Err(WrapError::NoCustodian));
+        let bad = Custodian { wrap_key: "age1".to_owned(), ..custodians[0].clone() };
+        assert_eq!(wrap(&key, &[bad]), Err(WrapError::BadRecipient(custodians[0].org.clone())));
         assert_eq!(unwrap(&wrapped, &hospital.wrap), Ok(key));
         assert_eq!(unwrap(&wrapped, &insurer.wrap), Err(WrapError::NotForUs));
         let last = wrapped.len() - 1;

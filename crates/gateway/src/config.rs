@@ -2,7 +2,7 @@
 
 use crate::policies::Folder;
 use anyhow::{Context, bail};
-use contract::Genesis;
+use contract::{Genesis, PublicKey};
 use record::{OrgId, OrgRole};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -47,6 +47,42 @@ pub(crate) struct Config {
     pub(crate) policies: Option<PathBuf>,
     /// People and programs that the embedded issuer knows.
     pub(crate) users: PathBuf,
+    /// What this node is to the consortium.
+    #[serde(default, skip_serializing_if = "is_founder")]
+    pub(crate) standing: Standing,
+    /// The most nodes that this one connects with, where the members have become more than twice the founders or sixteen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) peers_max: Option<usize>,
+    /// Nodes to connect with beside the members, for one that starts when the founders have moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) peers: Vec<PeerAt>,
+}
+
+/// What a node is to its consortium.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Standing {
+    /// The genesis document names the organisation and its consensus key.
+    #[default]
+    Founder,
+    /// The organisation joined, or its consensus key was replaced: the ledger names it.
+    Later,
+    /// Votes on nothing: what a node must be that lost its folder, until its key is replaced.
+    Watcher,
+}
+
+fn is_founder(standing: &Standing) -> bool {
+    *standing == Standing::Founder
+}
+
+/// Where a node is found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PeerAt {
+    /// Its consensus key, 64 hexadecimal digits.
+    pub(crate) consensus_key: PublicKey,
+    /// `host:port`.
+    pub(crate) address: String,
 }
 
 impl Config {
@@ -79,6 +115,15 @@ impl Config {
         Ok(config)
     }
 
+    /// What the ledger node is told of this one.
+    pub(crate) fn part(&self) -> ledger::Part {
+        match self.standing {
+            Standing::Founder => ledger::Part::Founder,
+            Standing::Later => ledger::Part::Later(self.role),
+            Standing::Watcher => ledger::Part::Watcher(self.role),
+        }
+    }
+
     /// Policy documents beside the program's own, if there is a folder with some.
     pub(crate) fn policies(&self) -> anyhow::Result<Vec<(contract::PolicyKind, Vec<u8>)>> {
         let beside = self.genesis.parent().map(|folder| folder.join(POLICIES_FOLDER)).filter(|folder| folder.is_dir());
@@ -88,13 +133,18 @@ impl Config {
         }
     }
 
-    /// Reads the genesis document, and checks that this organisation is in it under the same role.
+    /// Reads the genesis document, and checks that this organisation is in it under the same role, if it is a founder.
     pub(crate) fn genesis(&self) -> anyhow::Result<Genesis> {
         let genesis = read_genesis(&self.genesis)?;
         match genesis.member(&self.org) {
+            _ if self.standing != Standing::Founder => Ok(genesis),
             Some(member) if member.role == self.role => Ok(genesis),
             Some(member) => bail!("the genesis document says that `{}` is of role `{}`", self.org, member.role),
-            None => bail!("the genesis document `{}` does not list `{}`", self.genesis.display(), self.org),
+            None => bail!(
+                "the genesis document `{}` does not list `{}`: an organisation that joined has `standing = \"later\"`",
+                self.genesis.display(),
+                self.org
+            ),
         }
     }
 }

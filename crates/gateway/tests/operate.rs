@@ -20,7 +20,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The ports of the page. They are replaced by free ones, which is the only change.
-const PORTS: [&str; 10] = ["8100", "8101", "8102", "8103", "8104", "8200", "8201", "8202", "8203", "8204"];
+const PORTS: [&str; 12] =
+    ["8100", "8101", "8102", "8103", "8104", "8105", "8200", "8201", "8202", "8203", "8204", "8205"];
 
 /// A command and what the page says it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]

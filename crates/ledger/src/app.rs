@@ -5,7 +5,7 @@ use crate::{
     block::{ChainBlock, Context, SyncTarget},
     handle::{Head, Receipt},
     mempool::{LaneAt, Mempool, Pending, lane_seq},
-    rules::{CLOCK_AHEAD_MS_MAX, Chain, receipts, replay},
+    rules::{CLOCK_AHEAD_MS_MAX, Chain, Deciders, receipts, replay},
     state::{Batch, Dbs, Merkleized, read_batch, write_batch},
     verdicts::Verdicts,
 };
@@ -18,7 +18,7 @@ use commonware_glue::stateful::{
 use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
 use contract::{
-    BLOCK_BYTES_MAX, Block, Executed, Header, InvalidBlock, Parent, SignedSubmission, execute,
+    BLOCK_BYTES_MAX, Block, Body, Executed, Header, InvalidBlock, Parent, SignedSubmission, execute,
     merkle::Frontier,
     state::{self, Key},
     touched,
@@ -82,6 +82,11 @@ pub(crate) struct Node {
     pub(crate) genesis_block: ChainBlock,
     pub(crate) mempool: Arc<Mempool>,
     pub(crate) head: watch::Sender<Head>,
+    /// Height of the latest final block, for the one task that follows the epochs: receivers of one channel are woken in an order that no
+    /// seed repeats.
+    pub(crate) height: watch::Sender<u64>,
+    /// Height of the last final block with a change of membership.
+    pub(crate) membership: watch::Sender<u64>,
     memory: Mutex<Memory>,
 }
 
@@ -92,7 +97,8 @@ impl Node {
         mempool: Arc<Mempool>,
         head: watch::Sender<Head>,
     ) -> Self {
-        Self { chain, genesis_block, mempool, head, memory: Mutex::default() }
+        let (height, membership) = (watch::channel(0).0, watch::channel(0).0);
+        Self { chain, genesis_block, mempool, head, height, membership, memory: Mutex::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -138,7 +144,13 @@ impl Node {
                 headers.remove(&oldest);
             }
         }
+        let entries = block.block().submissions.iter().flat_map(|signed| &signed.submission.entries);
+        if entries.into_iter().any(|entry| matches!(entry.body, Body::Member { .. })) {
+            self.membership.send_replace(header.height);
+        }
+        let height = header.height;
         self.head.send_replace(Head { header, digest });
+        self.height.send_replace(height);
     }
 
     /// The final block at `height`, if it is one of the last.
@@ -210,6 +222,18 @@ impl<E: StorageContext + Spawner> App<E> {
         (execute(&self.node.chain.genesis, parent, submissions, &before), before)
     }
 
+    /// Who decides the block on `parent`, and the next epoch, as the state before the block says.
+    async fn deciders(&self, parent: &Header, batch: &Batch<E>) -> Option<Deciders> {
+        let chain = &self.node.chain;
+        if !chain.begins_epoch(parent) {
+            return chain.deciders(parent, None);
+        }
+        let key = state::succession_key();
+        let Some(read) = read_batch(batch, &[key]).await else { storage_failed("reading the state") };
+        let succession = contract::from_cbor("succession", read.get(&key)?, state::VALUE_BYTES_MAX).ok()?;
+        chain.deciders(parent, Some(&succession))
+    }
+
     /// What the mempool offers on top of the batch.
     async fn select(&self, height: u64, batch: &Batch<E>) -> Vec<Arc<Pending>> {
         let lanes = self.node.mempool.live_lanes(PROPOSAL_LANES_MAX);
@@ -254,7 +278,8 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
             return None;
         };
         let time = parent.header().time.plus_ms(1).max(now(&context));
-        let mut header = self.node.chain.header_on(parent, &consensus, time);
+        let deciders = self.deciders(parent.header(), &batch).await?;
+        let mut header = self.node.chain.header_on(parent, &deciders, &consensus, time);
         let at = Parent { height: header.height, time, log: log.clone() };
         let selected = self.select(header.height, &batch).await;
         let mut submissions: Vec<SignedSubmission> = selected.iter().map(|pending| pending.signed.clone()).collect();
@@ -295,7 +320,8 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         if finality == Finality::Candidate {
             let parent: Digested<ChainBlock> = ancestry.next().await?;
             let parent: &ChainBlock = parent.inner();
-            if !self.node.chain.follows(parent.header(), &parent.our_digest(), block) {
+            let deciders = self.deciders(parent.header(), &batch).await?;
+            if !self.node.chain.follows(parent.header(), &parent.our_digest(), &deciders, block) {
                 return None;
             }
             // Too early by this node's clock is no fault for ever: the vote waits.

@@ -3,12 +3,13 @@
 use crate::{
     handle::Unavailable,
     mempool::Mempool,
+    peers::Peers,
     vault::{ATTACHMENT_BYTES_MAX, Vault, VaultError, VaultStatus},
 };
 use bytes::Bytes;
 use contract::PublicKey;
 use minicbor::{Decode, Encode};
-use record::{Digest, sha256};
+use record::{Digest, OrgRole, sha256};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -87,10 +88,9 @@ struct Inner {
     vault: Arc<dyn Vault>,
     /// Whether this organisation keeps what others put.
     holds: bool,
-    /// The other members that may: nobody else is given any.
-    holders: Vec<PublicKey>,
-    /// All other members: an organisation that keeps no attachments still has those that it put itself.
-    others: Vec<PublicKey>,
+    /// The other members whose role is among these may: nobody else is given any.
+    roles: Vec<OrgRole>,
+    peers: Arc<Peers>,
     mempool: Arc<Mempool>,
     desk: Mutex<Desk>,
     outbox: mpsc::Sender<Outgoing>,
@@ -117,13 +117,13 @@ impl Attachments {
     pub(crate) fn new(
         vault: Arc<dyn Vault>,
         holds: bool,
-        holders: Vec<PublicKey>,
-        others: Vec<PublicKey>,
+        roles: Vec<OrgRole>,
+        peers: Arc<Peers>,
         mempool: Arc<Mempool>,
         outbox: mpsc::Sender<Outgoing>,
         timers: mpsc::Sender<Timer>,
     ) -> Self {
-        Self(Arc::new(Inner { vault, holds, holders, others, mempool, desk: Mutex::default(), outbox, timers }))
+        Self(Arc::new(Inner { vault, holds, roles, peers, mempool, desk: Mutex::default(), outbox, timers }))
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -134,8 +134,9 @@ impl Attachments {
     async fn send(&self, to: Option<PublicKey>, message: Message) -> Result<(), Unavailable> {
         let to = match (to, &message) {
             (Some(peer), _) => vec![peer],
-            (None, Message::Push(_)) => self.0.holders.clone(),
-            (None, Message::Pull(_)) => self.0.others.clone(),
+            (None, Message::Push(_)) => self.0.peers.of_roles(&self.0.roles),
+            // An organisation that keeps no attachments still has those that it put itself.
+            (None, Message::Pull(_)) => self.0.peers.of_roles(&OrgRole::ALL),
         };
         self.0.outbox.send(Outgoing { to, message }).await.map_err(|_| Unavailable::Stopped)
     }
@@ -199,7 +200,7 @@ impl Attachments {
         match message {
             Message::Push(bytes) if bytes.len() <= ATTACHMENT_BYTES_MAX => self.receive_attachment(bytes).await,
             Message::Push(_) => Ok(()),
-            Message::Pull(_) if !self.0.holders.contains(&from) => Ok(()),
+            Message::Pull(_) if !self.0.peers.of_roles(&self.0.roles).contains(&from) => Ok(()),
             Message::Pull(digests) => {
                 for digest in digests.into_iter().take(PULL_MAX) {
                     if let Some(bytes) = self.local(digest).await? {

@@ -1,10 +1,10 @@
 //! Votes of one validator that exclude each other, kept for whoever asks who broke the rules. Each is checked before it is kept.
 
-use crate::Scheme;
+use crate::{Scheme, epochs::Schemes};
 use commonware_actor::Feedback;
 use commonware_codec::{Decode as _, Encode as _};
 use commonware_consensus::{
-    Reporter,
+    Epochable as _, Reporter,
     simplex::types::{Activity, Attributable as _},
 };
 use commonware_cryptography::sha256;
@@ -20,13 +20,13 @@ use std::{
 
 const SEED_DOMAIN: &[u8] = b"vitaltrace/blame/1\0";
 
-/// Which validator, and which of the three ways of breaking the rules: one proof of each is enough, and bounds what is kept.
-type Which = (usize, &'static str);
+/// Which validator, by epoch and place in the set, and which of the three ways of breaking the rules.
+type Which = (u64, usize, &'static str);
 
 /// Listens to consensus and keeps what nobody honest signs.
 #[derive(Clone)]
 pub(crate) struct Blames {
-    scheme: Arc<Scheme>,
+    schemes: Schemes,
     /// Where they rest; none for simulations.
     dir: Option<PathBuf>,
     kept: Arc<Mutex<BTreeMap<Which, Vec<u8>>>>,
@@ -34,22 +34,25 @@ pub(crate) struct Blames {
 
 const KINDS: [&str; 3] = ["notarized-two", "finalized-two", "finalized-after-giving-up"];
 
+/// The most proofs that are kept: what one validator does in an epoch is proven once for each of the three ways.
+const KEPT_MAX: usize = 1024;
+
 impl Blames {
-    /// Reads what was kept before a restart. `validators`: how many there are.
-    pub(crate) fn open(scheme: Scheme, dir: Option<PathBuf>, validators: usize) -> std::io::Result<Self> {
+    /// Reads what was kept before a restart.
+    pub(crate) fn open(schemes: Schemes, dir: Option<PathBuf>) -> std::io::Result<Self> {
         let mut kept = BTreeMap::new();
         if let Some(dir) = &dir {
             fs::create_dir_all(dir)?;
-            for which in (0..validators).flat_map(|signer| KINDS.map(|kind| (signer, kind))) {
-                match fs::read(file(dir, which)) {
-                    Ok(act) if proves(&scheme, which, &act, validators) => _ = kept.insert(which, act),
-                    Ok(_) => tracing::warn!(validator = which.0, "a proof on the disk does not hold and is left out"),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
+            for file in fs::read_dir(dir)?.take(KEPT_MAX) {
+                let path = file?.path();
+                let act = fs::read(&path)?;
+                match proves(&schemes, &act).filter(|which| path == place(dir, *which)) {
+                    Some(which) => _ = kept.insert(which, act),
+                    None => tracing::warn!(file = %path.display(), "no proof that holds: it is left out"),
                 }
             }
         }
-        Ok(Self { scheme: Arc::new(scheme), dir, kept: Arc::new(Mutex::new(kept)) })
+        Ok(Self { schemes, dir, kept: Arc::new(Mutex::new(kept)) })
     }
 
     fn kept(&self) -> MutexGuard<'_, BTreeMap<Which, Vec<u8>>> {
@@ -62,15 +65,16 @@ impl Blames {
     }
 }
 
-fn file(dir: &Path, (signer, kind): Which) -> PathBuf {
-    dir.join(format!("{signer}-{kind}"))
+fn place(dir: &Path, (epoch, signer, kind): Which) -> PathBuf {
+    dir.join(format!("{epoch}-{signer}-{kind}"))
 }
 
 fn which(act: &Activity<Scheme, sha256::Digest>) -> Option<Which> {
+    let epoch = act.epoch().get();
     match act {
-        Activity::ConflictingNotarize(two) => Some((usize::from(two.signer()), KINDS[0])),
-        Activity::ConflictingFinalize(two) => Some((usize::from(two.signer()), KINDS[1])),
-        Activity::NullifyFinalize(two) => Some((usize::from(two.signer()), KINDS[2])),
+        Activity::ConflictingNotarize(two) => Some((epoch, usize::from(two.signer()), KINDS[0])),
+        Activity::ConflictingFinalize(two) => Some((epoch, usize::from(two.signer()), KINDS[1])),
+        Activity::NullifyFinalize(two) => Some((epoch, usize::from(two.signer()), KINDS[2])),
         _ => None,
     }
 }
@@ -81,10 +85,12 @@ fn holds(scheme: &Scheme, act: &Activity<Scheme, sha256::Digest>, bytes: &[u8]) 
     act.verify(&mut StdRng::from_seed(seed.0), scheme, &Sequential)
 }
 
-/// Whether bytes from the disk are a proof of this very misdeed.
-fn proves(scheme: &Scheme, wanted: Which, bytes: &[u8], validators: usize) -> bool {
-    let read = Activity::decode_cfg(bytes::Bytes::copy_from_slice(bytes), &validators);
-    read.is_ok_and(|act| which(&act) == Some(wanted) && holds(scheme, &act, bytes))
+/// The misdeed that bytes from the disk prove. Of an epoch whose validators are not known any more the signatures cannot be checked again:
+/// they were when this node wrote it, and whoever is shown it checks them.
+fn proves(schemes: &Schemes, bytes: &[u8]) -> Option<Which> {
+    let act = Activity::decode_cfg(bytes::Bytes::copy_from_slice(bytes), &contract::MEMBERS_MAX).ok()?;
+    let which = which(&act)?;
+    schemes.of(which.0).is_none_or(|scheme| holds(&scheme, &act, bytes)).then_some(which)
 }
 
 /// Whole or not at all.
@@ -102,21 +108,24 @@ impl Reporter for Blames {
     /// Consensus reports what it has not verified: anybody can send two votes in another's name.
     fn report(&mut self, activity: Self::Activity) -> Feedback {
         let Some(which) = which(&activity) else { return Feedback::Ok };
-        if self.kept().contains_key(&which) {
-            return Feedback::Ok;
-        }
+        let kept = {
+            let kept = self.kept();
+            kept.contains_key(&which) || kept.len() >= KEPT_MAX
+        };
+        let Some(scheme) = self.schemes.of(which.0).filter(|_| !kept) else { return Feedback::Ok };
         let act = activity.encode().to_vec();
-        if !holds(&self.scheme, &activity, &act) {
+        if !holds(&scheme, &activity, &act) {
             return Feedback::Ok;
         }
         tracing::error!(
-            validator = which.0,
-            misdeed = which.1,
+            epoch = which.0,
+            validator = which.1,
+            misdeed = which.2,
             "a validator broke the rules; its votes are kept as proof"
         );
         // A few hundred bytes, and at most three times for each validator.
         if let Some(dir) = &self.dir
-            && let Err(error) = write(&file(dir, which), &act)
+            && let Err(error) = write(&place(dir, which), &act)
         {
             tracing::warn!(%error, "the proof is kept in memory only");
         }

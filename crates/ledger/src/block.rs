@@ -98,6 +98,7 @@ impl ChainBlock {
             ops_start: empty.range.start().as_u64(),
             ops_end: empty.range.end().as_u64(),
             validators: genesis.validators_digest(),
+            next_validators: genesis.validators_digest(),
         };
         Self::new(Block { header, frontier, submissions: Vec::new() })
     }

@@ -1,6 +1,6 @@
 //! What a node is started with.
 
-use contract::{BadGenesis, Genesis, Member, PublicKey};
+use contract::{BadGenesis, Genesis, PublicKey};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole};
 use std::{net::SocketAddr, path::PathBuf};
@@ -8,6 +8,9 @@ use zeroize::Zeroizing;
 
 /// Threads that run a node when the caller has no wish.
 pub const WORKERS_DEFAULT: usize = 2;
+
+/// How many nodes one connects with at most, when the founders are few and the caller has no wish.
+pub const PEERS_DEFAULT: usize = 16;
 
 /// The secret half of a member's consensus key: 32 bytes, wiped from memory when dropped.
 #[derive(Clone)]
@@ -62,6 +65,35 @@ pub struct Config {
     pub vault: VaultPlace,
     /// Threads that run the node.
     pub workers: usize,
+    /// What the node is to the consortium.
+    pub part: Part,
+    /// Nodes to connect with beside the members, as the state that this node has yet names them: whoever joins a consortium of which
+    /// the founders have moved.
+    pub peers: Vec<Peer>,
+    /// Begins the names of all that the node stores: the organisation's name, unless several nodes share a store, as in simulations.
+    pub store: String,
+    /// The most nodes that this one connects with at a time. Queues take memory by it: some 2 MB for each.
+    pub peers_max: usize,
+}
+
+/// What a node is to its consortium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A founder's, by the key of the genesis document.
+    Founder,
+    /// Of an organisation of that role, by a key that the ledger names, or will: it joined, or its key was replaced.
+    Later(OrgRole),
+    /// As [`Self::Later`], and votes on nothing: what a node must be that lost its folder, until its key is replaced.
+    Watcher(OrgRole),
+}
+
+/// A node to connect with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its consensus key.
+    pub consensus_key: PublicKey,
+    /// `host:port`.
+    pub address: String,
 }
 
 impl Config {
@@ -76,22 +108,45 @@ impl Config {
         let vault_roles = vec![OrgRole::Ems, OrgRole::Hospital, OrgRole::Compliance];
         let data_dir = data_dir.into();
         let vault = VaultPlace::File;
-        Self { genesis, org, consensus_key, listen, data_dir, vault_roles, vault, workers: WORKERS_DEFAULT }
+        let (workers, part, peers) = (WORKERS_DEFAULT, Part::Founder, Vec::new());
+        let peers_max = genesis.members.len().saturating_mul(2).max(PEERS_DEFAULT);
+        let store = org.as_str().to_owned();
+        Self {
+            genesis,
+            org,
+            consensus_key,
+            listen,
+            data_dir,
+            vault_roles,
+            vault,
+            workers,
+            part,
+            peers,
+            store,
+            peers_max,
+        }
     }
 
-    /// Checks the configuration, and gives the member whose node this is.
-    pub fn check(&self) -> Result<&Member, StartError> {
+    /// Checks the configuration.
+    pub fn check(&self) -> Result<(), StartError> {
         self.genesis.check()?;
+        if self.part != Part::Founder {
+            return Ok(());
+        }
         let member = self.genesis.member(&self.org).ok_or_else(|| StartError::NoMember(self.org.clone()))?;
         if member.consensus_key != self.consensus_key.public_key() {
             return Err(StartError::OtherKey(self.org.clone()));
         }
-        Ok(member)
+        Ok(())
     }
 
     /// Whether this organisation keeps attachments.
     pub fn holds_attachments(&self) -> bool {
-        self.genesis.member(&self.org).is_some_and(|member| self.vault_roles.contains(&member.role))
+        let role = match self.part {
+            Part::Founder => self.genesis.member(&self.org).map(|member| member.role),
+            Part::Later(role) | Part::Watcher(role) => Some(role),
+        };
+        role.is_some_and(|role| self.vault_roles.contains(&role))
     }
 }
 
@@ -115,6 +170,9 @@ pub enum StartError {
         /// Its address.
         address: String,
     },
+    /// A node to connect with has no ed25519 key or no `host:port`.
+    #[error("a peer of the configuration has no ed25519 key or no `host:port`")]
+    BadPeer,
     /// The data folder belongs to another chain or organisation.
     #[error("the data folder belongs to another chain or organisation")]
     OtherDataDir,

@@ -6,7 +6,7 @@ use crate::{
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
 };
-use contract::{Block, Header, SignedSubmission, state::Key};
+use contract::{Block, Header, PublicKey, SignedSubmission, state::Key};
 use record::{Digest, OrgId, TimeMs};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,6 +47,7 @@ pub(crate) struct Head {
 pub(crate) enum Request {
     Get(Vec<Key>, oneshot::Sender<Vec<Option<Vec<u8>>>>),
     Prove(Vec<Key>, oneshot::Sender<Proof>),
+    Handovers(u64, Option<u64>, oneshot::Sender<Vec<Handover>>),
     Block(u64, oneshot::Sender<Option<Arc<FinalBlock>>>),
     Metrics(oneshot::Sender<String>),
 }
@@ -107,6 +108,19 @@ pub struct Proof {
     pub certificate: Vec<u8>,
     /// One for each key asked for, in that order.
     pub proofs: Vec<StateProof>,
+    /// Where the validators changed before that block, from the founders on.
+    pub handovers: Vec<Handover>,
+}
+
+/// The last block of an epoch after which others decide, and who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// The encoding of its [`Header`].
+    pub header: Vec<u8>,
+    /// The engine's encoding of [`crate::Finalization`] over the header's digest.
+    pub certificate: Vec<u8>,
+    /// Consensus keys of those who decide from the next epoch on, sorted.
+    pub validators: Vec<PublicKey>,
 }
 
 /// What became of one entry of a final block.
@@ -225,6 +239,12 @@ impl Handle {
             return Err(Unavailable::TooManyKeys);
         }
         self.ask(|reply| Request::Prove(keys, reply)).await
+    }
+
+    /// Where the validators changed before the final block at `height`, from the founders on; and the block at `through`, or the next one
+    /// with a certificate of its own, for a reader that knows it.
+    pub async fn handovers(&self, height: u64, through: Option<u64>) -> Result<Vec<Handover>, Unavailable> {
+        self.ask(|reply| Request::Handovers(height, through, reply)).await
     }
 
     /// The final block at `height`, if there is one yet.

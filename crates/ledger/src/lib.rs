@@ -10,6 +10,7 @@ mod attachments;
 mod blame;
 mod block;
 mod config;
+mod epochs;
 mod gossip;
 mod handle;
 mod mempool;
@@ -17,6 +18,7 @@ mod network;
 mod node;
 mod pace;
 mod peers;
+mod roster;
 mod rules;
 mod run;
 mod serve;
@@ -25,11 +27,14 @@ mod vault;
 mod verdicts;
 
 pub use app::PROPOSAL_ENTRIES_MAX;
-pub use config::{Config, ConsensusKey, StartError, VaultPlace, WORKERS_DEFAULT};
-pub use handle::{Blocks, FinalBlock, Handle, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator};
+pub use config::{Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, StartError, VaultPlace, WORKERS_DEFAULT};
+pub use epochs::{EpochChannel, in_epoch, verifier};
+pub use handle::{
+    Blocks, FinalBlock, Handle, Handover, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator,
+};
 pub use mempool::{Accepted, LANE_AHEAD_MAX, MEMPOOL_BYTES_MAX, MEMPOOL_SUBMISSIONS_MAX, SubmitError};
 pub use network::{Channel, Channels, join};
-pub use node::{Running, Runtime, signer, start, verifier};
+pub use node::{Running, Runtime, signer, start};
 pub use pace::IDLE_MS;
 pub use rules::CLOCK_AHEAD_MS_MAX;
 pub use run::run_tokio;

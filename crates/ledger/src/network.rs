@@ -3,7 +3,7 @@
 use crate::{
     Scheme, attachments,
     block::{ChainBlock, Known, engine_key},
-    config::{Config, StartError},
+    config::{Config, Peer, StartError},
     gossip,
     node::Runtime,
 };
@@ -17,6 +17,7 @@ use commonware_p2p::{
     Address, AddressableManager as _, Ingress,
     authenticated::lookup::{self, Network, Oracle, Receiver, Sender},
     max_message_size,
+    utils::mux,
 };
 use commonware_runtime::{Handle as Task, Quota};
 use commonware_stream::{
@@ -26,6 +27,7 @@ use commonware_stream::{
 use commonware_utils::{Hostname, NZU32, NZUsize, ordered::Map};
 use contract::Genesis;
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
     time::Duration,
@@ -61,7 +63,7 @@ pub struct Channels<E: Runtime> {
 }
 
 /// A member's address: an IP address and port, or a host name and port.
-fn address(text: &str) -> Option<Address> {
+pub(crate) fn address(text: &str) -> Option<Address> {
     if let Ok(socket) = text.parse::<SocketAddr>() {
         return Some(Address::Symmetric(socket));
     }
@@ -72,14 +74,18 @@ fn address(text: &str) -> Option<Address> {
     Some(Address::Asymmetric { ingress, egress })
 }
 
-fn addresses(genesis: &Genesis) -> Result<Map<ed25519::PublicKey, Address>, StartError> {
-    let mut addresses = Vec::with_capacity(genesis.members.len());
+fn addresses(genesis: &Genesis, peers: &[Peer]) -> Result<Map<ed25519::PublicKey, Address>, StartError> {
+    let mut addresses = BTreeMap::new();
     for member in &genesis.members {
         let bad = || StartError::BadAddress { org: member.org.clone(), address: member.address.clone() };
         let key = engine_key(&member.consensus_key).ok_or_else(|| StartError::NoMember(member.org.clone()))?;
-        addresses.push((key, address(&member.address).ok_or_else(bad)?));
+        addresses.insert(key, address(&member.address).ok_or_else(bad)?);
     }
-    Map::try_from(addresses).map_err(|_| StartError::Died)
+    for peer in peers {
+        let key = engine_key(&peer.consensus_key).ok_or(StartError::BadPeer)?;
+        addresses.entry(key).or_insert(address(&peer.address).ok_or(StartError::BadPeer)?);
+    }
+    Map::try_from(addresses.into_iter().collect::<Vec<_>>()).map_err(|_| StartError::Died)
 }
 
 fn per_second(messages: NonZeroU32) -> Quota {
@@ -97,7 +103,7 @@ fn network_config(
         max_handshake_age: Duration::from_secs(10),
         version: sake::Version::V1,
     };
-    let peers_max = NonZeroUsize::new(config.genesis.members.len()).unwrap_or(NonZeroUsize::MIN);
+    let peers_max = NonZeroUsize::new(config.peers_max).unwrap_or(NonZeroUsize::MIN);
     // The engine's `local` values reconnect within a second, which few and known peers can afford, and let several members' nodes share an address.
     let mut network = lookup::Config::local(
         Cups::<_, ChaCha20Poly1305>::new(handshake, cups::Version::V1),
@@ -117,16 +123,16 @@ fn network_config(
 pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, StartError> {
     let genesis = &config.genesis;
     let key = consensus_key(config)?;
-    let count = u32::try_from(genesis.members.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(contract::MEMBERS_MAX).unwrap_or(u32::MAX);
     let message_bytes_max = max_message_size(&[
-        simplex::max_payload_size::<Scheme, sha256::Digest>(count),
+        mux::prefixed(simplex::max_payload_size::<Scheme, sha256::Digest>(count)),
         marshal::max_payload_size::<Standard<ChainBlock>, Scheme>(count, &Known::default()),
         gossip::MESSAGE_BYTES_MAX,
         attachments::MESSAGE_BYTES_MAX,
     ]);
     let (mut network, mut oracle) =
         Network::new(context.child("network"), network_config(config, key, message_bytes_max));
-    oracle.track(0, addresses(genesis)?);
+    oracle.track(0, addresses(genesis, &config.peers)?);
     Ok(Channels {
         oracle,
         votes: network.register(0, per_second(NZU32!(2048))),

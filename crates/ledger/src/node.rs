@@ -5,14 +5,16 @@ use crate::{
     app::{App, Node},
     attachments::{self, Attachments},
     blame::Blames,
-    block::{ChainBlock, Known, SyncTarget, engine_key},
-    config::{Config, StartError, VaultPlace},
+    block::{ChainBlock, Known, SyncTarget},
+    config::{Config, Part, StartError, VaultPlace},
+    epochs::{self, Epochs, Schemes},
     gossip,
     handle::{Handle, Head, REQUESTS_MAX, Shared},
     mempool::Mempool,
     network::{self, Channels, MAILBOX, consensus_key},
     pace::Paced,
     peers::Peers,
+    roster::Roster,
     rules::Chain,
     serve::{self, Server},
     state::{self, Dbs, Replayed},
@@ -21,25 +23,15 @@ use crate::{
 };
 use commonware_broadcast::buffered;
 use commonware_consensus::{
-    Reporters,
     marshal::{
         self,
         core::Actor as MarshalActor,
         resolver::p2p as marshal_resolver,
         standard::{Deferred, Standard},
     },
-    simplex::{
-        self,
-        config::{ForwardPolicy, SkipPolicy},
-        elector::RoundRobin,
-    },
-    types::{Epoch, FixedEpocher, ViewDelta},
+    types::{FixedEpocher, ViewDelta},
 };
-use commonware_cryptography::{
-    Digested, Digestible as _, Sha256, Signer as _,
-    certificate::{ConstantProvider, Verifier as _},
-    ed25519,
-};
+use commonware_cryptography::{Digested, Digestible as _, Signer as _, certificate::Verifier as _};
 use commonware_glue::stateful::{
     Config as StatefulConfig, Stateful, SyncPlan,
     db::{DatabaseSet, SyncEngineConfig},
@@ -49,22 +41,17 @@ use commonware_runtime::{
     Clock, Handle as Task, Metrics, Network as NetworkContext, Resolver, Spawner, Storage, buffer::paged::CacheRef,
 };
 use commonware_storage::{archive::prunable, translator::EightCap};
-use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, TryCollect as _, ordered::Set};
-use contract::Genesis;
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
 use futures::future::select_all;
 use rand::CryptoRng;
-use record::OrgRole;
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    marker::PhantomData,
+    num::{NonZeroU64, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{mpsc, watch};
 
-/// How long a leader may take to propose. More than an idle chain's pause between blocks.
-const LEADER_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// How long a view may take to be certified.
-const CERTIFICATION_TIMEOUT: Duration = Duration::from_millis(2_000);
-/// How often a vote to give up a view is repeated.
-const RETRY_TIMEOUT: Duration = Duration::from_millis(1_000);
-/// A leader that was silent for so long is passed over at once.
-const SKIP_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Buffer of a file, in bytes.
 const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
 
@@ -90,17 +77,6 @@ impl Running {
             let _ = select_all(self.tasks).await;
         }
     }
-}
-
-/// Consensus keys of the members, in the engine's order.
-fn participants(genesis: &Genesis) -> Option<Set<ed25519::PublicKey>> {
-    let keys = genesis.members.iter().map(|member| engine_key(&member.consensus_key));
-    keys.collect::<Option<Vec<_>>>()?.into_iter().try_collect().ok()
-}
-
-/// The scheme that checks this chain's certificates and signs nothing.
-pub fn verifier(genesis: &Genesis) -> Option<Scheme> {
-    Some(Scheme::verifier(&genesis.namespace(), participants(genesis)?))
 }
 
 fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
@@ -129,27 +105,26 @@ fn open_vault(config: &Config) -> Result<Arc<dyn Vault>, StartError> {
     }
 }
 
-/// The scheme by which a member signs its votes.
+/// The scheme by which a founder signs its votes of the first two epochs.
 pub fn signer(config: &Config) -> Result<Scheme, StartError> {
-    let genesis = &config.genesis;
-    let participants = participants(genesis).ok_or_else(|| StartError::NoMember(config.org.clone()))?;
-    Scheme::signer(&genesis.namespace(), participants, consensus_key(config)?)
-        .ok_or_else(|| StartError::OtherKey(config.org.clone()))
+    let key = consensus_key(config)?;
+    epochs::scheme(&config.genesis, &config.genesis.validators(), Some(&key)).ok_or(StartError::Died)
 }
 
 /// Starts a node on a runtime, and returns when it takes submissions and knows its latest state.
 ///
 /// The engine ends the runtime by a panic when its storage fails, since it must not vote then.
 pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Running), StartError> {
-    let member = config.check()?.clone();
+    config.check()?;
     let genesis = config.genesis.clone();
     let vault = open_vault(&config)?;
     let storage_failed = |what: &str| StartError::DataDir(format!("storage failed: {what}"));
 
     let key = consensus_key(&config)?;
     let me = key.public_key();
-    let scheme = signer(&config)?;
-    let provider = ConstantProvider::new(scheme.clone());
+    let shared_genesis = Arc::new(genesis.clone());
+    let signs = !matches!(config.part, Part::Watcher(_));
+    let schemes = Schemes::new(shared_genesis.clone(), signs.then_some(key))?;
 
     let Channels { oracle, votes, certificates, resolver, backfill, blocks, gossip, attachments: carried, task } =
         network::join(&context, &config)?;
@@ -165,18 +140,15 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (mempool, news) = Mempool::new(&genesis);
     let mempool = Arc::new(mempool);
     let known = Known(Some(mempool.clone()));
-    let peers = Arc::new(Peers::new(&genesis, member.consensus_key));
+    let peers = Arc::new(Peers::new(&genesis, config.consensus_key.public_key()));
     let (outbox, outgoing) = mpsc::channel(attachments::OUTBOX_MAX);
     let (timers, timers_asked) = mpsc::channel(attachments::OUTBOX_MAX);
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (stop, _) = watch::channel(false);
-    let holders = peers.of_roles(&config.vault_roles);
-    let others = peers.of_roles(&OrgRole::ALL);
-    let holds = config.holds_attachments();
-    let attachments = Attachments::new(vault, holds, holders, others, mempool.clone(), outbox, timers);
+    let (roles, holds) = (config.vault_roles.clone(), config.holds_attachments());
+    let attachments = Attachments::new(vault, holds, roles, peers.clone(), mempool.clone(), outbox, timers);
     let blame_dir = (config.vault == VaultPlace::File).then(|| config.data_dir.join("blame"));
-    let blames = Blames::open(scheme.clone(), blame_dir, genesis.members.len())
-        .map_err(|e| StartError::DataDir(e.to_string()))?;
+    let blames = Blames::open(schemes.clone(), blame_dir).map_err(|e| StartError::DataDir(e.to_string()))?;
     let (stopped_sender, stopped) = watch::channel(false);
     let shared = Shared {
         mempool: mempool.clone(),
@@ -193,7 +165,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let node = Arc::new(Node::new(Chain::new(genesis.clone()), genesis_block.clone(), mempool.clone(), head_sender));
 
     // Marshal: keeps blocks and certificates, fetches what is missing, delivers what is final in order.
-    let prefix = config.org.as_str();
+    let prefix = config.store.as_str();
     let cache = CacheRef::new(NZU16!(4096), NZUsize!(8192));
     let resolver_receiver = marshal_resolver::init(
         context.child("marshal_resolver"),
@@ -231,14 +203,15 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         prunable::Archive::init(context.child("blocks"), archive(prefix, "blocks", &cache, Known::default()));
     let final_blocks = final_blocks.await.map_err(|_| storage_failed("blocks"))?;
     let plan = SyncPlan::init(context.child("plan"), prefix.to_owned()).await;
-    let epocher = FixedEpocher::new(NZU64!(u64::MAX));
+    let epoch_blocks = NonZeroU64::new(genesis.epoch_blocks).ok_or(StartError::Died)?;
+    let epocher = FixedEpocher::new(epoch_blocks);
     let genesis_digest = genesis_block.digest();
     let (marshal_actor, marshal_mailbox, floor) = MarshalActor::<_, Standard<ChainBlock>, _, _, _, _, _>::init(
         context.child("marshal"),
         finalizations,
         final_blocks,
         marshal::Config {
-            provider: provider.clone(),
+            provider: schemes.clone(),
             epocher: epocher.clone(),
             start: plan.marshal_start(Digested::precomputed(genesis_block, genesis_digest)),
             partition_prefix: format!("{prefix}-marshal"),
@@ -284,38 +257,6 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     tasks.push(marshal_actor.start(stateful.clone(), buffer, resolver_receiver));
     tasks.push(stateful_actor.start());
 
-    // Consensus.
-    let engine = simplex::Engine::new(
-        context.child("simplex"),
-        simplex::Config {
-            scheme,
-            elector: RoundRobin::<Sha256>::default(),
-            blocker: oracle,
-            automaton: deferred.clone(),
-            relay: deferred.clone(),
-            reporter: Reporters::<_, Blames>::from((deferred, Some(blames))),
-            strategy: Sequential,
-            partition: format!("{prefix}-simplex"),
-            mailbox_size: MAILBOX,
-            epoch: Epoch::zero(),
-            floor: simplex::config::Floor::Genesis(genesis_digest),
-            replay_buffer: BUFFER,
-            write_buffer: BUFFER,
-            page_cache: cache,
-            leader_timeout: LEADER_TIMEOUT,
-            certification_timeout: CERTIFICATION_TIMEOUT,
-            timeout_retry: RETRY_TIMEOUT,
-            view_retention: ViewDelta::new(256),
-            skip: SkipPolicy::Enabled { timeout: SKIP_TIMEOUT, budget: simplex::SkipBudget::Participants },
-            fetch_timeout: NZDuration!(Duration::from_secs(2)),
-            fetch_retry_delay: Duration::from_millis(200),
-            forward: ForwardPolicy::Disabled,
-            // Votes of some hundred views are little, and without them a second vote that comes late would prove nothing.
-            track_historical_votes: true,
-        },
-    );
-    tasks.push(engine.start(votes, certificates, resolver));
-
     // The state as it was left, before anybody asks.
     let dbs = stateful.subscribe_databases().await;
     if let Some((_, anchor)) = marshal_mailbox.get_anchor().await
@@ -323,6 +264,33 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     {
         node.observe(anchor.inner());
     }
+
+    // Consensus, epoch after epoch.
+    let roster = Roster {
+        oracle: oracle.clone(),
+        peers: handle.shared.peers.clone(),
+        extra: config.peers.clone(),
+        peers_max: config.peers_max,
+        changed: node.membership.subscribe(),
+        tracked: 0,
+        runtime: PhantomData,
+    };
+    let epochs = Epochs {
+        genesis: shared_genesis,
+        genesis_digest,
+        prefix: prefix.to_owned(),
+        cache,
+        schemes,
+        automaton: deferred,
+        blames,
+        blocker: oracle,
+        marshal: marshal_mailbox.clone(),
+        dbs: dbs.clone(),
+        roster,
+        height: node.height.subscribe(),
+    };
+    let channels = [votes, certificates, resolver];
+    tasks.push(context.child("epochs").spawn(move |context| epochs.run(context, channels)));
     let server = Server { node, dbs, marshal: marshal_mailbox, verdicts, cache: Arc::default() };
     tasks.push(context.child("server").spawn(move |context| server.run(context, requested)));
     tasks.push(context.child("timers").spawn(move |context| serve::time(context, timers_asked)));

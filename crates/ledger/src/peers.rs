@@ -1,4 +1,4 @@
-//! The other members' nodes: who they are, and who was heard from lately.
+//! The members' nodes: who they are, and who was heard from lately.
 
 use crate::handle::Validator;
 use contract::{Genesis, PublicKey};
@@ -16,28 +16,45 @@ struct Heard {
     height: u64,
 }
 
+/// A member's node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) org: OrgId,
+    pub(crate) role: OrgRole,
+    pub(crate) key: PublicKey,
+}
+
 #[derive(Default)]
 struct Ear {
     /// Counts this node's own beats: the clock that silence is measured by.
     beat: u64,
     heard: HashMap<PublicKey, Heard>,
+    members: Vec<Known>,
 }
 
 /// Every member's node, as this one hears it.
 pub(crate) struct Peers {
     me: PublicKey,
-    members: Vec<(OrgId, OrgRole, PublicKey)>,
     ear: Mutex<Ear>,
 }
 
 impl Peers {
+    /// The founders.
     pub(crate) fn new(genesis: &Genesis, me: PublicKey) -> Self {
-        let members = genesis.members.iter().map(|m| (m.org.clone(), m.role, m.consensus_key)).collect();
-        Self { me, members, ear: Mutex::default() }
+        let known = |m: &contract::Member| Known { org: m.org.clone(), role: m.role, key: m.consensus_key };
+        let members = genesis.members.iter().map(known).collect();
+        Self { me, ear: Mutex::new(Ear { members, ..Ear::default() }) }
     }
 
     fn ear(&self) -> MutexGuard<'_, Ear> {
         self.ear.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The members are these from now on.
+    pub(crate) fn set(&self, members: Vec<Known>) {
+        let mut ear = self.ear();
+        ear.heard.retain(|key, _| members.iter().any(|known| known.key == *key));
+        ear.members = members;
     }
 
     /// This node's own beat, about once a second.
@@ -49,13 +66,15 @@ impl Peers {
     pub(crate) fn heard(&self, peer: PublicKey, height: u64) {
         let mut ear = self.ear();
         let beat = ear.beat;
-        ear.heard.insert(peer, Heard { beat, height });
+        if ear.members.iter().any(|known| known.key == peer) {
+            ear.heard.insert(peer, Heard { beat, height });
+        }
     }
 
     /// Every member's node. `height`: this node's own.
     pub(crate) fn validators(&self, height: u64) -> Vec<Validator> {
         let ear = self.ear();
-        let validator = |(org, _, key): &(OrgId, OrgRole, PublicKey)| {
+        let validator = |Known { org, key, .. }: &Known| {
             let (connected, height) = match ear.heard.get(key) {
                 _ if *key == self.me => (true, height),
                 Some(heard) => (ear.beat.saturating_sub(heard.beat) <= SILENT_BEATS_MAX, heard.height),
@@ -63,12 +82,13 @@ impl Peers {
             };
             Validator { org: org.clone(), connected, height }
         };
-        self.members.iter().map(validator).collect()
+        ear.members.iter().map(validator).collect()
     }
 
     /// The consensus keys of the other members whose role is among `roles`.
     pub(crate) fn of_roles(&self, roles: &[OrgRole]) -> Vec<PublicKey> {
-        let others = self.members.iter().filter(|(_, role, key)| *key != self.me && roles.contains(role));
-        others.map(|(_, _, key)| *key).collect()
+        let ear = self.ear();
+        let others = ear.members.iter().filter(|known| known.key != self.me && roles.contains(&known.role));
+        others.map(|known| known.key).collect()
     }
 }

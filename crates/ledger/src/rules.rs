@@ -4,7 +4,8 @@ use crate::{block::ChainBlock, handle::Receipt};
 use contract::{
     Block, Genesis, HEADER_VERSION, Header, PublicKey,
     merkle::Frontier,
-    state::{self, Key},
+    state::{self, Key, Succession},
+    validators_digest,
 };
 use record::{Digest, OrgId, TimeMs};
 use std::collections::HashMap;
@@ -15,24 +16,47 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 2_000;
 /// today's block, and still bounded, so that a leader cannot make voters wait for ever.
 const STEP_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
 
+/// Digests of the sets that decide a block's epoch and the next one.
+pub(crate) struct Deciders {
+    now: Digest,
+    next: Digest,
+}
+
 /// What every block of a chain has in common.
 pub(crate) struct Chain {
     pub(crate) genesis: Genesis,
     id: Digest,
-    validators: Digest,
 }
 
 impl Chain {
     pub(crate) fn new(genesis: Genesis) -> Self {
-        Self { id: genesis.id(), validators: genesis.validators_digest(), genesis }
+        Self { id: genesis.id(), genesis }
+    }
+
+    /// Whether the block on `parent` is the first of an epoch.
+    pub(crate) fn begins_epoch(&self, parent: &Header) -> bool {
+        self.genesis.epoch(parent.height.saturating_add(1)) != self.genesis.epoch(parent.height)
+    }
+
+    /// Digests of the sets that decide the block on `parent`, and the next epoch. `succession` is of the state before the block; it is
+    /// asked where an epoch begins only. What it says of the next epoch was settled in the last one.
+    pub(crate) fn deciders(&self, parent: &Header, succession: Option<&Succession>) -> Option<Deciders> {
+        if !self.begins_epoch(parent) {
+            return Some(Deciders { now: parent.validators, next: parent.next_validators });
+        }
+        let epoch = self.genesis.epoch(parent.height.saturating_add(1));
+        let next = validators_digest(succession?.keys(epoch.saturating_add(1)));
+        Some(Deciders { now: parent.next_validators, next })
     }
 
     /// Whether `block` may follow `parent`, as far as headers and the log's frontier tell.
-    pub(crate) fn follows(&self, parent: &Header, parent_digest: &Digest, block: &Block) -> bool {
+    pub(crate) fn follows(&self, parent: &Header, parent_digest: &Digest, deciders: &Deciders, block: &Block) -> bool {
         let header = &block.header;
         header.version == HEADER_VERSION
             && header.chain == self.id
-            && header.validators == self.validators
+            && header.epoch == self.genesis.epoch(header.height)
+            && header.validators == deciders.now
+            && header.next_validators == deciders.next
             && header.parent == *parent_digest
             && Some(header.height) == parent.height.checked_add(1)
             && header.time > parent.time
@@ -43,7 +67,13 @@ impl Chain {
     }
 
     /// A header for a block on `parent`, with what execution tells left open.
-    pub(crate) fn header_on(&self, parent: &ChainBlock, context: &crate::block::Context, time: TimeMs) -> Header {
+    pub(crate) fn header_on(
+        &self,
+        parent: &ChainBlock,
+        deciders: &Deciders,
+        context: &crate::block::Context,
+        time: TimeMs,
+    ) -> Header {
         let leader = crate::block::our_key(&context.leader);
         Header {
             version: HEADER_VERSION,
@@ -55,7 +85,8 @@ impl Chain {
             parent: parent.our_digest(),
             height: parent.header().height.saturating_add(1),
             time,
-            validators: self.validators,
+            validators: deciders.now,
+            next_validators: deciders.next,
             ..parent.header().clone()
         }
     }

@@ -90,7 +90,7 @@ fn claim_data_dir(config: &Config) -> Result<Option<File>, StartError> {
         Err(TryLockError::WouldBlock) => return Err(StartError::DataDirInUse),
         Err(TryLockError::Error(error)) => return Err(bad(error)),
     }
-    let owner = format!("{} {} {}\n", config.genesis.id(), config.org, config.consensus_key.public_key().0);
+    let owner = format!("{} {}\n", config.genesis.id(), config.org);
     let path = config.data_dir.join("owner");
     match std::fs::read_to_string(&path) {
         Ok(found) if found == owner => Ok(Some(lock)),

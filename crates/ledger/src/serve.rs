@@ -5,8 +5,10 @@ use crate::{
     app::Node,
     attachments::{Attachments, Message, Outgoing, Timer},
     block::{ChainBlock, engine_key, our_key},
-    handle::{FinalBlock, Handle, Proof, Receipt, Request},
+    epochs,
+    handle::{FinalBlock, Handle, Handover, Proof, Receipt, Request},
     mempool::attachments_of,
+    node::Runtime,
     rules::replay,
     state::{self, Dbs},
     verdicts::Verdicts,
@@ -18,12 +20,12 @@ use commonware_consensus::{
 };
 use commonware_cryptography::ed25519;
 use commonware_p2p::{Receiver, Recipients, Sender};
-use commonware_runtime::{Clock, Metrics, Spawner};
+use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
-use contract::state::Key;
+use contract::state::{Key, VALUE_BYTES_MAX, ValidatorSet, set_key};
 use futures::future::Either;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -63,7 +65,7 @@ impl<E: StorageContext> Clone for Server<E> {
     }
 }
 
-impl<E: StorageContext + Spawner + Clock + Metrics> Server<E> {
+impl<E: Runtime> Server<E> {
     /// Answers requests until nobody can ask any more.
     pub(crate) async fn run(self, context: E, mut requests: mpsc::Receiver<Request>) {
         let concurrent = Arc::new(Semaphore::new(CONCURRENT_MAX));
@@ -97,6 +99,11 @@ impl<E: StorageContext + Spawner + Clock + Metrics> Server<E> {
                     let _ = reply.send(proof);
                 }
             }
+            Request::Handovers(height, through, reply) => {
+                if let Some(handovers) = self.handovers(height, through).await {
+                    let _ = reply.send(handovers);
+                }
+            }
             Request::Block(height, reply) => {
                 let _ = reply.send(self.block(height).await);
             }
@@ -114,10 +121,52 @@ impl<E: StorageContext + Spawner + Clock + Metrics> Server<E> {
             if let Some(header) = self.node.header_with_root(&root)
                 && let Some(certificate) = self.certificate(header.height).await
             {
-                return Some(Proof { header: header.to_bytes(), certificate, proofs });
+                let handovers = self.handovers(header.height, None).await?;
+                return Some(Proof { header: header.to_bytes(), certificate, proofs, handovers });
             }
             context.sleep(PROOF_RETRY).await;
         }
+    }
+
+    /// The sets of the state, back to the founders', each with the block that handed over to it.
+    async fn handovers(&self, height: u64, through: Option<u64>) -> Option<Vec<Handover>> {
+        let genesis = &self.node.chain.genesis;
+        let epoch = genesis.epoch(height);
+        let mut sets = vec![(0, genesis.validators())];
+        if epoch > 0 {
+            let mut from = epochs::succession(&self.dbs).await?.sets().last().map(|set| set.from);
+            let mut later = Vec::new();
+            while let Some(first) = from.filter(|first| *first > 0) {
+                let value = state::read(&self.dbs, &[set_key(first)]).await?.pop()??;
+                let set: ValidatorSet = contract::from_cbor("validator set", &value, VALUE_BYTES_MAX).ok()?;
+                from = set.previous;
+                // A block of the epoch before names it; later ones are not settled at the height.
+                if first <= epoch.saturating_add(1) {
+                    later.push((first, set.keys));
+                }
+            }
+            sets.extend(later.into_iter().rev());
+        }
+        // The last block of an epoch is proposed until it has a certificate of its own.
+        let lasts = sets.iter().map(|(first, _)| first.saturating_mul(genesis.epoch_blocks).saturating_sub(1));
+        let mut heights: BTreeSet<u64> = lasts.filter(|last| (1..height).contains(last)).collect();
+        let through = through.filter(|through| (1..height).contains(through));
+        if let Some(through) = through {
+            let mut certified = through;
+            while certified < height && self.certificate(certified).await.is_none() {
+                certified = certified.saturating_add(1);
+            }
+            heights.extend((certified < height).then_some(certified));
+        }
+        let mut handovers = Vec::new();
+        for height in heights {
+            let block = self.marshal.get_block(Height::new(height)).await?;
+            let next = genesis.epoch(height).saturating_add(1);
+            let validators = sets.iter().rev().find(|(first, _)| *first <= next)?.1.clone();
+            let (header, certificate) = (block.inner().header().to_bytes(), self.certificate(height).await?);
+            handovers.push(Handover { header, certificate, validators });
+        }
+        Some(handovers)
     }
 
     async fn certificate(&self, height: u64) -> Option<Vec<u8>> {

@@ -18,8 +18,8 @@ use commonware_codec::DecodeExt as _;
 use commonware_consensus::simplex::types::Vote;
 use commonware_cryptography::sha256;
 use commonware_p2p::{Receiver as _, Recipients, Sender as _};
-use commonware_runtime::Spawner as _;
-use ledger::{Channel, Channels, Config, Scheme, StartError, join, signer};
+use commonware_runtime::{Spawner as _, Supervisor as _};
+use ledger::{Channels, Config, Scheme, StartError, in_epoch, join, signer};
 
 /// How a member breaks the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +86,13 @@ pub(crate) fn begin(machine: Machine, config: Config, adversary: Adversary, worl
         }
         Adversary::WithholdsAttachments | Adversary::Censors => return Ok(()),
     };
+    // Its set decides the first epoch, which is as long as the run; there it does what it does.
+    let mux = machine.child("mux");
     machine.spawn(move |_| async move {
         let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, task, .. } = channels;
         // What is not listened to would count as a fault of the connection.
         let _open = (certificates, resolver, backfill, blocks, gossip, attachments, task);
-        let (mut sender, mut receiver): Channel<Machine> = votes;
+        let Some((mut sender, mut receiver)) = in_epoch(&mux, votes, 0).await else { return };
         while let Ok((_, message)) = receiver.recv().await {
             let Ok(vote) = Ballot::decode(message) else { continue };
             for vote in answer(&scheme, &vote) {

@@ -16,9 +16,10 @@ use commonware_cryptography::{
     sha256,
 };
 use commonware_p2p::{Receiver as _, Recipients, Sender as _};
+use commonware_runtime::Supervisor as _;
 use contract::{BLOCK_BYTES_MAX, Block, SignedSubmission, Submission, merkle::Frontier, state::entry_leaf};
 use futures::future::{Either, select};
-use ledger::{Channels, Config, Scheme};
+use ledger::{Channels, Config, Scheme, in_epoch};
 use rand::RngExt as _;
 use record::Digest;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -38,12 +39,15 @@ struct Watched {
 }
 
 /// Follows consensus without voting for anybody, and proposes in its own views.
-pub(super) async fn run(_machine: Machine, config: Config, scheme: Scheme, channels: Channels<Machine>, world: World) {
+pub(super) async fn run(machine: Machine, config: Config, scheme: Scheme, channels: Channels<Machine>, world: World) {
     let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, task, .. } = channels;
     // What is not listened to would count as a fault of the connection.
     let _open = (resolver, backfill, gossip, attachments, task);
-    let (mut vote_sender, _votes) = votes;
-    let (_certificates, mut certified) = certificates;
+    // Its set decides the first epoch, which is as long as the run.
+    let Some((mut vote_sender, _votes)) = in_epoch(&machine.child("votes"), votes, 0).await else { return };
+    let Some((_certificates, mut certified)) = in_epoch(&machine.child("certificates"), certificates, 0).await else {
+        return;
+    };
     let (mut block_sender, mut proposed) = blocks;
     let elector: RoundRobinElector<Scheme> = RoundRobin::<Sha256>::default().build(scheme.participants());
     let mut watched = Watched::default();

@@ -4,7 +4,7 @@ import type { Digest } from "./bytes.js";
 import { decode, Reader } from "./cbor.js";
 import { CERTIFICATE_BYTES_MAX } from "./certificate.js";
 import { ENTRY_BYTES_MAX } from "./entry.js";
-import { GENESIS_BYTES_MAX } from "./genesis.js";
+import { GENESIS_BYTES_MAX, MEMBERS_MAX } from "./genesis.js";
 import { HEADER_BYTES_MAX } from "./header.js";
 import { type Frontier, PATH_LENGTH_MAX } from "./merkle.js";
 import { digest, id, org } from "./names.js";
@@ -21,6 +21,7 @@ export type Format = typeof EVIDENCE_FORMAT | typeof RECORD_PROOF_FORMAT;
 
 const MONTHS_MAX = 1_200;
 const ENTRIES_MAX = 1_000_000;
+const HANDOVERS_MAX = 4_096;
 const LINKS_MAX = 1_024;
 const OPENED_MAX = 1_000_000;
 const CURRENT_MAX = 1_000_000;
@@ -53,6 +54,16 @@ export type Finality = {
   readonly genesis: Uint8Array;
   readonly header: Uint8Array;
   readonly certificate: Uint8Array;
+  /** Where the validators changed before the header, by height, from the founders on. */
+  readonly handovers: readonly Handover[];
+};
+
+/** A final block, and who decides from the next epoch on. */
+export type Handover = {
+  readonly header: Uint8Array;
+  readonly certificate: Uint8Array;
+  /** Consensus keys of those who decide the next epoch, in ascending order. */
+  readonly validators: readonly Digest[];
 };
 
 /** A value of the ledger's state with the proof that it is the current one; the reader knows the key. */
@@ -258,11 +269,21 @@ function formatName(reader: Reader, format: Format): void {
 }
 
 function finality(reader: Reader): Finality {
-  reader.fields(3);
+  reader.fields(4);
   return {
     genesis: reader.bytes(GENESIS_BYTES_MAX),
     header: reader.bytes(HEADER_BYTES_MAX),
     certificate: reader.bytes(CERTIFICATE_BYTES_MAX),
+    handovers: reader.array(HANDOVERS_MAX, handover),
+  };
+}
+
+function handover(reader: Reader): Handover {
+  reader.fields(3);
+  return {
+    header: reader.bytes(HEADER_BYTES_MAX),
+    certificate: reader.bytes(CERTIFICATE_BYTES_MAX),
+    validators: reader.array(MEMBERS_MAX, digest),
   };
 }
 

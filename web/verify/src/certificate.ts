@@ -16,6 +16,8 @@ const SIGNATURE_BYTES = 64;
 export type Certificate = {
   /** What was signed, as it stands in the certificate. */
   readonly proposal: Uint8Array;
+  /** The epoch that it was proposed in. */
+  readonly epoch: bigint;
   /** The digest of the header that was proposed. */
   readonly header: Digest;
   /** How many validators there are, as the certificate says. */
@@ -29,7 +31,7 @@ export type Certificate = {
 /** Reads a certificate by at most as many signers as there are validators. */
 export function certificateFrom(bytes: Uint8Array, validators: number): Certificate {
   const reader = new EngineReader(bytes);
-  reader.varint(); // epoch
+  const epoch = reader.varint();
   reader.varint(); // view
   reader.varint(); // parent's view
   const header = reader.digest();
@@ -42,7 +44,7 @@ export function certificateFrom(bytes: Uint8Array, validators: number): Certific
   const signatures: Uint8Array[] = [];
   for (let i = 0; i < count; i += 1) signatures.push(reader.take(SIGNATURE_BYTES));
   reader.end();
-  return { proposal, header, participants: Number(participants), signers, signatures };
+  return { proposal, epoch, header, participants: Number(participants), signers, signatures };
 }
 
 /** How many of `validators` a quorum is: more than two thirds. */

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
-// The command line: `node dist/cli.js FILE --genesis ID [--json]`. Exit code 0: it holds; 1: it does not; 2: wrong usage.
+// The command line: `node dist/cli.js FILE --genesis ID [--checkpoint HEIGHT:DIGEST] [--json]`. Exit code 0: it holds; 1: it does not; 2: wrong usage.
 
 import { readFileSync, statSync } from "node:fs";
 import { parseArgs } from "node:util";
 import {
+  type Checkpoint,
   digestFromHex,
   document,
   formatOf,
@@ -18,7 +19,7 @@ import {
 } from "./index.js";
 
 const USAGE =
-  "usage: cli.js FILE --genesis ID [--json]\n  ID: the genesis id, as every member can tell it, 64 hexadecimal digits";
+  "usage: cli.js FILE --genesis ID [--checkpoint HEIGHT:DIGEST] [--json]\n  ID: the genesis id, as every member can tell it, 64 hexadecimal digits\n  HEIGHT:DIGEST: a final block that you know; evidence that does not go through it is refused";
 
 const GOOD = 0;
 const NO = 1;
@@ -27,27 +28,39 @@ const WRONG_USAGE = 2;
 class WrongUsage extends Error {}
 
 function main(args: string[]): number {
-  const { file, genesisId, json } = usage(args);
+  const { file, genesisId, checkpoint, json } = usage(args);
   const bytes = read(file);
-  if (formatOf(bytes) === RECORD_PROOF_FORMAT) return tell(verifyRecord(bytes, genesisId), json, tellRecord);
-  return tell(verify(bytes, genesisId), json, tellReport);
+  if (formatOf(bytes) === RECORD_PROOF_FORMAT) {
+    return tell(verifyRecord(bytes, genesisId, {}, checkpoint), json, tellRecord);
+  }
+  return tell(verify(bytes, genesisId, {}, checkpoint), json, tellReport);
 }
 
-function usage(args: string[]): { file: string; genesisId: Uint8Array; json: boolean } {
+type Usage = { file: string; genesisId: Uint8Array; checkpoint: Checkpoint | undefined; json: boolean };
+
+function usage(args: string[]): Usage {
   const { values, positionals } = parsed(args);
   const [file, ...more] = positionals;
   if (file === undefined || more.length > 0) throw new WrongUsage("name one file");
   if (values.genesis === undefined) throw new WrongUsage("name the genesis id that you trust");
   const genesisId = digestFromHex(values.genesis);
   if (genesisId === undefined) throw new WrongUsage("a genesis id has 64 hexadecimal digits in lower case");
-  return { file, genesisId, json: values.json ?? false };
+  const checkpoint = values.checkpoint === undefined ? undefined : checkpointFrom(values.checkpoint);
+  return { file, genesisId, checkpoint, json: values.json ?? false };
+}
+
+function checkpointFrom(text: string): Checkpoint {
+  const [, height, digits] = /^(0|[1-9][0-9]{0,19}):([0-9a-f]{64})$/.exec(text) ?? [];
+  const block = digits === undefined ? undefined : digestFromHex(digits);
+  if (height === undefined || block === undefined) throw new WrongUsage("a checkpoint is HEIGHT:DIGEST");
+  return { height: BigInt(height), block };
 }
 
 function parsed(args: string[]) {
   try {
     return parseArgs({
       args,
-      options: { genesis: { type: "string" }, json: { type: "boolean" } },
+      options: { genesis: { type: "string" }, checkpoint: { type: "string" }, json: { type: "boolean" } },
       allowPositionals: true,
     });
   } catch (error) {

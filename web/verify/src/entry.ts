@@ -75,10 +75,20 @@ type PolicyStep =
   | { readonly is: "activated" }
   | { readonly is: "written"; readonly part: number; readonly of: number; readonly bytes: Uint8Array };
 type MemberStep =
-  | { readonly is: "join proposed"; readonly role: OrgRole; readonly key: Digest }
-  | { readonly is: "voted"; readonly inFavour: boolean }
+  | {
+      readonly is: "join proposed";
+      readonly role: OrgRole;
+      readonly entryKey: Digest;
+      readonly consensusKey: Digest;
+      readonly reach: Reach;
+    }
+  | { readonly is: "voted"; readonly on: Uint8Array; readonly inFavour: boolean }
   | { readonly is: "left" }
-  | { readonly is: "entry key rotated"; readonly key: Digest };
+  | { readonly is: "entry key rotated"; readonly key: Digest }
+  | { readonly is: "removal proposed" }
+  | { readonly is: "seated"; readonly key: Digest }
+  | { readonly is: "moved"; readonly reach: Reach };
+type Reach = { readonly wrapKey: string; readonly address: string };
 
 /** What happened. */
 export type Body =
@@ -390,12 +400,19 @@ const POLICY_STEPS: readonly ((reader: Reader) => PolicyStep)[] = [
 
 const MEMBER_STEPS: readonly ((reader: Reader) => MemberStep)[] = [
   (reader) => {
-    reader.fields(2);
-    return { is: "join proposed", role: reader.oneOf(ORG_ROLES), key: digest(reader) };
+    reader.fields(1);
+    reader.fields(4);
+    return {
+      is: "join proposed",
+      role: reader.oneOf(ORG_ROLES),
+      entryKey: digest(reader),
+      consensusKey: digest(reader),
+      reach: reach(reader),
+    };
   },
   (reader) => {
-    reader.fields(1);
-    return { is: "voted", inFavour: reader.boolean() };
+    reader.fields(2);
+    return { is: "voted", on: id(reader), inFavour: reader.boolean() };
   },
   (reader) => {
     reader.fields(0);
@@ -405,7 +422,24 @@ const MEMBER_STEPS: readonly ((reader: Reader) => MemberStep)[] = [
     reader.fields(1);
     return { is: "entry key rotated", key: digest(reader) };
   },
+  (reader) => {
+    reader.fields(0);
+    return { is: "removal proposed" };
+  },
+  (reader) => {
+    reader.fields(1);
+    return { is: "seated", key: digest(reader) };
+  },
+  (reader) => {
+    reader.fields(1);
+    return { is: "moved", reach: reach(reader) };
+  },
 ];
+
+function reach(reader: Reader): Reach {
+  reader.fields(2);
+  return { wrapKey: reader.text(ENTRY_BYTES_MAX), address: reader.text(ENTRY_BYTES_MAX) };
+}
 
 function code(reader: Reader): Code {
   reader.fields(2);

@@ -8,7 +8,10 @@ import { Malformed } from "./refusal.js";
 
 export const GENESIS_BYTES_MAX = 1024 * 1024;
 const GENESIS_VERSION = 1;
-const MEMBERS_MAX = 256;
+export const MEMBERS_MAX = 256;
+const MEMBER_TEXT_BYTES_MAX = 256;
+const EPOCH_BLOCKS_MIN = 4n;
+const EPOCH_BLOCKS_MAX = 1_000_000n;
 
 const GENESIS_DOMAIN = domain("vitaltrace/genesis/1");
 const VALIDATORS_DOMAIN = domain("vitaltrace/validators/1");
@@ -34,12 +37,14 @@ export type Genesis = {
   readonly members: readonly Member[];
   readonly accessPolicy: Digest;
   readonly derivationPolicy: Digest;
+  /** Blocks of an epoch: validators change between epochs only. */
+  readonly epochBlocks: bigint;
 };
 
 /** Reads and checks a genesis document. */
 export function genesisFrom(bytes: Uint8Array): Genesis {
   const genesis = decode(bytes, GENESIS_BYTES_MAX, (reader) => {
-    reader.fields(6);
+    reader.fields(7);
     return {
       version: reader.u32(),
       name: reader.text(GENESIS_BYTES_MAX),
@@ -47,16 +52,23 @@ export function genesisFrom(bytes: Uint8Array): Genesis {
       members: reader.array(MEMBERS_MAX, member),
       accessPolicy: digest(reader),
       derivationPolicy: digest(reader),
+      epochBlocks: reader.u64(),
     };
   });
   if (genesis.version !== GENESIS_VERSION) throw new Malformed(`version ${genesis.version} is unknown`);
   if (genesis.members.length === 0) throw new Malformed("there are no members");
+  if (genesis.epochBlocks < EPOCH_BLOCKS_MIN || genesis.epochBlocks > EPOCH_BLOCKS_MAX) {
+    throw new Malformed(`an epoch cannot have ${genesis.epochBlocks} blocks`);
+  }
   const keys = new Set<string>();
   let last = "";
-  for (const { org, entryKey, consensusKey } of genesis.members) {
+  for (const { org, entryKey, consensusKey, wrapKey, address } of genesis.members) {
     // Names are ASCII, so that comparing texts compares bytes.
     if (org <= last) throw new Malformed(`\`${org}\` is named twice or out of order`);
     last = org;
+    for (const text of [wrapKey, address]) {
+      if (new TextEncoder().encode(text).length > MEMBER_TEXT_BYTES_MAX) throw new Malformed(`a text of \`${org}\` is too long`);
+    }
     for (const key of [entryKey, consensusKey]) {
       if (!isPublicKey(key)) throw new Malformed(`a key of \`${org}\` is no ed25519 public key`);
       if (keys.has(hex(key))) throw new Malformed(`a key of \`${org}\` is used twice`);
@@ -71,14 +83,13 @@ export function genesisId(document: Uint8Array): Digest {
   return sha256(GENESIS_DOMAIN, document);
 }
 
-/** The validators: consensus keys in ascending order. */
+/** The validators of the first two epochs: the founders' consensus keys in ascending order. */
 export function validatorsOf(genesis: Genesis): readonly Digest[] {
   return genesis.members.map((member) => member.consensusKey).sort(compare);
 }
 
-/** Digest of the validator set. */
-export function validatorsDigest(genesis: Genesis): Digest {
-  const keys = validatorsOf(genesis);
+/** Digest of a validator set. */
+export function validatorsDigest(keys: readonly Digest[]): Digest {
   return sha256(VALIDATORS_DOMAIN, arrayHead(keys.length), ...keys.flatMap((key) => [bytesHead(key.length), key]));
 }
 
@@ -92,6 +103,16 @@ function member(reader: Reader): Member {
     wrapKey: reader.text(GENESIS_BYTES_MAX),
     address: reader.text(GENESIS_BYTES_MAX),
   };
+}
+
+/** Whether bytes are a point of the curve. */
+export function isOnCurve(bytes: Uint8Array): boolean {
+  try {
+    ed25519.Point.fromBytes(bytes, true);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -30,12 +30,14 @@ export type Header = {
   readonly opsEnd: bigint;
   /** Digest of the validator set that decided the block. */
   readonly validators: Digest;
+  /** Digest of the set that decides the next epoch. */
+  readonly nextValidators: Digest;
 };
 
 /** Reads a header. */
 export function headerFrom(bytes: Uint8Array): Header {
   return decode(bytes, HEADER_BYTES_MAX, (reader) => {
-    reader.fields(18);
+    reader.fields(19);
     return {
       version: reader.u32(),
       chain: digest(reader),
@@ -55,6 +57,7 @@ export function headerFrom(bytes: Uint8Array): Header {
       opsStart: reader.u64(),
       opsEnd: reader.u64(),
       validators: digest(reader),
+      nextValidators: digest(reader),
     };
   });
 }

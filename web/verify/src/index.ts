@@ -3,6 +3,7 @@
 export { digestFromHex } from "./bytes.js";
 export { EVIDENCE_FORMAT, type Format, formatOf, LIMITS, type Limits, RECORD_PROOF_FORMAT } from "./bundle.js";
 export { document } from "./document.js";
+export type { Checkpoint } from "./finality.js";
 export type { Check, Reason } from "./refusal.js";
 export { checkpoint, type Cosignature, type TreeHead } from "./checkpoint.js";
 export { type Inclusion, receipt } from "./receipt.js";

@@ -231,7 +231,7 @@ export function report(verified: Verified): Report {
     time: at.header.time,
     month: monthOf(at.header.time),
     signers: at.signers,
-    validators: at.genesis.members.length,
+    validators: at.validators,
     months,
     entries: all.length,
     policies: { access, derivation },

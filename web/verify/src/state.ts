@@ -5,7 +5,7 @@ import { decode, type Reader } from "./cbor.js";
 import { Frontier } from "./merkle.js";
 import { digest, org, ORG_ROLES, type OrgRole, RECORD_TYPES, type RecordType } from "./names.js";
 
-export const VALUE_BYTES_MAX = 16 * 1024;
+export const VALUE_BYTES_MAX = 32 * 1024;
 const KEY_DOMAIN = domain("vitaltrace/state/1");
 
 /** A tree of a 64-bit size has at most as many peaks. */

@@ -15,7 +15,7 @@ import { VALUE_BYTES_MAX } from "./state.js";
 /** The path and the peaks of a tree of 2^62 operations, and some. */
 const PROOF_DIGESTS_MAX = 128;
 /** The digests, for an absence the neighbouring value of up to 16 KiB, and less than 256 bytes around them. */
-export const PROOF_BYTES_MAX = 32 * 1024;
+export const PROOF_BYTES_MAX = 48 * 1024;
 
 const CHUNK_BYTES = 32;
 const CHUNK_BITS = 256n;

@@ -5,7 +5,7 @@ import { bundleFrom, LIMITS, type Limits, recordProofFrom } from "./bundle.js";
 import { commit } from "./commitment.js";
 import { checkCurrent } from "./current.js";
 import { batchesOf, checkDevices, type Device } from "./device.js";
-import { finalFrom, valueAt } from "./finality.js";
+import { type Checkpoint, finalFrom, valueAt } from "./finality.js";
 import { type CheckedMonth, checkMonth } from "./log.js";
 import { checkOpened } from "./opened.js";
 import { checkPlaces } from "./place.js";
@@ -21,12 +21,17 @@ export type Verdict<T> = { readonly ok: true; readonly report: T } | { readonly 
 /**
  * Checks a bundle from scratch: consortium, validators, certificate, state, logs, links, opened records.
  *
- * `genesisId` is all that is trusted. The same bytes always get the same answer; none makes it throw.
+ * `genesisId` is all that is trusted, and `checkpoint`, if there is one: a final block that the evidence must go through. The same bytes always get the same answer; none makes it throw.
  */
-export function verify(bytes: Uint8Array, genesisId: Digest, limits: Partial<Limits> = {}): Verdict<Report> {
+export function verify(
+  bytes: Uint8Array,
+  genesisId: Digest,
+  limits: Partial<Limits> = {},
+  checkpoint?: Checkpoint,
+): Verdict<Report> {
   return verdict(() => {
     const bundle = bundleFrom(bytes, { ...LIMITS, ...limits });
-    const at = finalFrom(bundle.finality, genesisId);
+    const at = finalFrom(bundle.finality, genesisId, checkpoint);
     const { policies } = bundle;
     const access = valueAt("policies", "the access policy", policyKey("access"), policies.access, at, activePolicyFrom);
     const derivation = valueAt(
@@ -61,10 +66,11 @@ export function verifyRecord(
   bytes: Uint8Array,
   genesisId: Digest,
   limits: Partial<Limits> = {},
+  checkpoint?: Checkpoint,
 ): Verdict<RecordProven> {
   return verdict(() => {
     const proof = recordProofFrom(bytes, { ...LIMITS, ...limits });
-    const at = finalFrom(proof.finality, genesisId);
+    const at = finalFrom(proof.finality, genesisId, checkpoint);
     const { tag } = proof;
     const head = valueAt("head", `the record \`${hex(tag)}\``, recordKey(tag), proof.head, at, recordHeadFrom);
     const name = resourceName(proof.bytes);

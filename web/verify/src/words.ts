@@ -100,5 +100,11 @@ function member(step: Step<"member">): string {
       return "left";
     case "entry key rotated":
       return "changed its entry key";
+    case "removal proposed":
+      return "proposed to be removed";
+    case "seated":
+      return "took a seat by a consensus key";
+    case "moved":
+      return "is reached elsewhere";
   }
 }

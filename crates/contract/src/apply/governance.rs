@@ -1,11 +1,10 @@
-//! Rules for what the members decide together: custody of records, and the members themselves.
+//! Rules for what the members decide together: custody of records, and how votes are counted.
 
 use super::{Case, PROVIDERS, Reject, ensure};
 use crate::{
-    CustodyStep, MemberStep,
-    state::{self, Custody, Held, Hold, Key, KeyOwner, Organisation, Roll, Seat},
+    CustodyStep,
+    state::{self, Custody, Held, Hold, Roll, Voter},
 };
-use ed25519_dalek::VerifyingKey;
 use record::{Id16, OrgId, OrgRole};
 
 /// Holds and releases, erasures, and recoveries by a majority of the members.
@@ -78,38 +77,17 @@ fn count_holds(case: &mut Case<'_>, change: impl Fn(u32) -> u32) {
     }
 }
 
-pub(super) fn members(case: &Case<'_>) -> Vec<Seat> {
+pub(super) fn members(case: &Case<'_>) -> Vec<Voter> {
     case.get::<Roll>(&state::roll_key()).map(|roll| roll.members).unwrap_or_default()
 }
 
 /// How many of `votes` are members' today.
-pub(super) fn in_favour(votes: &[OrgId], members: &[Seat]) -> usize {
-    members.iter().filter(|seat| votes.binary_search(&seat.org).is_ok()).count()
+pub(super) fn in_favour(votes: &[OrgId], members: &[Voter]) -> usize {
+    members.iter().filter(|voter| votes.binary_search(&voter.org).is_ok()).count()
 }
 
 pub(super) fn cast(votes: &mut Vec<OrgId>, org: &OrgId) -> Result<(), Reject> {
     let at = votes.binary_search(org).err().ok_or(Reject::VotedAlready)?;
     votes.insert(at, org.clone());
-    Ok(())
-}
-
-pub(super) fn member_key(step: &MemberStep) -> Option<Key> {
-    match step {
-        MemberStep::EntryKeyRotated(key) => Some(state::key_owner_key(key)),
-        MemberStep::JoinProposed(..) | MemberStep::Voted(_) | MemberStep::Left => None,
-    }
-}
-
-/// A member replaces its own entry key by one that nobody has used: from the next block on it signs by the new one. Who is a
-/// member does not change under this version of the rules.
-pub(super) fn member(case: &mut Case<'_>, member: &OrgId, step: &MemberStep) -> Result<(), Reject> {
-    let MemberStep::EntryKeyRotated(key) = step else { return Err(Reject::MembershipFixed) };
-    case.org_is(member)?;
-    let strong = VerifyingKey::from_bytes(key.as_bytes()).is_ok_and(|key| !key.is_weak());
-    let owner_key = state::key_owner_key(key);
-    ensure(strong && case.state.read(&owner_key).is_none(), Reject::MemberKey)?;
-    let rotated = Organisation { entry_key: *key, ..case.member.clone() };
-    case.put(state::organisation_key(member), &rotated);
-    case.put(owner_key, &KeyOwner { org: member.clone() });
     Ok(())
 }

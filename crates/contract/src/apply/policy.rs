@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     DerivationPolicy, PolicyKind, PolicyPart, PolicyStep, document,
-    state::{self, ActivePolicy, Key, PolicyBytes, PolicyTerm, PolicyText, Proposal, Seat},
+    state::{self, ActivePolicy, Key, PolicyBytes, PolicyTerm, PolicyText, Proposal, Voter},
 };
 use record::{Digest, OrgId, OrgRole};
 
@@ -59,21 +59,21 @@ pub enum Lack {
 
 /// What `votes` lack to carry a policy: more than two thirds of the members, and at least half of each class that has members.
 /// Votes of those who are no members today do not count. Nothing when it is carried.
-pub fn lacking(votes: &[OrgId], members: &[Seat]) -> Vec<Lack> {
+pub fn lacking(votes: &[OrgId], members: &[Voter]) -> Vec<Lack> {
     let needed = members.len() * 2 / 3 + 1;
     let all = needed.saturating_sub(in_favour(votes, members));
     let mut lacking: Vec<Lack> = (all > 0).then_some(Lack::Members(all)).into_iter().collect();
     for class in Class::ALL {
-        let seats: Vec<Seat> = members.iter().filter(|seat| Class::of(seat.role) == class).cloned().collect();
-        let missing = seats.len().div_ceil(2).saturating_sub(in_favour(votes, &seats));
+        let voters: Vec<Voter> = members.iter().filter(|voter| Class::of(voter.role) == class).cloned().collect();
+        let missing = voters.len().div_ceil(2).saturating_sub(in_favour(votes, &voters));
         lacking.extend((missing > 0).then_some(Lack::Of(class, missing)));
     }
     lacking
 }
 
 /// Whether no more votes can carry it: everybody who is not against it would not be enough.
-pub fn is_lost(against: &[OrgId], members: &[Seat]) -> bool {
-    let others = members.iter().map(|seat| &seat.org).filter(|org| against.binary_search(org).is_err());
+pub fn is_lost(against: &[OrgId], members: &[Voter]) -> bool {
+    let others = members.iter().map(|voter| &voter.org).filter(|org| against.binary_search(org).is_err());
     !lacking(&others.cloned().collect::<Vec<_>>(), members).is_empty()
 }
 

@@ -102,12 +102,18 @@ rejects! {
     38 Height = "the height is past or not reached yet";
     /// The key is weak, or in use, or was used before.
     39 MemberKey = "the key is no ed25519 key, or was used before";
-    /// Members do not change under this version of the rules.
-    40 MembershipFixed = "the members are those of the genesis under this version of the rules";
+    /// There are [`crate::MEMBERS_MAX`] members.
+    40 MembersFull = "there are as many members as there may be";
     /// Both sides are the same.
     41 Same = "both sides are the same";
+    /// The wrapping key or the address is empty, too long, or no such thing.
+    42 Reach = "the wrapping key or the address has not the form of one";
+    /// Who would be removed has no vote on it.
+    43 OwnRemoval = "the member concerned has no vote";
+    /// The set of validators would be empty, or too many of it would be new.
+    44 Validators = "nobody would be left to decide, or too many validators would change in one epoch";
     /// Parts out of bounds or missing, other bytes than the digest names, or no derivation policy.
-    42 Document = "the parts are no document that the digest names";
+    45 Document = "the parts are no document that the digest names";
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod claim;
 mod device;
 mod governance;
 mod log;
+mod member;
 mod permission;
 mod policy;
 mod rules;

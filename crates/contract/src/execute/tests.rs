@@ -5,13 +5,15 @@ mod order;
 
 use crate::{
     AccessAction, AlarmStep, Body, ClaimStep, CustodyStep, DeviceStep, Entry, GrantStep, HandoffStep, InvalidBlock,
-    InvestigationStep, MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority, Reject, Signature, SignedSubmission,
-    Submission, merkle,
+    InvestigationStep, Joining, MemberStep, OverrideStep, PolicyKind, PolicyStep, Priority, Reject, Signature,
+    SignedSubmission, Submission, merkle,
     state::{
-        self, ActivePolicy, Binding, Claim, Custody, DeviceHead, Held, Hold, LogHead, Nullifier, Organisation,
-        Override, Proposal, RecordHead,
+        self, ActivePolicy, Binding, Claim, Custody, DeviceHead, Held, Hold, KeyOwner, LogHead, Membership, Nullifier,
+        Organisation, Override, Proposal, RecordHead, Roll, Seat, Succession,
     },
-    testing::{ACCESS_POLICY, MEMBERS, Said, World, commitment, digest, id, org, pseudonym, public, said, seeded, tag},
+    testing::{
+        ACCESS_POLICY, MEMBERS, Said, World, commitment, digest, id, joining, org, pseudonym, public, said, seeded, tag,
+    },
 };
 use proptest::prelude::*;
 use record::{Digest, Id16, Purpose, RecordTag, RecordType};
@@ -27,12 +29,16 @@ fn pick<T: Copy>(items: &[T], die: u8) -> T {
 /// An entry about one of few things, so that entries meet; mostly the one that comes next, sometimes nonsense.
 fn propose(world: &World, dice: Dice) -> Said {
     let [kind, who, thing, step, patient, luck] = dice;
-    let kind = kind % 19;
+    let kind = kind % 20;
     let n = thing % 3 + 1;
     let lucky = !luck.is_multiple_of(8);
     // A thing mostly stays with one patient and one organisation, else few stories would come to their end.
     let patient = if patient.is_multiple_of(4) { luck % 3 + 1 } else { n };
     let name = if kind == 4 && !who.is_multiple_of(4) { "rescue" } else { pick(&MEMBERS, who).0 };
+    // Whoever left has nothing to say.
+    let roll: Roll = world.get(&state::roll_key()).unwrap_or_else(|| founders(world));
+    let speaks = roll.members.iter().find(|voter| voter.org.as_str() == name).unwrap_or(&roll.members[0]);
+    let name = if who == 7 { roll.members[roll.members.len() - 1].org.as_str() } else { speaks.org.as_str() };
     let until = world.block.time.plus_ms(u64::from(luck) * 1_000);
     let body = match kind {
         0 | 1 => record(world, n, step, lucky),
@@ -84,16 +90,47 @@ fn propose(world: &World, dice: Dice) -> Said {
             Body::Dispute { tag: tag(n), version, accepted, branch: commitment(step % 4) }
         }
         17 => policy(world, thing, step, luck),
-        _ => {
-            let left = luck.is_multiple_of(8);
-            let step = if left { MemberStep::Left } else { MemberStep::EntryKeyRotated(public(step)) };
-            Body::Member { member: org(if thing.is_multiple_of(8) { "mercy" } else { name }), step }
-        }
+        _ => membership(world, name, step, luck),
     };
     let purpose = pick(&[Purpose::BreakGlass, Purpose::Compliance], kind / 12);
     let said = said(name, body).purpose(purpose).actor(luck % 3).patient(patient).lane(u32::from(luck % 2));
     let said = said.later(-i64::from(luck % 4) * 500);
+    let said = match &said.entry.body {
+        // Votes name the entry that proposed.
+        Body::Member { step: MemberStep::JoinProposed(_) | MemberStep::RemovalProposed, .. } => said.id(n),
+        _ => said,
+    };
     if luck % 16 == 7 { said.nobody() } else { said }
+}
+
+fn founders(world: &World) -> Roll {
+    Roll { members: world.genesis.members.iter().map(|m| state::Voter { org: m.org.clone(), role: m.role }).collect() }
+}
+
+/// The founders come and go, and one that is no founder joins.
+fn membership(world: &World, name: &str, step: u8, luck: u8) -> Body {
+    let other = pick(&["mercy", "watch", "valley"], luck);
+    let (member, step) = match step % 16 {
+        0 => (name, MemberStep::Left),
+        1 | 2 => (name, MemberStep::EntryKeyRotated(public(luck))),
+        3..=5 => (name, MemberStep::Seated(public(luck))),
+        6 => (other, MemberStep::RemovalProposed),
+        7 => (name, MemberStep::Moved(joining().reach)),
+        8 | 9 => {
+            let joining = Joining { entry_key: public(luck), consensus_key: public(luck ^ 1), ..joining() };
+            (other, MemberStep::JoinProposed(joining))
+        }
+        _ => {
+            let open = (1..=3).find_map(|n| {
+                let held = world.get::<Membership>(&state::membership_key(&id(n)))?;
+                let fresh = !held.done && !held.votes.contains(&org(name));
+                fresh.then_some((held.member, n))
+            });
+            let (member, n) = open.unwrap_or((org(other), luck));
+            return Body::Member { member, step: MemberStep::Voted(id(n), !luck.is_multiple_of(8)) };
+        }
+    };
+    Body::Member { member: org(member), step }
 }
 
 fn record(world: &World, n: u8, step: u8, lucky: bool) -> Body {
@@ -173,14 +210,30 @@ struct History {
 fn play(rolls: &[Dice]) -> (World, History) {
     let (mut world, mut history) = (World::new(), History::default());
     for block in rolls.chunks(3) {
-        let submissions: Vec<_> = block
+        let mut submissions: Vec<_> = block
             .iter()
             .map(|dice| {
                 let proposed = propose(&world, *dice);
                 world.submission(proposed)
             })
             .collect();
-        let executed = world.execute(&submissions).unwrap();
+        let executed = loop {
+            match world.execute(&submissions) {
+                Ok(executed) => break executed,
+                // It left in this very block.
+                Err(InvalidBlock::UnknownOrg(left)) => submissions.retain(|signed| {
+                    let stays = signed.submission.org != left;
+                    if !stays {
+                        world.forget(signed);
+                    }
+                    stays
+                }),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        if submissions.is_empty() {
+            continue;
+        }
         for (signed, receipt) in submissions.iter().zip(&executed.receipts) {
             let entry = &signed.submission.entries[0];
             match receipt.refused {
@@ -191,7 +244,7 @@ fn play(rolls: &[Dice]) -> (World, History) {
         world.commit(executed);
         // What is in a final block is not taken again.
         let again = world.execute(&submissions);
-        assert!(matches!(again, Err(InvalidBlock::OutOfOrder { .. })), "{again:?}");
+        assert!(again.is_err(), "{again:?}");
     }
     (world, history)
 }
@@ -205,6 +258,30 @@ fn all_invariants_hold(world: &World, history: &History) {
     devices_have_one_patient(world);
     holds_are_counted(world);
     one_policy_of_each_kind_is_in_force(world);
+    somebody_can_decide(world);
+}
+
+/// The set of every epoch that is settled is not empty, is of members' keys as they stand or stood, and of those in it as many decided the
+/// epoch before as are a quorum of it.
+fn somebody_can_decide(world: &World) {
+    let succession: Succession = world.get(&state::succession_key()).unwrap();
+    assert!((1..=3).contains(&succession.sets().len()));
+    let now = succession.epoch(world.block.height);
+    for epoch in now..now + 3 {
+        let (before, keys) = (succession.keys(epoch.saturating_sub(1)), succession.keys(epoch));
+        let kept = keys.iter().filter(|key| before.contains(key)).count();
+        let quorum = keys.len() - (keys.len() - 1) / 3;
+        assert!(!keys.is_empty() && (kept >= quorum || (keys.len() < 4 && kept + 1 >= keys.len())), "epoch {epoch}");
+        for key in keys {
+            assert!(world.get::<KeyOwner>(&state::key_owner_key(key)).unwrap().from.is_some());
+        }
+    }
+    let roll: Roll = world.get(&state::roll_key()).unwrap();
+    for state::Voter { org, .. } in &roll.members {
+        let seat: Seat = world.get(&state::seat_key(org)).unwrap();
+        let sits = succession.keys(now + 2).contains(&seat.consensus_key);
+        assert!(seat.left_at.is_none() && sits == seat.consensus_from.is_some(), "{org}");
+    }
 }
 
 fn logs_count_what_was_applied(world: &World, history: &History) {
@@ -334,9 +411,14 @@ pub(crate) fn refusals() -> Vec<(&'static str, Reject)> {
 fn the_dice_reach_every_kind_and_both_verdicts() {
     let (mut kinds, mut refused) = (BTreeSet::new(), BTreeSet::new());
     let (mut reviewed, mut later_versions, mut activated) = (0, 0, 0);
+    let (mut joined, mut left, mut seated) = (0, 0, 0);
     for game in games() {
         let (world, history) = play(&game);
         all_invariants_hold(&world, &history);
+        joined += u32::from(world.get::<Organisation>(&state::organisation_key(&org("valley"))).is_some());
+        left += world.get::<Roll>(&state::roll_key()).map_or(0, |roll| usize::from(roll.members.len() < 5));
+        seated +=
+            world.get::<Succession>(&state::succession_key()).map_or(0, |held| usize::from(held.sets().len() > 1));
         for entry in &history.applied {
             kinds.insert(entry.kind());
             match entry.body {
@@ -369,6 +451,7 @@ fn the_dice_reach_every_kind_and_both_verdicts() {
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
     let rare = [reviewed, later_versions, activated];
     assert!(rare.iter().all(|times| *times > 0), "reviews, later versions, activations: {rare:?}");
+    assert!(joined > 0 && left > 0 && seated > 0, "joined {joined}, left {left}, changed its validators {seated}");
     use Reject::{BilledBefore, Counter, DeviceBound, Held, NotNew, OtherPatient, OwnReview, Role, StillOpen, Version};
     for reason in [BilledBefore, Counter, DeviceBound, Held, NotNew, OtherPatient, OwnReview, Role, StillOpen, Version]
     {

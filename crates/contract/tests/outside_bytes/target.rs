@@ -4,8 +4,9 @@
 
 use contract::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Block, Body, ClaimStep, Code, CustodyStep, DeviceStep, Entry,
-    Gap, Genesis, GrantStep, HandoffStep, Header, InvestigationStep, Member, MemberStep, MonthLink, OverrideStep,
-    Parent, PolicyKind, PolicyPart, PolicyStep, Priority, PublicKey, Signature, SignedSubmission, Submission, execute,
+    Gap, Genesis, GrantStep, HandoffStep, Header, InvestigationStep, Joining, Member, MemberStep, MonthLink,
+    OverrideStep, Parent, PolicyKind, PolicyPart, PolicyStep, Priority, PublicKey, Reach, Signature, SignedSubmission,
+    Submission, execute,
     merkle::{self, Frontier},
     touched,
 };
@@ -107,6 +108,7 @@ pub(crate) fn founders() -> Genesis {
         members: ORGS.into_iter().enumerate().map(member).collect(),
         access_policy: ACCESS_POLICY,
         derivation_policy: Digest([0xde; 32]),
+        epoch_blocks: 8,
     }
 }
 
@@ -158,6 +160,10 @@ impl Dice<'_> {
     }
     fn id(&mut self) -> Id16 {
         Id16([self.die() % 4; 16])
+    }
+    fn joining(&mut self) -> Joining {
+        let reach = Reach { wrap_key: "age1new".to_owned(), address: "new.example:9000".to_owned() };
+        Joining { role: OrgRole::Ems, entry_key: self.key(), consensus_key: self.key(), reach }
     }
     fn key(&mut self) -> PublicKey {
         self.digest().0.into()
@@ -308,8 +314,11 @@ impl Dice<'_> {
             _ => {
                 let steps = [
                     MemberStep::EntryKeyRotated(self.key()),
-                    MemberStep::JoinProposed(OrgRole::Ems, self.key()),
-                    MemberStep::Voted(self.flag()),
+                    MemberStep::JoinProposed(self.joining()),
+                    MemberStep::RemovalProposed,
+                    MemberStep::Seated(self.key()),
+                    MemberStep::Moved(self.joining().reach),
+                    MemberStep::Voted(self.id(), self.flag()),
                     MemberStep::Left,
                 ];
                 Body::Member { member: self.org(), step: self.one(&steps) }

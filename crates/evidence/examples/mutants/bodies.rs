@@ -3,8 +3,8 @@
 use crate::any_commitment;
 use contract::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep, Gap,
-    GrantStep, HandoffStep, InvestigationStep, MemberStep, OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority,
-    PublicKey, state::RecordHead, to_cbor,
+    GrantStep, HandoffStep, InvestigationStep, Joining, MemberStep, OverrideStep, PolicyKind, PolicyPart, PolicyStep,
+    Priority, PublicKey, Reach, state::RecordHead, to_cbor,
 };
 use rand::{RngExt as _, rngs::StdRng};
 use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, RecordType, TimeMs};
@@ -180,10 +180,18 @@ pub(crate) fn any(rng: &mut StdRng) -> Body {
         },
         _ => Body::Member {
             member: org(rng),
-            step: match rng.random_range(0..4) {
-                0 => MemberStep::JoinProposed(one(&OrgRole::ALL, rng), key(rng)),
-                1 => MemberStep::Voted(rng.random()),
+            step: match rng.random_range(0..7) {
+                0 => MemberStep::JoinProposed(Joining {
+                    role: one(&OrgRole::ALL, rng),
+                    entry_key: key(rng),
+                    consensus_key: key(rng),
+                    reach: reach(rng),
+                }),
+                1 => MemberStep::Voted(id(rng), rng.random()),
                 2 => MemberStep::Left,
+                3 => MemberStep::RemovalProposed,
+                4 => MemberStep::Seated(key(rng)),
+                5 => MemberStep::Moved(reach(rng)),
                 _ => MemberStep::EntryKeyRotated(key(rng)),
             },
         },
@@ -202,4 +210,8 @@ pub(crate) fn record_head(commitment: Commitment, rng: &mut StdRng) -> Vec<u8> {
         audit: rng.random(),
     });
     if rng.random_bool(0.3) { crate::case::bent(&head, rng) } else { head }
+}
+
+fn reach(rng: &mut StdRng) -> Reach {
+    Reach { wrap_key: one(&["", "age1new"], rng).to_owned(), address: one(&["", "new.example:9000"], rng).to_owned() }
 }

@@ -1,7 +1,7 @@
 //! Consortia and blocks: honest worlds at random, and genesis documents, headers and certificates that were forged by those who sign them.
 
 use crate::{
-    Finality,
+    Finality, Handover,
     bodies::{integer, one},
     case::bent,
     world::{World, at, certificate},
@@ -10,6 +10,7 @@ use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
 use contract::{
     Genesis, Header, Member, PublicKey,
     state::{Key, VALUE_BYTES_MAX},
+    validators_digest,
 };
 use ed25519_dalek::SigningKey;
 use rand::{RngExt as _, rngs::StdRng};
@@ -60,7 +61,7 @@ pub(crate) fn honest(rng: &mut StdRng) -> World {
 pub(crate) fn forged(world: &World, good: &Finality, rng: &mut StdRng) -> (&'static str, Digest, Finality) {
     let mut genesis = world.genesis.clone();
     let mut validators = world.validators.clone();
-    let kind = one(&["genesis", "header", "certificate"], rng);
+    let kind = one(&["genesis", "header", "certificate", "handover"], rng);
     if kind == "genesis" {
         edit(&mut genesis, &mut validators, rng);
     }
@@ -69,9 +70,15 @@ pub(crate) fn forged(world: &World, good: &Finality, rng: &mut StdRng) -> (&'sta
         document = bent(&document, rng);
     }
     let id = sha256(&[b"vitaltrace/genesis/1\0", &document]);
+    let genesis = Genesis::from_bytes(&document).unwrap_or(genesis);
     let mut header = Header::from_bytes(&good.header).unwrap();
     header.chain = id;
-    header.validators = Genesis::from_bytes(&document).unwrap_or(genesis).validators_digest();
+    header.validators = genesis.validators_digest();
+    header.epoch = genesis.epoch(header.height);
+    let mut handovers = Vec::new();
+    if kind == "handover" {
+        (handovers, validators) = handed_over(&genesis, &validators, &mut header, rng);
+    }
     let mut header_bytes = header.to_bytes();
     if kind == "header" {
         if rng.random::<bool>() {
@@ -93,7 +100,9 @@ pub(crate) fn forged(world: &World, good: &Finality, rng: &mut StdRng) -> (&'sta
     while signers.len() > count {
         signers.remove(rng.random_range(0..signers.len()));
     }
-    let mut certificate = certificate(&namespace, &validators, &digest, rng.random_range(1..1000), &signers);
+    // Now and then of another epoch than the header's.
+    let epoch = if rng.random_bool(0.9) { header.epoch } else { small_integer(rng) };
+    let mut certificate = certificate(&namespace, &validators, &digest, (epoch, rng.random_range(1..1000)), &signers);
     if kind == "certificate" && rng.random::<bool>() {
         certificate = bent(&certificate, rng);
     } else if kind == "certificate" {
@@ -101,12 +110,81 @@ pub(crate) fn forged(world: &World, good: &Finality, rng: &mut StdRng) -> (&'sta
         let bitmap = certificate.len() - 64 * signers.len() - 1 - validators.len().div_ceil(8);
         certificate[bitmap - 1] = certificate[bitmap - 1].wrapping_add(one(&[0, 1, 255], rng));
     }
-    (kind, id, Finality { genesis: document, header: header_bytes, certificate })
+    (kind, id, Finality { genesis: document, header: header_bytes, certificate, handovers })
+}
+
+/// Blocks by which the founders handed over to others, and those to others again, mostly as they should; the header is moved behind them.
+/// Gives who decides the header.
+fn handed_over(
+    genesis: &Genesis,
+    founders: &[PrivateKey],
+    header: &mut Header,
+    rng: &mut StdRng,
+) -> (Vec<Handover>, Vec<PrivateKey>) {
+    let blocks = genesis.epoch_blocks;
+    let (mut handovers, mut now, mut epoch) = (Vec::new(), founders.to_vec(), 0);
+    for n in 0..rng.random_range(1..4) {
+        epoch += rng.random_range(u64::from(n > 0)..3);
+        let next: Vec<PrivateKey> =
+            (0..rng.random_range(1..6)).map(|i| PrivateKey::from_seed(7_000 + 10 * n + i)).collect();
+        let mut keys = public(&next);
+        let mut last = Header { epoch, ..header.clone() };
+        last.height = (epoch + 1) * blocks - 1;
+        last.validators = validators_digest(&public(&now));
+        last.next_validators = validators_digest(&keys);
+        match rng.random_range(0..16) {
+            0 => last.height += 1,
+            1 => last.epoch += 1,
+            2 => last.validators = last.next_validators,
+            3 => last.next_validators = last.validators,
+            4 => keys.reverse(),
+            5 => keys.clear(),
+            6 => keys.extend(keys.clone()),
+            7 => last.chain = last.body,
+            8 => last.version = 2,
+            _ => {}
+        }
+        let quorum = now.len() - (now.len() - 1) / 3;
+        let count = if rng.random_bool(0.95) { quorum } else { quorum - 1 };
+        let signers: Vec<usize> = (0..count).collect();
+        let namespace = genesis.namespace();
+        let mut signed = certificate(&namespace, &now, &last.digest(), (last.epoch, 3), &signers);
+        if rng.random_bool(0.05) {
+            signed = bent(&signed, rng);
+        }
+        handovers.push(Handover { header: last.to_bytes(), certificate: signed, validators: keys });
+        now = next;
+        // The old ones decide to the end of the epoch, the new ones from the next one on.
+    }
+    if rng.random_bool(0.05) {
+        handovers.reverse();
+    }
+    if rng.random_bool(0.05) {
+        _ = handovers.pop();
+    }
+    epoch += if rng.random_bool(0.95) { rng.random_range(1..4) } else { 0 };
+    header.epoch = epoch;
+    header.height = epoch * blocks + rng.random_range(0..blocks);
+    header.validators = validators_digest(&public(&now));
+    (handovers, now)
+}
+
+/// Public keys, sorted as validators are.
+fn public(keys: &[PrivateKey]) -> Vec<PublicKey> {
+    let mut keys: Vec<PublicKey> =
+        keys.iter().map(|key| <[u8; 32]>::try_from(key.public_key().as_ref()).unwrap().into()).collect();
+    keys.sort();
+    keys
+}
+
+fn small_integer(rng: &mut StdRng) -> u64 {
+    rng.random_range(0..4)
 }
 
 fn edit(genesis: &mut Genesis, validators: &mut Vec<PrivateKey>, rng: &mut StdRng) {
     let member = rng.random_range(0..genesis.members.len());
-    match rng.random_range(0..10) {
+    match rng.random_range(0..11) {
+        10 => genesis.epoch_blocks = one(&[0, 1, 3, 4, 8, 1_000_000, 1_000_001, u64::MAX], rng),
         0 => genesis.version = rng.random_range(0..3),
         1 => genesis.name = one(&["", "\u{e4}\u{1d11e} \u{2028}", "a \"name\"\\ in\nlines\u{7f}\u{1}"], rng).to_owned(),
         2 => genesis.time = TimeMs(integer(rng)),
@@ -115,6 +193,7 @@ fn edit(genesis: &mut Genesis, validators: &mut Vec<PrivateKey>, rng: &mut StdRn
         5 => genesis.members[member].entry_key = bad_key(rng),
         6 => genesis.members[member].consensus_key = bad_key(rng),
         7 => genesis.members[member].entry_key = genesis.members[0].consensus_key,
+        8 if rng.random() => genesis.members[member].address = "x".repeat(rng.random_range(0..300)),
         8 => genesis.members[member].wrap_key = "x".repeat(rng.random_range(0..300)),
         _ => {
             for i in 0..rng.random_range(1..40) {

@@ -24,9 +24,9 @@ mod world;
 
 // Where the shared files look for what they test.
 use evidence::{
-    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, LedgerLog, Limits, Log, LogPart,
-    LoggedEntry, MonthLog, Neighbour, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness,
-    assemble, speak, verify,
+    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, Handover, LedgerLog, Limits, Log,
+    LogPart, LoggedEntry, MonthLog, Neighbour, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof,
+    Witness, assemble, speak, verify,
 };
 
 use contract::state::record_key;

@@ -83,8 +83,11 @@ pub(crate) fn what(body: &Body) -> String {
         }
         Body::Member { member, step } => match step {
             MemberStep::JoinProposed(..) => format!("{member} proposed as a member"),
-            MemberStep::Voted(true) => format!("{member} voted for"),
-            MemberStep::Voted(false) => format!("{member} voted against"),
+            MemberStep::RemovalProposed => format!("{member} proposed to be removed"),
+            MemberStep::Voted(_, true) => format!("{member} voted for"),
+            MemberStep::Voted(_, false) => format!("{member} voted against"),
+            MemberStep::Seated(_) => format!("{member} took a seat by a consensus key"),
+            MemberStep::Moved(_) => format!("{member} is reached elsewhere"),
             MemberStep::Left => format!("{member} left"),
             MemberStep::EntryKeyRotated(_) => format!("{member} changed its entry key"),
         },

@@ -149,6 +149,7 @@ impl World {
             members,
             access_policy: sha256(&[b"access"]),
             derivation_policy: sha256(&[b"derivation"]),
+            epoch_blocks: 1024,
         };
         genesis.check().unwrap();
         Self {
@@ -528,7 +529,8 @@ impl World {
         });
         let header = self.header(root, ops_root);
         let certificate = self.certificate(&header, &[0, 1, 2]);
-        (Finality { genesis: self.genesis.to_bytes(), header: header.to_bytes(), certificate }, proofs)
+        let (genesis, handovers) = (self.genesis.to_bytes(), Vec::new());
+        (Finality { genesis, header: header.to_bytes(), certificate, handovers }, proofs)
     }
 
     /// The header of the last block.
@@ -537,7 +539,7 @@ impl World {
         Header {
             version: HEADER_VERSION,
             chain: self.id(),
-            epoch: 0,
+            epoch: self.genesis.epoch(height),
             view: height + 3,
             leader: self.genesis.members[0].consensus_key,
             parent_view: height + 2,
@@ -553,12 +555,13 @@ impl World {
             ops_start: 0,
             ops_end: 1,
             validators: self.genesis.validators_digest(),
+            next_validators: self.genesis.validators_digest(),
         }
     }
 
     /// The certificate of a header by some of the validators. Fewer than a quorum is what no engine would assemble.
     pub(crate) fn certificate(&self, header: &Header, signers: &[usize]) -> Vec<u8> {
-        certificate(&self.genesis.namespace(), &self.validators, &header.digest(), header.view, signers)
+        certificate(&self.genesis.namespace(), &self.validators, &header.digest(), (header.epoch, header.view), signers)
     }
 
     pub(crate) fn verify(&self, parts: Parts) -> Result<Report, Refused> {
@@ -571,7 +574,7 @@ pub(crate) fn certificate(
     namespace: &[u8],
     keys: &[PrivateKey],
     digest: &Digest,
-    view: u64,
+    (epoch, view): (u64, u64),
     signers: &[usize],
 ) -> Vec<u8> {
     let set: Set<PublicKey> = keys
@@ -579,7 +582,7 @@ pub(crate) fn certificate(
         .map(|key| PublicKey::decode(Bytes::copy_from_slice(key.public_key().as_ref())).unwrap())
         .try_collect()
         .unwrap();
-    let round = Round::new(Epoch::new(0), View::new(view));
+    let round = Round::new(Epoch::new(epoch), View::new(view));
     let proposal = Proposal::new(round, View::new(view - 1), sha256::Digest(digest.0));
     let mut votes: Vec<_> = keys
         .iter()

@@ -21,6 +21,9 @@ pub(crate) struct Prove {
     /// For a compliance entity: the id of the open case.
     #[arg(long)]
     case: Option<String>,
+    /// Height of a block that the reader knows to be final: the evidence goes through it, or the next one with a certificate of its own.
+    #[arg(long)]
+    through: Option<u64>,
     /// The file to write.
     #[arg(long, short)]
     output: PathBuf,
@@ -33,8 +36,10 @@ impl Prove {
             Some(_) => self.connection.operator(Role::Compliance, "HCOMPL")?,
             None => self.connection.operator(Role::Custodian, "HSYSADMIN")?,
         };
-        let case = self.case.map(|case| format!("?case={case}")).unwrap_or_default();
-        let bytes = client.get(&format!("/evidence/{}{case}", self.patient)).await?.good()?.bytes;
+        let case = self.case.map(|case| format!("case={case}"));
+        let through = self.through.map(|height| format!("through={height}"));
+        let asked: Vec<String> = case.into_iter().chain(through).collect();
+        let bytes = client.get(&format!("/evidence/{}?{}", self.patient, asked.join("&"))).await?.good()?.bytes;
         std::fs::write(&self.output, &bytes).with_context(|| format!("cannot write `{}`", self.output.display()))?;
         tell(&format!(
             "{} bytes written to {}; check them with `vitaltrace verify`",
@@ -56,6 +61,10 @@ pub(crate) struct Verify {
     /// A genesis document that you trust, instead of its id.
     #[arg(long)]
     genesis: Option<PathBuf>,
+    /// A final block that you know, `HEIGHT:DIGEST` as `vitaltrace ledger status` or evidence checked before tells it: evidence that does not go
+    /// through it is refused, so that nobody who got hold of retired keys can show another history.
+    #[arg(long, value_parser = checkpoint)]
+    checkpoint: Option<evidence::KnownBlock>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -79,7 +88,7 @@ impl Verify {
         if evidence::is_blame(&bytes) {
             return self.blame(&bytes, &id);
         }
-        match evidence::verify(&bytes, &id, &evidence::Limits::default()) {
+        match evidence::verify_through(&bytes, &id, self.checkpoint.as_ref(), &evidence::Limits::default()) {
             Ok(report) => {
                 if self.json {
                     print(&serde_json::to_string_pretty(&serde_json::json!({"verified": true, "report": report}))?);
@@ -117,6 +126,13 @@ impl Verify {
         print(&if self.json { serde_json::to_string_pretty(&document)? } else { line });
         Ok(if blamed.is_ok() { Exit::Good } else { Exit::No })
     }
+}
+
+/// Reads `HEIGHT:DIGEST`.
+fn checkpoint(text: &str) -> Result<evidence::KnownBlock, String> {
+    let read = text.split_once(':').and_then(|(height, block)| Some((height.parse().ok()?, block.parse().ok()?)));
+    let (height, block) = read.ok_or("a checkpoint is HEIGHT:DIGEST, with 64 hexadecimal digits")?;
+    Ok(evidence::KnownBlock { height, block })
 }
 
 /// The report for people: what is proven, what is not, and each record's history in a line.

@@ -2,12 +2,12 @@
 
 use super::{BadInput, Exit, print, tell};
 use crate::{
-    config::{CONFIG_FILE, Config, GENESIS_FILE, MEMBER_FILE, read_genesis},
+    config::{CONFIG_FILE, Config, GENESIS_FILE, MEMBER_FILE, Standing, read_genesis},
     policies::Folder,
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use contract::{DerivationPolicy, Genesis, Member};
+use contract::{DerivationPolicy, EPOCH_BLOCKS_DEFAULT, Genesis, Member};
 use exchange::keys::OrgKeys;
 use record::{OrgId, OrgRole};
 use std::{
@@ -37,6 +37,9 @@ pub(crate) struct Init {
     /// The shared cloud database: a path to an SQLite file.
     #[arg(long, default_value = "cloud.db")]
     pub(crate) database: PathBuf,
+    /// The organisation joins a consortium that is there already.
+    #[arg(long)]
+    pub(crate) joins: bool,
     /// The folder to make.
     pub(crate) dir: PathBuf,
 }
@@ -66,6 +69,9 @@ impl Init {
             genesis: GENESIS_FILE.into(),
             policies: None,
             users: "users.toml".into(),
+            standing: if self.joins { Standing::Later } else { Standing::Founder },
+            peers_max: None,
+            peers: Vec::new(),
         };
         write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?)?;
         let reach = self.reach.unwrap_or_else(|| self.ledger.to_string());
@@ -80,6 +86,9 @@ pub(crate) struct MakeGenesis {
     /// A name for people.
     #[arg(long, default_value = "vitaltrace")]
     pub(crate) name: String,
+    /// Blocks of an epoch: who decides changes between epochs only, and an idle ledger makes one block a second.
+    #[arg(long, default_value_t = EPOCH_BLOCKS_DEFAULT)]
+    pub(crate) epoch_blocks: u64,
     /// Where to write the genesis document, for every member to copy into its folder.
     #[arg(long, short)]
     pub(crate) output: PathBuf,
@@ -125,6 +134,7 @@ impl MakeGenesis {
             members,
             access_policy: bundle.load().map_err(|e| BadInput(e.to_string()))?.digest(),
             derivation_policy: DerivationPolicy::parse(&derivation).map_err(|e| BadInput(e.to_string()))?.digest(),
+            epoch_blocks: self.epoch_blocks,
         };
         genesis.check()?;
         write_new(&self.output, &serde_json::to_string_pretty(&genesis)?)?;

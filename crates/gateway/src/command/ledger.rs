@@ -72,7 +72,8 @@ impl Blame {
                 let blamed = evidence::verify_blame(&file, &genesis)?;
                 let misdeed = serde_json::to_value(blamed.misdeed)?;
                 let misdeed = misdeed.as_str().unwrap_or_default();
-                let name = format!("{}-{misdeed}-{}.blame", blamed.organisation, blamed.view);
+                let who = blamed.organisation.map_or_else(|| blamed.validator.0.to_hex(), |org| org.to_string());
+                let name = format!("{who}-{misdeed}-{}-{}.blame", blamed.epoch, blamed.view);
                 std::fs::create_dir_all(folder)?;
                 std::fs::write(folder.join(&name), file)?;
                 blame["written"] = folder.join(name).display().to_string().into();

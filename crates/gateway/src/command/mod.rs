@@ -6,6 +6,7 @@ mod evidence;
 pub(crate) mod init;
 mod ledger;
 pub(crate) mod load;
+mod member;
 mod policy;
 pub(crate) mod sense;
 mod serve;
@@ -42,6 +43,8 @@ enum Command {
     Audit(custody::Audit),
     Recover(custody::Recover),
     Erase(custody::Erase),
+    #[command(subcommand)]
+    Member(member::Member),
     #[command(subcommand)]
     Ledger(ledger::Ledger),
     #[command(subcommand)]
@@ -83,6 +86,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Audit(audit) => audit.run().await,
                 Command::Recover(recover) => recover.run().await,
                 Command::Erase(erase) => erase.run().await,
+                Command::Member(member) => member.run().await,
                 Command::Ledger(ledger) => ledger.run().await,
                 Command::Policy(policy) => policy.run().await,
                 Command::Bench(bench) => bench.run().await,

@@ -52,6 +52,13 @@ impl Serve {
             data: config.data.clone(),
             database: config.database.clone(),
             ledger: config.ledger,
+            part: config.part(),
+            peers: config
+                .peers
+                .iter()
+                .map(|peer| ledger::Peer { consensus_key: peer.consensus_key, address: peer.address.clone() })
+                .collect(),
+            peers_max: config.peers_max,
             policies: config.policies()?,
         };
         let listener = tokio::net::TcpListener::bind(config.http)

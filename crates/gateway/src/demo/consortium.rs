@@ -63,6 +63,7 @@ impl Consortium {
                 ledger: pair[1],
                 reach: None,
                 database: database.clone(),
+                joins: false,
                 dir: dir.clone(),
             }
             .run()?;
@@ -70,6 +71,7 @@ impl Consortium {
         }
         let genesis = folder.join(GENESIS_FILE);
         MakeGenesis {
+            epoch_blocks: contract::EPOCH_BLOCKS_DEFAULT,
             policies: None,
             name: "accident".to_owned(),
             output: genesis.clone(),

@@ -19,11 +19,11 @@ pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         .map_err(|e| Refusal(Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}"))))
 }
 
-fn ledger_id(text: &str) -> Result<Id16, Refusal> {
+pub(super) fn ledger_id(text: &str) -> Result<Id16, Refusal> {
     text.parse().map_err(|_| Refusal(Failure::NotFound(text.chars().take(64).collect())))
 }
 
-fn created(id: Id16) -> Response {
+pub(super) fn created(id: Id16) -> Response {
     (StatusCode::CREATED, Json(json!({"id": id}))).into_response()
 }
 
@@ -131,6 +131,7 @@ pub(crate) async fn conclude_case(
 #[derive(Deserialize)]
 pub(crate) struct ByCase {
     case: Option<String>,
+    through: Option<u64>,
 }
 
 pub(crate) async fn evidence(
@@ -140,7 +141,7 @@ pub(crate) async fn evidence(
     Query(by): Query<ByCase>,
 ) -> Result<Response, Refusal> {
     let case = by.case.as_deref().map(ledger_id).transpose()?;
-    let bundle = doors.node.prove(&caller, &patient, case).await?;
+    let bundle = doors.node.prove(&caller, &patient, case, by.through).await?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.vitaltrace.evidence+cbor")], Bytes::from(bundle)).into_response())
 }
 

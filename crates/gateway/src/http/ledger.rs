@@ -29,17 +29,17 @@ pub(crate) async fn entries(State(doors): State<Doors>, Query(page): Query<Page>
     Ok(Json(json!({"entries": doors.node.ledger_entries(page.from, page.kind, limit).await?})).into_response())
 }
 
-pub(crate) async fn blame(State(doors): State<Doors>) -> Response {
-    let blames = doors.node.blames().into_iter();
+pub(crate) async fn blame(State(doors): State<Doors>) -> Result<Response, Refusal> {
+    let blames = doors.node.blames().await?.into_iter();
     let blames: Vec<_> = blames
         .map(|(blamed, file)| {
             json!({
-                "organisation": blamed.organisation, "misdeed": blamed.misdeed, "epoch": blamed.epoch, "view": blamed.view,
+                "organisation": blamed.organisation, "validator": blamed.validator, "misdeed": blamed.misdeed, "epoch": blamed.epoch, "view": blamed.view,
                 "says": blamed.sentence(), "file": hex::encode(file)
             })
         })
         .collect();
-    Json(json!({"blames": blames})).into_response()
+    Ok(Json(json!({"blames": blames})).into_response())
 }
 
 pub(crate) async fn block(State(doors): State<Doors>, Path(height): Path<u64>) -> Result<Response, Refusal> {

@@ -5,6 +5,7 @@ mod desk;
 mod fhir;
 mod frames;
 mod ledger;
+mod member;
 mod outcome;
 pub(crate) mod policy;
 mod watch;
@@ -103,6 +104,13 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/custody/recover", post(desk::propose_recovery))
         .route("/custody/{id}/vote", post(desk::vote))
         .route("/custody/{id}/carry-out", post(desk::carry_out))
+        .route("/member/join", post(member::propose_joining))
+        .route("/member/removal", post(member::propose_removal))
+        .route("/member/{id}/vote", post(member::vote))
+        .route("/member/seat", post(member::seat))
+        .route("/member/move", post(member::moves))
+        .route("/member/leave", post(member::leave))
+        .route("/ledger/members", get(member::list))
         .route("/audit", post(desk::audit))
         .route("/policy", get(policy::list))
         .route("/policy/propose", post(policy::propose))

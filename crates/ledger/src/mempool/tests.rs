@@ -29,6 +29,7 @@ fn genesis() -> Genesis {
         members: vec![member("a", 1), member("b", 2)],
         access_policy: Digest([0; 32]),
         derivation_policy: Digest([0; 32]),
+        epoch_blocks: contract::EPOCH_BLOCKS_DEFAULT,
     }
 }
 
@@ -101,6 +102,7 @@ fn block(height: u64, submissions: Vec<SignedSubmission>) -> Block {
         ops_start: 0,
         ops_end: 1,
         validators: zero,
+        next_validators: zero,
     };
     Block { header, frontier: Frontier::default(), submissions }
 }

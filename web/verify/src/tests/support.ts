@@ -9,7 +9,7 @@ import { type Verdict, verify, verifyRecord } from "../verify.js";
 const SPEC = new URL("../../../../spec/", import.meta.url);
 
 /** The consortium of the vectors. */
-export const GENESIS_ID = digest("940b0d1fa1f4fec3d52ad8c407a7f7a44f578378e2e6f3c9e54dc0bdf9047be8");
+export const GENESIS_ID = digest("c64deb9baa6df77bdb8f6bfd1e765af964eb059b69fdf5df4bd044c5103c697b");
 
 /** The published files with the verifier of each. */
 export const FILES: readonly [

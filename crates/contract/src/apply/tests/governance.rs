@@ -1,10 +1,9 @@
-//! Custody of records and changes of members, accepted and refused.
+//! Custody of records by holds and votes, accepted and refused.
 
 use crate::{
-    Body, CustodyStep, MemberStep,
-    testing::{Said, World, check, digest, id, org, public, said},
+    Body, CustodyStep,
+    testing::{Said, World, check, digest, id, said},
 };
-use record::OrgRole;
 
 pub(super) fn custody(name: &str, n: u8, step: CustodyStep) -> Said {
     said(name, Body::Custody { id: id(n), step, records: digest(1), count: 3 })
@@ -55,40 +54,6 @@ fn a_recovery_needs_more_than_half_of_the_members() {
             (custody("mercy", 1, Recovered), "applied"),
             (custody("mercy", 1, Recovered), "Over"),
             (custody("rescue", 1, RecoverVoted), "Over"),
-        ],
-    );
-}
-
-#[test]
-fn a_member_rotates_its_own_entry_key_to_one_that_nobody_used() {
-    let rotated = |name: &str, member: &str, key| {
-        said(name, Body::Member { member: org(member), step: MemberStep::EntryKeyRotated(key) }).nobody()
-    };
-    let mut world = World::new();
-    let first = world.genesis.members[2].entry_key;
-    check(
-        &mut world,
-        [
-            (rotated("mercy", "county", public(1)), "OtherOrg"),
-            (rotated("mercy", "mercy", [0; 32].into()), "MemberKey"),
-            (rotated("mercy", "mercy", public(150)), "MemberKey"),
-            (rotated("mercy", "mercy", public(1)), "applied"),
-            (rotated("mercy", "mercy", first), "MemberKey"),
-            (rotated("county", "county", public(1)), "MemberKey"),
-        ],
-    );
-    assert_eq!(world.organisation("mercy").entry_key, public(1));
-}
-
-#[test]
-fn members_neither_join_nor_leave_under_these_rules() {
-    let member = |step| said("mercy", Body::Member { member: org("mercy"), step }).nobody();
-    check(
-        &mut World::new(),
-        [
-            (member(MemberStep::JoinProposed(OrgRole::Hospital, public(1))), "MembershipFixed"),
-            (member(MemberStep::Voted(true)), "MembershipFixed"),
-            (member(MemberStep::Left), "MembershipFixed"),
         ],
     );
 }

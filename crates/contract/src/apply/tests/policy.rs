@@ -2,7 +2,7 @@
 
 use crate::{
     Body, Class, DerivationPolicy, Lack, PolicyKind, PolicyPart, PolicyStep, document, is_lost, lacking,
-    state::{self, ActivePolicy, PolicyBytes, PolicyText, Seat},
+    state::{self, ActivePolicy, PolicyBytes, PolicyText, Voter},
     testing::{Said, World, check, digest, org, said},
 };
 use PolicyStep::{Activated, Proposed, Voted, Written};
@@ -62,8 +62,8 @@ fn what_cannot_be_carried_any_more_may_be_proposed_again() {
     );
 }
 
-fn seats(members: &[(&str, OrgRole)]) -> Vec<Seat> {
-    members.iter().map(|(name, role)| Seat { org: org(name), role: *role }).collect()
+fn voters(members: &[(&str, OrgRole)]) -> Vec<Voter> {
+    members.iter().map(|(name, role)| Voter { org: org(name), role: *role }).collect()
 }
 
 fn names(names: &str) -> Vec<OrgId> {
@@ -75,7 +75,7 @@ fn no_class_changes_a_policy_alone_and_none_of_two_is_without_a_voice() {
     use Class::{Care, Oversight, Payers};
     use Lack::{Members, Of};
     use OrgRole::{Compliance, Ems, Hospital, Insurer};
-    let seven = seats(&[
+    let seven = voters(&[
         ("a", Hospital),
         ("b", Hospital),
         ("c", Ems),
@@ -85,16 +85,16 @@ fn no_class_changes_a_policy_alone_and_none_of_two_is_without_a_voice() {
         ("w", Compliance),
     ]);
     let check =
-        |members: &[Seat], votes: &str, expected: &[Lack]| assert_eq!(lacking(&names(votes), members), expected);
+        |members: &[Voter], votes: &str, expected: &[Lack]| assert_eq!(lacking(&names(votes), members), expected);
     check(&seven, "", &[Members(5), Of(Care, 2), Of(Payers, 1), Of(Oversight, 1)]);
     check(&seven, "a b c d", &[Members(1), Of(Payers, 1), Of(Oversight, 1)]);
     check(&seven, "a b c d w", &[Of(Payers, 1)]);
     check(&seven, "a i j w", &[Members(1), Of(Care, 1)]);
     check(&seven, "a b c j w", &[]);
     check(&seven, "a b c j stranger w", &[]);
-    check(&seats(&[("a", Hospital), ("c", Ems)]), "a", &[Members(1)]);
-    check(&seats(&[("a", Hospital), ("c", Ems)]), "a c", &[]);
-    check(&seats(&[("a", Hospital)]), "a", &[]);
+    check(&voters(&[("a", Hospital), ("c", Ems)]), "a", &[Members(1)]);
+    check(&voters(&[("a", Hospital), ("c", Ems)]), "a c", &[]);
+    check(&voters(&[("a", Hospital)]), "a", &[]);
     let lost = |against: &str| is_lost(&names(against), &seven);
     assert!(!lost("") && !lost("a b") && !lost("i") && lost("i j") && lost("w") && lost("a b c"));
 }

@@ -13,7 +13,8 @@ use crate::{
     OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority, Reject, apply, merkle,
     testing::{Said, World, commitment, digest, id, org, pseudonym, public, said, tag},
 };
-use record::{OrgRole, Purpose, RecordType};
+use crate::{Reach, testing::joining};
+use record::{Purpose, RecordType};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each kind can be refused for, besides what holds for all: [`EVERY_KIND`].
@@ -64,13 +65,19 @@ const RULES: [(&str, &[Reject]); 16] = {
         ("link", &[Role, PatientMissing, Same, NotNew]),
         ("custody", &[NotNew, Unknown, Role, OtherOrg, OtherPatient, Over, Set, Held, VotedAlready, Votes]),
         ("policy", &[NotNew, Height, Unknown, Over, VotedAlready, Votes, Document]),
-        ("member", &[MembershipFixed, OtherOrg, MemberKey]),
+        (
+            "member",
+            &[OtherOrg, MemberKey, NotNew, Unknown, Over, VotedAlready, Reach, OwnRemoval, Validators, MembersFull],
+        ),
     ]
 };
 
 /// What every entry can be refused for, whatever its kind. `NoMember` is not in the table: [`super::super::apply`] is behind
 /// `execute`, which calls a block with a stranger's submission invalid as a whole. The last test of this file goes past it.
 const EVERY_KIND: [Reject; 4] = [Reject::NoMember, Reject::Ahead, Reject::PolicyNotInForce, Reject::MonthMissing];
+
+/// Takes as many members as there may be: `member::no_more_join_than_there_may_be` is its case.
+const WHEN_FULL: Reject = Reject::MembersFull;
 
 /// Entries in blocks of their own, of which all but the last are applied, and what becomes of the last.
 struct Case {
@@ -364,7 +371,7 @@ fn custodies() -> Vec<Case> {
     ]
 }
 
-fn policies_and_members() -> Vec<Case> {
+fn policies() -> Vec<Case> {
     use PolicyStep::{Activated, Proposed, Voted};
     let policy = |name: &str, step| {
         said(name, Body::Policy { kind: PolicyKind::Derivation, document: digest(2), step }).nobody()
@@ -380,8 +387,6 @@ fn policies_and_members() -> Vec<Case> {
     let carried = for_it(&["acme", "county", "mercy", "rescue", "watch"]);
     let mut active = carried.clone();
     active.push(policy("acme", Activated));
-    let member = |name: &str, step| said(name, Body::Member { member: org("mercy"), step }).nobody();
-    let rotated = |name: &str, key| member(name, MemberStep::EntryKeyRotated(key));
     vec![
         good(&[], proposed()),
         good(&[proposed()], policy("acme", Voted(false))),
@@ -398,18 +403,45 @@ fn policies_and_members() -> Vec<Case> {
         bad(&active, policy("mercy", Activated), Reject::Over),
         bad(&[proposed(), policy("acme", Voted(true))], policy("acme", Voted(false)), Reject::VotedAlready),
         bad(&for_it(&["acme", "county", "mercy"]), policy("acme", Activated), Reject::Votes),
+    ]
+}
+
+fn members() -> Vec<Case> {
+    use MemberStep::{EntryKeyRotated, JoinProposed, Left, Moved, RemovalProposed, Seated, Voted};
+    let member = |name: &str, member: &str, step| said(name, Body::Member { member: org(member), step }).nobody();
+    let rotated = |name: &str, key| member(name, "mercy", EntryKeyRotated(key));
+    let proposed = || member("mercy", "valley", JoinProposed(joining())).id(1);
+    let removal = || member("acme", "mercy", RemovalProposed).id(1);
+    let voted = |name: &str, yes| member(name, "valley", Voted(id(1), yes));
+    let mut carried = vec![proposed()];
+    carried.extend(["acme", "audit", "county", "mercy", "rescue"].map(|name| voted(name, true)));
+    let seated = |name: &str, n| member(name, name, Seated(public(n)));
+    let unreachable = Reach { wrap_key: String::new(), address: String::new() };
+    vec![
         good(&[], rotated("mercy", public(1))),
-        bad(&[], member("mercy", MemberStep::JoinProposed(OrgRole::Ems, public(1))), Reject::MembershipFixed),
-        bad(&[], member("mercy", MemberStep::Left), Reject::MembershipFixed),
+        good(&[], proposed()),
+        good(&[], removal()),
+        good(&[], seated("mercy", 1)),
+        good(&[], member("mercy", "mercy", Left)),
+        good(&[], member("mercy", "mercy", Moved(joining().reach))),
+        good(&carried, seated("valley", 30)),
         bad(&[], rotated("county", public(1)), Reject::OtherOrg),
         bad(&[], rotated("mercy", public(150)), Reject::MemberKey),
+        bad(&[], member("mercy", "mercy", Moved(unreachable)), Reject::Reach),
+        bad(&[], member("acme", "mercy", JoinProposed(joining())), Reject::NotNew),
+        bad(&[], member("acme", "nobody", RemovalProposed), Reject::Unknown),
+        bad(&[], member("mercy", "mercy", RemovalProposed), Reject::OwnRemoval),
+        bad(&[removal()], member("mercy", "mercy", Voted(id(1), false)), Reject::OwnRemoval),
+        bad(&carried, voted("watch", true), Reject::Over),
+        bad(&[proposed(), voted("acme", true)], voted("acme", false), Reject::VotedAlready),
+        bad(&[seated("mercy", 1)], seated("acme", 2), Reject::Validators),
     ]
 }
 
 fn all() -> Vec<Case> {
     let mut all = records();
     all.extend([accesses(), grants(), overrides(), devices(), batches(), care(), claims()].into_iter().flatten());
-    all.extend([cases_and_disputes(), custodies(), policies_and_members()].into_iter().flatten());
+    all.extend([cases_and_disputes(), custodies(), policies(), members()].into_iter().flatten());
     all
 }
 
@@ -442,6 +474,7 @@ fn every_kind_has_accepted_cases_and_one_for_each_reason_that_it_is_refused_for(
     assert_eq!(accepted, RULES.iter().map(|(kind, _)| *kind).collect());
     for (kind, reasons) in RULES {
         let mut expected: BTreeSet<u8> = reasons.iter().map(|reason| reason.code()).collect();
+        expected.remove(&WHEN_FULL.code());
         if kind == "record" {
             expected.extend(EVERY_KIND[1..].iter().map(|reason| reason.code()));
         }
@@ -451,7 +484,8 @@ fn every_kind_has_accepted_cases_and_one_for_each_reason_that_it_is_refused_for(
 
 #[test]
 fn no_reason_for_a_refusal_is_without_a_case() {
-    let reasons: BTreeSet<u8> = all().iter().filter_map(|case| case.verdict).map(Reject::code).collect();
+    let mut reasons: BTreeSet<u8> = all().iter().filter_map(|case| case.verdict).map(Reject::code).collect();
+    reasons.insert(WHEN_FULL.code());
     assert_eq!(reasons, Reject::ALL.iter().map(|reason| reason.code()).collect());
 }
 

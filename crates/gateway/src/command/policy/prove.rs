@@ -50,7 +50,8 @@ async fn ask(solver: LocalSolver, old: &Policy, new: &Policy) -> Result<Vec<Prov
     let mut environments: Vec<RequestEnv> = schema.request_envs().collect();
     environments.sort_by_key(|environment| environment.action().id().unescaped().to_owned());
     for environment in environments {
-        let compiled = |set: &PolicySet, schema: &Schema| CompiledPolicySet::compile(set, &environment, schema);
+        let compiled =
+            |set: &PolicySet, schema: &Schema| CompiledPolicySet::compile(set, &environment, schema).map_err(Box::new);
         // Both by the new schema: words that it lacks are a difference that the old set cannot be asked about.
         let (before, after) = (compiled(before, schema)?, compiled(after, schema)?);
         let gain = compiler.check_implies_with_counterexample_opt(&after, &before).await?;
@@ -132,6 +133,7 @@ fn attribute(entities: &Entities, uid: &EntityUid, name: &str) -> Option<String>
 /// A value in a word: of an entity its name alone.
 fn word(value: &EvalResult) -> String {
     match value {
+        EvalResult::EntityUid(uid) if uid.id().unescaped().is_empty() => "without a name".to_owned(),
         EvalResult::EntityUid(uid) => uid.id().unescaped().to_owned(),
         EvalResult::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         other => other.to_string(),

@@ -1,0 +1,198 @@
+//! Who the members are, as the ledger's state says; and what this organisation does about it: propose, vote, leave, change its keys.
+
+use crate::{
+    caller::Caller,
+    custody::why,
+    failure::Failure,
+    node::Node,
+    wrap::{Custodian, may_hold},
+    write::{Also, Touched, Trail},
+};
+use contract::{AccessAction, Entry, Event, Joining, MemberStep, PublicKey, Reach, from_cbor, state};
+use minicbor::{Decode, Encode};
+use policy::Action;
+use record::{Id16, OrgId, OrgRole, fhir::Interaction};
+use serde::Serialize;
+use std::time::Duration;
+
+/// How long a step waits to become final before it is answered.
+const FINAL_WAIT: Duration = Duration::from_secs(30);
+/// The most entries about members that are looked through for one's own.
+const ENTRIES_MAX: usize = 1_000;
+
+/// A member, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberShown {
+    /// Its name.
+    pub org: OrgId,
+    /// What it is.
+    pub role: OrgRole,
+    /// Signs its entries, and since which height.
+    pub entry_key: PublicKey,
+    /// The height since which it does.
+    pub entry_from: u64,
+    /// Signs its votes, once it has taken its seat.
+    pub consensus_key: PublicKey,
+    /// The height since which it decides; none while it has no seat.
+    pub decides_from: Option<u64>,
+    /// Whether it is in the set that decides now.
+    pub decides: bool,
+    /// Patient keys are wrapped to it.
+    pub wrap_key: String,
+    /// Where its validator listens.
+    pub address: String,
+}
+
+/// The members and how the ledger is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Membership {
+    /// By name.
+    pub members: Vec<MemberShown>,
+    /// The epoch of the latest block.
+    pub epoch: u64,
+    /// Blocks of an epoch.
+    pub epoch_blocks: u64,
+    /// How many decide this epoch and the next two.
+    pub validators: [usize; 3],
+}
+
+impl Node {
+    async fn values<T: Encode<()> + for<'b> Decode<'b, ()>>(
+        &self,
+        keys: Vec<state::Key>,
+    ) -> Result<Vec<Option<T>>, Failure> {
+        let values = self.ledger.get(keys).await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
+        let read =
+            |value: Option<Vec<u8>>| value.map(|value| from_cbor("state", &value, state::VALUE_BYTES_MAX)).transpose();
+        let read: Result<Vec<_>, _> = values.into_iter().map(read).collect();
+        read.map_err(|e| Failure::ours("the ledger's state cannot be read", e))
+    }
+
+    /// Members of the latest final state with their seats, by name. Before the first block, the founders.
+    async fn seated(&self) -> Result<Vec<(OrgId, state::Organisation, state::Seat)>, Failure> {
+        let roll: Option<state::Roll> = self.values(vec![state::roll_key()]).await?.pop().flatten();
+        let Some(state::Roll { members }) = roll else {
+            let founding = contract::genesis_state(&self.genesis);
+            let read = |key: state::Key| founding.get(&key).map(Vec::as_slice);
+            let members = self.genesis.members.iter().filter_map(|member| {
+                let organisation =
+                    from_cbor("state", read(state::organisation_key(&member.org))?, state::VALUE_BYTES_MAX);
+                let seat = from_cbor("state", read(state::seat_key(&member.org))?, state::VALUE_BYTES_MAX);
+                Some((member.org.clone(), organisation.ok()?, seat.ok()?))
+            });
+            return Ok(members.collect());
+        };
+        let members: Vec<OrgId> = members.into_iter().map(|voter| voter.org).collect();
+        let organisations = self.values(members.iter().map(state::organisation_key).collect()).await?;
+        let seats = self.values(members.iter().map(state::seat_key).collect()).await?;
+        let all = members.into_iter().zip(organisations).zip(seats);
+        Ok(all.filter_map(|((org, organisation), seat)| Some((org, organisation?, seat?))).collect())
+    }
+
+    /// To whom patient keys are wrapped.
+    pub(crate) async fn custodians(&self) -> Result<Vec<Custodian>, Failure> {
+        let members = self.seated().await?.into_iter().filter(|(_, organisation, _)| may_hold(organisation.role));
+        Ok(members.map(|(org, _, seat)| Custodian { org, wrap_key: seat.reach.wrap_key }).collect())
+    }
+
+    /// The key that an organisation signs its entries by, as the state says now.
+    pub(crate) async fn entry_key(&self, org: &OrgId) -> Result<Option<PublicKey>, Failure> {
+        let held: Option<state::Organisation> = self.values(vec![state::organisation_key(org)]).await?.pop().flatten();
+        let founder = || self.genesis.member(org).map(|member| member.entry_key);
+        Ok(held.map(|held| held.entry_key).or_else(founder))
+    }
+
+    /// Every member, and who decides.
+    pub async fn members(&self) -> Result<Membership, Failure> {
+        let succession = self.values::<state::Succession>(vec![state::succession_key()]).await?.pop().flatten();
+        let succession =
+            succession.unwrap_or_else(|| state::Succession::new(self.genesis.epoch_blocks, self.genesis.validators()));
+        let epoch = succession.epoch(self.ledger.status().height);
+        let shown = |(org, organisation, seat): (OrgId, state::Organisation, state::Seat)| MemberShown {
+            org,
+            role: organisation.role,
+            entry_key: organisation.entry_key,
+            entry_from: seat.entry_from,
+            consensus_key: seat.consensus_key,
+            decides_from: seat.consensus_from,
+            decides: succession.keys(epoch).binary_search(&seat.consensus_key).is_ok(),
+            wrap_key: seat.reach.wrap_key,
+            address: seat.reach.address,
+        };
+        let members = self.seated().await?.into_iter().map(shown).collect();
+        let validators = [0, 1, 2].map(|later| succession.keys(epoch.saturating_add(later)).len());
+        Ok(Membership { members, epoch, epoch_blocks: succession.epoch_blocks, validators })
+    }
+
+    /// Proposes that an organisation joins. Gives the id that members vote by; the own vote is a step of its own.
+    pub async fn propose_joining(&self, caller: &Caller, member: OrgId, joining: Joining) -> Result<Id16, Failure> {
+        self.take_step(caller, member, MemberStep::JoinProposed(joining)).await
+    }
+
+    /// Proposes that a member is removed. Gives the id that members vote by.
+    pub async fn propose_removal(&self, caller: &Caller, member: OrgId) -> Result<Id16, Failure> {
+        self.take_step(caller, member, MemberStep::RemovalProposed).await
+    }
+
+    /// Votes on what was proposed under an id. Answered when the vote counts.
+    pub async fn vote_on_member(&self, caller: &Caller, id: Id16, yes: bool) -> Result<(), Failure> {
+        let held: Option<state::Membership> = self.values(vec![state::membership_key(&id)]).await?.pop().flatten();
+        let held = held.ok_or_else(|| Failure::NotFound(format!("member/{id}")))?;
+        self.take_step(caller, held.member, MemberStep::Voted(id, yes)).await?;
+        Ok(())
+    }
+
+    /// This organisation leaves.
+    pub async fn leave(&self, caller: &Caller) -> Result<(), Failure> {
+        self.take_step(caller, self.org.clone(), MemberStep::Left).await?;
+        Ok(())
+    }
+
+    /// This organisation decides by this consensus key from the epoch after next.
+    pub async fn take_seat(&self, caller: &Caller, key: PublicKey) -> Result<(), Failure> {
+        self.take_step(caller, self.org.clone(), MemberStep::Seated(key)).await?;
+        Ok(())
+    }
+
+    /// This organisation is reached elsewhere.
+    pub async fn moves(&self, caller: &Caller, reach: Reach) -> Result<(), Failure> {
+        self.take_step(caller, self.org.clone(), MemberStep::Moved(reach)).await?;
+        Ok(())
+    }
+
+    /// Writes a step with its audit event, and waits until it is final.
+    async fn take_step(&self, caller: &Caller, member: OrgId, step: MemberStep) -> Result<Id16, Failure> {
+        self.allow_operation(caller, Action::Operate).await?;
+        let time = self.now();
+        let author = self.author(caller, time);
+        let subject = self.nobody();
+        let mut gathered = self.empty();
+        let event = Event::MemberChanged { member, step };
+        let derived = self.also(&mut gathered, &author, &Also { subject: subject.clone(), event })?;
+        let trail = Trail::of(Interaction::Operation, AccessAction::Write);
+        self.trail(&mut gathered, caller, time, &Touched::nothing(&subject), &trail)?;
+        let since = self.ledger.status().log_size;
+        self.put(gathered).await?;
+        self.step_is_final(derived.entry.id, since).await?;
+        Ok(derived.entry.id)
+    }
+
+    async fn step_is_final(&self, id: Id16, since: u64) -> Result<(), Failure> {
+        let until = tokio::time::Instant::now() + FINAL_WAIT;
+        let mut height = self.mirror.watch_height();
+        loop {
+            height.mark_unchanged();
+            let entries = self.mirror.entries(since, Some("member".to_owned()), ENTRIES_MAX).await?;
+            let mine = |bytes: &[u8]| Entry::from_bytes(bytes).is_ok_and(|entry| entry.id == id);
+            if let Some(entry) = entries.into_iter().find(|entry| mine(&entry.bytes)) {
+                let refused = || Failure::Conflict(format!("the ledger refused it: {}", why(&entry)));
+                return if entry.refused == 0 { Ok(()) } else { Err(refused()) };
+            }
+            if !matches!(tokio::time::timeout_at(until, height.changed()).await, Ok(Ok(()))) {
+                return Err(Failure::Conflict(format!(
+                    "`{id}` is written and becomes final when enough validators are there: see `vitaltrace ledger status`"
+                )));
+            }
+        }
+    }
+}
