@@ -20,6 +20,8 @@ const PACKAGES: &[Package] = &[
     Package { binary: "git", package: "git", purpose: "lists the files that `tidy` reads" },
     Package { binary: "curl", package: "curl", purpose: "follows the operators' page in a test" },
     Package { binary: "node", package: "nodejs", purpose: "runs the second verifier and its tests" },
+    Package { binary: "cvc5", package: "cvc5", purpose: "proves what a change of policies changes" },
+    Package { binary: "python3", package: "python3-venv", purpose: "checks a receipt by a package that is not ours" },
     Package { binary: "npm", package: "npm", purpose: "fetches what the second verifier is built with" },
 ];
 
