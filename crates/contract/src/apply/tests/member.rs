@@ -1,3 +1,5 @@
+//! How members join, leave, are removed and change their keys, accepted and refused.
+
 use crate::{
     Body, Joining, MEMBERS_MAX, MemberStep, PublicKey, Reach,
     state::{self, KeyOwner, Seat, Succession},
