@@ -1,5 +1,5 @@
 //! Who comes, goes and changes its key while the ledger goes on, under a seed.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod seed;
 
