@@ -1,6 +1,6 @@
 //! `vitaltrace ledger`: what the ledger of a running node holds.
 
-use super::{Connection, Exit, print};
+use super::{Asked, Exit, print};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -10,32 +10,22 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ledger {
     /// Height, entries, validators, finality.
-    Status(Plain),
+    Status(Asked),
     /// Final entries, a line each.
     Entries(Entries),
     /// One block.
     Block(Block),
     /// The validators and whether they are connected.
-    Peers(Plain),
+    Peers(Asked),
     /// Proofs that a validator broke the rules of consensus.
     Blame(Blame),
-}
-
-/// Connection and form.
-#[derive(Debug, Args)]
-pub(crate) struct Plain {
-    #[command(flatten)]
-    connection: Connection,
-    /// Print one JSON document.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Which entries.
 #[derive(Debug, Args)]
 pub(crate) struct Entries {
     #[command(flatten)]
-    plain: Plain,
+    asked: Asked,
     /// Index in the log to begin with.
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -51,7 +41,7 @@ pub(crate) struct Entries {
 #[derive(Debug, Args)]
 pub(crate) struct Blame {
     #[command(flatten)]
-    plain: Plain,
+    asked: Asked,
     /// Write each proof into this folder, as a file that `vitaltrace verify` checks.
     #[arg(long, short)]
     output: Option<PathBuf>,
@@ -60,8 +50,8 @@ pub(crate) struct Blame {
 impl Blame {
     /// Lists what is proven of whom; «no» when there is anything.
     async fn run(self) -> anyhow::Result<Exit> {
-        let genesis = self.plain.connection.config()?.genesis()?.id();
-        let mut answer = self.plain.connection.anonymous()?.get("/ledger/blame").await?.good()?.json()?;
+        let genesis = self.asked.connection.config()?.genesis()?.id();
+        let mut answer = self.asked.connection.anonymous()?.get("/ledger/blame").await?.good()?.json()?;
         let blames = answer["blames"].as_array_mut().context("the gateway lists no blames")?;
         for blame in blames.iter_mut() {
             let file = blame.as_object_mut().and_then(|blame| blame.remove("file"));
@@ -80,7 +70,7 @@ impl Blame {
             }
         }
         let exit = if blames.is_empty() { Exit::Good } else { Exit::No };
-        if self.plain.json {
+        if self.asked.json {
             print(&serde_json::to_string_pretty(&answer)?);
         } else if exit == Exit::Good {
             print("no validator was seen to break the rules");
@@ -97,27 +87,27 @@ pub(crate) struct Block {
     /// Its height.
     height: u64,
     #[command(flatten)]
-    plain: Plain,
+    asked: Asked,
 }
 
 impl Ledger {
     /// Asks the node and prints.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let (plain, path, peers) = match self {
-            Self::Status(plain) => (plain, "/ledger/status".to_owned(), false),
-            Self::Peers(plain) => (plain, "/ledger/status".to_owned(), true),
+        let (asked, path, peers) = match self {
+            Self::Status(asked) => (asked, "/ledger/status".to_owned(), false),
+            Self::Peers(asked) => (asked, "/ledger/status".to_owned(), true),
             Self::Entries(e) => {
                 let kind = e.kind.map(|kind| format!("&kind={kind}")).unwrap_or_default();
-                (e.plain, format!("/ledger/entries?from={}&limit={}{kind}", e.from, e.limit), false)
+                (e.asked, format!("/ledger/entries?from={}&limit={}{kind}", e.from, e.limit), false)
             }
             Self::Blame(blame) => return blame.run().await,
-            Self::Block(block) => (block.plain, format!("/ledger/blocks/{}", block.height), false),
+            Self::Block(block) => (block.asked, format!("/ledger/blocks/{}", block.height), false),
         };
-        let mut answer = plain.connection.anonymous()?.get(&path).await?.good()?.json()?;
+        let mut answer = asked.connection.anonymous()?.get(&path).await?.good()?.json()?;
         if peers {
             answer = answer["validators"].take();
         }
-        if plain.json {
+        if asked.json {
             print(&serde_json::to_string_pretty(&answer)?);
         } else {
             print_plain(&answer, "");

@@ -1,6 +1,6 @@
 //! `vitaltrace member`: who the members are; joining, leaving, and other keys.
 
-use super::{BadInput, Connection, Exit, print, tell};
+use super::{Asked, BadInput, Connection, Exit, print, tell};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use contract::Member as Introduction;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Member {
     /// Lists the members, their keys, and who decides.
-    List(List),
+    List(Asked),
     /// Proposes that an organisation joins; prints the id to vote by.
     ProposeJoin(ProposeJoin),
     /// Proposes that a member is removed; prints the id to vote by.
@@ -35,16 +35,6 @@ pub(crate) enum Member {
 pub(crate) struct Plain {
     #[command(flatten)]
     connection: Connection,
-}
-
-/// How to list.
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    #[command(flatten)]
-    connection: Connection,
-    /// Print one JSON document.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Who would join.
@@ -91,7 +81,7 @@ impl Member {
     /// Asks the running gateway.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         match self {
-            Self::List(list) => return list.run().await,
+            Self::List(asked) => return list(asked).await,
             Self::ProposeJoin(join) => {
                 let path = join.introduction.display();
                 let text = std::fs::read_to_string(&join.introduction)
@@ -156,26 +146,21 @@ async fn proposed(connection: &Connection, path: &str, body: &Value) -> anyhow::
     Ok(())
 }
 
-impl List {
-    async fn run(self) -> anyhow::Result<Exit> {
-        let list = self.connection.anonymous()?.get("/ledger/members").await?.good()?.json()?;
-        if self.json {
-            print(&serde_json::to_string_pretty(&list)?);
-            return Ok(Exit::Good);
-        }
-        print(&format!(
-            "epoch {} of {} blocks, {} validators",
-            list["epoch"], list["epoch_blocks"], list["validators"][0]
-        ));
-        for member in list["members"].as_array().context("the gateway lists no members")? {
-            let text = |name: &str| member[name].as_str().unwrap_or_default().to_owned();
-            let decides = match (member["decides"].as_bool(), member["decides_from"].as_u64()) {
-                (Some(true), _) => "decides".to_owned(),
-                (_, Some(height)) => format!("decides from height {height}"),
-                _ => "has no seat".to_owned(),
-            };
-            print(&format!("{} ({}) at {}: {decides}", text("org"), text("role"), text("address")));
-        }
-        Ok(Exit::Good)
+async fn list(asked: Asked) -> anyhow::Result<Exit> {
+    let list = asked.connection.anonymous()?.get("/ledger/members").await?.good()?.json()?;
+    if asked.json {
+        print(&serde_json::to_string_pretty(&list)?);
+        return Ok(Exit::Good);
     }
+    print(&format!("epoch {} of {} blocks, {} validators", list["epoch"], list["epoch_blocks"], list["validators"][0]));
+    for member in list["members"].as_array().context("the gateway lists no members")? {
+        let text = |name: &str| member[name].as_str().unwrap_or_default().to_owned();
+        let decides = match (member["decides"].as_bool(), member["decides_from"].as_u64()) {
+            (Some(true), _) => "decides".to_owned(),
+            (_, Some(height)) => format!("decides from height {height}"),
+            _ => "has no seat".to_owned(),
+        };
+        print(&format!("{} ({}) at {}: {decides}", text("org"), text("role"), text("address")));
+    }
+    Ok(Exit::Good)
 }

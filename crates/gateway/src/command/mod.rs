@@ -121,6 +121,16 @@ pub(crate) fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Which gateway is asked, and in which form its answer is printed.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
 /// How a command reaches a running gateway, and as whom.
 #[derive(Debug, Args)]
 pub(crate) struct Connection {

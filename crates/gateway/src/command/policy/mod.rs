@@ -4,7 +4,7 @@ mod compare;
 mod prove;
 mod source;
 
-use super::{BadInput, Connection, Exit, print, tell};
+use super::{Asked, BadInput, Connection, Exit, print, tell};
 use crate::{client::Answer, policies::Folder};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -30,7 +30,7 @@ pub(crate) enum Policy {
     /// Votes on a proposal, after its difference to the policy in force was shown.
     Vote(Vote),
     /// The policies in force, and every proposal.
-    List(List),
+    List(Asked),
     /// One proposal, with its difference to the policy in force.
     Show(Show),
 }
@@ -111,16 +111,6 @@ pub(crate) enum Ballot {
     No,
 }
 
-/// Connection and form.
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    #[command(flatten)]
-    connection: Connection,
-    /// Print one JSON document.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Which proposal.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
@@ -142,7 +132,7 @@ impl Policy {
             Self::Export(export) => export.run().await,
             Self::Propose(propose) => propose.run().await,
             Self::Vote(vote) => vote.run().await,
-            Self::List(list) => list.run().await,
+            Self::List(asked) => list(asked).await,
             Self::Show(show) => show.run().await,
         }
     }
@@ -276,24 +266,22 @@ impl Vote {
     }
 }
 
-impl List {
-    async fn run(self) -> anyhow::Result<Exit> {
-        let list = self.connection.anonymous()?.get("/policy").await?.good()?.json()?;
-        if self.json {
-            print(&serde_json::to_string_pretty(&list)?);
-            return Ok(Exit::Good);
-        }
-        print(&format!("height {}", list["height"]));
-        for (kind, active) in list["in_force"].as_object().into_iter().flatten() {
-            let document = active["document"].as_str().unwrap_or_default();
-            print(&format!("{kind} policy {document}: in force since height {}", active["since_height"]));
-            if active["read_by_this_node"] == json!(false) {
-                tell(&format!("this node cannot read the {kind} policy in force: update its program"));
-            }
-        }
-        list["proposals"].as_array().into_iter().flatten().for_each(|proposal| print(&in_words(proposal)));
-        Ok(Exit::Good)
+async fn list(asked: Asked) -> anyhow::Result<Exit> {
+    let list = asked.connection.anonymous()?.get("/policy").await?.good()?.json()?;
+    if asked.json {
+        print(&serde_json::to_string_pretty(&list)?);
+        return Ok(Exit::Good);
     }
+    print(&format!("height {}", list["height"]));
+    for (kind, active) in list["in_force"].as_object().into_iter().flatten() {
+        let document = active["document"].as_str().unwrap_or_default();
+        print(&format!("{kind} policy {document}: in force since height {}", active["since_height"]));
+        if active["read_by_this_node"] == json!(false) {
+            tell(&format!("this node cannot read the {kind} policy in force: update its program"));
+        }
+    }
+    list["proposals"].as_array().into_iter().flatten().for_each(|proposal| print(&in_words(proposal)));
+    Ok(Exit::Good)
 }
 
 impl Show {
