@@ -103,17 +103,37 @@ pub(crate) struct Journal {
     /// Committed submissions that are not settled: last sequence number and bytes, per lane in order.
     live: BTreeMap<u32, VecDeque<(u64, u64)>>,
     /// Held as long as the journal is open.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The sole use of a journal, ended when dropped.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, JournalError> {
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(JournalError::InUse),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing alone would not end it: a process that was just forked from this one has the file open too, until it runs its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of the journal could not be given back");
+        }
+    }
 }
 
 impl Journal {
     /// Opens or makes the journal and reads what is not settled, in order of writing.
     pub(crate) fn recover(path: &Path) -> Result<(Self, Vec<Pending>), JournalError> {
-        let lock = File::options().create(true).truncate(false).write(true).open(beside(path, ".lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => JournalError::InUse,
-            TryLockError::Error(error) => error.into(),
-        })?;
+        let lock = Lock::take(&beside(path, ".lock"))?;
         let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;

@@ -1,6 +1,11 @@
 //! The journal under crashes, damage and settlement.
 
 use super::*;
+use std::{
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 use tempfile::TempDir;
 
 fn submission(first_seq: u64, count: u32, bytes: &[u8]) -> SealedSubmission {
@@ -112,6 +117,24 @@ fn a_journal_has_one_user() {
     assert_eq!(shown(&path), Err(JournalError::InUse));
     drop(first);
     assert_eq!(shown(&path).unwrap(), "");
+}
+
+/// `a_changed_byte_before_a_commit_marker_is_named` once failed with [`JournalError::InUse`]: a test beside it started processes, and
+/// between fork and exec such a process has every open file of its parent, and with it the lock of a journal just closed.
+#[test]
+fn a_process_being_started_does_not_keep_the_journal() {
+    let (_folder, path) = fresh();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        let found: Vec<_> = (0..3_000).map(|_| shown(&path)).filter(|shown| shown.is_err()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(found, []);
+    });
 }
 
 #[test]
