@@ -3,13 +3,15 @@
 //! An epoch ends with its last block, which is proposed again until it is final; then the engine of the next one starts on it. Which set
 //! decides an epoch was settled an epoch before it began, so a node that has the state of any block of an epoch can check the
 //! certificates of that epoch and of the next one. A node that fell behind hears messages of later epochs, which it cannot check, and asks whoever
-//! sent them for the last block of its own.
+//! sent them for the last block of its own. What it hears of the very next epoch is kept for that engine: the others enter a moment earlier,
+//! and the first proposal would be lost.
 
 use crate::{
     Scheme,
     blame::Blames,
     block::engine_key,
     config::StartError,
+    early::{Early, EarlyFirst},
     network::{Channel, MAILBOX},
     node::Runtime,
     roster::Roster,
@@ -33,7 +35,7 @@ use commonware_cryptography::{
 };
 use commonware_p2p::{
     Blocker, Message, Receiver, Sender,
-    utils::mux::{MuxHandle, Muxer, SubReceiver, SubSender},
+    utils::mux::{self, MuxHandle, Muxer, SubReceiver, SubSender},
 };
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle as Task, buffer::paged::CacheRef};
@@ -153,12 +155,46 @@ pub type EpochChannel<E> =
 
 type Backup = channel::mpsc::Receiver<(u64, Message<ed25519::PublicKey>)>;
 
+/// A channel of which each epoch has its part, and what came for an epoch that has not begun here.
 struct Muxed<S: Sender> {
-    votes: MuxHandle<S>,
-    certificates: MuxHandle<S>,
+    handle: MuxHandle<S>,
+    later: Backup,
+    early: Early,
+}
+
+impl<S: Sender<PublicKey = ed25519::PublicKey>> Muxed<S> {
+    fn new<E: Runtime, R>(context: E, sender: S, receiver: R) -> Self
+    where
+        R: Receiver<PublicKey = ed25519::PublicKey>,
+    {
+        use commonware_p2p::utils::mux::Builder as _;
+        let (muxer, handle, later) = Muxer::builder(context, sender, receiver).with_backup().build();
+        muxer.start();
+        Self { handle, later, early: Early::default() }
+    }
+
+    /// The part of `epoch`, with what came for it before it was here.
+    async fn register(
+        &mut self,
+        epoch: u64,
+    ) -> Result<(SubSender<S>, EarlyFirst<SubReceiver<ed25519::PublicKey>>), mux::Error> {
+        let (sender, receiver) = self.handle.register(epoch).await?;
+        self.early.turn_to(epoch);
+        // Whatever came before the registration is in this queue, whatever comes after it is not.
+        while let Ok((of, message)) = self.later.try_recv() {
+            self.early.keep(of, message);
+        }
+        let early = std::mem::take(&mut self.early);
+        self.early.turn_to(epoch.saturating_add(1));
+        Ok((sender, early.before(receiver)))
+    }
+}
+
+/// The channels of consensus.
+struct Consensus<S: Sender> {
+    votes: Muxed<S>,
+    certificates: Muxed<S>,
     resolver: MuxHandle<S>,
-    later_votes: Backup,
-    later_certificates: Backup,
 }
 
 /// What consensus is driven by, epoch after epoch.
@@ -210,22 +246,24 @@ where
         context: E,
         [votes, certificates, resolver]: [Channel<E>; 3],
     ) -> Result<(), &'static str> {
-        let mut muxed = mux(&context, votes, certificates, resolver);
+        let mut channels = Consensus::new(&context, votes, certificates, resolver);
         let mut height = *self.height.borrow_and_update();
-        let mut active = self.enter(&context, height, &mut muxed).await?;
+        let mut active = self.enter(&context, height, &mut channels).await?;
         loop {
             let changed = Box::pin(self.height.changed());
             let ended = &mut active.engine;
-            let (later_votes, later_certificates) = (muxed.later_votes.recv(), muxed.later_certificates.recv());
+            let Consensus { votes, certificates, .. } = &mut channels;
             tokio::select! {
                 biased;
                 changed = changed => changed.map_err(|_| "the state machine is gone")?,
-                Some((epoch, (peer, _))) = later_votes => {
-                    self.behind(active.epoch, epoch, peer);
+                Some((epoch, message)) = votes.later.recv() => {
+                    self.behind(active.epoch, epoch, &message.0);
+                    votes.early.keep(epoch, message);
                     continue;
                 }
-                Some((epoch, (peer, _))) = later_certificates => {
-                    self.behind(active.epoch, epoch, peer);
+                Some((epoch, message)) = certificates.later.recv() => {
+                    self.behind(active.epoch, epoch, &message.0);
+                    certificates.early.keep(epoch, message);
                     continue;
                 }
                 _ = ended => return Err("the engine of the epoch ended"),
@@ -233,7 +271,7 @@ where
             height = *self.height.borrow_and_update();
             if self.genesis.epoch(height.saturating_add(1)) > active.epoch {
                 // The one before ends when the next one has begun.
-                active = self.enter(&context, height, &mut muxed).await?;
+                active = self.enter(&context, height, &mut channels).await?;
             } else {
                 self.roster.refresh(&self.dbs, height, false).await.ok_or("the state cannot be read")?;
             }
@@ -241,10 +279,10 @@ where
     }
 
     /// A peer is in a later epoch: it has the certificate of the last block of this one.
-    fn behind(&self, mine: u64, theirs: u64, peer: ed25519::PublicKey) {
+    fn behind(&self, mine: u64, theirs: u64, peer: &ed25519::PublicKey) {
         if theirs > mine {
             let last = mine.saturating_add(1).saturating_mul(self.genesis.epoch_blocks).saturating_sub(1);
-            self.marshal.hint_finalized(Height::new(last), NonEmptyVec::new(peer));
+            self.marshal.hint_finalized(Height::new(last), NonEmptyVec::new(peer.clone()));
         }
     }
 
@@ -253,7 +291,7 @@ where
         &mut self,
         context: &E,
         height: u64,
-        muxed: &mut Muxed<S>,
+        channels: &mut Consensus<S>,
     ) -> Result<Active, &'static str> {
         let epoch = self.genesis.epoch(height.saturating_add(1));
         if height > 0 {
@@ -301,9 +339,9 @@ where
             },
         );
         let gone = "the network is gone";
-        let votes = muxed.votes.register(epoch).await.map_err(|_| gone)?;
-        let certificates = muxed.certificates.register(epoch).await.map_err(|_| gone)?;
-        let resolver = muxed.resolver.register(epoch).await.map_err(|_| gone)?;
+        let votes = channels.votes.register(epoch).await.map_err(|_| gone)?;
+        let certificates = channels.certificates.register(epoch).await.map_err(|_| gone)?;
+        let resolver = channels.resolver.register(epoch).await.map_err(|_| gone)?;
         let engine = engine.start(votes, certificates, resolver);
         // Nobody votes any more in an epoch of which the successor has ended.
         if let Some(old) = epoch.checked_sub(2) {
@@ -318,20 +356,17 @@ fn partition(prefix: &str, epoch: u64) -> String {
     format!("{prefix}-simplex-{epoch}")
 }
 
-fn mux<E: Runtime, S, R>(context: &E, votes: (S, R), certificates: (S, R), resolver: (S, R)) -> Muxed<S>
-where
-    S: Sender<PublicKey = ed25519::PublicKey>,
-    R: Receiver<PublicKey = ed25519::PublicKey>,
-{
-    use commonware_p2p::utils::mux::Builder as _;
-    let (muxer, votes, later_votes) = Muxer::builder(context.child("votes"), votes.0, votes.1).with_backup().build();
-    muxer.start();
-    let (muxer, certificates, later_certificates) =
-        Muxer::builder(context.child("certificates"), certificates.0, certificates.1).with_backup().build();
-    muxer.start();
-    let (muxer, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
-    muxer.start();
-    Muxed { votes, certificates, resolver, later_votes, later_certificates }
+impl<S: Sender<PublicKey = ed25519::PublicKey>> Consensus<S> {
+    fn new<E: Runtime, R>(context: &E, votes: (S, R), certificates: (S, R), resolver: (S, R)) -> Self
+    where
+        R: Receiver<PublicKey = ed25519::PublicKey>,
+    {
+        let votes = Muxed::new(context.child("votes"), votes.0, votes.1);
+        let certificates = Muxed::new(context.child("certificates"), certificates.0, certificates.1);
+        let (muxer, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
+        muxer.start();
+        Self { votes, certificates, resolver }
+    }
 }
 
 /// The validator sets as the final state has them.

@@ -10,6 +10,7 @@ mod attachments;
 mod blame;
 mod block;
 mod config;
+mod early;
 mod epochs;
 mod gossip;
 mod handle;
