@@ -85,7 +85,18 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
 
 /// Judges `entry` on `state` in the block that `block` describes; the writes, or why it is refused. A refused entry writes nothing.
 pub(crate) fn apply(state: &dyn State, block: &Parent, entry: &Entry, digest: &Digest) -> Result<Writes, Reject> {
-    let member = organisation(state, &entry.org).filter(|member| !member.left).ok_or(Reject::NoMember)?;
+    let member = member(state, &entry.org).ok_or(Reject::NoMember)?;
+    apply_of(&member, state, block, entry, digest)
+}
+
+/// [`apply`] of an entry whose organisation is read already.
+pub(crate) fn apply_of(
+    member: &Organisation,
+    state: &dyn State,
+    block: &Parent,
+    entry: &Entry,
+    digest: &Digest,
+) -> Result<Writes, Reject> {
     let mut case = Case { state, block, entry, digest, member, writes: Writes::new() };
     ensure(entry.time <= block.time.plus_ms(ENTRY_AHEAD_MS), Reject::Ahead)?;
     policy::check_policy(&case)?;
@@ -128,6 +139,11 @@ pub(crate) fn organisation(state: &dyn State, org: &OrgId) -> Option<Organisatio
     value(state, &state::organisation_key(org))
 }
 
+/// The organisation of that name, unless it left.
+pub(crate) fn member(state: &dyn State, org: &OrgId) -> Option<Organisation> {
+    organisation(state, org).filter(|member| !member.left)
+}
+
 /// The value of `key` in `state`.
 pub(crate) fn value<T: for<'b> Decode<'b, ()>>(state: &dyn State, key: &Key) -> Option<T> {
     minicbor::decode(state.read(key)?).ok()
@@ -143,7 +159,7 @@ struct Case<'a> {
     block: &'a Parent,
     entry: &'a Entry,
     digest: &'a Digest,
-    member: Organisation,
+    member: &'a Organisation,
     writes: Writes,
 }
 

@@ -31,10 +31,14 @@ pub enum FormatError {
     },
 }
 
+/// What most entries and values of the state need at most: room for it is made once, and not in many steps.
+const USUAL_BYTES: usize = 256;
+
 /// The deterministic encoding of `value`.
 pub fn to_cbor<T: Encode<()>>(value: &T) -> Vec<u8> {
-    match minicbor::to_vec(value) {
-        Ok(bytes) => bytes,
+    let mut encoder = Encoder::new(Vec::with_capacity(USUAL_BYTES));
+    match value.encode(&mut encoder, &mut ()) {
+        Ok(()) => encoder.into_writer(),
         Err(_) => unreachable!("writing to a vector never fails"),
     }
 }

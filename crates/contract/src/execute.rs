@@ -119,10 +119,11 @@ pub fn execute(
     for signed in submissions {
         let submission = &signed.submission;
         let (org, lane) = (&submission.org, submission.lane);
-        let member = apply::organisation(&overlay, org).filter(|member| !member.left);
+        let mut member = apply::member(&overlay, org);
         if member.is_none() {
             return Err(InvalidBlock::UnknownOrg(org.clone()));
         }
+        let member_key = state::organisation_key(org);
         let lane_key = state::lane_key(org, lane);
         let expected = apply::value::<state::Lane>(&overlay, &lane_key).map_or(0, |lane| lane.seq).saturating_add(1);
         if submission.first_seq != expected {
@@ -130,9 +131,17 @@ pub fn execute(
         }
         let entries = submission.entries.iter().zip(signed.entry_digests().iter().copied());
         for (seq, (entry, digest)) in (submission.first_seq..).zip(entries) {
-            let refused = match apply::apply(&overlay, parent, entry, &digest) {
+            let applied = match &member {
+                Some(member) if entry.org == *org => apply::apply_of(member, &overlay, parent, entry, &digest),
+                _ => apply::apply(&overlay, parent, entry, &digest),
+            };
+            let refused = match applied {
                 Ok(writes) => {
+                    let changes_member = writes.contains_key(&member_key);
                     overlay.writes.extend(writes);
+                    if changes_member {
+                        member = apply::member(&overlay, org);
+                    }
                     None
                 }
                 Err(reject) => Some(reject),

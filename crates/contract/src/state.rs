@@ -24,9 +24,16 @@ pub trait State {
     fn read(&self, key: &Key) -> Option<&[u8]>;
 }
 
-fn key(kind: &str, parts: &[&[u8]]) -> Key {
-    let mut all: Vec<&[u8]> = vec![KEY_DOMAIN, kind.as_bytes(), b"\0"];
-    all.extend_from_slice(parts);
+/// The most parts of a key besides its domain and kind.
+const KEY_PARTS_MAX: usize = 4;
+
+fn key<const N: usize>(kind: &str, parts: &[&[u8]; N]) -> Key {
+    const { assert!(N <= KEY_PARTS_MAX) };
+    let mut all: [&[u8]; 3 + KEY_PARTS_MAX] = [b""; _];
+    all[0] = KEY_DOMAIN;
+    all[1] = kind.as_bytes();
+    all[2] = b"\0";
+    all[3..3 + N].copy_from_slice(parts);
     sha256(&all)
 }
 
