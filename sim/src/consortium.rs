@@ -9,6 +9,8 @@ use ledger::{Config, ConsensusKey, Part, VaultPlace};
 use record::{Commitment, Digest, Id16, OrgId, OrgRole, Purpose, RecordTag, RecordType, TimeMs, sha256};
 use std::{net::SocketAddr, path::Path};
 
+/// Memory of a node for pages, in bytes: a simulation holds little, and makes many nodes.
+const CACHE_BYTES: usize = 2 * 1024 * 1024;
 /// Short, so that every run goes through several epochs.
 const EPOCH_BLOCKS: u64 = 8;
 
@@ -79,6 +81,7 @@ impl Consortium {
         let key = ConsensusKey::from(*consensus);
         let mut config =
             Config::new(self.genesis.clone(), org.clone(), key, listen, data_dir.unwrap_or_else(|| Path::new("")));
+        config.cache_bytes = CACHE_BYTES;
         if data_dir.is_none() {
             config.vault = VaultPlace::Memory;
         }

@@ -53,6 +53,9 @@ pub(crate) struct Config {
     /// The most nodes that this one connects with, where the members have become more than twice the founders or sixteen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peers_max: Option<usize>,
+    /// Memory for pages of the ledger's state and blocks, in MiB; 128 unless said otherwise. More helps where the state has outgrown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_mib: Option<usize>,
     /// Nodes to connect with beside the members, for one that starts when the founders have moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) peers: Vec<PeerAt>,

@@ -6,7 +6,8 @@ use crate::{
     handle::{Head, Receipt},
     mempool::{LaneAt, Mempool, Pending, lane_seq},
     rules::{CLOCK_AHEAD_MS_MAX, Chain, Deciders, receipts, replay},
-    state::{Batch, Dbs, Merkleized, read_batch, write_batch},
+    spaced::Dbs,
+    state::{Batch, Merkleized, read_batch, write_batch},
     verdicts::Verdicts,
 };
 use commonware_consensus::marshal::ancestry::Ancestry;

@@ -9,6 +9,9 @@ use zeroize::Zeroizing;
 /// Threads that run a node when the caller has no wish.
 pub const WORKERS_DEFAULT: usize = 2;
 
+/// Memory for pages of the state and of blocks, in bytes, when the caller has no wish.
+pub(crate) const CACHE_BYTES_DEFAULT: usize = 128 * 1024 * 1024;
+
 /// How many nodes one connects with at most, when the founders are few and the caller has no wish.
 pub const PEERS_DEFAULT: usize = 16;
 
@@ -74,6 +77,9 @@ pub struct Config {
     pub store: String,
     /// The most nodes that this one connects with at a time. Queues take memory by it: some 2 MB for each.
     pub peers_max: usize,
+    /// Memory for pages of the state and of blocks, in bytes. What a new entry changes lies anywhere in the state: where that is larger than
+    /// this memory, entries are as fast as the disk finds pages.
+    pub cache_bytes: usize,
 }
 
 /// What a node is to its consortium.
@@ -124,6 +130,7 @@ impl Config {
             peers,
             store,
             peers_max,
+            cache_bytes: CACHE_BYTES_DEFAULT,
         }
     }
 
@@ -176,6 +183,11 @@ pub enum StartError {
     /// The data folder belongs to another chain or organisation.
     #[error("the data folder belongs to another chain or organisation")]
     OtherDataDir,
+    /// The data folder is of an earlier version of this program, whose files this one would take for damaged.
+    #[error(
+        "the data folder was written by an earlier version of this program: move it away, start the node as a watcher, and replace its key"
+    )]
+    EarlierDataDir,
     /// Another process has the data folder open.
     #[error("another process has the data folder open")]
     DataDirInUse,

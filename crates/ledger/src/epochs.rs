@@ -16,7 +16,8 @@ use crate::{
     node::Runtime,
     roster::Roster,
     serve::Marshal,
-    state::{self, Dbs},
+    spaced::Dbs,
+    state,
 };
 use commonware_consensus::{
     CertifiableAutomaton, Relay, Reporter, Reporters,

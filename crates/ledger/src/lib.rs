@@ -23,6 +23,7 @@ mod roster;
 mod rules;
 mod run;
 mod serve;
+mod spaced;
 mod state;
 mod vault;
 mod verdicts;

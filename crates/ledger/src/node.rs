@@ -17,7 +17,8 @@ use crate::{
     roster::Roster,
     rules::Chain,
     serve::{self, Server},
-    state::{self, Dbs, Replayed},
+    spaced::{Dbs, Only},
+    state::{self, Replayed},
     vault::{MemoryVault, SqliteVault, Vault},
     verdicts::Verdicts,
 };
@@ -38,15 +39,16 @@ use commonware_glue::stateful::{
 };
 use commonware_parallel::Sequential;
 use commonware_runtime::{
-    Clock, Handle as Task, Metrics, Network as NetworkContext, Resolver, Spawner, Storage, buffer::paged::CacheRef,
+    Clock, Handle as Task, Metrics, Network as NetworkContext, Resolver, Spawner, Storage,
+    buffer::paged::{self, CacheRef},
 };
 use commonware_storage::{archive::prunable, translator::EightCap};
-use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
+use commonware_utils::{NZDuration, NZU64, NZUsize};
 use futures::future::select_all;
 use rand::CryptoRng;
 use std::{
     marker::PhantomData,
-    num::{NonZeroU64, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU64, NonZeroUsize},
     sync::Arc,
     time::Duration,
 };
@@ -54,6 +56,12 @@ use tokio::sync::{mpsc, watch};
 
 /// Buffer of a file, in bytes.
 const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
+/// Bytes of a page on disk, its checksum included. It is the disk's own: else each read of a page would be a read of two.
+const PAGE_BYTES: usize = 4096;
+/// Bytes of a page without its checksum.
+const PAGE: NonZeroU16 = paged::page_size(PAGE_BYTES as u32);
+/// The most final blocks of which the state is not on disk yet: further ones wait. Syncs that are [`crate::spaced`] leave so many at 300 blocks a second.
+const UNSYNCED_MAX: NonZeroUsize = NZUsize!(128);
 
 /// What a node's runtime must offer. The real one and the deterministic one do.
 pub trait Runtime:
@@ -166,7 +174,8 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
 
     // Marshal: keeps blocks and certificates, fetches what is missing, delivers what is final in order.
     let prefix = config.store.as_str();
-    let cache = CacheRef::new(NZU16!(4096), NZUsize!(8192));
+    let pages = NonZeroUsize::new(config.cache_bytes / PAGE_BYTES).unwrap_or(NonZeroUsize::MIN);
+    let cache = CacheRef::new(PAGE, pages);
     let resolver_receiver = marshal_resolver::init(
         context.child("marshal_resolver"),
         marshal_resolver::Config {
@@ -224,7 +233,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             value_write_buffer: BUFFER,
             block_codec_config: known,
             max_repair: NZUsize!(32),
-            max_pending_acks: NZUsize!(16),
+            max_pending_acks: UNSYNCED_MAX,
             strategy: Sequential,
         },
     )
@@ -242,7 +251,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             marshal: (marshal_mailbox.clone(), floor),
             mailbox_size: MAILBOX,
             plan,
-            resolvers: Replayed,
+            resolvers: Only(Replayed),
             sync_config: SyncEngineConfig {
                 fetch_batch_size: NZU64!(1),
                 apply_batch_size: NZU64!(1),

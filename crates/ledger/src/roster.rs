@@ -6,7 +6,8 @@ use crate::{
     network::address,
     node::Runtime,
     peers::{Known, Peers},
-    state::{self, Dbs},
+    spaced::Dbs,
+    state,
 };
 use commonware_cryptography::ed25519;
 use commonware_p2p::{Address, AddressableManager as _, authenticated::lookup::Oracle};

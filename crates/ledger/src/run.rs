@@ -75,6 +75,9 @@ fn run(config: Config, lock: Option<File>, up: &mpsc::SyncSender<Result<Handle, 
     drop(stopped);
 }
 
+/// How the engine's files are laid out: it would cut off what it cannot read.
+const FORMAT: &str = "vitaltrace-ledger/2";
+
 /// Makes the folder, locks it against other processes, and checks that it is of this chain and member.
 fn claim_data_dir(config: &Config) -> Result<Option<File>, StartError> {
     if config.vault == VaultPlace::Memory && config.data_dir.as_os_str().is_empty() {
@@ -90,10 +93,11 @@ fn claim_data_dir(config: &Config) -> Result<Option<File>, StartError> {
         Err(TryLockError::WouldBlock) => return Err(StartError::DataDirInUse),
         Err(TryLockError::Error(error)) => return Err(bad(error)),
     }
-    let owner = format!("{} {}\n", config.genesis.id(), config.org);
+    let owner = format!("{FORMAT} {} {}\n", config.genesis.id(), config.org);
     let path = config.data_dir.join("owner");
     match std::fs::read_to_string(&path) {
         Ok(found) if found == owner => Ok(Some(lock)),
+        Ok(found) if !found.starts_with(FORMAT) => Err(StartError::EarlierDataDir),
         Ok(_) => Err(StartError::OtherDataDir),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut file = File::create(&path).map_err(bad)?;

@@ -10,7 +10,8 @@ use crate::{
     mempool::attachments_of,
     node::Runtime,
     rules::replay,
-    state::{self, Dbs},
+    spaced::Dbs,
+    state,
     verdicts::Verdicts,
 };
 use commonware_codec::Encode as _;

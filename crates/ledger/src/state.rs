@@ -1,6 +1,9 @@
 //! The authenticated state: every final block's writes, with proofs of presence and absence.
 
-use crate::block::{engine_digest, our_digest};
+use crate::{
+    block::{engine_digest, our_digest},
+    spaced::Dbs,
+};
 use commonware_codec::{Encode as _, RangeCfg};
 use commonware_cryptography::{Sha256, sha256};
 use commonware_glue::stateful::db::{AttachableResolver, DatabaseSet, Shared, Unmerkleized as _};
@@ -32,8 +35,6 @@ pub(crate) type Operation = OrderedOperation<mmr::Family, sha256::Digest, Vec<u8
 /// The state on disk.
 pub(crate) type Db<E> =
     variable::Db<mmr::Family, E, sha256::Digest, Vec<u8>, Sha256, EightCap, CHUNK_BYTES, Sequential>;
-/// The state as the engine shares it.
-pub(crate) type Dbs<E> = Shared<Db<E>>;
 /// Writes on top of a state, before and after their roots are computed.
 pub(crate) type Batch<E> = <Dbs<E> as DatabaseSet<E>>::Unmerkleized;
 pub(crate) type Merkleized<E> = <Dbs<E> as DatabaseSet<E>>::Merkleized;

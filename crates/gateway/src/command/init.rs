@@ -71,6 +71,7 @@ impl Init {
             users: "users.toml".into(),
             standing: if self.joins { Standing::Later } else { Standing::Founder },
             peers_max: None,
+            cache_mib: None,
             peers: Vec::new(),
         };
         write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?)?;
