@@ -29,6 +29,7 @@ mod custody;
 mod glass;
 mod govern;
 mod members;
+mod prove;
 mod recover;
 
 mod alarm;
