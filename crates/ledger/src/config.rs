@@ -1,5 +1,6 @@
 //! What a node is started with.
 
+use crate::words::Speaker;
 use contract::{BadGenesis, Genesis, PublicKey};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole};
@@ -72,6 +73,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// Begins the names of all that the node stores: the organisation's name, unless several nodes share a store, as in simulations.
     pub store: String,
+    /// What this organisation says about final headers to whoever asks; a node without it answers nobody.
+    pub speaker: Option<Speaker>,
     /// The most nodes that this one connects with at a time. Queues take memory by it: some 2 MB for each.
     pub peers_max: usize,
 }
@@ -123,6 +126,7 @@ impl Config {
             part,
             peers,
             store,
+            speaker: None,
             peers_max,
         }
     }
