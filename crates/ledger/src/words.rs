@@ -179,9 +179,9 @@ pub(crate) async fn answer<S: Sender<PublicKey = ed25519::PublicKey>>(
         }
         let at = head.borrow_and_update().header.height;
         waiting.retain(|(_, height)| at.abs_diff(*height) <= HEIGHTS_SPOKEN_OF);
-        let (due, later) = std::mem::take(&mut waiting).into_iter().partition(|(_, height)| *height <= at);
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut waiting).into_iter().partition(|(_, height)| *height <= at);
         waiting = later;
-        let due: Vec<(ed25519::PublicKey, u64)> = due;
         for (peer, height) in due {
             if last.as_ref().is_none_or(|(spoken, _)| *spoken != height) {
                 let Ok(Some(block)) = handle.block(height).await else {
