@@ -12,6 +12,9 @@ use tokio::time::{Instant, timeout_at};
 /// How long evidence waits for the members' signatures on the log. Whoever has not answered then is named in the file as silent.
 const WITNESS_WAIT: Duration = Duration::from_secs(3);
 
+/// After which time the question is asked anew, as a connection may just have come about.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Signs for the organisation what it says about the log of all entries, by the key that signs its entries.
 ///
 /// Clones share the key, which is wiped when the last one is dropped.
@@ -73,11 +76,19 @@ impl Node {
         };
         hear(self.org.clone(), self.voice.word(&log));
         let until = Instant::now() + WITNESS_WAIT;
-        let mut answers = self.ledger.ask_words(header.height).await;
-        while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
-            match from_cbor::<(OrgId, Word)>("word", &answer, WORD_BYTES_MAX) {
-                Ok((org, word)) => hear(org, word),
-                Err(error) => tracing::warn!(%error, "a member's word on the log cannot be read"),
+        let mut everybody = false;
+        while !everybody && Instant::now() < until {
+            let again = until.min(Instant::now() + ASK_AGAIN);
+            let mut answers = self.ledger.ask_words(header.height).await;
+            while let Ok(answer) = timeout_at(again, answers.next()).await {
+                let Some(answer) = answer else {
+                    everybody = true;
+                    break;
+                };
+                match from_cbor::<(OrgId, Word)>("word", &answer, WORD_BYTES_MAX) {
+                    Ok((org, word)) => hear(org, word),
+                    Err(error) => tracing::warn!(%error, "a member's word on the log cannot be read"),
+                }
             }
         }
         words

@@ -79,6 +79,18 @@ impl Site {
         file
     }
 
+    /// Evidence that every member signed: how long nodes take to answer on a machine with other work is nobody's promise.
+    fn proved_by_all(&self) -> String {
+        let begin = Instant::now();
+        loop {
+            let file = self.prove(&[]);
+            if members(&self.verify(&file), false).is_empty() {
+                return file;
+            }
+            assert!(begin.elapsed() < PATIENCE, "not every member signs");
+        }
+    }
+
     fn genesis_file(&self) -> String {
         self.consortium.node(MERCY).dir.join("genesis.json").display().to_string()
     }
@@ -120,7 +132,7 @@ fn says(report: &Value, which: &str, words: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn evidence_shows_what_is_current_the_devices_keys_every_place_and_each_members_signature() {
     let mut site = Site::new().await;
-    let file = site.prove(&[]);
+    let file = site.proved_by_all();
     let report = site.verify(&file);
     assert_eq!(report["complete"], true);
     assert_eq!((&report["current_unshown"], &report["devices_unshown"]), (&json!(0), &json!(0)));
