@@ -2,13 +2,14 @@
 
 use crate::{
     packages,
-    run::{cargo, say, shown, streamed, vitaltrace},
+    run::{cargo, receipt_checker, say, shown, streamed, target, vitaltrace},
 };
 use anyhow::Context;
 use serde_json::Value;
 use std::{
     ffi::OsString,
-    io::Read,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
     sync::mpsc,
@@ -20,6 +21,8 @@ use std::{
 const ROWS: u64 = 20;
 /// Entries of all bundles in `fhir/synthea/2021-blaze`, conditional creates included.
 const SYNTHEA_ENTRIES: u64 = 31_011;
+/// Where a demonstration that is judged keeps everything, below the folder of what was built.
+const KEPT: &str = "demonstration";
 /// A demonstration that takes longer hangs.
 const DEMO_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How long a demonstration that was asked to stop may take to do so.
@@ -72,10 +75,12 @@ impl Input {
     }
 }
 
-/// Runs the demonstration headless and says what is wrong with its outcome; nothing is good.
-pub(crate) fn headless(root: &Path, input: &Input) -> anyhow::Result<Vec<String>> {
+/// Runs the demonstration headless and says what is wrong with its outcome; nothing is good. What could not be looked at goes to `skipped`.
+pub(crate) fn headless(root: &Path, input: &Input, skipped: &mut Vec<String>) -> anyhow::Result<Vec<String>> {
+    let kept = target(root)?.join(KEPT);
+    remove(&kept)?;
     let mut command = Command::new(vitaltrace(root)?);
-    command.args(["demo", "--headless", "--json"]).args(&input.arguments);
+    command.args(["demo", "--headless", "--json", "--keep"]).arg(&kept).args(&input.arguments);
     say(&format!("$ {}", shown(&command)));
     let ended = match run_limited(command, DEMO_LIMIT)? {
         Some(ended) => ended,
@@ -83,13 +88,76 @@ pub(crate) fn headless(root: &Path, input: &Input) -> anyhow::Result<Vec<String>
     };
     say(ended.output.trim_end());
     let mut wrong = match serde_json::from_str::<Value>(&ended.output) {
-        Ok(document) => judge(&document, input.entries),
+        Ok(document) => {
+            let mut wrong = judge(&document, input.entries);
+            if wrong.is_empty() {
+                wrong.extend(second_opinion(root, &kept, &document, skipped)?);
+                wrong.extend(others_opinion(root, &kept, skipped)?);
+            }
+            wrong
+        }
         Err(error) => vec![format!("standard output is not one JSON document: {error}")],
     };
     if !ended.status.success() {
         wrong.push(format!("ended with {}", ended.status));
     }
+    if wrong.is_empty() {
+        remove(&kept)?;
+    } else {
+        say(&format!("everything is in {}", kept.display()));
+    }
     Ok(wrong)
+}
+
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the second verifier, once it is built, has against the evidence file of the demonstration.
+fn second_opinion(
+    root: &Path,
+    kept: &Path,
+    document: &Value,
+    skipped: &mut Vec<String>,
+) -> anyhow::Result<Option<String>> {
+    let program = root.join("web/verify/dist/cli.js");
+    if !program.is_file() {
+        let line =
+            "SKIPPED: the second verifier did not look at the demonstration's evidence: `web/verify/dist` not found";
+        say(line);
+        skipped.push(line.to_owned());
+        return Ok(None);
+    }
+    let Some(chain) = document["evidence"]["chain"].as_str() else {
+        return Ok(Some("the document does not say which consortium the evidence is of".to_owned()));
+    };
+    let mut verify = Command::new("node");
+    verify.arg(program).arg(kept.join("evidence.vt")).args(["--genesis", chain]);
+    Ok((!streamed(verify)?).then(|| "the second verifier refuses the evidence file".to_owned()))
+}
+
+/// What the package that checks receipts, once it is installed, has against those of the members that signed the evidence.
+fn others_opinion(root: &Path, kept: &Path, skipped: &mut Vec<String>) -> anyhow::Result<Option<String>> {
+    let python = receipt_checker(root)?;
+    if !python.is_file() {
+        let line = "SKIPPED: the demonstration's receipts were not checked by software of others: `cargo xtask test receipts` installs it";
+        say(line);
+        skipped.push(line.to_owned());
+        return Ok(None);
+    }
+    let receipts = kept.join("receipts");
+    let mut take = Command::new(vitaltrace(root)?);
+    take.arg("verify").arg(kept.join("evidence.vt")).arg("--genesis").arg(kept.join("genesis.json"));
+    take.arg("--receipts").arg(&receipts);
+    let mut check = Command::new(python);
+    check.arg(root.join("spec/check/receipt.py")).arg(&receipts);
+    let held = streamed(take)? && streamed(check)?;
+    Ok((!held).then(|| "the receipts of the evidence file do not hold".to_owned()))
 }
 
 /// How a program ended by itself.
@@ -180,6 +248,11 @@ fn judge(document: &Value, entries: Option<u64>) -> Vec<String> {
         evidence["verified"] == true && evidence["complete"] == true && evidence["entries"].as_u64() > Some(0),
         format!("the evidence file was not verified as complete: {evidence}"),
     );
+    let shown = evidence["placed"] == evidence["entries"]
+        && evidence["witnesses"] == 4
+        && ["current", "devices"].iter().all(|key| evidence[key].as_u64() > Some(0))
+        && ["current_unshown", "devices_unshown"].iter().all(|key| evidence[key] == 0);
+    expect(shown, format!("the evidence file does not show all that it could, signed by all: {evidence}"));
     expect(document["ledger"]["validators"] == 4, format!("not four validators: {}", document["ledger"]));
     if let Some(entries) = entries {
         let loaded = &document["resources_loaded"];
@@ -203,7 +276,11 @@ mod tests {
             "ok": true, "steps": steps, "ledger": {"validators": 4},
             "attacks": [{"kind": "modified", "injected": 3, "found": 3, "named": 3}],
             "false_alarms": 0, "recover": {"essential": 5, "restored": 5, "identical": 5},
-            "evidence": {"entries": 40, "complete": true, "verified": true}, "resources_loaded": 7,
+            "evidence": {
+                "entries": 40, "complete": true, "verified": true, "placed": 40, "witnesses": 4,
+                "current": 9, "current_unshown": 0, "devices": 6, "devices_unshown": 0
+            },
+            "resources_loaded": 7,
         })
     }
 
@@ -245,7 +322,11 @@ mod tests {
         check("/false_alarms", json!(1), "false alarms: 1");
         check("/recover/identical", json!(4), "not every essential record came back identical");
         check("/evidence/complete", json!(false), "not verified as complete");
-        check("/evidence/entries", json!(0), "not verified as complete");
+        check("/evidence/verified", json!(false), "not verified as complete");
+        check("/evidence/placed", json!(39), "does not show all that it could");
+        check("/evidence/witnesses", json!(3), "does not show all that it could");
+        check("/evidence/current_unshown", json!(1), "does not show all that it could");
+        check("/evidence/devices", json!(0), "does not show all that it could");
         check("/ledger/validators", json!(3), "not four validators");
         check("/resources_loaded", json!(6), "the bundles have 7 entries");
     }

@@ -89,6 +89,14 @@ pub(crate) fn vitaltrace(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(target(root)?.join("release").join("vitaltrace"))
 }
 
+/// Where the package that checks receipts is installed, below the folder of what was built.
+pub(crate) const RECEIPTS: &str = "receipts";
+
+/// The Python that has the package which checks receipts, once it is installed.
+pub(crate) fn receipt_checker(root: &Path) -> anyhow::Result<PathBuf> {
+    Ok(target(root)?.join(RECEIPTS).join("bin/python"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

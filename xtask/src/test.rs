@@ -2,7 +2,7 @@
 
 use crate::{
     demo, packages,
-    run::{cargo, output, say, streamed, target, watched},
+    run::{RECEIPTS, cargo, output, receipt_checker, say, streamed, target, watched},
     tidy,
 };
 use anyhow::bail;
@@ -162,8 +162,7 @@ fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
 
 /// The published COSE receipt, checked by a package that shares no code with ours. Where `CI` is set nothing excuses it.
 fn receipts(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
-    let folder = target(root)?.join("receipts");
-    let python = folder.join("bin/python");
+    let (folder, python) = (target(root)?.join(RECEIPTS), receipt_checker(root)?);
     let mut make = Command::new("python3");
     make.args(["-m", "venv"]).arg(&folder);
     let mut install = Command::new(&python);
@@ -183,22 +182,22 @@ fn node_major(version: &str) -> Option<u32> {
     version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-fn demo_generated(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
-    demo_on(root, &demo::Input::generated())
+fn demo_generated(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
+    demo_on(root, &demo::Input::generated(), notes)
 }
 
-fn demo_shared(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
+fn demo_shared(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     match demo::Input::shared(root) {
-        Ok(input) => demo_on(root, &input),
+        Ok(input) => demo_on(root, &input, notes),
         Err(data) => Ok(Outcome::Skipped(format!("shared test data not found in `{}`", data.display()))),
     }
 }
 
-fn demo_on(root: &Path, input: &demo::Input) -> anyhow::Result<Outcome> {
+fn demo_on(root: &Path, input: &demo::Input, notes: &mut Notes) -> anyhow::Result<Outcome> {
     if !demo::build(root)? {
         return Ok(Outcome::Failed);
     }
-    let wrong = demo::headless(root, input)?;
+    let wrong = demo::headless(root, input, &mut notes.lines)?;
     for line in &wrong {
         say(&format!("demo: {line}"));
     }

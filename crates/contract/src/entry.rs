@@ -648,7 +648,7 @@ impl Entry {
     }
 
     /// The digest of the entry with this deterministic encoding.
-    pub(crate) fn digest_of(encoded: &[u8]) -> Digest {
+    pub fn digest_of(encoded: &[u8]) -> Digest {
         sha256(&[ENTRY_DOMAIN, encoded])
     }
 

@@ -127,6 +127,51 @@ pub fn inclusion_paths(leaves: &[Digest], indices: &[u64]) -> Option<Vec<Vec<Dig
     Some(paths)
 }
 
+/// The path of leaf `index` in a tree of `size` leaves, from whoever knows the roots of its perfect subtrees: `subtree(level, position)` is the
+/// root over the 2^level leaves from `position` × 2^level on. `None` when there is no such leaf.
+///
+/// The path is that of [`inclusion_path`]: it costs what `subtree` costs, some times the logarithm of `size`.
+pub fn inclusion_path_by<E>(
+    index: u64,
+    size: u64,
+    mut subtree: impl FnMut(u32, u64) -> Result<Digest, E>,
+) -> Result<Option<Vec<Digest>>, E> {
+    if index >= size {
+        return Ok(None);
+    }
+    let mut path = Vec::new();
+    let (mut begin, mut end) = (0, size);
+    while end - begin > 1 {
+        let level = highest_bit(end - begin - 1);
+        let middle = begin + (1 << level);
+        if index < middle {
+            path.push(root_by(middle, end, &mut subtree)?);
+            end = middle;
+        } else {
+            path.push(subtree(level, begin >> level)?);
+            begin = middle;
+        }
+    }
+    path.reverse();
+    Ok(Some(path))
+}
+
+/// The root over the leaves from `begin` up to `end`, of which there is at least one; `begin` is a multiple of a power of two that is no less
+/// than their number.
+fn root_by<E>(begin: u64, end: u64, subtree: &mut impl FnMut(u32, u64) -> Result<Digest, E>) -> Result<Digest, E> {
+    let level = highest_bit(end - begin);
+    let largest = subtree(level, begin >> level)?;
+    match begin + (1 << level) {
+        next if next < end => Ok(node(&largest, &root_by(next, end, subtree)?)),
+        _ => Ok(largest),
+    }
+}
+
+/// The place of the highest bit of a number that is not 0.
+fn highest_bit(number: u64) -> u32 {
+    (u64::BITS - 1).saturating_sub(number.leading_zeros())
+}
+
 /// The path that proves that the tree over `leaves` continues the tree over its first `old_size` leaves, from the bottom up.
 /// `None` when there are fewer leaves. Empty when nothing is to be shown: no leaves before, or none since.
 ///
@@ -381,12 +426,18 @@ mod tests {
             let head = head(tree);
             assert_eq!(inclusion_path(tree, size), None);
             assert_eq!(inclusion_paths(tree, &[size]), None);
+            assert_eq!(inclusion_path_by(size, size, |_, _| Err(())), Ok(None));
             let all: Vec<u64> = (0..size).rev().collect();
             let each = all.iter().map(|index| inclusion_path(tree, *index)).collect();
             assert_eq!(inclusion_paths(tree, &all), each);
             for index in 0..size {
                 let path = inclusion_path(tree, index).unwrap();
                 assert_eq!(path, naive_inclusion(index as usize, tree));
+                let subtree = |level: u32, position: u64| -> Result<Digest, ()> {
+                    let begin = (position << level) as usize;
+                    Ok(root(tree.get(begin..begin + (1 << level)).ok_or(())?.iter().copied()))
+                };
+                assert_eq!(inclusion_path_by(index, size, subtree), Ok(Some(path.clone())), "{index} of {size}");
                 assert!(path.len() <= PATH_LEN_MAX);
                 for claimed in 0..=size {
                     let holds = verify(&tree[index as usize], claimed, &path, &head);

@@ -695,5 +695,10 @@ pub fn log_leaf(height: u64, time: TimeMs, entry: &Digest) -> Digest {
 
 /// The leaf of an entry in the log over all entries: also says whether it was applied (0) or why it was refused.
 pub fn entry_leaf(height: u64, time: TimeMs, verdict: u8, entry: &Digest) -> Digest {
-    crate::merkle::leaf(&[&height.to_be_bytes()[..], &time.0.to_be_bytes(), &[verdict], entry.as_ref()].concat())
+    crate::merkle::leaf(&entry_leaf_bytes(height, time, verdict, entry))
+}
+
+/// What [`entry_leaf`] is the digest of, as a leaf.
+pub fn entry_leaf_bytes(height: u64, time: TimeMs, verdict: u8, entry: &Digest) -> Vec<u8> {
+    [&height.to_be_bytes()[..], &time.0.to_be_bytes(), &[verdict], entry.as_ref()].concat()
 }

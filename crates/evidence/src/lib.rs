@@ -47,6 +47,7 @@ pub use bundle::{
 pub use checkpoint::{BadCheckpoint, CHECKPOINT_BYTES_MAX, Checkpoint, Cosignature, checkpoint, read_checkpoint};
 pub use finality::KnownBlock;
 pub use log::BadLog;
+pub use part::part;
 pub use receipt::{BadReceipt, Inclusion, RECEIPT_BYTES_MAX, read_receipt, receipt};
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
 pub use report::{

@@ -1,14 +1,53 @@
 //! A part of a log: that the entries given are all of it in a range of heights, by their neighbours on both sides.
 
 use crate::{
-    BadLog, LogPart, LoggedEntry, Neighbour,
+    BadLog, LogPart, LoggedEntry, Neighbour, StateProof,
     finality::Final,
     log::{Filed, read},
 };
 use contract::{
-    merkle::{self, TreeHead},
+    Entry,
+    merkle::{self, Frontier, TreeHead},
     state::{LogHead, log_leaf},
 };
+use record::Digest;
+
+/// The part of a log in a range of heights: `entries` are all of the log, `head` is its head as proven. None when there is no entry.
+///
+/// A log without an entry in the range gives its last entry before it, or else its first after it: so that it says which month it is of.
+pub fn part(head: StateProof, entries: &[LoggedEntry], (from, to): (u64, u64)) -> Option<LogPart> {
+    let heights = || entries.iter().map(|logged| logged.height);
+    let (from, to) = match heights().filter(|height| *height < from).max() {
+        _ if heights().any(|height| (from..=to).contains(&height)) => (from, to),
+        Some(before) => (before, to),
+        None => (from, heights().min()?),
+    };
+    let place = |logged: &LoggedEntry| Neighbour {
+        height: logged.height,
+        time: logged.time,
+        digest: Entry::digest_of(&logged.entry),
+    };
+    let beside: Vec<Neighbour> = entries.iter().map(place).collect();
+    let leaves: Vec<Digest> = beside.iter().map(leaf).collect();
+    let begin = beside.iter().take_while(|entry| entry.height < from).count();
+    let end = beside.iter().take_while(|entry| entry.height <= to).count();
+    let left = begin.checked_sub(1);
+    let mut before = Frontier::default();
+    leaves.iter().take(left.unwrap_or(0)).for_each(|leaf| before.push(*leaf));
+    let given = (end as u64).saturating_add(1).min(leaves.len() as u64);
+    Some(LogPart {
+        head,
+        before,
+        left: left.and_then(|left| beside.get(left).copied()),
+        entries: entries.get(begin..end)?.to_vec(),
+        right: beside.get(end).copied(),
+        rest: merkle::consistency_path(&leaves, given)?,
+    })
+}
+
+fn leaf(neighbour: &Neighbour) -> Digest {
+    log_leaf(neighbour.height, neighbour.time, &neighbour.digest)
+}
 
 /// The heights that a part is of: between its neighbours, else from the beginning, or up to the header. `None` when there are none.
 pub(crate) fn range(part: &LogPart, at: &Final) -> Option<(u64, u64)> {
@@ -35,7 +74,6 @@ pub(crate) fn check(part: &LogPart, (from, to): (u64, u64), head: &LogHead) -> R
         return Err(BadLog::Part);
     }
     let (entries, leaves) = read(given)?;
-    let leaf = |neighbour: &Neighbour| log_leaf(neighbour.height, neighbour.time, &neighbour.digest);
     let mut tree = before.clone();
     left.iter().map(leaf).chain(leaves).chain(right.iter().map(leaf)).for_each(|leaf| tree.push(leaf));
     if !merkle::consistency(&tree.head(), &whole, rest) {

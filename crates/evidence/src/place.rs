@@ -6,7 +6,7 @@ use record::{Digest, Month, TimeMs};
 use std::collections::BTreeMap;
 
 /// What a log says of an entry that was applied, in the place of the reason for a refusal.
-const APPLIED: u8 = 0;
+pub(crate) const APPLIED: u8 = 0;
 
 /// Indices in the log over all entries, by month and index among the month's entries in the file.
 pub(crate) type Places = BTreeMap<(Month, u64), u64>;

@@ -5,6 +5,7 @@ mod handed_over;
 mod honest;
 mod mutate;
 mod mutated;
+mod pages;
 mod receipts;
 mod record_proof;
 mod shown;

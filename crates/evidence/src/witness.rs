@@ -1,13 +1,13 @@
 //! Witnesses: what organisations say about the log over all entries, and their words in the forms that others read.
 
 use crate::{
-    Bundle, Cosignature, Inclusion, Refused, Subject, Witness, Word, checkpoint, finality::Final, receipt, signed,
-    verify::value,
+    Bundle, Cosignature, Inclusion, Refused, Subject, Witness, Word, checkpoint, finality::Final, place::APPLIED,
+    receipt, signed, verify::value,
 };
 use contract::{
     Entry, Header, PublicKey, Signature,
     merkle::TreeHead,
-    state::{Organisation, VALUE_BYTES_MAX, organisation_key},
+    state::{Organisation, VALUE_BYTES_MAX, entry_leaf_bytes, organisation_key},
 };
 use record::{Digest, Id16, OrgId};
 
@@ -78,8 +78,12 @@ impl Word {
 pub struct Receipt {
     /// Whose.
     pub org: OrgId,
+    /// The key that it signed by.
+    pub key: PublicKey,
     /// For which entry.
     pub entry: Id16,
+    /// What the entry's leaf in the log is the digest of: the statement that the receipt is for.
+    pub leaf: Vec<u8>,
     /// The COSE_Sign1.
     pub bytes: Vec<u8>,
 }
@@ -101,11 +105,15 @@ pub fn receipts(bundle: &Bundle) -> (Vec<Receipt>, Option<String>) {
     for place in bundle.places() {
         let part = bundle.months().iter().find(|part| part.month == place.month);
         let logged = part.zip(usize::try_from(place.entry).ok()).and_then(|(part, at)| part.log.entries().get(at));
-        let Some(entry) = logged.and_then(|logged| Entry::from_bytes(&logged.entry).ok()) else { continue };
+        let Some(logged) = logged else { continue };
+        let Ok(entry) = Entry::from_bytes(&logged.entry) else { continue };
+        let leaf = entry_leaf_bytes(logged.height, logged.time, APPLIED, &entry.digest());
         let inclusion = Inclusion { size: log.head.size, index: place.index, path: place.path.clone() };
         receipts.extend(words.iter().map(|(org, key, word)| Receipt {
             org: (*org).clone(),
+            key: *key,
             entry: entry.id,
+            leaf: leaf.clone(),
             bytes: receipt::receipt(&log.chain, org, key, &word.receipt, &inclusion),
         }));
     }

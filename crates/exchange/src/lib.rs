@@ -29,6 +29,7 @@ mod custody;
 mod glass;
 mod govern;
 mod members;
+mod prove;
 mod recover;
 
 mod alarm;
@@ -48,6 +49,7 @@ mod meters;
 mod mirror;
 mod orphan;
 mod status;
+mod witness;
 mod wrap;
 
 pub use assess::assess;
@@ -62,5 +64,6 @@ pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};
 pub use members::{MemberShown, Membership};
 pub use node::{Node, Settings, StartError};
+pub use prove::Scope;
 pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;

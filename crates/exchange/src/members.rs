@@ -57,7 +57,7 @@ pub struct Membership {
 }
 
 impl Node {
-    async fn values<T: Encode<()> + for<'b> Decode<'b, ()>>(
+    pub(crate) async fn values<T: Encode<()> + for<'b> Decode<'b, ()>>(
         &self,
         keys: Vec<state::Key>,
     ) -> Result<Vec<Option<T>>, Failure> {
@@ -87,6 +87,11 @@ impl Node {
         let seats = self.values(members.iter().map(state::seat_key).collect()).await?;
         let all = members.into_iter().zip(organisations).zip(seats);
         Ok(all.filter_map(|((org, organisation), seat)| Some((org, organisation?, seat?))).collect())
+    }
+
+    /// Who the members are, by the latest final state.
+    pub(crate) async fn member_names(&self) -> Result<Vec<OrgId>, Failure> {
+        Ok(self.seated().await?.into_iter().map(|(org, ..)| org).collect())
     }
 
     /// To whom patient keys are wrapped.

@@ -14,6 +14,8 @@ use std::{
 use store::Row;
 use tokio::sync::{Semaphore, watch};
 
+mod tree;
+
 /// Connections that read at the same time.
 const READERS: usize = 4;
 
@@ -38,6 +40,7 @@ CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_
 CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL, patient TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS name_name ON name (name);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS subtree (tier INTEGER NOT NULL, position INTEGER NOT NULL, root BLOB NOT NULL, PRIMARY KEY (tier, position)) WITHOUT ROWID;
 ";
 
 /// What a record is called, and whom it is about.

@@ -12,6 +12,7 @@ use crate::{
     mirror::Mirror,
     orphan::{Orphan, Signs, later_submissions, signed_lanes},
     sense::Sensing,
+    witness::Voice,
 };
 use contract::{Genesis, PolicyKind, from_cbor, state};
 use ledger::SubmitError;
@@ -105,6 +106,8 @@ pub struct Inner {
     pub(crate) genesis: Genesis,
     /// Signs this organisation's entries.
     pub(crate) entry_public: contract::PublicKey,
+    /// Signs what this organisation says about the log.
+    pub(crate) voice: Voice,
     pub(crate) own: PatientKey,
     pub(crate) store: Store,
     pub(crate) ledger: ledger::Handle,
@@ -148,6 +151,8 @@ impl Node {
         (config.part, config.peers) = (part, peers);
         config.peers_max = peers_max.unwrap_or(config.peers_max);
         config.cache_bytes = cache_bytes.unwrap_or(config.cache_bytes);
+        let voice = Voice::new(org.clone(), keys.entry.clone());
+        config.speaker = Some(voice.speaker());
         let signs = Signs { chain: genesis.id(), key: keys.entry.verifying_key().to_bytes().into() };
         let ledger = tokio::task::spawn_blocking(move || ledger::run_tokio(config))
             .await
@@ -198,6 +203,7 @@ impl Node {
                 role,
                 genesis,
                 entry_public: signs.key,
+                voice,
                 own: keys.own.clone(),
                 store,
                 ledger,

@@ -1,5 +1,6 @@
 //! What a node is started with.
 
+use crate::words::Speaker;
 use contract::{BadGenesis, Genesis, PublicKey};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole};
@@ -75,6 +76,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// Begins the names of all that the node stores: the organisation's name, unless several nodes share a store, as in simulations.
     pub store: String,
+    /// What this organisation says about final headers to whoever asks; a node without it answers nobody.
+    pub speaker: Option<Speaker>,
     /// The most nodes that this one connects with at a time. Queues take memory by it: some 2 MB for each.
     pub peers_max: usize,
     /// Memory for pages of the state and of blocks, in bytes. What a new entry changes lies anywhere in the state: where that is larger than
@@ -129,6 +132,7 @@ impl Config {
             part,
             peers,
             store,
+            speaker: None,
             peers_max,
             cache_bytes: CACHE_BYTES_DEFAULT,
         }

@@ -5,9 +5,10 @@ use crate::{
     blame::Blames,
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
+    words::{Questions, Words},
 };
 use contract::{Block, Header, PublicKey, SignedSubmission, state::Key};
-use record::{Digest, OrgId, TimeMs};
+use record::{Digest, OrgId, OrgRole, TimeMs};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) head: watch::Receiver<Head>,
     pub(crate) peers: Arc<crate::peers::Peers>,
     pub(crate) blames: Blames,
+    pub(crate) questions: Questions,
     pub(crate) stop: watch::Sender<bool>,
     /// Kept so that [`Handle::stopped`] waits as long as there is no other sender.
     pub(crate) stopped_sender: watch::Sender<bool>,
@@ -255,6 +257,12 @@ impl Handle {
     /// All final blocks from `height` (at least 1) on, without gaps: first those of the archive, then each as it becomes final.
     pub fn blocks_from(&self, height: u64) -> Blocks {
         Blocks { handle: self.clone(), height: height.max(1), head: self.shared.head.clone() }
+    }
+
+    /// Asks the other members what they say about the header of a height. Those who have a later one answer as well, for a while; one that is
+    /// behind answers when it is there.
+    pub async fn ask_words(&self, height: u64) -> Words {
+        self.shared.questions.ask(self.shared.peers.of_roles(&OrgRole::ALL), height).await
     }
 
     /// Keeps attachments in this node's vault, durably, and hands them to the peers that may hold them. Gives their digests.

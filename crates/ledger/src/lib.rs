@@ -27,6 +27,7 @@ mod spaced;
 mod state;
 mod vault;
 mod verdicts;
+mod words;
 
 pub use app::PROPOSAL_ENTRIES_MAX;
 pub use config::{Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, StartError, VaultPlace, WORKERS_DEFAULT};
@@ -42,6 +43,7 @@ pub use rules::CLOCK_AHEAD_MS_MAX;
 pub use run::run_tokio;
 pub use state::{CHUNK_BYTES, ExclusionProof, KeyValueProof};
 pub use vault::{ATTACHMENT_BYTES_MAX, VaultStatus};
+pub use words::{Speaker, WORD_BYTES_MAX, Words};
 
 /// How validators sign: a quorum of ed25519 signatures, each attributable to its member.
 pub type Scheme = commonware_consensus::simplex::scheme::ed25519::Scheme;

@@ -6,6 +6,7 @@ use crate::{
     config::{Config, Peer, StartError},
     gossip,
     node::Runtime,
+    words,
 };
 use commonware_codec::ReadExt as _;
 use commonware_consensus::{
@@ -58,6 +59,8 @@ pub struct Channels<E: Runtime> {
     pub gossip: Channel<E>,
     /// Attachments.
     pub attachments: Channel<E>,
+    /// What members say about final headers.
+    pub words: Channel<E>,
     /// Ends when the network fails.
     pub task: Task<()>,
 }
@@ -129,6 +132,7 @@ pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, Sta
         marshal::max_payload_size::<Standard<ChainBlock>, Scheme>(count, &Known::default()),
         gossip::MESSAGE_BYTES_MAX,
         attachments::MESSAGE_BYTES_MAX,
+        words::MESSAGE_BYTES_MAX,
     ]);
     let (mut network, mut oracle) =
         Network::new(context.child("network"), network_config(config, key, message_bytes_max));
@@ -142,6 +146,7 @@ pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, Sta
         blocks: network.register(4, per_second(NZU32!(256))),
         gossip: network.register(5, per_second(NZU32!(512))),
         attachments: network.register(6, per_second(NZU32!(256))),
+        words: network.register(7, per_second(NZU32!(32))),
         task: network.start(),
     })
 }

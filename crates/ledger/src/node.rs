@@ -21,6 +21,7 @@ use crate::{
     state::{self, Replayed},
     vault::{MemoryVault, SqliteVault, Vault},
     verdicts::Verdicts,
+    words::{self, Questions},
 };
 use commonware_broadcast::buffered;
 use commonware_consensus::{
@@ -134,10 +135,21 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let signs = !matches!(config.part, Part::Watcher(_));
     let schemes = Schemes::new(shared_genesis.clone(), signs.then_some(key))?;
 
-    let Channels { oracle, votes, certificates, resolver, backfill, blocks, gossip, attachments: carried, task } =
-        network::join(&context, &config)?;
+    let Channels {
+        oracle,
+        votes,
+        certificates,
+        resolver,
+        backfill,
+        blocks,
+        gossip,
+        attachments: carried,
+        words: spoken,
+        task,
+    } = network::join(&context, &config)?;
     let (gossip_sender, gossip_receiver) = gossip;
     let (attachment_sender, attachment_receiver) = carried;
+    let (word_sender, word_receiver) = spoken;
     let mut tasks = vec![task];
 
     // What callers and tasks share.
@@ -152,6 +164,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (outbox, outgoing) = mpsc::channel(attachments::OUTBOX_MAX);
     let (timers, timers_asked) = mpsc::channel(attachments::OUTBOX_MAX);
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    let (questions, questions_out) = mpsc::channel(words::OUTBOX_MAX);
     let (stop, _) = watch::channel(false);
     let (roles, holds) = (config.vault_roles.clone(), config.holds_attachments());
     let attachments = Attachments::new(vault, holds, roles, peers.clone(), mempool.clone(), outbox, timers);
@@ -165,6 +178,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         head,
         peers,
         blames: blames.clone(),
+        questions: Questions::new(questions),
         stop,
         stopped_sender,
         stopped,
@@ -316,6 +330,16 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (sender, beating) = (gossip_sender.clone(), handle.clone());
     tasks.push(context.child("beat").spawn(move |context| gossip::beat(context, beating, sender)));
     let hearing = handle.clone();
+    let (asked, asked_by_others) = mpsc::channel(words::OUTBOX_MAX);
+    let (asking, listening) = (word_sender.clone(), handle.clone());
+    tasks.push(context.child("ask").spawn(move |_| words::ask(asking, questions_out)));
+    tasks.push(context.child("listen").spawn(move |_| words::hear(listening, word_receiver, asked)));
+    if let Some(speaker) = config.speaker.clone() {
+        let speaking = handle.clone();
+        tasks.push(
+            context.child("speak").spawn(move |_| words::answer(speaking, speaker, word_sender, asked_by_others)),
+        );
+    }
     tasks.push(context.child("hear").spawn(move |_| gossip::hear(hearing, gossip_sender, gossip_receiver)));
     tracing::info!(org = %config.org, height = handle.status().height, "ledger node up");
     Ok((handle, Running { tasks }))

@@ -140,7 +140,7 @@ const NEVER_PROVEN: readonly string[] = [
 ];
 
 /** What the file could show of the state at the header and does not. */
-function unshown({ current, currentUnshown, devices, devicesUnshown, witnesses }: Said): string[] {
+function unshown({ current, currentUnshown, devices, devicesUnshown, entries, log, witnesses }: Said): string[] {
   const sentences: string[] = [];
   if (currentUnshown > 0) {
     sentences.push(
@@ -167,6 +167,13 @@ function unshown({ current, currentUnshown, devices, devicesUnshown, witnesses }
       `Whether the device key was revoked is not shown for ${counted(devicesUnshown, "batch of frames", "batches of frames")}.`,
     );
   }
+  const unplaced = entries - log.placed;
+  if (unplaced > 0) {
+    sentences.push(
+      `The place in the ledger's log of all entries is not shown of ${counted(unplaced, "entry", "entries")}.`,
+    );
+  }
+  if (witnesses.length === 0) sentences.push("The file has no signature of any member on the ledger's log.");
   const silent = witnesses.filter(({ cosigned }) => cosigned === undefined);
   if (silent.length > 0) {
     sentences.push(`The file has no signature on the ledger's log by ${silent.map(({ org }) => org).join(", ")}.`);

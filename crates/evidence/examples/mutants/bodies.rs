@@ -4,10 +4,12 @@ use crate::any_commitment;
 use contract::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep, Gap,
     GrantStep, HandoffStep, InvestigationStep, Joining, MemberStep, OverrideStep, PolicyKind, PolicyPart, PolicyStep,
-    Priority, PublicKey, Reach, state::RecordHead, to_cbor,
+    Priority, PublicKey, Reach,
+    state::{Binding, DeviceKey, Organisation, RecordHead},
+    to_cbor,
 };
 use rand::{RngExt as _, rngs::StdRng};
-use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, RecordType, TimeMs};
+use record::{Commitment, Digest, Id16, OrgId, OrgRole, Pseudonym, RecordTag, RecordType, TimeMs, sha256};
 
 const PRIORITIES: [Priority; 3] = [Priority::Low, Priority::Medium, Priority::High];
 
@@ -210,6 +212,43 @@ pub(crate) fn record_head(commitment: Commitment, rng: &mut StdRng) -> Vec<u8> {
         audit: rng.random(),
     });
     if rng.random_bool(0.3) { crate::case::bent(&head, rng) } else { head }
+}
+
+/// Values of the state that evidence shows beside the log, where whoever decides wrote what they like: of a record, of a binding of the device
+/// with that key, of this key, and of a member with its entry key. Each as it should be more often than not.
+pub(crate) fn shown_values(
+    commitment: Commitment,
+    device: PublicKey,
+    entry_key: PublicKey,
+    rng: &mut StdRng,
+) -> [Option<Vec<u8>>; 4] {
+    let (signs, named) = (sha256(&[b"oximeter"]), rng.random_bool(0.8));
+    let named = if named { signs } else { digest(rng) };
+    let binding = Binding {
+        device: named,
+        org: org(rng),
+        key: if rng.random_bool(0.9) { device } else { key(rng) },
+        patient: Pseudonym(digest(rng)),
+        from: TimeMs(integer(rng)),
+        until: maybe(rng, |rng| TimeMs(integer(rng))),
+        last: integer(rng),
+        batches: integer(rng),
+    };
+    // 2026-11-01T00:30:00Z is when the second of three batches is made.
+    let night = TimeMs::from_instant("2026-11-01T00:30:00Z").map(|time| time.0).unwrap_or_default();
+    let times = [0, night - 1, night, night + 1, night + 60_000, u64::MAX];
+    let signer = DeviceKey { device: signs, revoked: maybe(rng, |rng| TimeMs(one(&times, rng))) };
+    let member = Organisation {
+        role: one(&OrgRole::ALL, rng),
+        entry_key: if rng.random_bool(0.8) { entry_key } else { key(rng) },
+        left: rng.random_bool(0.2),
+        unreviewed: integer(rng),
+    };
+    let head = record_head(commitment, rng);
+    [Some(head), Some(to_cbor(&binding)), Some(to_cbor(&signer)), Some(to_cbor(&member))].map(|value| {
+        let value = value.filter(|_| rng.random_bool(0.5))?;
+        Some(if rng.random_bool(0.15) { crate::case::bent(&value, rng) } else { value })
+    })
 }
 
 fn reach(rng: &mut StdRng) -> Reach {

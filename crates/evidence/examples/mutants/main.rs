@@ -25,11 +25,11 @@ mod world;
 // Where the shared files look for what they test.
 use evidence::{
     BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, Handover, LedgerLog, Limits, Log,
-    LogPart, LoggedEntry, MonthLog, Neighbour, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof,
-    Witness, assemble, speak, verify,
+    LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness,
+    assemble, part, speak, verify,
 };
 
-use contract::state::record_key;
+use contract::state::{binding_key, device_signer_key, organisation_key, record_key};
 use evidence::{RecordProof, absent, current, verify_record};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::{Commitment, Digest, commit, record_tag, sha256};
@@ -40,7 +40,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write as _},
 };
-use world::{Proven, World, following, night, three_months, whole_night};
+use world::{ORGS, Proven, Shown, World, following, night, three_months, whole_night};
 
 const SEED: u64 = 0x5eed_2026;
 const USAGE: &str = "usage: mutants COUNT FILE [SEED]";
@@ -60,7 +60,8 @@ fn main() {
     lines.honest(count / 50);
     lines.unsigned(count / 5);
     lines.consortia(count / 5);
-    lines.logs(count * 2 / 5);
+    lines.shown(count / 10);
+    lines.logs(count * 3 / 10);
     lines.records(count / 10);
     let rest = count.saturating_sub(lines.total());
     lines.proofs(rest);
@@ -132,21 +133,57 @@ impl Lines {
         let mut later = dark.clone();
         later.block(None);
         later.record("mercy", "Patient/p1", "moved");
-        let shown = |world: &World| world.prove_shown(&whole_night(world, binding));
-        let (shown_good, shown_donor) = (shown(&dark), shown(&later));
-        let (shown_bytes, shown_donor_bytes) =
-            (assemble(shown_good.clone()).to_bytes(), assemble(shown_donor.clone()).to_bytes());
+        // All of the night, and a part of it.
+        let shown = [None, Some((3, 4))].map(|range| {
+            let parts = |world: &World| world.prove_shown(&Shown { range, ..whole_night(world, binding) });
+            let (good, donor) = (parts(&dark), parts(&later));
+            let bytes = [&good, &donor].map(|parts| assemble(parts.clone()).to_bytes());
+            (good, donor, bytes)
+        });
         for i in 0..count {
+            let (shown_good, shown_donor, [shown_bytes, shown_donor_bytes]) = &shown[i / 4 % 2];
             let bytes = if i % 4 == 0 {
-                mutate::mutate_bytes(&shown_bytes, &shown_donor_bytes, &mut self.rng)
+                mutate::mutate_bytes(shown_bytes, shown_donor_bytes, &mut self.rng)
             } else if i % 4 == 1 {
-                assemble(mutate::mutate_shown(&shown_good, &shown_donor, &mut self.rng)).to_bytes()
+                assemble(mutate::mutate_shown(shown_good, shown_donor, &mut self.rng)).to_bytes()
             } else if i % 4 == 2 {
                 mutate::mutate_bytes(&good_bytes, &donor_bytes, &mut self.rng)
             } else {
                 assemble(mutate::mutate_parts(&good, &donor, &mut self.rng)).to_bytes()
             };
             self.bundle("unsigned", &world.id(), &bytes);
+        }
+    }
+
+    /// A night with all that can be shown of it, proven and signed as it is, where the state says of records, devices and members what
+    /// whoever decides likes; some of it changed behind that.
+    fn shown(&mut self, count: usize) {
+        let (world, binding) = night();
+        let tag = record_tag(&world.patient, "Patient/p1");
+        for _ in 0..count {
+            let mut world = world.clone();
+            let member = bodies::one(&ORGS, &mut self.rng).0;
+            let entry_key = world::entry_key(member).verifying_key().to_bytes().into();
+            let keys = [
+                record_key(&tag),
+                binding_key(&binding),
+                device_signer_key(&world::device_key(9)),
+                organisation_key(&member.parse().unwrap()),
+            ];
+            let values =
+                bodies::shown_values(any_commitment(&mut self.rng), world::device_key(9), entry_key, &mut self.rng);
+            let written = keys.into_iter().zip(values).filter(|(_, value)| value.is_some());
+            world.writes.push(written.collect());
+            let range = bodies::one(&[None, Some((3, 4)), Some((2, 2))], &mut self.rng);
+            let mut parts = world.prove_shown(&Shown { range, ..whole_night(&world, binding) });
+            if range == Some((2, 2)) {
+                // What is opened is committed to outside of this range.
+                parts.opened.clear();
+            }
+            if self.rng.random_bool(0.3) {
+                parts = mutate::mutate_shown(&parts, &parts, &mut self.rng);
+            }
+            self.bundle("shown", &world.id(), &assemble(parts).to_bytes());
         }
     }
 

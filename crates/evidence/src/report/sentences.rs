@@ -167,6 +167,13 @@ fn unshown(report: &Report, said: &mut Vec<String>) {
     if report.devices_unshown > 0 {
         said.push(format!("Whether the device key was revoked is not shown for {}.", batches(report.devices_unshown)));
     }
+    let unplaced = report.entry_count.saturating_sub(report.ledger_log.placed);
+    if unplaced > 0 {
+        said.push(format!("The place in the ledger's log of all entries is not shown of {}.", entries(unplaced)));
+    }
+    if report.witnesses.is_empty() {
+        said.push("The file has no signature of any member on the ledger's log.".to_owned());
+    }
     let silent = names(report, false);
     if !silent.is_empty() {
         said.push(format!("The file has no signature on the ledger's log by {}.", silent.join(", ")));

@@ -53,6 +53,8 @@ fn the_sentences_say_what_is_proven_and_what_is_not() {
         After height 11: whatever was filed later is not covered.
         The content of 9 versions is not opened: only that they were written, by whom and when.
         Whether the last version given is the current one is not shown of 3 records.
+        The place in the ledger's log of all entries is not shown of 16 entries.
+        The file has no signature of any member on the ledger's log.
         Misfiling under another patient is not excluded: complete means all that was filed under these pseudonyms.
         That these pseudonyms belong to a certain person is not proven: that takes the patient key, or the word of who opened the records.
         What never passed a gateway of a member is not on the ledger, and what the ledger refused is not in a patient's log.

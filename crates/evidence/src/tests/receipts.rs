@@ -49,8 +49,9 @@ fn hex(bytes: &[u8]) -> String {
 fn there_is_a_receipt_for_each_entry_and_each_organisation_that_signed() {
     let Taken { world, log, receipts, first, .. } = taken();
     assert_eq!(receipts.len(), 8 * 3);
-    let Receipt { org, bytes, .. } = &receipts[0];
-    let (head, inclusion) = read_receipt(bytes, &world.id(), org, &key_of(org.as_str()), &first.1).unwrap();
+    let Receipt { org, key, leaf, bytes, .. } = &receipts[0];
+    assert_eq!((*key, leaf), (key_of(org.as_str()), &first.0));
+    let (head, inclusion) = read_receipt(bytes, &world.id(), org, key, &first.1).unwrap();
     assert_eq!((head, inclusion.index), (log.head, 0));
 }
 

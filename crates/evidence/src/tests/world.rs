@@ -1,9 +1,8 @@
 //! A small consortium with one patient: files entries block by block, and proves what stands at the end.
 
 use crate::{
-    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, Finality, LedgerLog, Limits, Log, LogPart, LoggedEntry,
-    MonthLog, Neighbour, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness, assemble,
-    speak, verify,
+    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, Finality, LedgerLog, Limits, Log, LoggedEntry, MonthLog,
+    Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness, assemble, part, speak, verify,
 };
 use bytes::Bytes;
 use commonware_codec::{DecodeExt as _, Encode as _, RangeCfg};
@@ -433,7 +432,7 @@ impl World {
                     Proven::Value(head) => {
                         let PatientLog { entries, links, .. } = sealed.logs[pseudonym].clone();
                         match shown.range {
-                            Some(range) => Log::Part(part(head, &entries, range)),
+                            Some(range) => Log::Part(part(head, &entries, range).unwrap()),
                             None => Log::Present { head, entries, links },
                         }
                     }
@@ -601,33 +600,6 @@ pub(crate) fn certificate(
     finalization.certificate.signers = Signers::new(keys.len() as u32, indices).unwrap();
     finalization.certificate.signatures = chosen.into_iter().map(|vote| vote.signature).collect();
     finalization.encode().to_vec()
-}
-
-/// The part of a log in a range of heights.
-pub(crate) fn part(head: StateProof, entries: &[LoggedEntry], (from, to): (u64, u64)) -> LogPart {
-    // A log without an entry in the range gives its last entry before, or its first after, which says which month it is.
-    let heights = || entries.iter().map(|logged| logged.height);
-    let (from, to) = match (heights().filter(|height| *height < from).max(), heights().min()) {
-        _ if heights().any(|height| (from..=to).contains(&height)) => (from, to),
-        (Some(before), _) => (before, to),
-        (None, first) => (from, first.unwrap_or(to)),
-    };
-    let digest = |logged: &LoggedEntry| sha256(&[b"vitaltrace/entry/1\0", &logged.entry]);
-    let leaves: Vec<Digest> =
-        entries.iter().map(|logged| log_leaf(logged.height, logged.time, &digest(logged))).collect();
-    let begin = entries.iter().take_while(|logged| logged.height < from).count();
-    let end = entries.iter().take_while(|logged| logged.height <= to).count();
-    let beside = |logged: &LoggedEntry| Neighbour { height: logged.height, time: logged.time, digest: digest(logged) };
-    let mut before = Frontier::default();
-    leaves[..begin.saturating_sub(1)].iter().for_each(|leaf| before.push(*leaf));
-    LogPart {
-        head,
-        before,
-        left: begin.checked_sub(1).map(|last| beside(&entries[last])),
-        entries: entries[begin..end].to_vec(),
-        right: entries.get(end).map(beside),
-        rest: merkle::consistency_path(&leaves, (end as u64 + 1).min(leaves.len() as u64)).unwrap(),
-    }
 }
 
 /// The public key of a device.

@@ -2,6 +2,7 @@
 
 mod ledger;
 mod member;
+mod verify;
 mod workload;
 
 use crate::command::Exit;
@@ -11,6 +12,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     Ledger(ledger::Ledger),
+    Verify(verify::Verify),
     #[command(hide = true)]
     Member(member::Member),
 }
@@ -19,6 +21,7 @@ impl Bench {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         match self {
             Self::Ledger(ledger) => ledger.run().await,
+            Self::Verify(verify) => verify.run().await,
             Self::Member(member) => member.run().await,
         }
     }

@@ -3,14 +3,20 @@
 use super::{BadInput, Connection, Exit, print, tell};
 use crate::config::read_genesis;
 use anyhow::Context;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
-use record::{Digest, Role};
-use std::path::PathBuf;
+use contract::PublicKey;
+use record::{Digest, RecordTag, Role};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The largest evidence file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Writes a patient's complete log with its records as one file that anybody can verify.
+/// Writes a patient's complete log with its records as one file that anybody can verify, signed by every member that answers.
 #[derive(Debug, Args)]
 pub(crate) struct Prove {
     #[command(flatten)]
@@ -24,6 +30,12 @@ pub(crate) struct Prove {
     /// Height of a block that the reader knows to be final: the evidence goes through it, or the next one with a certificate of its own.
     #[arg(long)]
     through: Option<u64>,
+    /// Only entries in blocks of this height and above; the file shows that they are all in the range.
+    #[arg(long)]
+    from: Option<u64>,
+    /// Only entries in blocks of this height and below.
+    #[arg(long)]
+    to: Option<u64>,
     /// The file to write.
     #[arg(long, short)]
     output: PathBuf,
@@ -32,13 +44,21 @@ pub(crate) struct Prove {
 impl Prove {
     /// Asks the running gateway and writes the file.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from > to
+        {
+            return Err(
+                BadInput(format!("there are no heights from {from} to {to}: --from must not be above --to")).into()
+            );
+        }
         let client = match self.case {
             Some(_) => self.connection.operator(Role::Compliance, "HCOMPL")?,
             None => self.connection.operator(Role::Custodian, "HSYSADMIN")?,
         };
         let case = self.case.map(|case| format!("case={case}"));
-        let through = self.through.map(|height| format!("through={height}"));
-        let asked: Vec<String> = case.into_iter().chain(through).collect();
+        let heights = [("through", self.through), ("from", self.from), ("to", self.to)];
+        let heights = heights.into_iter().filter_map(|(name, height)| Some(format!("{name}={}", height?)));
+        let asked: Vec<String> = case.into_iter().chain(heights).collect();
         let bytes = client.get(&format!("/evidence/{}?{}", self.patient, asked.join("&"))).await?.good()?.bytes;
         std::fs::write(&self.output, &bytes).with_context(|| format!("cannot write `{}`", self.output.display()))?;
         tell(&format!(
@@ -65,6 +85,10 @@ pub(crate) struct Verify {
     /// through it is refused, so that nobody who got hold of retired keys can show another history.
     #[arg(long, value_parser = checkpoint)]
     checkpoint: Option<evidence::KnownBlock>,
+    /// Writes what the members signed in the forms that other programs read, into this folder: a COSE receipt (RFC 9942) for each entry and
+    /// member, and the C2SP checkpoint.
+    #[arg(long)]
+    receipts: Option<PathBuf>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -94,6 +118,9 @@ impl Verify {
                     print(&serde_json::to_string_pretty(&serde_json::json!({"verified": true, "report": report}))?);
                 } else {
                     print_report(&report);
+                }
+                if let Some(folder) = &self.receipts {
+                    write_receipts(&bytes, folder)?;
                 }
                 Ok(Exit::Good)
             }
@@ -135,6 +162,38 @@ fn checkpoint(text: &str) -> Result<evidence::KnownBlock, String> {
     Ok(evidence::KnownBlock { height, block })
 }
 
+/// What an ed25519 key begins with in the form that PEM files have. Source: RFC 8410.
+const SPKI_ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// Takes receipts and checkpoint out of a bundle that was verified: `ENTRY-MEMBER.cose`, the statement that it is for as `ENTRY.leaf`, the key
+/// as `MEMBER.pem`, and `checkpoint.txt`.
+fn write_receipts(bundle: &[u8], folder: &Path) -> anyhow::Result<()> {
+    let bundle = evidence::Bundle::from_bytes(bundle, &evidence::Limits::default())?;
+    let (receipts, note) = evidence::receipts(&bundle);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+    let write = |name: String, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+    };
+    let mut keys: BTreeMap<String, PublicKey> = BTreeMap::new();
+    for receipt in &receipts {
+        write(format!("{}-{}.cose", receipt.entry, receipt.org), &receipt.bytes)?;
+        write(format!("{}.leaf", receipt.entry), &receipt.leaf)?;
+        keys.insert(receipt.org.to_string(), receipt.key);
+    }
+    for (org, key) in keys {
+        let encoded = STANDARD.encode([&SPKI_ED25519[..], key.as_bytes()].concat());
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{encoded}\n-----END PUBLIC KEY-----\n");
+        write(format!("{org}.pem"), pem.as_bytes())?;
+    }
+    if let Some(note) = &note {
+        write("checkpoint.txt".to_owned(), note.as_bytes())?;
+    }
+    let checkpoint = if note.is_some() { "a checkpoint" } else { "no checkpoint, as no member signed one" };
+    tell(&format!("{} receipts and {checkpoint} written to {}", receipts.len(), folder.display()));
+    Ok(())
+}
+
 /// The report for people: what is proven, what is not, and each record's history in a line.
 fn print_report(report: &evidence::Report) {
     print(&format!(
@@ -145,19 +204,28 @@ fn print_report(report: &evidence::Report) {
         report.signers,
         report.validators
     ));
-    print(&format!("{} entries, {} records opened, {} not opened", report.entry_count, report.opened, report.unopened));
+    print("checked from this file and the genesis id alone: no network, no database, nobody's word");
+    print(&format!(
+        "{} entries, {} versions of records opened, {} not opened",
+        report.entry_count, report.opened, report.unopened
+    ));
     for (kind, count) in &report.by_kind {
         print(&format!("  {kind}: {count}"));
     }
+    let current: BTreeMap<RecordTag, Option<u64>> =
+        report.current.iter().map(|current| (current.tag, current.version)).collect();
     for record in report.records.iter().filter(|record| record.name.is_some()) {
         let last = record.versions.last();
         let by = last
             .map(|version| format!("{} at {}", version.organisation, version.time.to_instant()))
             .unwrap_or_default();
+        let versions = if record.versions.len() == 1 { "version" } else { "versions" };
+        let is_current = last.is_some_and(|last| current.get(&record.tag) == Some(&Some(last.version)));
         print(&format!(
-            "  {} versions of {}, last by {by}",
+            "  {} {versions} of {}, last by {by}{}",
             record.versions.len(),
-            record.name.as_deref().unwrap_or_default()
+            record.name.as_deref().unwrap_or_default(),
+            if is_current { ", which is the current one" } else { "" }
         ));
     }
     print("proven:");

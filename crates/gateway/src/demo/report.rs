@@ -91,10 +91,34 @@ pub(crate) struct Evidence {
     pub(crate) complete: bool,
     /// Whether it verified.
     pub(crate) verified: bool,
+    /// Id of the consortium's genesis document: all that a verifier is told beside the file.
+    pub(crate) chain: String,
+    /// Records that it shows the current version of, and those that it does not.
+    pub(crate) current: u64,
+    pub(crate) current_unshown: u64,
+    /// Bindings that it shows the device's key of, and batches of frames that it does not.
+    pub(crate) devices: u64,
+    pub(crate) devices_unshown: u64,
+    /// Entries that it shows the place of in the log of all entries.
+    pub(crate) placed: u64,
+    /// Members that signed that log.
+    pub(crate) witnesses: u64,
     /// Its size in bytes.
     pub(crate) bytes: u64,
     /// How long verifying took, in milliseconds.
     pub(crate) verify_ms: f64,
+}
+
+impl Evidence {
+    /// Whether it shows all that can be shown, and every member signed.
+    fn shows_everything(&self, members: u64) -> bool {
+        self.current > 0
+            && self.current_unshown == 0
+            && self.devices > 0
+            && self.devices_unshown == 0
+            && self.placed == self.entries
+            && self.witnesses == members
+    }
 }
 
 impl Report {
@@ -109,7 +133,8 @@ impl Report {
             && self.recover.restored == self.recover.essential
             && self.recover.identical == self.recover.essential
             && self.evidence.verified
-            && self.evidence.complete;
+            && self.evidence.complete
+            && self.evidence.shows_everything(self.ledger.validators);
     }
 }
 

@@ -49,6 +49,13 @@ impl Story {
             entries: report.entry_count,
             complete: report.complete,
             verified: true,
+            chain: report.chain.to_string(),
+            current: report.current.len() as u64,
+            current_unshown: report.current_unshown,
+            devices: report.devices.len() as u64,
+            devices_unshown: report.devices_unshown,
+            placed: report.ledger_log.placed,
+            witnesses: report.witnesses.iter().filter(|witness| witness.cosigned.is_some()).count() as u64,
             bytes: file.len() as u64,
             verify_ms,
         };
@@ -59,6 +66,11 @@ impl Story {
             file.len() / 1000,
             path.display()
         ));
+        self.tell.detail("What it proves, in its own words:");
+        for sentence in &report.proven {
+            self.tell.detail(&format!("- {sentence}"));
+        }
+        self.tell.detail(&format!("and {} sentences on what it does not prove", report.not_proven.len()));
         expect(report.entry_count > 0 && report.complete, "the evidence is complete")?;
 
         let mut refused = 0;

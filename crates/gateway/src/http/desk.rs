@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::Failure;
+use exchange::{Failure, Scope};
 use record::{Id16, fhir::IssueType};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
@@ -129,19 +129,22 @@ pub(crate) async fn conclude_case(
 }
 
 #[derive(Deserialize)]
-pub(crate) struct ByCase {
+pub(crate) struct Asked {
     case: Option<String>,
     through: Option<u64>,
+    from: Option<u64>,
+    to: Option<u64>,
 }
 
 pub(crate) async fn evidence(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path(patient): Path<String>,
-    Query(by): Query<ByCase>,
+    Query(asked): Query<Asked>,
 ) -> Result<Response, Refusal> {
-    let case = by.case.as_deref().map(ledger_id).transpose()?;
-    let bundle = doors.node.prove(&caller, &patient, case, by.through).await?;
+    let Asked { case, through, from, to } = asked;
+    let scope = Scope { case: case.as_deref().map(ledger_id).transpose()?, through, from, to };
+    let bundle = doors.node.prove(&caller, &patient, scope).await?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.vitaltrace.evidence+cbor")], Bytes::from(bundle)).into_response())
 }
 

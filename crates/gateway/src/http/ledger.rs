@@ -1,9 +1,10 @@
-//! The doors of the ledger: status, blocks and entries. They show no health data and need no token.
+//! The doors of the ledger: status, blocks, entries and the checkpoint. They show no health data and need no token.
 
 use super::{Doors, outcome::Refusal};
 use axum::{
     Json,
     extract::{Path, Query, State},
+    http::header,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -40,6 +41,10 @@ pub(crate) async fn blame(State(doors): State<Doors>) -> Result<Response, Refusa
         })
         .collect();
     Ok(Json(json!({"blames": blames})).into_response())
+}
+
+pub(crate) async fn checkpoint(State(doors): State<Doors>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], doors.node.checkpoint()).into_response()
 }
 
 pub(crate) async fn block(State(doors): State<Doors>, Path(height): Path<u64>) -> Result<Response, Refusal> {

@@ -119,6 +119,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/ledger/status", get(ledger::status))
         .route("/ledger/blame", get(ledger::blame))
         .route("/ledger/entries", get(ledger::entries))
+        .route("/ledger/checkpoint", get(ledger::checkpoint))
         .route("/ledger/blocks/{height}", get(ledger::block))
         .fallback(outcome::no_such_door)
         .method_not_allowed_fallback(outcome::wrong_method)
