@@ -6,7 +6,7 @@ mod seed;
 use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Supervisor as _, deterministic};
 use contract::{MemberStep, PolicyKind, Reach, state};
 use evidence::{Finality, Handover, KnownBlock, Limits, Parts, Policies, Refused, StateProof, assemble};
-use ledger::{Config, ConsensusKey, Handle, Part};
+use ledger::{Config, ConsensusKey, Handle, Part, Proof};
 use record::{Digest, OrgRole};
 use seed::seed;
 use sim::{Consortium, NEWCOMER};
@@ -122,7 +122,10 @@ impl Site {
     /// Evidence of the policies in force, and how many times the validators had changed.
     async fn evidence(&self, member: usize) -> (Vec<u8>, usize) {
         let keys = [PolicyKind::Access, PolicyKind::Derivation].map(state::policy_key).to_vec();
-        let proof = self.handle(member).prove(keys).await.unwrap();
+        self.file(self.handle(member).prove(keys).await.unwrap())
+    }
+
+    fn file(&self, proof: Proof) -> (Vec<u8>, usize) {
         let handovers = proof.handovers.into_iter().map(|h| Handover {
             header: h.header,
             certificate: h.certificate,
@@ -204,6 +207,80 @@ fn a_fifth_joins_and_decides_one_leaves_and_one_comes_back_by_another_key_after_
         let height = report.height;
         assert_eq!(through(Digest([1; 32]), height), Err(Refused::OtherHistory { height }));
         assert_eq!(through(block.digest, height - 1), Err(Refused::NotThroughCheckpoint { height: height - 1 }));
+    });
+}
+
+#[test]
+fn every_end_of_an_epoch_is_kept_as_a_checkpoint_that_verifies_also_when_others_decide_and_after_a_restart() {
+    run(|context| async move {
+        let mut site = Site::open(context).await;
+        let blocks = site.consortium.genesis.epoch_blocks;
+        assert_eq!(site.handle(0).checkpoint(u64::MAX).await, Ok(None), "the first epoch has not ended");
+        site.join().await;
+        // One that crashed, and one that executed what it missed.
+        site.kill(1).await;
+        site.epochs_later(0, 1).await;
+        let config = site.consortium.config(1, listen(1, 0), None);
+        site.begin(1, config).await;
+        let height = site.handle(0).status().height / blocks * blocks - 1;
+        let id = site.consortium.genesis.id();
+        for member in [0, 1, NEWCOMER] {
+            site.reaches(member, height + 1).await;
+            for last in (1..=height / blocks + 1).map(|epoch| epoch * blocks - 1) {
+                for asked in [last, last + blocks - 1] {
+                    let proof = site.handle(member).checkpoint(asked).await.unwrap().unwrap();
+                    let (file, _) = site.file(proof);
+                    let report = evidence::verify(&file, &id, &Limits::default()).unwrap();
+                    assert_eq!(report.height, last, "member {member}, asked for {asked}");
+                    let block = site.handle(member).block(last).await.unwrap().unwrap();
+                    assert_eq!(report.block, block.digest);
+                }
+            }
+            assert_eq!(site.handle(member).checkpoint(blocks - 2).await, Ok(None));
+        }
+    });
+}
+
+#[test]
+fn what_was_overwritten_is_removed_and_nobody_misses_it() {
+    run(|context| async move {
+        let mut site = Site::open(context).await;
+        let blocks = site.consortium.genesis.epoch_blocks;
+        for member in 0..4 {
+            // At most two epochs back, and the engine's own window.
+            site.kill(member).await;
+            let mut config = site.consortium.config(member, listen(member, 0), None);
+            config.state_blocks = 0;
+            site.begin(member, config).await;
+        }
+        for seq in 1..=40 {
+            let signed = site.consortium.new_entries(0, 3, 1 + (seq - 1) * 50, 50);
+            site.handle(0).submit(&signed.to_bytes()).await.unwrap();
+            let height = site.handle(0).status().height;
+            site.reaches(0, height + 4).await;
+        }
+        let pruned = |metrics: &str| {
+            let line = metrics.lines().find(|line| line.contains("pruned_chunks") && !line.starts_with('#')).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let metrics = site.handle(0).engine_metrics().await.unwrap();
+        assert!(pruned(&metrics) > 0, "{metrics}");
+        // Restarts, evidence, old blocks with their receipts, and members who execute everything from the first block on.
+        site.kill(2).await;
+        let mut config = site.consortium.config(2, listen(2, 0), None);
+        config.state_blocks = 0;
+        site.begin(2, config).await;
+        site.epochs_later(2, 2).await;
+        let (file, _) = site.evidence(2).await;
+        let report = evidence::verify(&file, &site.consortium.genesis.id(), &Limits::default()).unwrap();
+        assert!(report.height > 5 * blocks);
+        for height in 1..=site.handle(2).status().height {
+            let block = site.handle(2).block(height).await.unwrap().unwrap();
+            assert_eq!(block.receipts.len(), block.header().entry_count as usize);
+        }
+        site.join().await;
+        let first = site.handle(NEWCOMER).block(1).await.unwrap().unwrap();
+        assert_eq!(first.digest, site.handle(0).block(1).await.unwrap().unwrap().digest);
     });
 }
 

@@ -1,9 +1,11 @@
 //! What a node is started with.
 
+use commonware_glue::stateful::PruneConfig;
+use commonware_utils::NZUsize;
 use contract::{BadGenesis, Genesis, PublicKey};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 use zeroize::Zeroizing;
 
 /// Threads that run a node when the caller has no wish.
@@ -11,6 +13,13 @@ pub const WORKERS_DEFAULT: usize = 2;
 
 /// How many nodes one connects with at most, when the founders are few and the caller has no wish.
 pub const PEERS_DEFAULT: usize = 16;
+
+/// For how many blocks a node keeps what was overwritten in the state, when the caller has no wish: a quarter of an hour of a ledger that
+/// is as busy as can be, and hours of an idle one.
+pub const STATE_BLOCKS_DEFAULT: usize = 16_384;
+
+/// Overwritten operations of the state are removed every so many blocks.
+const PRUNED_EVERY: NonZeroUsize = NZUsize!(64);
 
 /// The secret half of a member's consensus key: 32 bytes, wiped from memory when dropped.
 #[derive(Clone)]
@@ -74,6 +83,9 @@ pub struct Config {
     pub store: String,
     /// The most nodes that this one connects with at a time. Queues take memory by it: some 2 MB for each.
     pub peers_max: usize,
+    /// For so many blocks the node keeps operations of the state that were overwritten since: whoever takes over the state of one of these
+    /// blocks finds them here. Never less than two epochs.
+    pub state_blocks: usize,
 }
 
 /// What a node is to its consortium.
@@ -124,7 +136,15 @@ impl Config {
             peers,
             store,
             peers_max,
+            state_blocks: STATE_BLOCKS_DEFAULT,
         }
+    }
+
+    /// How often overwritten operations of the state are removed, and for how many blocks they are kept.
+    pub(crate) fn prune(&self) -> PruneConfig {
+        let epoch = usize::try_from(self.genesis.epoch_blocks).unwrap_or(usize::MAX / 4);
+        let blocks = self.state_blocks.max(epoch.saturating_mul(2));
+        PruneConfig { maintenance_interval: PRUNED_EVERY, retained_marshal_blocks: blocks, retained_qmdb_blocks: blocks }
     }
 
     /// Checks the configuration.

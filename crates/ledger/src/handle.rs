@@ -3,12 +3,13 @@
 use crate::{
     attachments::Attachments,
     blame::Blames,
+    disk::{self, DiskUse},
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
 };
 use contract::{Block, Header, PublicKey, SignedSubmission, state::Key};
 use record::{Digest, OrgId, TimeMs};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The most requests that wait for the node; further ones wait with their caller.
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) head: watch::Receiver<Head>,
     pub(crate) peers: Arc<crate::peers::Peers>,
     pub(crate) blames: Blames,
+    /// The node's folder, and what the names of its stores begin with.
+    pub(crate) place: (PathBuf, String),
     pub(crate) stop: watch::Sender<bool>,
     /// Kept so that [`Handle::stopped`] waits as long as there is no other sender.
     pub(crate) stopped_sender: watch::Sender<bool>,
@@ -48,6 +51,7 @@ pub(crate) enum Request {
     Get(Vec<Key>, oneshot::Sender<Vec<Option<Vec<u8>>>>),
     Prove(Vec<Key>, oneshot::Sender<Proof>),
     Handovers(u64, Option<u64>, oneshot::Sender<Vec<Handover>>),
+    Checkpoint(u64, oneshot::Sender<Option<Proof>>),
     Block(u64, oneshot::Sender<Option<Arc<FinalBlock>>>),
     Metrics(oneshot::Sender<String>),
 }
@@ -247,6 +251,11 @@ impl Handle {
         self.ask(|reply| Request::Handovers(height, through, reply)).await
     }
 
+    /// The last checkpoint at or below `height` that this node keeps: the end of an epoch, with proofs of the policies in force there.
+    pub async fn checkpoint(&self, height: u64) -> Result<Option<Proof>, Unavailable> {
+        self.ask(|reply| Request::Checkpoint(height, reply)).await
+    }
+
     /// The final block at `height`, if there is one yet.
     pub async fn block(&self, height: u64) -> Result<Option<Arc<FinalBlock>>, Unavailable> {
         self.ask(|reply| Request::Block(height, reply)).await
@@ -287,6 +296,12 @@ impl Handle {
     /// Pairs of votes by which validators broke the rules, in the engine's encoding, as far as this node saw them.
     pub fn blames(&self) -> Vec<Vec<u8>> {
         self.shared.blames.all()
+    }
+
+    /// What the node's folder takes up. Looks at every file in it, so it belongs where a thread may block.
+    pub fn disk_use(&self) -> std::io::Result<DiskUse> {
+        let (folder, store) = &self.shared.place;
+        disk::measure(folder, store)
     }
 
     /// What the engine counts of itself, as OpenMetrics text.

@@ -3,9 +3,11 @@
 use crate::{
     Scheme,
     app::{App, Node},
+    archive::Kept,
     attachments::{self, Attachments},
     blame::Blames,
     block::{ChainBlock, Known, SyncTarget},
+    checkpoints::Checkpoints,
     config::{Config, Part, StartError, VaultPlace},
     epochs::{self, Epochs, Schemes},
     gossip,
@@ -40,7 +42,6 @@ use commonware_parallel::Sequential;
 use commonware_runtime::{
     Clock, Handle as Task, Metrics, Network as NetworkContext, Resolver, Spawner, Storage, buffer::paged::CacheRef,
 };
-use commonware_storage::{archive::prunable, translator::EightCap};
 use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
 use futures::future::select_all;
 use rand::CryptoRng;
@@ -76,22 +77,6 @@ impl Running {
         if !self.tasks.is_empty() {
             let _ = select_all(self.tasks).await;
         }
-    }
-}
-
-fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
-    prunable::Config {
-        translator: EightCap,
-        metadata_partition: format!("{prefix}-{name}-metadata"),
-        key_partition: format!("{prefix}-{name}-key"),
-        key_page_cache: cache.clone(),
-        value_partition: format!("{prefix}-{name}-value"),
-        compression: None,
-        codec_config,
-        items_per_section: NZU64!(1024),
-        key_write_buffer: BUFFER,
-        value_write_buffer: BUFFER,
-        replay_buffer: BUFFER,
     }
 }
 
@@ -157,6 +142,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         head,
         peers,
         blames: blames.clone(),
+        place: (config.data_dir.clone(), config.store.clone()),
         stop,
         stopped_sender,
         stopped,
@@ -194,14 +180,11 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         },
     );
     tasks.push(broadcast.start(blocks));
-    let finalizations = prunable::Archive::init(
-        context.child("finalizations"),
-        archive(prefix, "finalizations", &cache, Scheme::certificate_codec_config_unbounded()),
-    );
-    let finalizations = finalizations.await.map_err(|_| storage_failed("certificates"))?;
-    let final_blocks =
-        prunable::Archive::init(context.child("blocks"), archive(prefix, "blocks", &cache, Known::default()));
-    let final_blocks = final_blocks.await.map_err(|_| storage_failed("blocks"))?;
+    let codec = Scheme::certificate_codec_config_unbounded();
+    let finalizations = Kept::open(context.child("finalizations"), prefix, "finalizations", &cache, codec).await;
+    let finalizations = finalizations.map_err(|_| storage_failed("certificates"))?;
+    let final_blocks = Kept::open(context.child("blocks"), prefix, "blocks", &cache, Known::default()).await;
+    let final_blocks = final_blocks.map_err(|_| storage_failed("blocks"))?;
     let plan = SyncPlan::init(context.child("plan"), prefix.to_owned()).await;
     let epoch_blocks = NonZeroU64::new(genesis.epoch_blocks).ok_or(StartError::Died)?;
     let epocher = FixedEpocher::new(epoch_blocks);
@@ -231,12 +214,14 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     .await;
 
     // The state and the machine that writes it.
-    let verdicts = Verdicts::open(context.child("verdicts"), prefix, cache.clone()).await;
+    let verdicts = Verdicts::open(context.child("verdicts"), prefix, &cache).await;
     let verdicts = verdicts.map_err(|_| storage_failed("verdicts"))?;
+    let checkpoints = Checkpoints::open(context.child("checkpoints"), prefix, &cache).await;
+    let checkpoints = checkpoints.map_err(|_| storage_failed("checkpoints"))?;
     let (stateful_actor, stateful) = Stateful::new(
         context.child("stateful"),
         StatefulConfig {
-            application: App { node: node.clone(), verdicts: verdicts.clone() },
+            application: App { node: node.clone(), verdicts: verdicts.clone(), checkpoints: checkpoints.clone() },
             db_config: state::config(prefix, &cache),
             provider: (),
             marshal: (marshal_mailbox.clone(), floor),
@@ -248,7 +233,8 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
                 apply_batch_size: NZU64!(1),
                 max_outstanding_requests: NZUsize!(1),
             },
-            prune_config: None,
+            // Marshal is asked to prune as well, and its stores keep everything.
+            prune_config: Some(config.prune()),
             strategy: Sequential,
         },
     );
@@ -291,7 +277,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     };
     let channels = [votes, certificates, resolver];
     tasks.push(context.child("epochs").spawn(move |context| epochs.run(context, channels)));
-    let server = Server { node, dbs, marshal: marshal_mailbox, verdicts, cache: Arc::default() };
+    let server = Server { node, dbs, marshal: marshal_mailbox, verdicts, checkpoints, cache: Arc::default() };
     tasks.push(context.child("server").spawn(move |context| server.run(context, requested)));
     tasks.push(context.child("timers").spawn(move |context| serve::time(context, timers_asked)));
     tasks.push(context.child("post").spawn(move |_| serve::post(attachment_sender, outgoing)));

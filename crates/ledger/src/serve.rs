@@ -5,6 +5,7 @@ use crate::{
     app::Node,
     attachments::{Attachments, Message, Outgoing, Timer},
     block::{ChainBlock, engine_key, our_key},
+    checkpoints::Checkpoints,
     epochs,
     handle::{FinalBlock, Handle, Handover, Proof, Receipt, Request},
     mempool::attachments_of,
@@ -50,6 +51,7 @@ pub(crate) struct Server<E: StorageContext> {
     pub(crate) dbs: Dbs<E>,
     pub(crate) marshal: Marshal,
     pub(crate) verdicts: Verdicts<E>,
+    pub(crate) checkpoints: Checkpoints<E>,
     pub(crate) cache: Arc<Mutex<VecDeque<Arc<FinalBlock>>>>,
 }
 
@@ -60,6 +62,7 @@ impl<E: StorageContext> Clone for Server<E> {
             dbs: self.dbs.clone(),
             marshal: self.marshal.clone(),
             verdicts: self.verdicts.clone(),
+            checkpoints: self.checkpoints.clone(),
             cache: self.cache.clone(),
         }
     }
@@ -104,6 +107,9 @@ impl<E: Runtime> Server<E> {
                     let _ = reply.send(handovers);
                 }
             }
+            Request::Checkpoint(height, reply) => {
+                let _ = reply.send(self.checkpoint(height).await);
+            }
             Request::Block(height, reply) => {
                 let _ = reply.send(self.block(height).await);
             }
@@ -126,6 +132,14 @@ impl<E: Runtime> Server<E> {
             }
             context.sleep(PROOF_RETRY).await;
         }
+    }
+
+    /// The last checkpoint that is not above `height`.
+    async fn checkpoint(&self, height: u64) -> Option<Proof> {
+        let (height, proofs) = self.checkpoints.up_to(height).await?;
+        let (header, certificate) = (self.header(height).await?, self.certificate(height).await?);
+        let handovers = self.handovers(height, None).await?;
+        Some(Proof { header, certificate, proofs, handovers })
     }
 
     /// The sets of the state, back to the founders', each with the block that handed over to it.
@@ -160,13 +174,16 @@ impl<E: Runtime> Server<E> {
         }
         let mut handovers = Vec::new();
         for height in heights {
-            let block = self.marshal.get_block(Height::new(height)).await?;
             let next = genesis.epoch(height).saturating_add(1);
             let validators = sets.iter().rev().find(|(first, _)| *first <= next)?.1.clone();
-            let (header, certificate) = (block.inner().header().to_bytes(), self.certificate(height).await?);
+            let (header, certificate) = (self.header(height).await?, self.certificate(height).await?);
             handovers.push(Handover { header, certificate, validators });
         }
         Some(handovers)
+    }
+
+    async fn header(&self, height: u64) -> Option<Vec<u8>> {
+        Some(self.marshal.get_block(Height::new(height)).await?.inner().header().to_bytes())
     }
 
     async fn certificate(&self, height: u64) -> Option<Vec<u8>> {

@@ -64,7 +64,7 @@ pub(crate) fn config(prefix: &str, cache: &CacheRef) -> VariableConfig<EightCap,
         merkle_config: MerkleConfig {
             journal_partition: format!("{prefix}-state-merkle-journal"),
             metadata_partition: format!("{prefix}-state-merkle-metadata"),
-            items_per_blob: NZU64!(1 << 20),
+            items_per_blob: NZU64!(1 << 18),
             write_buffer: buffer,
             replay_buffer: buffer,
             strategy: Sequential,
@@ -72,7 +72,8 @@ pub(crate) fn config(prefix: &str, cache: &CacheRef) -> VariableConfig<EightCap,
         },
         journal_config: JournalConfig {
             partition: format!("{prefix}-state-log"),
-            items_per_section: NZU64!(1 << 18),
+            // What is overwritten is removed a whole section at a time.
+            items_per_section: NZU64!(1 << 16),
             compression: None,
             codec_config: value_codec(),
             page_cache: cache.clone(),
@@ -125,6 +126,12 @@ pub(crate) async fn prove<E: Spawner + StorageContext>(
     keys: &[Key],
 ) -> Option<(record::Digest, Vec<crate::StateProof>)> {
     let db = dbs.read().await;
+    let proofs = prove_in(&db, keys).await?;
+    Some((our_digest(&db.root()), proofs))
+}
+
+/// Proofs of `keys` against the root that the state has now.
+pub(crate) async fn prove_in<E: Spawner + StorageContext>(db: &Db<E>, keys: &[Key]) -> Option<Vec<crate::StateProof>> {
     let mut proofs = Vec::with_capacity(keys.len());
     for key in keys {
         let engine_key = engine_digest(key);
@@ -135,7 +142,7 @@ pub(crate) async fn prove<E: Spawner + StorageContext>(
         };
         proofs.push(crate::StateProof { key: *key, value, proof: proof.to_vec() });
     }
-    Some((our_digest(&db.root()), proofs))
+    Some(proofs)
 }
 
 /// Peers are not asked for state: a node that was away executes the blocks that it missed, and so has every entry as well.
@@ -159,4 +166,65 @@ impl Source for Replayed {
 }
 impl<D: Send + Sync + 'static> AttachableResolver<D> for Replayed {
     async fn attach_database(&self, _: Shared<D>) {}
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "test; figures are printed")]
+mod tests {
+    use super::*;
+    use crate::disk::{ENGINE, measure};
+    use commonware_runtime::{Runner as _, Supervisor as _, tokio as engine};
+    use commonware_utils::NZU16;
+    use record::sha256;
+
+    /// Every key is written again and again, as heads of records and of logs are.
+    const KEYS: u64 = 4_000;
+    const WRITTEN: u64 = 1_000;
+    const BLOCKS: u64 = 160;
+    const KEPT: usize = 20;
+
+    #[test]
+    fn what_was_overwritten_is_gone_from_the_disk_and_the_state_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = engine::Config::new().with_worker_threads(1).with_storage_directory(dir.path().join(ENGINE));
+        let state_bytes = || measure(dir.path(), "test").unwrap().state_bytes;
+        let key = |n: u64| sha256(&[&n.to_be_bytes()]);
+        engine::Runner::new(runtime).start(|context| async move {
+            let cache = CacheRef::new(NZU16!(4096), NZUsize!(1024));
+            let open = |name, target| Dbs::init(context.child(name), config("test", &cache), target);
+            let dbs: Dbs<engine::Context> = open("first", None).await;
+            let (mut targets, mut written) = (Vec::new(), BTreeMap::new());
+            for block in 0..BLOCKS {
+                let keys = (0..WRITTEN).map(|n| key((block * WRITTEN + n) % KEYS));
+                let writes: BTreeMap<Key, Option<Vec<u8>>> =
+                    keys.map(|key| (key, Some(sha256(&[key.as_ref(), &block.to_be_bytes()]).0.repeat(2)))).collect();
+                written.extend(writes.clone());
+                let merkleized = write_batch(dbs.new_batches().await, writes).await.unwrap();
+                dbs.apply(merkleized).await;
+                targets.push(dbs.committed_targets().await);
+            }
+            dbs.finalize().await.durable().await;
+            let (before, root) = (state_bytes(), dbs.read().await.root());
+            dbs.prune(&targets[targets.len() - KEPT]).await;
+            let after = state_bytes();
+            let writes = BLOCKS * WRITTEN;
+            eprintln!("{} bytes for each write before, {} after", before / writes, after / writes);
+            assert!(after < before / 2, "{before} bytes before, {after} after");
+            let keys: Vec<Key> = written.keys().copied().collect();
+            let check = async |dbs: &Dbs<engine::Context>| {
+                assert_eq!(dbs.read().await.root(), root);
+                let values = read(dbs, &keys).await.unwrap();
+                assert!(values.into_iter().eq(written.values().cloned()));
+            };
+            check(&dbs).await;
+            // A node that starts again finds the latest state, and that of a block which was not durable in all its stores.
+            drop(dbs);
+            let dbs: Dbs<engine::Context> = open("second", targets.last().cloned()).await;
+            check(&dbs).await;
+            drop(dbs);
+            let recent = targets[targets.len() - KEPT].clone();
+            let dbs: Dbs<engine::Context> = open("third", Some(recent.clone())).await;
+            assert_eq!(dbs.committed_targets().await, recent);
+        });
+    }
 }
