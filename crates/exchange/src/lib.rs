@@ -25,6 +25,7 @@ mod set;
 
 mod audit;
 mod case;
+mod checkpoint;
 mod custody;
 mod glass;
 mod govern;
@@ -40,6 +41,7 @@ mod sense;
 mod sensed;
 
 mod desk;
+mod disk;
 mod follow;
 mod keyring;
 mod lane;

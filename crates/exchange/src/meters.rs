@@ -51,6 +51,8 @@ struct Gauges {
     held: Gauge,
     missing: Gauge,
     misdeeds: Gauge,
+    disk: Family<Label, Gauge>,
+    disk_per_entry: Family<Label, Gauge<f64, AtomicU64>>,
 }
 
 impl Meters {
@@ -94,7 +96,12 @@ impl Meters {
         registry.register("ledger_entries", "Entries in final blocks", now.entries.clone());
         registry.register("ledger_entries_refused", "Entries that the contract refused", now.refused.clone());
         registry.register("mempool_submissions", "Submissions that wait for a block", now.waiting.clone());
-        registry.register_with_unit("mempool", "Submissions that wait for a block", bytes, now.waiting_bytes.clone());
+        let help = "Submissions that wait for a block";
+        registry.register_with_unit("mempool", help, bytes.clone(), now.waiting_bytes.clone());
+        let help = "What the node's folder takes up on the disk, by part";
+        registry.register_with_unit("disk", help, bytes.clone(), now.disk.clone());
+        let help = "What the ledger takes up on the disk for each of its entries, by part";
+        registry.register_with_unit("disk_per_entry", help, bytes, now.disk_per_entry.clone());
         registry.register("validator_connected", "Whether a validator was heard from lately", now.connected.clone());
         let help = "Proofs that a validator broke the rules: see `vitaltrace ledger blame`";
         registry.register("misdeeds", help, now.misdeeds.clone());
@@ -159,6 +166,7 @@ impl Node {
         let refused = self.mirror.refused().await?;
         let vault = self.ledger.vault_status().await.map_err(|e| Failure::ours("the vault did not answer", e))?;
         let engine = self.ledger.engine_metrics().await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
+        let disk = self.disk_use().await?;
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let now = &self.meters.now;
         now.pending.set(whole(self.unsettled()));
@@ -173,6 +181,12 @@ impl Node {
         for validator in &ledger.validators {
             let connected = i64::from(validator.connected);
             now.connected.get_or_create(&[("org", validator.org.to_string())]).set(connected);
+        }
+        for (part, bytes) in disk.parts() {
+            now.disk.get_or_create(&[("part", part.to_owned())]).set(whole(bytes));
+        }
+        for (part, bytes) in disk.per_entry() {
+            now.disk_per_entry.get_or_create(&[("part", part.to_owned())]).set(bytes);
         }
         now.misdeeds.set(whole(self.ledger.blames().len() as u64));
         now.held.set(whole(vault.held as u64));

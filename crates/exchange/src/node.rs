@@ -3,6 +3,7 @@
 use crate::{
     clock::now,
     desk::Desk,
+    disk::Disk,
     failure::Failure,
     inforce::Policies,
     keyring::Keyring,
@@ -113,6 +114,7 @@ pub struct Inner {
     /// Entries of earlier lanes that are still to be brought to the ledger.
     pub(crate) orphaned: AtomicU64,
     pub(crate) meters: Meters,
+    pub(crate) disk: Disk,
     pub(crate) policies: Policies,
     pub(crate) sensing: Sensing,
     pub(crate) audited: tokio::sync::Mutex<crate::audit::Progress>,
@@ -204,6 +206,7 @@ impl Node {
                 lane,
                 orphaned: AtomicU64::new(orphaned),
                 meters,
+                disk: Disk::default(),
                 policies,
                 sensing: Sensing::default(),
                 audited: tokio::sync::Mutex::default(),
