@@ -1,5 +1,6 @@
 //! What a node is started with.
 
+use crate::begin::Begin;
 use commonware_glue::stateful::PruneConfig;
 use commonware_utils::NZUsize;
 use contract::{BadGenesis, Genesis, PublicKey};
@@ -86,6 +87,8 @@ pub struct Config {
     /// For so many blocks the node keeps operations of the state that were overwritten since: whoever takes over the state of one of these
     /// blocks finds them here. Never less than two epochs.
     pub state_blocks: usize,
+    /// How the node begins when its folder is empty.
+    pub begin: Begin,
 }
 
 /// What a node is to its consortium.
@@ -137,6 +140,7 @@ impl Config {
             store,
             peers_max,
             state_blocks: STATE_BLOCKS_DEFAULT,
+            begin: Begin::Blocks,
         }
     }
 
@@ -144,7 +148,11 @@ impl Config {
     pub(crate) fn prune(&self) -> PruneConfig {
         let epoch = usize::try_from(self.genesis.epoch_blocks).unwrap_or(usize::MAX / 4);
         let blocks = self.state_blocks.max(epoch.saturating_mul(2));
-        PruneConfig { maintenance_interval: PRUNED_EVERY, retained_marshal_blocks: blocks, retained_qmdb_blocks: blocks }
+        PruneConfig {
+            maintenance_interval: PRUNED_EVERY,
+            retained_marshal_blocks: blocks,
+            retained_qmdb_blocks: blocks,
+        }
     }
 
     /// Checks the configuration.
@@ -210,6 +218,11 @@ pub enum StartError {
         /// What the system said.
         why: String,
     },
+    /// Nobody shows a ledger that goes through the block that the operator knows.
+    #[error(
+        "nobody shows a ledger that goes through the checkpoint at height {0}: is it of this consortium, and are peers there?"
+    )]
+    NotThroughCheckpoint(u64),
     /// The node stopped before it was up; its log says why.
     #[error("the node stopped before it was up")]
     Died,

@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) head: watch::Receiver<Head>,
     pub(crate) peers: Arc<crate::peers::Peers>,
     pub(crate) blames: Blames,
+    pub(crate) since: watch::Receiver<Since>,
     /// The node's folder, and what the names of its stores begin with.
     pub(crate) place: (PathBuf, String),
     pub(crate) stop: watch::Sender<bool>,
@@ -44,6 +45,13 @@ pub(crate) struct Shared {
 pub(crate) struct Head {
     pub(crate) header: Arc<Header>,
     pub(crate) digest: Digest,
+}
+
+/// Since when the node knows the ledger: see [`Status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Since {
+    pub(crate) blocks_from: u64,
+    pub(crate) began_at: u64,
 }
 
 /// What the node's tasks are asked for.
@@ -69,6 +77,10 @@ pub struct Status {
     pub log_root: Digest,
     /// Root of the state.
     pub state_root: Digest,
+    /// From this height on the node has every block: 1, but for one that began at a later block and still fetches those before it.
+    pub blocks_from: u64,
+    /// Height of the block whose state the node took over; 0 when it began with the first one.
+    pub began_at: u64,
     /// Digest of the latest final header.
     pub head: Digest,
     /// Submissions that wait for a block.
@@ -125,6 +137,12 @@ pub struct Handover {
     pub certificate: Vec<u8>,
     /// Consensus keys of those who decide from the next epoch on, sorted.
     pub validators: Vec<PublicKey>,
+}
+
+impl From<Handover> for evidence::Handover {
+    fn from(Handover { header, certificate, validators }: Handover) -> Self {
+        Self { header, certificate, validators }
+    }
 }
 
 /// What became of one entry of a final block.
@@ -214,6 +232,7 @@ impl Handle {
         let Head { header, digest } = self.shared.head.borrow().clone();
         let (pending, pending_bytes) = self.shared.mempool.size();
         let validators = self.shared.peers.validators(header.height);
+        let since = *self.shared.since.borrow();
         let peers_connected = validators.iter().filter(|v| v.connected).count().saturating_sub(1);
         Status {
             height: header.height,
@@ -221,6 +240,8 @@ impl Handle {
             log_size: header.log_size,
             log_root: header.log_root,
             state_root: header.state_root,
+            blocks_from: since.blocks_from,
+            began_at: since.began_at,
             head: digest,
             pending,
             pending_bytes,
@@ -256,7 +277,7 @@ impl Handle {
         self.ask(|reply| Request::Checkpoint(height, reply)).await
     }
 
-    /// The final block at `height`, if there is one yet.
+    /// The final block at `height`, if there is one yet and this node has it yet: see [`Status::blocks_from`].
     pub async fn block(&self, height: u64) -> Result<Option<Arc<FinalBlock>>, Unavailable> {
         self.ask(|reply| Request::Block(height, reply)).await
     }

@@ -7,7 +7,9 @@
 
 mod app;
 mod archive;
+mod ask;
 mod attachments;
+mod begin;
 mod blame;
 mod block;
 mod checkpoints;
@@ -19,6 +21,7 @@ mod handle;
 mod mempool;
 mod network;
 mod node;
+mod older;
 mod pace;
 mod peers;
 mod replay;
@@ -31,7 +34,10 @@ mod vault;
 mod verdicts;
 
 pub use app::PROPOSAL_ENTRIES_MAX;
-pub use config::{Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError, VaultPlace, WORKERS_DEFAULT};
+pub use begin::Begin;
+pub use config::{
+    Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError, VaultPlace, WORKERS_DEFAULT,
+};
 pub use disk::DiskUse;
 pub use epochs::{EpochChannel, in_epoch, verifier};
 pub use handle::{

@@ -1,7 +1,7 @@
 //! The network half of a node: authenticated connections to the other members, and a channel for each kind of message.
 
 use crate::{
-    Scheme, attachments,
+    Scheme, ask, attachments,
     block::{ChainBlock, Known, engine_key},
     config::{Config, Peer, StartError},
     gossip,
@@ -58,6 +58,8 @@ pub struct Channels<E: Runtime> {
     pub gossip: Channel<E>,
     /// Attachments.
     pub attachments: Channel<E>,
+    /// Questions of latecomers.
+    pub questions: Channel<E>,
     /// Ends when the network fails.
     pub task: Task<()>,
 }
@@ -129,6 +131,7 @@ pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, Sta
         marshal::max_payload_size::<Standard<ChainBlock>, Scheme>(count, &Known::default()),
         gossip::MESSAGE_BYTES_MAX,
         attachments::MESSAGE_BYTES_MAX,
+        ask::MESSAGE_BYTES_MAX,
     ]);
     let (mut network, mut oracle) =
         Network::new(context.child("network"), network_config(config, key, message_bytes_max));
@@ -142,6 +145,7 @@ pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, Sta
         blocks: network.register(4, per_second(NZU32!(256))),
         gossip: network.register(5, per_second(NZU32!(512))),
         attachments: network.register(6, per_second(NZU32!(256))),
+        questions: network.register(7, per_second(NZU32!(256))),
         task: network.start(),
     })
 }

@@ -4,22 +4,25 @@ use crate::{
     Scheme,
     app::{App, Node},
     archive::Kept,
+    ask::{self, Asker},
     attachments::{self, Attachments},
+    begin::{self, Base, Begin, Begun},
     blame::Blames,
-    block::{ChainBlock, Known, SyncTarget},
+    block::{ChainBlock, Known, SyncTarget, our_digest},
     checkpoints::Checkpoints,
     config::{Config, Part, StartError, VaultPlace},
     epochs::{self, Epochs, Schemes},
     gossip,
-    handle::{Handle, Head, REQUESTS_MAX, Shared},
+    handle::{Handle, Head, REQUESTS_MAX, Shared, Since},
     mempool::Mempool,
     network::{self, Channels, MAILBOX, consensus_key},
+    older::{self, Shelves},
     pace::Paced,
     peers::Peers,
     roster::Roster,
     rules::Chain,
     serve::{self, Server},
-    state::{self, Dbs, Replayed},
+    state::{self, Dbs, Fetched},
     vault::{MemoryVault, SqliteVault, Vault},
     verdicts::Verdicts,
 };
@@ -48,7 +51,7 @@ use rand::CryptoRng;
 use std::{
     marker::PhantomData,
     num::{NonZeroU64, NonZeroUsize},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::sync::{mpsc, watch};
@@ -65,6 +68,8 @@ impl<E> Runtime for E where
     E: Spawner + Clock + Metrics + Storage + NetworkContext + Resolver + CryptoRng + Send + Sync + 'static
 {
 }
+
+type Plan<E> = SyncPlan<E, Scheme, Standard<ChainBlock>>;
 
 /// A started node's tasks.
 pub struct Running {
@@ -96,6 +101,44 @@ pub fn signer(config: &Config) -> Result<Scheme, StartError> {
     epochs::scheme(&config.genesis, &config.genesis.validators(), Some(&key)).ok_or(StartError::Died)
 }
 
+/// Settles where the node begins: where it began before, where the others say that it may, or with the first block.
+async fn settle<E: Runtime>(
+    plan: Plan<E>,
+    mut begun: Begun<E>,
+    config: &Config,
+    asker: &Asker<E>,
+) -> Result<(Plan<E>, Option<Base>), StartError> {
+    let failed = |_| StartError::DataDir("storage failed: where it began".to_owned());
+    let known = match config.begin {
+        Begin::State { known } => known,
+        Begin::Blocks => None,
+    };
+    let genesis = &config.genesis;
+    if plan.should_sync(config.begin != Begin::Blocks) {
+        let chosen = begin::choose(asker, genesis, known.as_ref()).await;
+        let before = begun.base(genesis);
+        let newer = chosen.filter(|chosen| before.as_ref().is_none_or(|old| old.header.height < chosen.header.height));
+        if let Some(base) = &newer {
+            // First why, then that it is so: a crash between leaves nothing half done.
+            begun = begun.keep(base).await.map_err(failed)?;
+        }
+        let base = newer.or(before.filter(|before| before.goes_through(genesis, known.as_ref())));
+        let certificate = base.as_ref().and_then(Base::certificate);
+        if let (Some(base), Some(certificate)) = (base, certificate) {
+            tracing::info!(height = base.header.height, "the node takes over the state at the end of an epoch");
+            return Ok((plan.set_floor(certificate).await, Some(base)));
+        }
+        if let Some(known) = known {
+            return Err(StartError::NotThroughCheckpoint(known.height));
+        }
+    }
+    if plan.may_sync() {
+        // It begins with the first block, whatever it had in mind once.
+        begun = begun.forget().await.map_err(failed)?;
+    }
+    Ok((plan, begun.base(genesis)))
+}
+
 /// Starts a node on a runtime, and returns when it takes submissions and knows its latest state.
 ///
 /// The engine ends the runtime by a panic when its storage fails, since it must not vote then.
@@ -111,8 +154,18 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let signs = !matches!(config.part, Part::Watcher(_));
     let schemes = Schemes::new(shared_genesis.clone(), signs.then_some(key))?;
 
-    let Channels { oracle, votes, certificates, resolver, backfill, blocks, gossip, attachments: carried, task } =
-        network::join(&context, &config)?;
+    let Channels {
+        oracle,
+        votes,
+        certificates,
+        resolver,
+        backfill,
+        blocks,
+        gossip,
+        attachments: carried,
+        questions,
+        task,
+    } = network::join(&context, &config)?;
     let (gossip_sender, gossip_receiver) = gossip;
     let (attachment_sender, attachment_receiver) = carried;
     let mut tasks = vec![task];
@@ -135,6 +188,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let blame_dir = (config.vault == VaultPlace::File).then(|| config.data_dir.join("blame"));
     let blames = Blames::open(schemes.clone(), blame_dir).map_err(|e| StartError::DataDir(e.to_string()))?;
     let (stopped_sender, stopped) = watch::channel(false);
+    let (since_sender, since) = watch::channel(Since { blocks_from: 1, began_at: 0 });
     let shared = Shared {
         mempool: mempool.clone(),
         attachments: attachments.clone(),
@@ -142,6 +196,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         head,
         peers,
         blames: blames.clone(),
+        since,
         place: (config.data_dir.clone(), config.store.clone()),
         stop,
         stopped_sender,
@@ -185,7 +240,21 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let finalizations = finalizations.map_err(|_| storage_failed("certificates"))?;
     let final_blocks = Kept::open(context.child("blocks"), prefix, "blocks", &cache, Known::default()).await;
     let final_blocks = final_blocks.map_err(|_| storage_failed("blocks"))?;
+    let (older_blocks, older_certificates) = (final_blocks.older(), finalizations.older());
+
+    // Where to begin. Peers answer meanwhile, and are answered as soon as there is a state.
+    let extra = config.peers.iter().map(|peer| peer.consensus_key).collect();
+    let asker = Asker::new(context.child("asker"), questions.0.clone(), handle.shared.peers.clone(), extra);
+    let serving = Arc::new(OnceLock::new());
+    let (asking, answering) = (asker.clone(), serving.clone());
+    tasks.push(context.child("questions").spawn(move |context| ask::hear(context, asking, answering, questions)));
     let plan = SyncPlan::init(context.child("plan"), prefix.to_owned()).await;
+    let begun = Begun::open(context.child("begun"), prefix).await.map_err(|_| storage_failed("where it began"))?;
+    let (plan, base) = settle(plan, begun, &config, &asker).await?;
+    let takes_over = base.as_ref().filter(|_| plan.floor().is_some()).map(|base| base.header.clone());
+    if let Some((base, _)) = base.as_ref().zip(takes_over.as_ref()) {
+        schemes.trust(base.header.epoch, &base.validators)?;
+    }
     let epoch_blocks = NonZeroU64::new(genesis.epoch_blocks).ok_or(StartError::Died)?;
     let epocher = FixedEpocher::new(epoch_blocks);
     let genesis_digest = genesis_block.digest();
@@ -227,11 +296,11 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             marshal: (marshal_mailbox.clone(), floor),
             mailbox_size: MAILBOX,
             plan,
-            resolvers: Replayed,
+            resolvers: Fetched(asker.clone()),
             sync_config: SyncEngineConfig {
-                fetch_batch_size: NZU64!(1),
-                apply_batch_size: NZU64!(1),
-                max_outstanding_requests: NZUsize!(1),
+                fetch_batch_size: NonZeroU64::new(ask::OPERATIONS_MAX).unwrap_or(NonZeroU64::MIN),
+                apply_batch_size: NonZeroU64::new(ask::OPERATIONS_MAX).unwrap_or(NonZeroU64::MIN),
+                max_outstanding_requests: NZUsize!(4),
             },
             // Marshal is asked to prune as well, and its stores keep everything.
             prune_config: Some(config.prune()),
@@ -249,6 +318,12 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         && anchor.inner().header().height > handle.shared.head.borrow().header.height
     {
         node.observe(anchor.inner());
+    }
+    // Operations of the state are checked by their own root. What proofs hold under is another, which the block names as well.
+    if let Some(header) = takes_over
+        && our_digest(&dbs.read().await.root()) != header.state_root
+    {
+        return Err(storage_failed("the state that was taken over is not that of its block"));
     }
 
     // Consensus, epoch after epoch.
@@ -277,7 +352,19 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     };
     let channels = [votes, certificates, resolver];
     tasks.push(context.child("epochs").spawn(move |context| epochs.run(context, channels)));
-    let server = Server { node, dbs, marshal: marshal_mailbox, verdicts, checkpoints, cache: Arc::default() };
+    let shown = base.clone().map(Arc::new);
+    let shelves = Shelves { blocks: older_blocks, certificates: older_certificates, verdicts: verdicts.clone() };
+    let server =
+        Server { node, dbs, marshal: marshal_mailbox, verdicts, checkpoints, base: shown, cache: Arc::default() };
+    let _ = serving.set(server.clone());
+    if let Some(base) = base {
+        let wanted = shelves.wanted(&base).await.map_err(|_| storage_failed("older blocks"))?;
+        let blocks_from = wanted.map_or(1, |wanted| wanted.height.saturating_add(1));
+        since_sender.send_replace(Since { blocks_from, began_at: base.header.height });
+        let server = server.clone();
+        let fetch = move |context| older::fetch(context, asker, server, shelves, base, since_sender);
+        tasks.push(context.child("older").spawn(fetch));
+    }
     tasks.push(context.child("server").spawn(move |context| server.run(context, requested)));
     tasks.push(context.child("timers").spawn(move |context| serve::time(context, timers_asked)));
     tasks.push(context.child("post").spawn(move |_| serve::post(attachment_sender, outgoing)));

@@ -1,6 +1,10 @@
 //! The authenticated state: every final block's writes, with proofs of presence and absence.
 
-use crate::block::{engine_digest, our_digest};
+use crate::{
+    ask::{ANSWER_WAIT, Asker, OPERATIONS_MAX, Question, operations},
+    block::{engine_digest, our_digest},
+    node::Runtime,
+};
 use commonware_codec::{Encode as _, RangeCfg};
 use commonware_cryptography::{Sha256, sha256};
 use commonware_glue::stateful::db::{AttachableResolver, DatabaseSet, Shared, Unmerkleized as _};
@@ -16,16 +20,22 @@ use commonware_storage::{
             VariableConfig,
             ordered::{proof, variable},
         },
-        sync::{Request, Source, source},
+        sync::{Feedback, Request, Source, source},
     },
     translator::EightCap,
 };
-use commonware_utils::{NZU64, NZUsize};
+use commonware_utils::{NZU64, NZUsize, channel};
 use contract::state::{Key, VALUE_BYTES_MAX};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 /// Bytes of a chunk of the activity bitmap: part of what proofs say.
 pub const CHUNK_BYTES: usize = 32;
+
+/// How long to wait before the next peer is asked for a part of the state, after one had none.
+const FETCHED_AGAIN: Duration = Duration::from_millis(250);
 
 /// What the state's log consists of.
 pub(crate) type Operation = OrderedOperation<mmr::Family, sha256::Digest, Vec<u8>>;
@@ -145,26 +155,61 @@ pub(crate) async fn prove_in<E: Spawner + StorageContext>(db: &Db<E>, keys: &[Ke
     Some(proofs)
 }
 
-/// Peers are not asked for state: a node that was away executes the blocks that it missed, and so has every entry as well.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Replayed;
+/// The state as the others have it, which a latecomer takes over. The engine checks whatever comes, and the next peer is asked when it does
+/// not hold.
+pub(crate) struct Fetched<E: Runtime>(pub(crate) Asker<E>);
 
-/// What a request for state is answered with.
+impl<E: Runtime> Clone for Fetched<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Nobody asks any more: the node is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the state is rebuilt from blocks, never fetched")]
-pub(crate) struct NeverFetched;
+#[error("nobody asks any more for the state")]
+pub(crate) struct NobodyAsks;
 
-impl Source for Replayed {
+impl<E: Runtime> Source for Fetched<E> {
     type Family = mmr::Family;
     type Digest = sha256::Digest;
     type Op = Operation;
-    type Error = NeverFetched;
+    type Error = NobodyAsks;
 
-    async fn serve(&self, _: Request<mmr::Family>) -> source::Result<Self> {
-        Err(NeverFetched)
+    async fn serve(&self, request: Request<mmr::Family>) -> source::Result<Self> {
+        let (candidates, mut coming) = channel::mpsc::channel(1);
+        let asker = self.0.clone();
+        self.0.context().child("fetch").spawn(move |context| async move {
+            // Requests for different places begin with different peers.
+            let mut turn = usize::try_from(request.start().as_u64() / OPERATIONS_MAX).unwrap_or_default();
+            while !candidates.is_closed() {
+                let peers = asker.peers();
+                let peer = peers.get(turn % peers.len().max(1));
+                turn = turn.wrapping_add(1);
+                let answer = match peer {
+                    Some(peer) => asker.ask(peer, Question::State(request.encode().to_vec()), ANSWER_WAIT).await,
+                    None => None,
+                };
+                let Some(response) = answer.and_then(|answer| operations(&request, answer)) else {
+                    context.sleep(FETCHED_AGAIN).await;
+                    continue;
+                };
+                let (verdict, judged) = channel::oneshot::channel();
+                if candidates.send((response, verdict)).await.is_err() {
+                    return;
+                }
+                match judged.await {
+                    Ok(false) => tracing::warn!(?peer, "a peer's part of the state does not hold"),
+                    Ok(true) | Err(_) => return,
+                }
+            }
+        });
+        let (response, verdict) = coming.recv().await.ok_or(NobodyAsks)?;
+        Ok((response, Some(Feedback::new(verdict, coming))))
     }
 }
-impl<D: Send + Sync + 'static> AttachableResolver<D> for Replayed {
+impl<E: Runtime, D: Send + Sync + 'static> AttachableResolver<D> for Fetched<E> {
+    /// Others are answered from the state that the server reads.
     async fn attach_database(&self, _: Shared<D>) {}
 }
 

@@ -34,6 +34,15 @@ impl<E: Context> Verdicts<E> {
         self.0.sync().await
     }
 
+    /// As [`Self::keep`], and durable after [`Self::sync`].
+    pub(crate) async fn put(&self, height: u64, digest: sha256::Digest, verdicts: &Vec<u8>) -> Result<(), Error> {
+        self.0.put(height, digest, verdicts).await
+    }
+
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        self.0.sync().await
+    }
+
     /// A block's verdicts: empty when all entries were applied.
     pub(crate) async fn at(&self, height: u64) -> Result<Vec<u8>, Error> {
         Ok(self.0.at(height).await?.unwrap_or_default())
