@@ -32,10 +32,16 @@ pub(crate) fn listen(member: usize, life: u16) -> SocketAddr {
 
 impl Site {
     pub(crate) async fn open(context: deterministic::Context) -> Self {
+        Self::open_with(context, |_| {}).await
+    }
+
+    /// The founders' nodes with what `change` makes of their configuration.
+    pub(crate) async fn open_with(context: deterministic::Context, change: impl Fn(&mut Config)) -> Self {
         let consortium = Consortium::new(seed(), &[0, 1, 2, 3].map(|member| listen(member, 0)));
         let mut site = Self { context, consortium, nodes: (0..5).map(|_| None).collect(), seqs: [0; 5], lives: 0 };
         for member in 0..4 {
-            let config = site.consortium.config(member, listen(member, 0), None);
+            let mut config = site.consortium.config(member, listen(member, 0), None);
+            change(&mut config);
             site.begin(member, config).await;
         }
         site
