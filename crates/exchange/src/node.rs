@@ -55,6 +55,8 @@ pub struct Settings {
     pub peers: Vec<ledger::Peer>,
     /// The most nodes that this one connects with; by the founders' number, if not said.
     pub peers_max: Option<usize>,
+    /// How the ledger node begins when its folder is empty.
+    pub begin: ledger::Begin,
     /// Policy documents beside those that the program comes with: the ones that the genesis document names, when it founds itself on
     /// others.
     pub policies: Vec<(PolicyKind, Vec<u8>)>,
@@ -132,8 +134,20 @@ impl std::ops::Deref for Node {
 impl Node {
     /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { org, role, genesis, keys, data, database, ledger: listen, part, peers, peers_max, policies } =
-            settings;
+        let Settings {
+            org,
+            role,
+            genesis,
+            keys,
+            data,
+            database,
+            ledger: listen,
+            part,
+            peers,
+            peers_max,
+            begin,
+            policies,
+        } = settings;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
@@ -145,7 +159,7 @@ impl Node {
             listen,
             data.join("ledger"),
         );
-        (config.part, config.peers) = (part, peers);
+        (config.part, config.peers, config.begin) = (part, peers, begin);
         config.peers_max = peers_max.unwrap_or(config.peers_max);
         let signs = Signs { chain: genesis.id(), key: keys.entry.verifying_key().to_bytes().into() };
         let ledger = tokio::task::spawn_blocking(move || ledger::run_tokio(config))

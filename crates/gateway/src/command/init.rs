@@ -71,6 +71,8 @@ impl Init {
             users: "users.toml".into(),
             standing: if self.joins { Standing::Later } else { Standing::Founder },
             peers_max: None,
+            begin_with: None,
+            checkpoint: None,
             peers: Vec::new(),
         };
         write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?)?;

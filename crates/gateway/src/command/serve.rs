@@ -59,6 +59,7 @@ impl Serve {
                 .map(|peer| ledger::Peer { consensus_key: peer.consensus_key, address: peer.address.clone() })
                 .collect(),
             peers_max: config.peers_max,
+            begin: config.begin()?,
             policies: config.policies()?,
         };
         let listener = tokio::net::TcpListener::bind(config.http)
