@@ -2,155 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod seed;
+mod story;
 
-use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Supervisor as _, deterministic};
-use contract::{MemberStep, PolicyKind, Reach, state};
-use evidence::{Finality, Handover, KnownBlock, Limits, Parts, Policies, Refused, StateProof, assemble};
-use ledger::{Config, ConsensusKey, Handle, Part};
+use commonware_runtime::Clock as _;
+use contract::{MemberStep, Reach};
+use evidence::{KnownBlock, Limits, Refused};
+use ledger::{ConsensusKey, Part};
 use record::{Digest, OrgRole};
 use seed::seed;
-use sim::{Consortium, NEWCOMER};
-use std::{net::SocketAddr, time::Duration};
-
-const REGULATOR: usize = 3;
-const INSURER: usize = 2;
-
-struct Node {
-    task: Task<()>,
-    handle: Handle,
-}
-
-/// The consortium, its nodes by member, and how far each member's lane is.
-struct Site {
-    context: deterministic::Context,
-    consortium: Consortium,
-    nodes: Vec<Option<Node>>,
-    seqs: [u64; 5],
-    lives: u16,
-}
-
-fn listen(member: usize, life: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 4000 + 100 * life + member as u16))
-}
-
-impl Site {
-    async fn open(context: deterministic::Context) -> Self {
-        let consortium = Consortium::new(seed(), &[0, 1, 2, 3].map(|member| listen(member, 0)));
-        let mut site = Self { context, consortium, nodes: (0..5).map(|_| None).collect(), seqs: [0; 5], lives: 0 };
-        for member in 0..4 {
-            let config = site.consortium.config(member, listen(member, 0), None);
-            site.begin(member, config).await;
-        }
-        site
-    }
-
-    async fn begin(&mut self, member: usize, mut config: Config) {
-        // The simulated network never gives an address back: in another life a node listens elsewhere, and dials its peers itself.
-        config.listen = listen(member, self.lives);
-        self.lives += 1;
-        let context = self.context.child("node").with_attribute("member", member).with_attribute("life", self.lives);
-        let (handle, task) = sim::open(context, config).await.unwrap().unwrap();
-        self.nodes[member] = Some(Node { task, handle });
-    }
-
-    async fn kill(&mut self, member: usize) {
-        self.nodes[member].take().unwrap().task.abort();
-        self.context.sleep(Duration::from_secs(2)).await;
-    }
-
-    fn handle(&self, member: usize) -> &Handle {
-        &self.nodes[member].as_ref().unwrap().handle
-    }
-
-    /// A member says something about the membership of `about`, at the door of `door`; waits until it is applied.
-    async fn say(&mut self, door: usize, member: usize, label: &str, about: usize, step: MemberStep) {
-        self.seqs[member] += 1;
-        let seq = self.seqs[member];
-        let entry = self.consortium.says(member, label, about, step);
-        let (digest, signed) = (entry.digest(), self.consortium.submission(member, 7, seq, vec![entry]));
-        let mut blocks = self.handle(door).blocks_from(self.handle(door).status().height);
-        self.handle(door).submit(&signed.to_bytes()).await.unwrap();
-        for _ in 0..600 {
-            let block = blocks.next().await.unwrap();
-            if let Some(receipt) = block.receipts.iter().find(|receipt| receipt.digest == digest) {
-                let verdict = contract::Reject::from_code(receipt.verdict);
-                assert_eq!((receipt.verdict, verdict), (0, None), "{label}");
-                return;
-            }
-        }
-        panic!("{label} is not final after 600 blocks");
-    }
-
-    /// Waits until the node of `member` is at the beginning of the epoch that is `after` epochs from now.
-    async fn epochs_later(&self, member: usize, after: u64) {
-        let blocks = self.consortium.genesis.epoch_blocks;
-        let wanted = (self.handle(member).status().height / blocks + after) * blocks;
-        self.reaches(member, wanted).await;
-    }
-
-    async fn reaches(&self, member: usize, height: u64) {
-        for _ in 0..1_200 {
-            if self.handle(member).status().height >= height {
-                return;
-            }
-            self.context.sleep(Duration::from_millis(250)).await;
-        }
-        let heights: Vec<_> = self.nodes.iter().flatten().map(|node| node.handle.status().height).collect();
-        panic!("member {member} is not at height {height} in simulated time: {heights:?}");
-    }
-
-    async fn carry(&mut self, proposal: &str, about: usize, voters: &[usize]) {
-        let id = self.consortium.says(0, proposal, about, MemberStep::Left).id;
-        for voter in voters {
-            self.say(0, *voter, &format!("{proposal}-{voter}"), about, MemberStep::Voted(id, true)).await;
-        }
-    }
-
-    async fn join(&mut self) {
-        let joining = self.consortium.joining(listen(NEWCOMER, self.lives));
-        self.say(0, 0, "join", NEWCOMER, MemberStep::JoinProposed(joining.clone())).await;
-        self.carry("join", NEWCOMER, &[0, 1, 2]).await;
-        let config = self.consortium.config(NEWCOMER, listen(NEWCOMER, 0), None);
-        self.begin(NEWCOMER, config).await;
-        let height = self.handle(0).status().height;
-        self.reaches(NEWCOMER, height).await;
-        // By its own door.
-        self.say(NEWCOMER, NEWCOMER, "seat", NEWCOMER, MemberStep::Seated(joining.consensus_key)).await;
-        self.epochs_later(0, 2).await;
-    }
-
-    /// Evidence of the policies in force, and how many times the validators had changed.
-    async fn evidence(&self, member: usize) -> (Vec<u8>, usize) {
-        let keys = [PolicyKind::Access, PolicyKind::Derivation].map(state::policy_key).to_vec();
-        let proof = self.handle(member).prove(keys).await.unwrap();
-        let handovers = proof.handovers.into_iter().map(|h| Handover {
-            header: h.header,
-            certificate: h.certificate,
-            validators: h.validators,
-        });
-        let (genesis, handovers) = (self.consortium.genesis.to_bytes(), handovers.collect::<Vec<_>>());
-        let changes = handovers.len();
-        let finality = Finality { genesis, header: proof.header, certificate: proof.certificate, handovers };
-        let mut proofs = proof.proofs.into_iter().map(|p| StateProof { value: p.value.unwrap(), proof: p.proof });
-        let policies = Policies { access: proofs.next().unwrap(), derivation: proofs.next().unwrap() };
-        let parts = Parts {
-            finality,
-            policies,
-            months: Vec::new(),
-            opened: Vec::new(),
-            current: Vec::new(),
-            devices: Vec::new(),
-            places: Vec::new(),
-            witnesses: Vec::new(),
-        };
-        (assemble(parts).to_bytes(), changes)
-    }
-}
-
-fn run<F: Future<Output = ()>>(story: impl FnOnce(deterministic::Context) -> F) {
-    let config = deterministic::Config::new().with_seed(seed()).with_timeout(Some(Duration::from_secs(3_600)));
-    deterministic::Runner::new(config).start(story);
-}
+use sim::NEWCOMER;
+use std::time::Duration;
+use story::{INSURER, REGULATOR, Site, listen, run};
 
 #[test]
 fn a_fifth_joins_and_decides_one_leaves_and_one_comes_back_by_another_key_after_it_lost_its_folder() {
@@ -204,6 +66,74 @@ fn a_fifth_joins_and_decides_one_leaves_and_one_comes_back_by_another_key_after_
         let height = report.height;
         assert_eq!(through(Digest([1; 32]), height), Err(Refused::OtherHistory { height }));
         assert_eq!(through(block.digest, height - 1), Err(Refused::NotThroughCheckpoint { height: height - 1 }));
+    });
+}
+
+#[test]
+fn every_end_of_an_epoch_is_kept_as_a_checkpoint_that_verifies_also_when_others_decide_and_after_a_restart() {
+    run(|context| async move {
+        let mut site = Site::open(context).await;
+        let blocks = site.consortium.genesis.epoch_blocks;
+        assert_eq!(site.handle(0).checkpoint(u64::MAX).await, Ok(None), "the first epoch has not ended");
+        site.join().await;
+        // One that crashed, and one that executed what it missed.
+        site.kill(1).await;
+        site.epochs_later(0, 1).await;
+        let config = site.consortium.config(1, listen(1, 0), None);
+        site.begin(1, config).await;
+        let height = site.handle(0).status().height / blocks * blocks - 1;
+        let id = site.consortium.genesis.id();
+        for member in [0, 1, NEWCOMER] {
+            site.reaches(member, height + 1).await;
+            for last in (1..=height / blocks + 1).map(|epoch| epoch * blocks - 1) {
+                for asked in [last, last + blocks - 1] {
+                    let proof = site.handle(member).checkpoint(asked).await.unwrap().unwrap();
+                    let (file, _) = site.file(proof);
+                    let report = evidence::verify(&file, &id, &Limits::default()).unwrap();
+                    assert_eq!(report.height, last, "member {member}, asked for {asked}");
+                    let block = site.handle(member).block(last).await.unwrap().unwrap();
+                    assert_eq!(report.block, block.digest);
+                }
+            }
+            assert_eq!(site.handle(member).checkpoint(blocks - 2).await, Ok(None));
+        }
+    });
+}
+
+#[test]
+fn what_was_overwritten_is_removed_and_nobody_misses_it() {
+    run(|context| async move {
+        // At most two epochs back, and the engine's own window.
+        let mut site = Site::open_with(context, |config| config.state_blocks = 0).await;
+        let blocks = site.consortium.genesis.epoch_blocks;
+        for seq in 1..=40 {
+            let signed = site.consortium.new_entries(0, 3, 1 + (seq - 1) * 50, 50);
+            site.handle(0).submit(&signed.to_bytes()).await.unwrap();
+            let height = site.handle(0).status().height;
+            site.reaches(0, height + 4).await;
+        }
+        let pruned = |metrics: &str| {
+            let line = metrics.lines().find(|line| line.contains("pruned_chunks") && !line.starts_with('#')).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let metrics = site.handle(0).engine_metrics().await.unwrap();
+        assert!(pruned(&metrics) > 0, "{metrics}");
+        // Restarts, evidence, old blocks with their receipts, and members who execute everything from the first block on.
+        site.kill(2).await;
+        let mut config = site.consortium.config(2, listen(2, 0), None);
+        config.state_blocks = 0;
+        site.begin(2, config).await;
+        site.epochs_later(2, 2).await;
+        let (file, _) = site.evidence(2).await;
+        let report = evidence::verify(&file, &site.consortium.genesis.id(), &Limits::default()).unwrap();
+        assert!(report.height > 5 * blocks);
+        for height in 1..=site.handle(2).status().height {
+            let block = site.handle(2).block(height).await.unwrap().unwrap();
+            assert_eq!(block.receipts.len(), block.header().entry_count as usize);
+        }
+        site.join().await;
+        let first = site.handle(NEWCOMER).block(1).await.unwrap().unwrap();
+        assert_eq!(first.digest, site.handle(0).block(1).await.unwrap().unwrap().digest);
     });
 }
 

@@ -13,6 +13,21 @@ use record::{Digest, sha256};
 
 const SEED_DOMAIN: &[u8] = b"vitaltrace/certificate-check/1\0";
 
+/// A final header that was checked, and who decided it: where a node may begin that has nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The header.
+    pub header: Header,
+    /// Consensus keys of those who decided its epoch, sorted.
+    pub validators: Vec<PublicKey>,
+}
+
+/// Checks, from the genesis id alone, that a header is final, and that what proves it goes through the checkpoint, if there is one.
+pub fn anchor(finality: &Finality, genesis_id: &Digest, checkpoint: Option<&KnownBlock>) -> Result<Anchor, Refused> {
+    let Final { header, keys, .. } = check(finality, genesis_id, checkpoint)?;
+    Ok(Anchor { header, validators: keys })
+}
+
 /// A header that a quorum signed.
 #[derive(Debug)]
 pub(crate) struct Final {
@@ -26,6 +41,8 @@ pub(crate) struct Final {
     pub(crate) signers: usize,
     /// How many validators there were.
     pub(crate) validators: usize,
+    /// Their consensus keys, sorted.
+    pub(crate) keys: Vec<PublicKey>,
 }
 
 /// A final block that the reader knows to be one: its height and its header's digest, from a node or from evidence that was checked before.
@@ -38,6 +55,22 @@ pub struct KnownBlock {
     pub height: u64,
     /// Digest of its header.
     pub block: Digest,
+}
+
+/// Why a text names no block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a checkpoint is HEIGHT:DIGEST, with 64 hexadecimal digits")]
+pub struct BadKnownBlock;
+
+impl std::str::FromStr for KnownBlock {
+    type Err = BadKnownBlock;
+
+    /// Reads `HEIGHT:DIGEST`.
+    fn from_str(text: &str) -> Result<Self, BadKnownBlock> {
+        let (height, block) = text.split_once(':').ok_or(BadKnownBlock)?;
+        let height = height.parse().map_err(|_| BadKnownBlock)?;
+        Ok(Self { height, block: block.parse().map_err(|_| BadKnownBlock)? })
+    }
 }
 
 /// Who decides, as far as the evidence was followed.
@@ -69,8 +102,8 @@ pub(crate) fn check(
     if let Some(checkpoint) = checkpoint.filter(|_| !passed) {
         return Err(Refused::NotThroughCheckpoint { height: checkpoint.height });
     }
-    let validators = set.len();
-    Ok(Final { genesis, header, digest, signers, validators })
+    let (validators, keys) = (set.len(), set.to_vec());
+    Ok(Final { genesis, header, digest, signers, validators, keys })
 }
 
 /// From the founders' set by one handover after the other to those who decide after the last; and whether the checkpoint was among them.

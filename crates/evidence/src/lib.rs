@@ -45,7 +45,7 @@ pub use bundle::{
     Opened, OpenedLink, Parts, Place, Policies, StateProof, Witness, Word, assemble,
 };
 pub use checkpoint::{BadCheckpoint, CHECKPOINT_BYTES_MAX, Checkpoint, Cosignature, checkpoint, read_checkpoint};
-pub use finality::KnownBlock;
+pub use finality::{Anchor, BadKnownBlock, KnownBlock, anchor};
 pub use log::BadLog;
 pub use part::part;
 pub use receipt::{BadReceipt, Inclusion, RECEIPT_BYTES_MAX, read_receipt, receipt};

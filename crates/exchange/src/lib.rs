@@ -25,6 +25,7 @@ mod set;
 
 mod audit;
 mod case;
+mod checkpoint;
 mod custody;
 mod glass;
 mod govern;
@@ -41,6 +42,7 @@ mod sense;
 mod sensed;
 
 mod desk;
+mod disk;
 mod follow;
 mod keyring;
 mod lane;

@@ -2,6 +2,7 @@
 //! here names a person, a record or a value.
 
 use crate::{failure::Failure, node::Node, row::Worth};
+use ledger::Status;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -43,6 +44,7 @@ struct Gauges {
     height: Gauge,
     mirror_height: Gauge,
     block_age: Gauge<f64, AtomicU64>,
+    blocks_from: Gauge,
     entries: Gauge,
     refused: Gauge,
     waiting: Gauge,
@@ -51,6 +53,8 @@ struct Gauges {
     held: Gauge,
     missing: Gauge,
     misdeeds: Gauge,
+    disk: Family<Label, Gauge>,
+    disk_per_entry: Family<Label, Gauge<f64, AtomicU64>>,
 }
 
 impl Meters {
@@ -91,10 +95,17 @@ impl Meters {
         registry.register("ledger_height", "Height of the last final block", now.height.clone());
         registry.register("mirror_height", "Height that reads are compared with", now.mirror_height.clone());
         registry.register_with_unit("ledger_block_age", "Age of the last final block", seconds, now.block_age.clone());
+        let help = "The node has every block from this height on: 1, unless it still fetches older ones";
+        registry.register("ledger_blocks_from", help, now.blocks_from.clone());
         registry.register("ledger_entries", "Entries in final blocks", now.entries.clone());
         registry.register("ledger_entries_refused", "Entries that the contract refused", now.refused.clone());
         registry.register("mempool_submissions", "Submissions that wait for a block", now.waiting.clone());
-        registry.register_with_unit("mempool", "Submissions that wait for a block", bytes, now.waiting_bytes.clone());
+        let help = "Submissions that wait for a block";
+        registry.register_with_unit("mempool", help, bytes.clone(), now.waiting_bytes.clone());
+        let help = "What the node's folder takes up on the disk, by part";
+        registry.register_with_unit("disk", help, bytes.clone(), now.disk.clone());
+        let help = "What the ledger takes up on the disk for each of its entries, by part";
+        registry.register_with_unit("disk_per_entry", help, bytes, now.disk_per_entry.clone());
         registry.register("validator_connected", "Whether a validator was heard from lately", now.connected.clone());
         let help = "Proofs that a validator broke the rules: see `vitaltrace ledger blame`";
         registry.register("misdeeds", help, now.misdeeds.clone());
@@ -159,6 +170,7 @@ impl Node {
         let refused = self.mirror.refused().await?;
         let vault = self.ledger.vault_status().await.map_err(|e| Failure::ours("the vault did not answer", e))?;
         let engine = self.ledger.engine_metrics().await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
+        let disk = self.disk_use().await?;
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let now = &self.meters.now;
         now.pending.set(whole(self.unsettled()));
@@ -166,6 +178,7 @@ impl Node {
         now.height.set(whole(ledger.height));
         now.mirror_height.set(whole(self.mirror.height()));
         now.block_age.set(self.now().0.saturating_sub(ledger.time.0) as f64 / 1000.0);
+        now.blocks_from.set(whole(ledger.blocks_from));
         now.entries.set(whole(ledger.log_size));
         now.refused.set(whole(refused));
         now.waiting.set(whole(ledger.pending as u64));
@@ -173,6 +186,12 @@ impl Node {
         for validator in &ledger.validators {
             let connected = i64::from(validator.connected);
             now.connected.get_or_create(&[("org", validator.org.to_string())]).set(connected);
+        }
+        for (part, bytes) in disk.parts() {
+            now.disk.get_or_create(&[("part", part.to_owned())]).set(whole(bytes));
+        }
+        for (part, bytes) in disk.per_entry() {
+            now.disk_per_entry.get_or_create(&[("part", part.to_owned())]).set(bytes);
         }
         now.misdeeds.set(whole(self.ledger.blames().len() as u64));
         now.held.set(whole(vault.held as u64));
@@ -187,17 +206,16 @@ impl Node {
         if self.store.read("Patient", "-").await.is_err() {
             return Some("the database does not answer");
         }
-        let ledger = self.ledger.status();
-        let highest = ledger.validators.iter().map(|validator| validator.height).max().unwrap_or(ledger.height);
-        let behind = highest.max(ledger.height).saturating_sub(self.mirror.height());
-        (behind > BEHIND_MAX).then_some("the ledger is still being read")
+        incomplete(&self.ledger.status(), self.mirror.height())
     }
 
     /// Whether this node has read about everything that is final. Not while it catches up, nor while the ledger stands still, as others may
     /// be going on without this node.
     pub(crate) fn sees_what_is_final(&self) -> bool {
-        let behind = self.ledger.status().height.saturating_sub(self.mirror.height());
-        !self.is_stalled() && behind <= BEHIND_MAX
+        let (ledger, mirrored) = (self.ledger.status(), self.mirror.height());
+        // A node that took over the state of a block knows of none before it until the mirror got there.
+        let behind = ledger.height.saturating_sub(mirrored);
+        !self.is_stalled() && behind <= BEHIND_MAX && mirrored >= ledger.began_at
     }
 
     /// Whether the ledger has stood still for a while.
@@ -208,3 +226,50 @@ impl Node {
 
 /// How many blocks the mirror may be behind the ledger while the node counts as ready.
 const BEHIND_MAX: u64 = 64;
+
+/// Why a node does not know all that is final, if it does not. `mirrored`: the height that reads are compared with.
+fn incomplete(ledger: &Status, mirrored: u64) -> Option<&'static str> {
+    if ledger.blocks_from > 1 || mirrored < ledger.began_at {
+        return Some("older blocks of the ledger are still being taken in");
+    }
+    let highest = ledger.validators.iter().map(|validator| validator.height).max().unwrap_or(ledger.height);
+    let behind = highest.max(ledger.height).saturating_sub(mirrored);
+    (behind > BEHIND_MAX).then_some("the ledger is still being read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::{Digest, TimeMs};
+
+    #[test]
+    fn a_node_without_its_older_blocks_says_so_and_is_not_ready() {
+        let none = Digest([0; 32]);
+        let whole = Status {
+            height: 5_000,
+            time: TimeMs(0),
+            log_size: 9,
+            log_root: none,
+            state_root: none,
+            blocks_from: 1,
+            began_at: 0,
+            head: none,
+            pending: 0,
+            pending_bytes: 0,
+            peers_connected: 3,
+            validators: Vec::new(),
+        };
+        assert_eq!(incomplete(&whole, 4_990), None);
+        assert_eq!(incomplete(&whole, 4_000), Some("the ledger is still being read"));
+        let older = Some("older blocks of the ledger are still being taken in");
+        for (blocks_from, mirrored, expected) in
+            [(4_096, 0, older), (4_096, 5_000, older), (1, 0, older), (1, 4_094, older), (1, 4_990, None)]
+        {
+            let status = Status { blocks_from, began_at: 4_095, ..whole.clone() };
+            assert_eq!(incomplete(&status, mirrored), expected, "blocks from {blocks_from}, mirrored {mirrored}");
+        }
+        // The mirror is whole, as it was not lost; a young ledger is not taken for a mirror that is nearly there.
+        let young = Status { height: 40, blocks_from: 1, began_at: 31, ..whole };
+        assert_eq!((incomplete(&young, 0), incomplete(&young, 35)), (older, None));
+    }
+}

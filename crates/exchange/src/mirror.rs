@@ -8,6 +8,7 @@ use record::{Commitment, Digest, Id16, OrgId, Pseudonym, RecordTag, RecordType, 
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 use std::{
     collections::HashSet,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -214,6 +215,22 @@ impl Mirror {
                 height: watch::Sender::new(height.unsigned_abs()),
             }),
         })
+    }
+
+    /// Bytes that the mirror's files take up as allocated on the disk.
+    pub(crate) fn disk_bytes(&self) -> std::io::Result<u64> {
+        let mut bytes = 0u64;
+        for ending in ["", "-wal", "-shm"] {
+            let mut path = self.inner.path.clone().into_os_string();
+            path.push(ending);
+            match std::fs::metadata(path) {
+                // Counted in units of 512 bytes.
+                Ok(metadata) => bytes = bytes.saturating_add(metadata.blocks().saturating_mul(512)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
     }
 
     /// The last height mirrored.

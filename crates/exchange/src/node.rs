@@ -3,6 +3,7 @@
 use crate::{
     clock::now,
     desk::Desk,
+    disk::Disk,
     failure::Failure,
     inforce::Policies,
     keyring::Keyring,
@@ -57,6 +58,8 @@ pub struct Settings {
     pub peers_max: Option<usize>,
     /// Memory for pages of the ledger's state and blocks, in bytes; the ledger's own choice, if not said.
     pub cache_bytes: Option<usize>,
+    /// How the ledger node begins when its folder is empty.
+    pub begin: ledger::Begin,
     /// Policy documents beside those that the program comes with: the ones that the genesis document names, when it founds itself on
     /// others.
     pub policies: Vec<(PolicyKind, Vec<u8>)>,
@@ -118,6 +121,7 @@ pub struct Inner {
     /// Entries of earlier lanes that are still to be brought to the ledger.
     pub(crate) orphaned: AtomicU64,
     pub(crate) meters: Meters,
+    pub(crate) disk: Disk,
     pub(crate) policies: Policies,
     pub(crate) sensing: Sensing,
     pub(crate) audited: tokio::sync::Mutex<crate::audit::Progress>,
@@ -136,7 +140,7 @@ impl Node {
     /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let Settings { org, role, genesis, keys, data, database, ledger: listen, part, .. } = settings;
-        let Settings { peers, peers_max, cache_bytes, policies, .. } = settings;
+        let Settings { peers, peers_max, cache_bytes, begin, policies, .. } = settings;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
@@ -148,7 +152,7 @@ impl Node {
             listen,
             data.join("ledger"),
         );
-        (config.part, config.peers) = (part, peers);
+        (config.part, config.peers, config.begin) = (part, peers, begin);
         config.peers_max = peers_max.unwrap_or(config.peers_max);
         config.cache_bytes = cache_bytes.unwrap_or(config.cache_bytes);
         let voice = Voice::new(org.clone(), keys.entry.clone());
@@ -213,6 +217,7 @@ impl Node {
                 lane,
                 orphaned: AtomicU64::new(orphaned),
                 meters,
+                disk: Disk::default(),
                 policies,
                 sensing: Sensing::default(),
                 audited: tokio::sync::Mutex::default(),

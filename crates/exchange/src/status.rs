@@ -5,7 +5,7 @@ use contract::Entry;
 use serde_json::{Value, json};
 
 impl Node {
-    /// Height, entries, validators, finality, vault.
+    /// Height, entries, validators, finality, vault, disk.
     pub async fn status(&self) -> Result<Value, Failure> {
         let ledger = self.ledger.status();
         let (kinds, refused) = self.mirror.totals().await?;
@@ -21,16 +21,22 @@ impl Node {
             .iter()
             .map(|v| json!({"org": v.org, "connected": v.connected, "height": v.height}))
             .collect();
+        let disk = self.disk_use().await?;
+        let used: serde_json::Map<String, Value> = disk.parts().map(|(part, n)| (part.to_owned(), json!(n))).collect();
+        let per_entry = disk.per_entry().into_iter().map(|(part, n)| (part.to_owned(), json!(n.round())));
+        let per_entry: serde_json::Map<String, Value> = per_entry.collect();
         let kinds: serde_json::Map<String, Value> = kinds.into_iter().map(|(kind, n)| (kind, json!(n))).collect();
         Ok(json!({
             "org": self.org, "role": self.role, "chain": self.genesis.id(), "consortium": self.genesis.name,
-            "height": self.mirror.height(), "time": ledger.time.to_instant(), "entries": ledger.log_size,
+            "height": self.mirror.height(), "ledger_height": ledger.height, "blocks_from": ledger.blocks_from,
+            "time": ledger.time.to_instant(), "entries": ledger.log_size,
             "head": ledger.head, "state_root": ledger.state_root, "log_root": ledger.log_root,
             "by_kind": kinds, "refused": refused,
             "pending": self.unsettled(), "waiting_submissions": ledger.pending,
             "finality_ms_p50": percentile(0.5), "finality_ms_p99": percentile(0.99),
             "validators": validators,
-            "vault": {"held": vault.held, "missing": vault.missing}
+            "vault": {"held": vault.held, "missing": vault.missing},
+            "disk_bytes": used, "disk_bytes_per_entry": per_entry
         }))
     }
 

@@ -56,6 +56,13 @@ pub(crate) struct Config {
     /// Memory for pages of the ledger's state and blocks, in MiB; 128 unless said otherwise. More helps where the state has outgrown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cache_mib: Option<usize>,
+    /// How the node begins when its ledger folder is empty; a founder with the blocks, others with the state, unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) begin_with: Option<BeginWith>,
+    /// A final block that the operator knows, `HEIGHT:DIGEST`: a node that begins with the state believes nobody whose ledger does not go
+    /// through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint: Option<String>,
     /// Nodes to connect with beside the members, for one that starts when the founders have moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) peers: Vec<PeerAt>,
@@ -72,6 +79,16 @@ pub(crate) enum Standing {
     Later,
     /// Votes on nothing: what a node must be that lost its folder, until its key is replaced.
     Watcher,
+}
+
+/// What a node with an empty ledger folder takes from the others first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BeginWith {
+    /// Every block from the first on, and executes it.
+    Blocks,
+    /// The state at the end of the last whole epoch, and the blocks before it afterwards.
+    State,
 }
 
 fn is_founder(standing: &Standing) -> bool {
@@ -125,6 +142,25 @@ impl Config {
             Standing::Later => ledger::Part::Later(self.role),
             Standing::Watcher => ledger::Part::Watcher(self.role),
         }
+    }
+
+    /// How the ledger node begins when its folder is empty.
+    pub(crate) fn begin(&self) -> anyhow::Result<ledger::Begin> {
+        let known = self
+            .checkpoint
+            .as_deref()
+            .map(str::parse::<evidence::KnownBlock>)
+            .transpose()
+            .context("in `checkpoint`")?;
+        let with = self.begin_with.unwrap_or(match self.standing {
+            Standing::Founder => BeginWith::Blocks,
+            Standing::Later | Standing::Watcher => BeginWith::State,
+        });
+        Ok(match with {
+            BeginWith::Blocks if known.is_some() => bail!("a `checkpoint` needs `begin_with = \"state\"`"),
+            BeginWith::Blocks => ledger::Begin::Blocks,
+            BeginWith::State => ledger::Begin::State { known },
+        })
     }
 
     /// Policy documents beside the program's own, if there is a folder with some.

@@ -63,6 +63,11 @@ async fn counters_tell_of_finality_denials_and_tampering_and_name_nobody() {
     assert_eq!(sample("vitaltrace_decisions_total{outcome=\"denied\"}"), 1.0);
     let door = "vitaltrace_request_seconds_count{method=\"GET\",door=\"/fhir/{kind}/{id}\",status=\"2xx\"}";
     assert_eq!(sample(door), 2.0);
+    let disk = |part: &str| sample(&format!("vitaltrace_disk_bytes{{part=\"{part}\"}}"));
+    assert!(disk("blocks") > 0.0 && disk("state") > 0.0 && disk("mirror") > 0.0 && disk("vault") > 0.0);
+    let entries = sample("vitaltrace_ledger_entries");
+    let blocks = sample("vitaltrace_disk_per_entry_bytes{part=\"blocks\"}");
+    assert!(blocks > 0.0 && sample("vitaltrace_disk_per_entry_bytes{part=\"all\"}") > blocks, "{blocks} for {entries}");
     // The engine's own.
     assert!(samples.keys().any(|name| name.contains("simplex")), "{:?}", samples.keys());
     assert!(samples.keys().all(|name| !name.contains(&patient) && !name.contains(&condition)));

@@ -3,6 +3,7 @@
 use crate::{
     Scheme,
     block::{ChainBlock, Context, SyncTarget},
+    checkpoints::Checkpoints,
     handle::{Head, Receipt},
     mempool::{LaneAt, Mempool, Pending, lane_seq},
     rules::{CLOCK_AHEAD_MS_MAX, Chain, Deciders, receipts, replay},
@@ -183,11 +184,12 @@ pub(crate) fn now<E: Clock>(context: &E) -> TimeMs {
 pub(crate) struct App<E: StorageContext> {
     pub(crate) node: Arc<Node>,
     pub(crate) verdicts: Verdicts<E>,
+    pub(crate) checkpoints: Checkpoints<E>,
 }
 
 impl<E: StorageContext> Clone for App<E> {
     fn clone(&self) -> Self {
-        Self { node: self.node.clone(), verdicts: self.verdicts.clone() }
+        Self { node: self.node.clone(), verdicts: self.verdicts.clone(), checkpoints: self.checkpoints.clone() }
     }
 }
 
@@ -373,10 +375,16 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         _: (E, Context),
         block: &ChainBlock,
         (): (),
-        _: <Self::Databases as DatabaseSet<E>>::Readers,
+        state: <Self::Databases as DatabaseSet<E>>::Readers,
     ) {
-        self.node.observe(block);
         let header = block.header();
+        // Proofs are made of the latest state only, so those of this block are made now or never.
+        if self.node.chain.begins_epoch(header)
+            && self.checkpoints.keep(header.height, block.digest(), &*state.read().await).await.is_none()
+        {
+            storage_failed("keeping a checkpoint");
+        }
+        self.node.observe(block);
         tracing::debug!(height = header.height, entries = header.entry_count, "block final");
     }
 

@@ -103,6 +103,12 @@ impl ChainBlock {
         Self::new(Block { header, frontier, submissions: Vec::new() })
     }
 
+    /// A block as another node sends it.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, NotCarried> {
+        let block = Block::from_bytes(bytes).map_err(|_| NotCarried("not the format"))?;
+        Self::with_encoding(block, Bytes::copy_from_slice(bytes))
+    }
+
     fn with_encoding(block: Block, encoded: Bytes) -> Result<Self, NotCarried> {
         let header = &block.header;
         if encoded.len() > BLOCK_BYTES_MAX {

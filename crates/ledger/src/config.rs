@@ -1,10 +1,12 @@
 //! What a node is started with.
 
-use crate::words::Speaker;
+use crate::{begin::Begin, words::Speaker};
+use commonware_glue::stateful::PruneConfig;
+use commonware_utils::NZUsize;
 use contract::{BadGenesis, Genesis, PublicKey};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 use zeroize::Zeroizing;
 
 /// Threads that run a node when the caller has no wish.
@@ -15,6 +17,13 @@ pub(crate) const CACHE_BYTES_DEFAULT: usize = 128 * 1024 * 1024;
 
 /// How many nodes one connects with at most, when the founders are few and the caller has no wish.
 pub const PEERS_DEFAULT: usize = 16;
+
+/// For how many blocks a node keeps what was overwritten in the state, when the caller has no wish: a quarter of an hour of a ledger that
+/// is as busy as can be, and hours of an idle one.
+pub const STATE_BLOCKS_DEFAULT: usize = 16_384;
+
+/// Overwritten operations of the state are removed every so many blocks.
+const PRUNED_EVERY: NonZeroUsize = NZUsize!(64);
 
 /// The secret half of a member's consensus key: 32 bytes, wiped from memory when dropped.
 #[derive(Clone)]
@@ -83,6 +92,11 @@ pub struct Config {
     /// Memory for pages of the state and of blocks, in bytes. What a new entry changes lies anywhere in the state: where that is larger than
     /// this memory, entries are as fast as the disk finds pages.
     pub cache_bytes: usize,
+    /// For so many blocks the node keeps operations of the state that were overwritten since: whoever takes over the state of one of these
+    /// blocks finds them here. Never less than two epochs.
+    pub state_blocks: usize,
+    /// How the node begins when its folder is empty.
+    pub begin: Begin,
 }
 
 /// What a node is to its consortium.
@@ -135,6 +149,19 @@ impl Config {
             speaker: None,
             peers_max,
             cache_bytes: CACHE_BYTES_DEFAULT,
+            state_blocks: STATE_BLOCKS_DEFAULT,
+            begin: Begin::Blocks,
+        }
+    }
+
+    /// How often overwritten operations of the state are removed, and for how many blocks they are kept.
+    pub(crate) fn prune(&self) -> PruneConfig {
+        let epoch = usize::try_from(self.genesis.epoch_blocks).unwrap_or(usize::MAX / 4);
+        let blocks = self.state_blocks.max(epoch.saturating_mul(2));
+        PruneConfig {
+            maintenance_interval: PRUNED_EVERY,
+            retained_marshal_blocks: blocks,
+            retained_qmdb_blocks: blocks,
         }
     }
 
@@ -206,6 +233,11 @@ pub enum StartError {
         /// What the system said.
         why: String,
     },
+    /// Nobody shows a ledger that goes through the block that the operator knows.
+    #[error(
+        "nobody shows a ledger that goes through the checkpoint at height {0}: is it of this consortium, and are peers there?"
+    )]
+    NotThroughCheckpoint(u64),
     /// The node stopped before it was up; its log says why.
     #[error("the node stopped before it was up")]
     Died,

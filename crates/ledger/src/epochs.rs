@@ -106,6 +106,15 @@ impl Schemes {
         Ok(schemes)
     }
 
+    /// Takes over who decides an epoch, from a header that was checked; of epochs before it nothing is known.
+    pub(crate) fn trust(&self, epoch: u64, keys: &[PublicKey]) -> Result<(), StartError> {
+        let scheme = scheme(&self.genesis, keys, self.key.as_ref()).ok_or(StartError::Died)?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.sets = BTreeMap::from([(epoch, Arc::new(scheme))]);
+        known.until = epoch;
+        Ok(())
+    }
+
     /// Takes over what the state says when the next block is of the epoch `now`.
     pub(crate) fn learn(&self, succession: &Succession, now: u64) -> Result<(), StartError> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);

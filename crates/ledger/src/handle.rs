@@ -3,13 +3,14 @@
 use crate::{
     attachments::Attachments,
     blame::Blames,
+    disk::{self, DiskUse},
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
     words::{Questions, Words},
 };
 use contract::{Block, Header, PublicKey, SignedSubmission, state::Key};
 use record::{Digest, OrgId, OrgRole, TimeMs};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The most requests that wait for the node; further ones wait with their caller.
@@ -32,6 +33,9 @@ pub(crate) struct Shared {
     pub(crate) peers: Arc<crate::peers::Peers>,
     pub(crate) blames: Blames,
     pub(crate) questions: Questions,
+    pub(crate) since: watch::Receiver<Since>,
+    /// The node's folder, and what the names of its stores begin with.
+    pub(crate) place: (PathBuf, String),
     pub(crate) stop: watch::Sender<bool>,
     /// Kept so that [`Handle::stopped`] waits as long as there is no other sender.
     pub(crate) stopped_sender: watch::Sender<bool>,
@@ -45,11 +49,19 @@ pub(crate) struct Head {
     pub(crate) digest: Digest,
 }
 
+/// Since when the node knows the ledger: see [`Status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Since {
+    pub(crate) blocks_from: u64,
+    pub(crate) began_at: u64,
+}
+
 /// What the node's tasks are asked for.
 pub(crate) enum Request {
     Get(Vec<Key>, oneshot::Sender<Vec<Option<Vec<u8>>>>),
     Prove(Vec<Key>, oneshot::Sender<Proof>),
     Handovers(u64, Option<u64>, oneshot::Sender<Vec<Handover>>),
+    Checkpoint(u64, oneshot::Sender<Option<Proof>>),
     Block(u64, oneshot::Sender<Option<Arc<FinalBlock>>>),
     Metrics(oneshot::Sender<String>),
 }
@@ -67,6 +79,10 @@ pub struct Status {
     pub log_root: Digest,
     /// Root of the state.
     pub state_root: Digest,
+    /// From this height on the node has every block: 1, but for one that began at a later block and still fetches those before it.
+    pub blocks_from: u64,
+    /// Height of the block whose state the node took over; 0 when it began with the first one.
+    pub began_at: u64,
     /// Digest of the latest final header.
     pub head: Digest,
     /// Submissions that wait for a block.
@@ -123,6 +139,12 @@ pub struct Handover {
     pub certificate: Vec<u8>,
     /// Consensus keys of those who decide from the next epoch on, sorted.
     pub validators: Vec<PublicKey>,
+}
+
+impl From<Handover> for evidence::Handover {
+    fn from(Handover { header, certificate, validators }: Handover) -> Self {
+        Self { header, certificate, validators }
+    }
 }
 
 /// What became of one entry of a final block.
@@ -212,6 +234,7 @@ impl Handle {
         let Head { header, digest } = self.shared.head.borrow().clone();
         let (pending, pending_bytes) = self.shared.mempool.size();
         let validators = self.shared.peers.validators(header.height);
+        let since = *self.shared.since.borrow();
         let peers_connected = validators.iter().filter(|v| v.connected).count().saturating_sub(1);
         Status {
             height: header.height,
@@ -219,6 +242,8 @@ impl Handle {
             log_size: header.log_size,
             log_root: header.log_root,
             state_root: header.state_root,
+            blocks_from: since.blocks_from,
+            began_at: since.began_at,
             head: digest,
             pending,
             pending_bytes,
@@ -249,7 +274,12 @@ impl Handle {
         self.ask(|reply| Request::Handovers(height, through, reply)).await
     }
 
-    /// The final block at `height`, if there is one yet.
+    /// The last checkpoint at or below `height` that this node keeps: the end of an epoch, with proofs of the policies in force there.
+    pub async fn checkpoint(&self, height: u64) -> Result<Option<Proof>, Unavailable> {
+        self.ask(|reply| Request::Checkpoint(height, reply)).await
+    }
+
+    /// The final block at `height`, if there is one yet and this node has it yet: see [`Status::blocks_from`].
     pub async fn block(&self, height: u64) -> Result<Option<Arc<FinalBlock>>, Unavailable> {
         self.ask(|reply| Request::Block(height, reply)).await
     }
@@ -295,6 +325,12 @@ impl Handle {
     /// Pairs of votes by which validators broke the rules, in the engine's encoding, as far as this node saw them.
     pub fn blames(&self) -> Vec<Vec<u8>> {
         self.shared.blames.all()
+    }
+
+    /// What the node's folder takes up. Looks at every file in it, so it belongs where a thread may block.
+    pub fn disk_use(&self) -> std::io::Result<DiskUse> {
+        let (folder, store) = &self.shared.place;
+        disk::measure(folder, store)
     }
 
     /// What the engine counts of itself, as OpenMetrics text.

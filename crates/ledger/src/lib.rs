@@ -6,10 +6,15 @@
 //! which is how a whole consortium is simulated under one seed.
 
 mod app;
+mod archive;
+mod ask;
 mod attachments;
+mod begin;
 mod blame;
 mod block;
+mod checkpoints;
 mod config;
+mod disk;
 mod early;
 mod epochs;
 mod gossip;
@@ -17,8 +22,10 @@ mod handle;
 mod mempool;
 mod network;
 mod node;
+mod older;
 mod pace;
 mod peers;
+mod replay;
 mod roster;
 mod rules;
 mod run;
@@ -30,7 +37,11 @@ mod verdicts;
 mod words;
 
 pub use app::PROPOSAL_ENTRIES_MAX;
-pub use config::{Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, StartError, VaultPlace, WORKERS_DEFAULT};
+pub use begin::Begin;
+pub use config::{
+    Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError, VaultPlace, WORKERS_DEFAULT,
+};
+pub use disk::DiskUse;
 pub use epochs::{EpochChannel, in_epoch, verifier};
 pub use handle::{
     Blocks, FinalBlock, Handle, Handover, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator,
@@ -39,6 +50,7 @@ pub use mempool::{Accepted, LANE_AHEAD_MAX, MEMPOOL_BYTES_MAX, MEMPOOL_SUBMISSIO
 pub use network::{Channel, Channels, join};
 pub use node::{Running, Runtime, signer, start};
 pub use pace::IDLE_MS;
+pub use replay::{Difference, Progress, Replay, ReplayError, Replayed, replay};
 pub use rules::CLOCK_AHEAD_MS_MAX;
 pub use run::run_tokio;
 pub use state::{CHUNK_BYTES, ExclusionProof, KeyValueProof};

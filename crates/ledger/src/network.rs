@@ -1,7 +1,7 @@
 //! The network half of a node: authenticated connections to the other members, and a channel for each kind of message.
 
 use crate::{
-    Scheme, attachments,
+    Scheme, ask, attachments,
     block::{ChainBlock, Known, engine_key},
     config::{Config, Peer, StartError},
     gossip,
@@ -61,6 +61,8 @@ pub struct Channels<E: Runtime> {
     pub attachments: Channel<E>,
     /// What members say about final headers.
     pub words: Channel<E>,
+    /// Questions of latecomers.
+    pub questions: Channel<E>,
     /// Ends when the network fails.
     pub task: Task<()>,
 }
@@ -133,6 +135,7 @@ pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, Sta
         gossip::MESSAGE_BYTES_MAX,
         attachments::MESSAGE_BYTES_MAX,
         words::MESSAGE_BYTES_MAX,
+        ask::MESSAGE_BYTES_MAX,
     ]);
     let (mut network, mut oracle) =
         Network::new(context.child("network"), network_config(config, key, message_bytes_max));
@@ -147,6 +150,7 @@ pub fn join<E: Runtime>(context: &E, config: &Config) -> Result<Channels<E>, Sta
         gossip: network.register(5, per_second(NZU32!(512))),
         attachments: network.register(6, per_second(NZU32!(256))),
         words: network.register(7, per_second(NZU32!(32))),
+        questions: network.register(8, per_second(NZU32!(256))),
         task: network.start(),
     })
 }

@@ -3,22 +3,27 @@
 use crate::{
     Scheme,
     app::{App, Node},
+    archive::Kept,
+    ask::{self, Asker},
     attachments::{self, Attachments},
+    begin::{self, Base, Begin, Begun},
     blame::Blames,
-    block::{ChainBlock, Known, SyncTarget},
+    block::{ChainBlock, Known, SyncTarget, our_digest},
+    checkpoints::Checkpoints,
     config::{Config, Part, StartError, VaultPlace},
     epochs::{self, Epochs, Schemes},
     gossip,
-    handle::{Handle, Head, REQUESTS_MAX, Shared},
+    handle::{Handle, Head, REQUESTS_MAX, Shared, Since},
     mempool::Mempool,
     network::{self, Channels, MAILBOX, consensus_key},
+    older::{self, Shelves},
     pace::Paced,
     peers::Peers,
     roster::Roster,
     rules::Chain,
     serve::{self, Server},
     spaced::{Dbs, Only},
-    state::{self, Replayed},
+    state::{self, Fetched},
     vault::{MemoryVault, SqliteVault, Vault},
     verdicts::Verdicts,
     words::{self, Questions},
@@ -43,14 +48,13 @@ use commonware_runtime::{
     Clock, Handle as Task, Metrics, Network as NetworkContext, Resolver, Spawner, Storage,
     buffer::paged::{self, CacheRef},
 };
-use commonware_storage::{archive::prunable, translator::EightCap};
 use commonware_utils::{NZDuration, NZU64, NZUsize};
 use futures::future::select_all;
 use rand::CryptoRng;
 use std::{
     marker::PhantomData,
     num::{NonZeroU16, NonZeroU64, NonZeroUsize},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::sync::{mpsc, watch};
@@ -60,7 +64,7 @@ const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
 /// Bytes of a page on disk, its checksum included. It is the disk's own: else each read of a page would be a read of two.
 const PAGE_BYTES: usize = 4096;
 /// Bytes of a page without its checksum.
-const PAGE: NonZeroU16 = paged::page_size(PAGE_BYTES as u32);
+pub(crate) const PAGE: NonZeroU16 = paged::page_size(PAGE_BYTES as u32);
 /// The most final blocks of which the state is not on disk yet: further ones wait. Syncs that are [`crate::spaced`] leave so many at 300 blocks a second.
 const UNSYNCED_MAX: NonZeroUsize = NZUsize!(128);
 
@@ -74,6 +78,8 @@ impl<E> Runtime for E where
 {
 }
 
+type Plan<E> = SyncPlan<E, Scheme, Standard<ChainBlock>>;
+
 /// A started node's tasks.
 pub struct Running {
     tasks: Vec<Task<()>>,
@@ -85,22 +91,6 @@ impl Running {
         if !self.tasks.is_empty() {
             let _ = select_all(self.tasks).await;
         }
-    }
-}
-
-fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
-    prunable::Config {
-        translator: EightCap,
-        metadata_partition: format!("{prefix}-{name}-metadata"),
-        key_partition: format!("{prefix}-{name}-key"),
-        key_page_cache: cache.clone(),
-        value_partition: format!("{prefix}-{name}-value"),
-        compression: None,
-        codec_config,
-        items_per_section: NZU64!(1024),
-        key_write_buffer: BUFFER,
-        value_write_buffer: BUFFER,
-        replay_buffer: BUFFER,
     }
 }
 
@@ -118,6 +108,44 @@ fn open_vault(config: &Config) -> Result<Arc<dyn Vault>, StartError> {
 pub fn signer(config: &Config) -> Result<Scheme, StartError> {
     let key = consensus_key(config)?;
     epochs::scheme(&config.genesis, &config.genesis.validators(), Some(&key)).ok_or(StartError::Died)
+}
+
+/// Settles where the node begins: where it began before, where the others say that it may, or with the first block.
+async fn settle<E: Runtime>(
+    plan: Plan<E>,
+    mut begun: Begun<E>,
+    config: &Config,
+    asker: &Asker<E>,
+) -> Result<(Plan<E>, Option<Base>), StartError> {
+    let failed = |_| StartError::DataDir("storage failed: where it began".to_owned());
+    let known = match config.begin {
+        Begin::State { known } => known,
+        Begin::Blocks => None,
+    };
+    let genesis = &config.genesis;
+    if plan.should_sync(config.begin != Begin::Blocks) {
+        let chosen = begin::choose(asker, genesis, known.as_ref()).await;
+        let before = begun.base(genesis);
+        let newer = chosen.filter(|chosen| before.as_ref().is_none_or(|old| old.header.height < chosen.header.height));
+        if let Some(base) = &newer {
+            // First why, then that it is so: a crash between leaves nothing half done.
+            begun = begun.keep(base).await.map_err(failed)?;
+        }
+        let base = newer.or(before.filter(|before| before.goes_through(genesis, known.as_ref())));
+        let certificate = base.as_ref().and_then(Base::certificate);
+        if let (Some(base), Some(certificate)) = (base, certificate) {
+            tracing::info!(height = base.header.height, "the node takes over the state at the end of an epoch");
+            return Ok((plan.set_floor(certificate).await, Some(base)));
+        }
+        if let Some(known) = known {
+            return Err(StartError::NotThroughCheckpoint(known.height));
+        }
+    }
+    if plan.may_sync() {
+        // It begins with the first block, whatever it had in mind once.
+        begun = begun.forget().await.map_err(failed)?;
+    }
+    Ok((plan, begun.base(genesis)))
 }
 
 /// Starts a node on a runtime, and returns when it takes submissions and knows its latest state.
@@ -145,6 +173,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         gossip,
         attachments: carried,
         words: spoken,
+        questions: asked,
         task,
     } = network::join(&context, &config)?;
     let (gossip_sender, gossip_receiver) = gossip;
@@ -171,6 +200,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let blame_dir = (config.vault == VaultPlace::File).then(|| config.data_dir.join("blame"));
     let blames = Blames::open(schemes.clone(), blame_dir).map_err(|e| StartError::DataDir(e.to_string()))?;
     let (stopped_sender, stopped) = watch::channel(false);
+    let (since_sender, since) = watch::channel(Since { blocks_from: 1, began_at: 0 });
     let shared = Shared {
         mempool: mempool.clone(),
         attachments: attachments.clone(),
@@ -179,6 +209,8 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         peers,
         blames: blames.clone(),
         questions: Questions::new(questions),
+        since,
+        place: (config.data_dir.clone(), config.store.clone()),
         stop,
         stopped_sender,
         stopped,
@@ -217,15 +249,26 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         },
     );
     tasks.push(broadcast.start(blocks));
-    let finalizations = prunable::Archive::init(
-        context.child("finalizations"),
-        archive(prefix, "finalizations", &cache, Scheme::certificate_codec_config_unbounded()),
-    );
-    let finalizations = finalizations.await.map_err(|_| storage_failed("certificates"))?;
-    let final_blocks =
-        prunable::Archive::init(context.child("blocks"), archive(prefix, "blocks", &cache, Known::default()));
-    let final_blocks = final_blocks.await.map_err(|_| storage_failed("blocks"))?;
+    let codec = Scheme::certificate_codec_config_unbounded();
+    let finalizations = Kept::open(context.child("finalizations"), prefix, "finalizations", &cache, codec).await;
+    let finalizations = finalizations.map_err(|_| storage_failed("certificates"))?;
+    let final_blocks = Kept::open(context.child("blocks"), prefix, "blocks", &cache, Known::default()).await;
+    let final_blocks = final_blocks.map_err(|_| storage_failed("blocks"))?;
+    let (older_blocks, older_certificates) = (final_blocks.older(), finalizations.older());
+
+    // Where to begin. Peers answer meanwhile, and are answered as soon as there is a state.
+    let extra = config.peers.iter().map(|peer| peer.consensus_key).collect();
+    let asker = Asker::new(context.child("asker"), asked.0.clone(), handle.shared.peers.clone(), extra);
+    let serving = Arc::new(OnceLock::new());
+    let (asking, answering) = (asker.clone(), serving.clone());
+    tasks.push(context.child("questions").spawn(move |context| ask::hear(context, asking, answering, asked)));
     let plan = SyncPlan::init(context.child("plan"), prefix.to_owned()).await;
+    let begun = Begun::open(context.child("begun"), prefix).await.map_err(|_| storage_failed("where it began"))?;
+    let (plan, base) = settle(plan, begun, &config, &asker).await?;
+    let takes_over = base.as_ref().filter(|_| plan.floor().is_some()).map(|base| base.header.clone());
+    if let Some((base, _)) = base.as_ref().zip(takes_over.as_ref()) {
+        schemes.trust(base.header.epoch, &base.validators)?;
+    }
     let epoch_blocks = NonZeroU64::new(genesis.epoch_blocks).ok_or(StartError::Died)?;
     let epocher = FixedEpocher::new(epoch_blocks);
     let genesis_digest = genesis_block.digest();
@@ -254,24 +297,27 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     .await;
 
     // The state and the machine that writes it.
-    let verdicts = Verdicts::open(context.child("verdicts"), prefix, cache.clone()).await;
+    let verdicts = Verdicts::open(context.child("verdicts"), prefix, &cache).await;
     let verdicts = verdicts.map_err(|_| storage_failed("verdicts"))?;
+    let checkpoints = Checkpoints::open(context.child("checkpoints"), prefix, &cache).await;
+    let checkpoints = checkpoints.map_err(|_| storage_failed("checkpoints"))?;
     let (stateful_actor, stateful) = Stateful::new(
         context.child("stateful"),
         StatefulConfig {
-            application: App { node: node.clone(), verdicts: verdicts.clone() },
+            application: App { node: node.clone(), verdicts: verdicts.clone(), checkpoints: checkpoints.clone() },
             db_config: state::config(prefix, &cache),
             provider: (),
             marshal: (marshal_mailbox.clone(), floor),
             mailbox_size: MAILBOX,
             plan,
-            resolvers: Only(Replayed),
+            resolvers: Only(Fetched(asker.clone())),
             sync_config: SyncEngineConfig {
-                fetch_batch_size: NZU64!(1),
-                apply_batch_size: NZU64!(1),
-                max_outstanding_requests: NZUsize!(1),
+                fetch_batch_size: NonZeroU64::new(ask::OPERATIONS_MAX).unwrap_or(NonZeroU64::MIN),
+                apply_batch_size: NonZeroU64::new(ask::OPERATIONS_MAX).unwrap_or(NonZeroU64::MIN),
+                max_outstanding_requests: NZUsize!(4),
             },
-            prune_config: None,
+            // Marshal is asked to prune as well, and its stores keep everything.
+            prune_config: Some(config.prune()),
             strategy: Sequential,
         },
     );
@@ -286,6 +332,12 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         && anchor.inner().header().height > handle.shared.head.borrow().header.height
     {
         node.observe(anchor.inner());
+    }
+    // Operations of the state are checked by their own root. What proofs hold under is another, which the block names as well.
+    if let Some(header) = takes_over
+        && our_digest(&dbs.read().await.root()) != header.state_root
+    {
+        return Err(storage_failed("the state that was taken over is not that of its block"));
     }
 
     // Consensus, epoch after epoch.
@@ -314,7 +366,19 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     };
     let channels = [votes, certificates, resolver];
     tasks.push(context.child("epochs").spawn(move |context| epochs.run(context, channels)));
-    let server = Server { node, dbs, marshal: marshal_mailbox, verdicts, cache: Arc::default() };
+    let shown = base.clone().map(Arc::new);
+    let shelves = Shelves { blocks: older_blocks, certificates: older_certificates, verdicts: verdicts.clone() };
+    let server =
+        Server { node, dbs, marshal: marshal_mailbox, verdicts, checkpoints, base: shown, cache: Arc::default() };
+    let _ = serving.set(server.clone());
+    if let Some(base) = base {
+        let wanted = shelves.wanted(&base).await.map_err(|_| storage_failed("older blocks"))?;
+        let blocks_from = wanted.map_or(1, |wanted| wanted.height.saturating_add(1));
+        since_sender.send_replace(Since { blocks_from, began_at: base.header.height });
+        let server = server.clone();
+        let fetch = move |context| older::fetch(context, asker, server, shelves, base, since_sender);
+        tasks.push(context.child("older").spawn(fetch));
+    }
     tasks.push(context.child("server").spawn(move |context| server.run(context, requested)));
     tasks.push(context.child("timers").spawn(move |context| serve::time(context, timers_asked)));
     tasks.push(context.child("post").spawn(move |_| serve::post(attachment_sender, outgoing)));

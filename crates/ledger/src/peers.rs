@@ -85,6 +85,11 @@ impl Peers {
         ear.members.iter().map(validator).collect()
     }
 
+    /// The consensus keys of the other members.
+    pub(crate) fn others(&self) -> Vec<PublicKey> {
+        self.of_roles(&OrgRole::ALL)
+    }
+
     /// The consensus keys of the other members whose role is among `roles`.
     pub(crate) fn of_roles(&self, roles: &[OrgRole]) -> Vec<PublicKey> {
         let ear = self.ear();

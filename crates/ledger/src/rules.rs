@@ -51,19 +51,32 @@ impl Chain {
 
     /// Whether `block` may follow `parent`, as far as headers and the log's frontier tell.
     pub(crate) fn follows(&self, parent: &Header, parent_digest: &Digest, deciders: &Deciders, block: &Block) -> bool {
-        let header = &block.header;
-        header.version == HEADER_VERSION
-            && header.chain == self.id
-            && header.epoch == self.genesis.epoch(header.height)
-            && header.validators == deciders.now
-            && header.next_validators == deciders.next
-            && header.parent == *parent_digest
-            && Some(header.height) == parent.height.checked_add(1)
-            && header.time > parent.time
-            && header.time <= parent.time.plus_ms(STEP_MS_MAX)
-            && block.frontier.is_consistent()
-            && block.frontier.size() == parent.log_size
-            && block.frontier.root() == parent.log_root
+        self.unlike(parent, parent_digest, deciders, block).is_none()
+    }
+
+    /// The first thing by which `block` cannot follow `parent`, as far as headers and the log's frontier tell.
+    pub(crate) fn unlike(
+        &self,
+        parent: &Header,
+        parent_digest: &Digest,
+        deciders: &Deciders,
+        block: &Block,
+    ) -> Option<&'static str> {
+        let Block { header, frontier, .. } = block;
+        let time = header.time > parent.time && header.time <= parent.time.plus_ms(STEP_MS_MAX);
+        let log = frontier.is_consistent() && frontier.size() == parent.log_size && frontier.root() == parent.log_root;
+        let rules = [
+            ("header version", header.version == HEADER_VERSION),
+            ("chain", header.chain == self.id),
+            ("height", Some(header.height) == parent.height.checked_add(1)),
+            ("epoch", header.epoch == self.genesis.epoch(header.height)),
+            ("parent", header.parent == *parent_digest),
+            ("validators", header.validators == deciders.now),
+            ("next validators", header.next_validators == deciders.next),
+            ("time", time),
+            ("log before the block", log),
+        ];
+        rules.into_iter().find_map(|(what, holds)| (!holds).then_some(what))
     }
 
     /// A header for a block on `parent`, with what execution tells left open.

@@ -2,14 +2,18 @@
 
 use crate::{
     config::{Config, StartError, VaultPlace},
+    disk::ENGINE,
     handle::Handle,
     node::start,
 };
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine};
+use contract::Genesis;
+use record::OrgId;
 use std::{
     fs::{File, TryLockError},
     io::Write as _,
     net::TcpListener,
+    path::Path,
     sync::mpsc,
     time::Duration,
 };
@@ -52,7 +56,7 @@ impl Drop for Stopped {
 fn run(config: Config, lock: Option<File>, up: &mpsc::SyncSender<Result<Handle, StartError>>) {
     let runtime = engine::Config::new()
         .with_worker_threads(config.workers.max(1))
-        .with_storage_directory(config.data_dir.join("engine"));
+        .with_storage_directory(config.data_dir.join(ENGINE));
     let mut stopped = Stopped { lock, handle: None };
     let slot = &mut stopped.handle;
     engine::Runner::new(runtime).start(|context| async move {
@@ -78,6 +82,33 @@ fn run(config: Config, lock: Option<File>, up: &mpsc::SyncSender<Result<Handle, 
 /// How the engine's files are laid out: it would cut off what it cannot read.
 const FORMAT: &str = "vitaltrace-ledger/2";
 
+/// Locks the folder of a node that does not run, as long as the file is kept, and checks that it is of this chain and member. Changes
+/// nothing in it.
+pub(crate) fn claim(folder: &Path, genesis: &Genesis, org: &OrgId) -> Result<Option<File>, StartError> {
+    let bad = |e: std::io::Error| StartError::DataDir(e.to_string());
+    let lock = match File::open(folder.join("lock")) {
+        Ok(lock) => Some(lock),
+        // A copy without it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(bad(error)),
+    };
+    match lock.as_ref().map(File::try_lock) {
+        None | Some(Ok(())) => {}
+        Some(Err(TryLockError::WouldBlock)) => return Err(StartError::DataDirInUse),
+        Some(Err(TryLockError::Error(error))) => return Err(bad(error)),
+    }
+    match std::fs::read_to_string(folder.join("owner")).map_err(bad)? {
+        found if found == owner(genesis, org) => Ok(lock),
+        found if !found.starts_with(FORMAT) => Err(StartError::EarlierDataDir),
+        _ => Err(StartError::OtherDataDir),
+    }
+}
+
+/// What a folder says of whose it is.
+fn owner(genesis: &Genesis, org: &OrgId) -> String {
+    format!("{FORMAT} {} {org}\n", genesis.id())
+}
+
 /// Makes the folder, locks it against other processes, and checks that it is of this chain and member.
 fn claim_data_dir(config: &Config) -> Result<Option<File>, StartError> {
     if config.vault == VaultPlace::Memory && config.data_dir.as_os_str().is_empty() {
@@ -93,7 +124,7 @@ fn claim_data_dir(config: &Config) -> Result<Option<File>, StartError> {
         Err(TryLockError::WouldBlock) => return Err(StartError::DataDirInUse),
         Err(TryLockError::Error(error)) => return Err(bad(error)),
     }
-    let owner = format!("{FORMAT} {} {}\n", config.genesis.id(), config.org);
+    let owner = owner(&config.genesis, &config.org);
     let path = config.data_dir.join("owner");
     match std::fs::read_to_string(&path) {
         Ok(found) if found == owner => Ok(Some(lock)),

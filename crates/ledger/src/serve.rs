@@ -4,12 +4,15 @@ use crate::{
     Scheme,
     app::Node,
     attachments::{Attachments, Message, Outgoing, Timer},
+    begin::Base,
     block::{ChainBlock, engine_key, our_key},
+    checkpoints::Checkpoints,
     epochs,
-    handle::{FinalBlock, Handle, Handover, Proof, Receipt, Request},
+    handle::{FinalBlock, Handle, Handover, Proof, Request},
     mempool::attachments_of,
     node::Runtime,
-    rules::replay,
+    older,
+    rules::{receipts, replay},
     spaced::Dbs,
     state,
     verdicts::Verdicts,
@@ -23,7 +26,10 @@ use commonware_cryptography::ed25519;
 use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
-use contract::state::{Key, VALUE_BYTES_MAX, ValidatorSet, set_key};
+use contract::{
+    Header, PublicKey,
+    state::{Key, VALUE_BYTES_MAX, ValidatorSet, set_key},
+};
 use futures::future::Either;
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -51,6 +57,9 @@ pub(crate) struct Server<E: StorageContext> {
     pub(crate) dbs: Dbs<E>,
     pub(crate) marshal: Marshal,
     pub(crate) verdicts: Verdicts<E>,
+    pub(crate) checkpoints: Checkpoints<E>,
+    /// Where this node began, if not with the first block.
+    pub(crate) base: Option<Arc<Base>>,
     pub(crate) cache: Arc<Mutex<VecDeque<Arc<FinalBlock>>>>,
 }
 
@@ -61,6 +70,8 @@ impl<E: StorageContext> Clone for Server<E> {
             dbs: self.dbs.clone(),
             marshal: self.marshal.clone(),
             verdicts: self.verdicts.clone(),
+            checkpoints: self.checkpoints.clone(),
+            base: self.base.clone(),
             cache: self.cache.clone(),
         }
     }
@@ -105,6 +116,9 @@ impl<E: Runtime> Server<E> {
                     let _ = reply.send(handovers);
                 }
             }
+            Request::Checkpoint(height, reply) => {
+                let _ = reply.send(self.checkpoint(height).await);
+            }
             Request::Block(height, reply) => {
                 let _ = reply.send(self.block(height).await);
             }
@@ -129,11 +143,47 @@ impl<E: Runtime> Server<E> {
         }
     }
 
+    /// The last checkpoint that is not above `height`.
+    async fn checkpoint(&self, height: u64) -> Option<Proof> {
+        let (height, proofs) = self.checkpoints.up_to(height).await?;
+        let (header, certificate) = (self.header(height).await?, self.certificate(height).await?);
+        let handovers = self.handovers(height, None).await?;
+        Some(Proof { header, certificate, proofs, handovers })
+    }
+
     /// The sets of the state, back to the founders', each with the block that handed over to it.
-    async fn handovers(&self, height: u64, through: Option<u64>) -> Option<Vec<Handover>> {
+    pub(crate) async fn handovers(&self, height: u64, through: Option<u64>) -> Option<Vec<Handover>> {
         let genesis = &self.node.chain.genesis;
-        let epoch = genesis.epoch(height);
-        let mut sets = vec![(0, genesis.validators())];
+        let sets = self.sets(genesis.epoch(height)).await?;
+        // The last block of an epoch is proposed until it has a certificate of its own.
+        let lasts = sets.iter().map(|(first, _)| first.saturating_mul(genesis.epoch_blocks).saturating_sub(1));
+        let mut heights: BTreeSet<u64> = lasts.filter(|last| (1..height).contains(last)).collect();
+        let through = through.filter(|through| (1..height).contains(through));
+        if let Some(through) = through {
+            let mut certified = through;
+            while certified < height && self.certificate(certified).await.is_none() {
+                certified = certified.saturating_add(1);
+            }
+            heights.extend((certified < height).then_some(certified));
+        }
+        let mut handovers = Vec::new();
+        for height in heights {
+            // Where this node began, that was shown to it.
+            if let Some(shown) = self.shown(height) {
+                handovers.push(shown);
+                continue;
+            }
+            let next = genesis.epoch(height).saturating_add(1);
+            let validators = sets.iter().rev().find(|(first, _)| *first <= next)?.1.clone();
+            let (header, certificate) = (self.header(height).await?, self.certificate(height).await?);
+            handovers.push(Handover { header, certificate, validators });
+        }
+        Some(handovers)
+    }
+
+    /// Who decides from which epoch on, from the founders to those who are settled in `epoch`.
+    async fn sets(&self, epoch: u64) -> Option<Vec<(u64, Vec<PublicKey>)>> {
+        let mut sets = vec![(0, self.node.chain.genesis.validators())];
         if epoch > 0 {
             let mut from = epochs::succession(&self.dbs).await?.sets().last().map(|set| set.from);
             let mut later = Vec::new();
@@ -148,44 +198,50 @@ impl<E: Runtime> Server<E> {
             }
             sets.extend(later.into_iter().rev());
         }
-        // The last block of an epoch is proposed until it has a certificate of its own.
-        let lasts = sets.iter().map(|(first, _)| first.saturating_mul(genesis.epoch_blocks).saturating_sub(1));
-        let mut heights: BTreeSet<u64> = lasts.filter(|last| (1..height).contains(last)).collect();
-        let through = through.filter(|through| (1..height).contains(through));
-        if let Some(through) = through {
-            let mut certified = through;
-            while certified < height && self.certificate(certified).await.is_none() {
-                certified = certified.saturating_add(1);
-            }
-            heights.extend((certified < height).then_some(certified));
-        }
-        let mut handovers = Vec::new();
-        for height in heights {
-            let block = self.marshal.get_block(Height::new(height)).await?;
-            let next = genesis.epoch(height).saturating_add(1);
-            let validators = sets.iter().rev().find(|(first, _)| *first <= next)?.1.clone();
-            let (header, certificate) = (block.inner().header().to_bytes(), self.certificate(height).await?);
-            handovers.push(Handover { header, certificate, validators });
-        }
-        Some(handovers)
+        Some(sets)
     }
 
-    async fn certificate(&self, height: u64) -> Option<Vec<u8>> {
-        let finalization = self.marshal.get_finalization(Height::new(height)).await?;
-        Some(finalization.encode().to_vec())
+    /// Schemes that check certificates of all epochs up to `epoch`, by the first epoch of each.
+    pub(crate) async fn deciders(&self, epoch: u64) -> Option<older::Deciders> {
+        let genesis = &self.node.chain.genesis;
+        let schemes = self.sets(epoch).await?.into_iter();
+        schemes.map(|(first, keys)| Some((first, Arc::new(epochs::verifier(genesis, &keys)?)))).collect()
     }
 
-    async fn archived(&self, height: u64) -> Option<(ChainBlock, Vec<Receipt>)> {
+    fn shown(&self, height: u64) -> Option<Handover> {
+        let shown = self.base.as_ref()?.finality.handovers.iter();
+        let at = |handover: &&evidence::Handover| {
+            Header::from_bytes(&handover.header).is_ok_and(|header| header.height == height)
+        };
+        let evidence::Handover { header, certificate, validators } = shown.clone().find(at)?.clone();
+        Some(Handover { header, certificate, validators })
+    }
+
+    /// A final block with its verdicts, if both are there.
+    pub(crate) async fn kept(&self, height: u64) -> Option<(ChainBlock, Vec<u8>)> {
+        if height > self.node.head.borrow().header.height {
+            return None;
+        }
         let digested = self.marshal.get_block(Height::new(height)).await?;
         let block: &ChainBlock = digested.inner();
         let verdicts = self.verdicts.at(height).await.ok()?;
-        match replay(block.block(), &verdicts) {
-            Some((_, receipts)) => Some((block.clone(), receipts)),
-            None => {
-                tracing::error!(height, "the verdicts of a final block do not give its log root");
-                None
-            }
+        if replay(block.block(), &verdicts).is_some() {
+            return Some((block.clone(), verdicts));
         }
+        // The verdicts of the block that this node began at come with those before it.
+        if self.base.as_ref().is_none_or(|base| height > base.header.height) {
+            tracing::error!(height, "the verdicts of a final block do not give its log root");
+        }
+        None
+    }
+
+    pub(crate) async fn header(&self, height: u64) -> Option<Vec<u8>> {
+        Some(self.marshal.get_block(Height::new(height)).await?.inner().header().to_bytes())
+    }
+
+    pub(crate) async fn certificate(&self, height: u64) -> Option<Vec<u8>> {
+        let finalization = self.marshal.get_finalization(Height::new(height)).await?;
+        Some(finalization.encode().to_vec())
     }
 
     async fn block(&self, height: u64) -> Option<Arc<FinalBlock>> {
@@ -198,7 +254,11 @@ impl<E: Runtime> Server<E> {
         }
         let (chain_block, receipts) = match self.node.recent(height) {
             Some(recent) => (recent.block.clone(), recent.receipts()),
-            None => self.archived(height).await?,
+            None => {
+                let (block, verdicts) = self.kept(height).await?;
+                let receipts = receipts(block.block(), &verdicts);
+                (block, receipts)
+            }
         };
         let certificate = self.certificate(height).await;
         let (block, digest) = (chain_block.block().clone(), chain_block.our_digest());

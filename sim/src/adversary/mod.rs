@@ -89,10 +89,10 @@ pub(crate) fn begin(machine: Machine, config: Config, adversary: Adversary, worl
     // Its set decides the first epoch, which is as long as the run; there it does what it does.
     let mux = machine.child("mux");
     machine.spawn(move |_| async move {
-        let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, words, task, .. } =
+        let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task, .. } =
             channels;
         // What is not listened to would count as a fault of the connection.
-        let _open = (certificates, resolver, backfill, blocks, gossip, attachments, words, task);
+        let _open = (certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task);
         let Some((mut sender, mut receiver)) = in_epoch(&mux, votes, 0).await else { return };
         while let Ok((_, message)) = receiver.recv().await {
             let Ok(vote) = Ballot::decode(message) else { continue };

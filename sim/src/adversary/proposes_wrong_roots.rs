@@ -40,9 +40,9 @@ struct Watched {
 
 /// Follows consensus without voting for anybody, and proposes in its own views.
 pub(super) async fn run(machine: Machine, config: Config, scheme: Scheme, channels: Channels<Machine>, world: World) {
-    let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, words, task, .. } = channels;
+    let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task, .. } = channels;
     // What is not listened to would count as a fault of the connection.
-    let _open = (resolver, backfill, gossip, attachments, words, task);
+    let _open = (resolver, backfill, gossip, attachments, words, questions, task);
     // Its set decides the first epoch, which is as long as the run.
     let Some((mut vote_sender, _votes)) = in_epoch(&machine.child("votes"), votes, 0).await else { return };
     let Some((_certificates, mut certified)) = in_epoch(&machine.child("certificates"), certificates, 0).await else {

@@ -1,7 +1,9 @@
 //! Evidence of a consortium whose validators have changed, and what those who decide no more can do.
 
 use super::world::{World, certificate, three_months};
-use crate::{Finality, Handover, KnownBlock, Limits, Parts, Refused, assemble, verify_through};
+use crate::{
+    Anchor, BadKnownBlock, Finality, Handover, KnownBlock, Limits, Parts, Refused, anchor, assemble, verify_through,
+};
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
 use contract::{Header, PublicKey, validators_digest};
 use record::Digest;
@@ -195,4 +197,29 @@ fn a_side_history_by_retired_keys_does_not_go_through_a_later_checkpoint() {
     assert_eq!(through(&world, parts.clone(), Some(&own)), Ok(HEIGHT));
     let later = KnownBlock { height: HEIGHT + 1, block: Digest([9; 32]) };
     assert_eq!(through(&world, parts, Some(&later)), Err(Refused::NotThroughCheckpoint { height: HEIGHT + 1 }));
+}
+
+/// Where a node may begin that has nothing else: what it is shown is believed by the same rules.
+#[test]
+fn a_header_that_holds_says_who_decided_it() {
+    let (world, parts) = changed_twice();
+    let (id, finality) = (world.genesis.id(), parts.finality);
+    let header = Header::from_bytes(&finality.header).unwrap();
+    let validators = finality.handovers[1].validators.clone();
+    assert_eq!(validators_digest(&validators), header.validators);
+    assert_eq!(anchor(&finality, &id, None), Ok(Anchor { header, validators }));
+    let other = KnownBlock { height: HEIGHT, block: Digest([9; 32]) };
+    assert_eq!(anchor(&finality, &id, Some(&other)), Err(Refused::OtherHistory { height: HEIGHT }));
+    let early = Finality { handovers: Vec::new(), ..finality };
+    assert_eq!(anchor(&early, &id, None), Err(Refused::OtherValidators));
+}
+
+#[test]
+fn a_known_block_is_read_from_its_height_and_its_digest() {
+    let digest = "07".repeat(32);
+    let known = KnownBlock { height: 12, block: Digest([7; 32]) };
+    assert_eq!(format!("12:{digest}").parse(), Ok(known));
+    for text in ["", "12", ":", &format!("x:{digest}"), &format!("12:{}", &digest[2..]), &format!("-1:{digest}")] {
+        assert_eq!(text.parse::<KnownBlock>(), Err(BadKnownBlock), "{text}");
+    }
 }

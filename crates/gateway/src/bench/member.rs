@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs,
     io::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -94,14 +94,14 @@ impl Member {
         if lines.next_line().await?.as_deref() != Some("begin") {
             return Ok(Exit::Good);
         }
-        let (disk, cpu) = (bytes_below(&folder)?, cpu_ticks()?);
+        let (disk, cpu) = (gateway.handle.disk_use()?.total_bytes(), cpu_ticks()?);
         if count > 0 {
             measured = gateway.bring(entries, self.rate).await?;
         } else {
             tokio::time::sleep(Duration::from_secs(self.seconds.into())).await;
         }
         measured.cpu_us = (cpu_ticks()? - cpu) * (1_000_000 / TICKS_PER_S);
-        measured.disk_bytes = bytes_below(&folder)?.saturating_sub(disk);
+        measured.disk_bytes = gateway.handle.disk_use()?.total_bytes().saturating_sub(disk);
         say(&serde_json::to_string(&measured)?)?;
         // The others may still need this vote.
         while lines.next_line().await?.is_some() {}
@@ -211,19 +211,6 @@ fn say(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
-}
-
-/// Bytes on disk of all files below a folder.
-fn bytes_below(folder: &Path) -> anyhow::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // Files come and go while the node runs.
-        let Ok(metadata) = entry.metadata() else { continue };
-        bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.blocks() * 512 };
-    }
-    Ok(bytes)
 }
 
 /// Processor time of this process so far, user and system.

@@ -83,7 +83,7 @@ pub(crate) struct Verify {
     genesis: Option<PathBuf>,
     /// A final block that you know, `HEIGHT:DIGEST` as `vitaltrace ledger status` or evidence checked before tells it: evidence that does not go
     /// through it is refused, so that nobody who got hold of retired keys can show another history.
-    #[arg(long, value_parser = checkpoint)]
+    #[arg(long)]
     checkpoint: Option<evidence::KnownBlock>,
     /// Writes what the members signed in the forms that other programs read, into this folder: a COSE receipt (RFC 9942) for each entry and
     /// member, and the C2SP checkpoint.
@@ -153,13 +153,6 @@ impl Verify {
         print(&if self.json { serde_json::to_string_pretty(&document)? } else { line });
         Ok(if blamed.is_ok() { Exit::Good } else { Exit::No })
     }
-}
-
-/// Reads `HEIGHT:DIGEST`.
-fn checkpoint(text: &str) -> Result<evidence::KnownBlock, String> {
-    let read = text.split_once(':').and_then(|(height, block)| Some((height.parse().ok()?, block.parse().ok()?)));
-    let (height, block) = read.ok_or("a checkpoint is HEIGHT:DIGEST, with 64 hexadecimal digits")?;
-    Ok(evidence::KnownBlock { height, block })
 }
 
 /// What an ed25519 key begins with in the form that PEM files have. Source: RFC 8410.

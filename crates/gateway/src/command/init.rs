@@ -72,6 +72,8 @@ impl Init {
             standing: if self.joins { Standing::Later } else { Standing::Founder },
             peers_max: None,
             cache_mib: None,
+            begin_with: None,
+            checkpoint: None,
             peers: Vec::new(),
         };
         write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?)?;

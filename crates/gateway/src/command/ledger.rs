@@ -1,12 +1,12 @@
-//! `vitaltrace ledger`: what the ledger of a running node holds.
+//! `vitaltrace ledger`: what the ledger of a node holds.
 
-use super::{Asked, Exit, print};
+use super::{Asked, Connection, Exit, print, tell};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Looks into the ledger of a running node.
+/// Looks into the ledger of a node, which must be running but for `replay`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ledger {
     /// Height, entries, validators, finality.
@@ -19,6 +19,9 @@ pub(crate) enum Ledger {
     Peers(Asked),
     /// Proofs that a validator broke the rules of consensus.
     Blame(Blame),
+    /// A final block with its certificate and state proofs, as a file that `vitaltrace verify` checks.
+    Checkpoint(Checkpoint),
+    Replay(super::replay::Replay),
 }
 
 /// Which entries.
@@ -81,6 +84,38 @@ impl Blame {
     }
 }
 
+/// Which checkpoint, and where it goes.
+#[derive(Debug, Args)]
+pub(crate) struct Checkpoint {
+    #[command(flatten)]
+    connection: Connection,
+    /// The last one at or below this height that the node keeps, one for each epoch; without a height, one of the latest final block.
+    #[arg(long)]
+    height: Option<u64>,
+    /// The file to write.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+impl Checkpoint {
+    /// Writes the file, and prints the block as `vitaltrace verify --checkpoint` takes it.
+    async fn run(self) -> anyhow::Result<Exit> {
+        let genesis = self.connection.config()?.genesis()?.id();
+        let asked = self.height.map(|height| format!("?height={height}")).unwrap_or_default();
+        let path = format!("/ledger/checkpoint{asked}");
+        let file = self.connection.anonymous()?.get(&path).await?.good()?.bytes;
+        // The gateway is believed no more than any other prover.
+        let report = evidence::verify(&file, &genesis, &evidence::Limits::default())?;
+        std::fs::write(&self.output, &file).with_context(|| format!("cannot write `{}`", self.output.display()))?;
+        let (bytes, output) = (file.len(), self.output.display());
+        tell(&format!(
+            "{bytes} bytes written to {output}; `vitaltrace verify` checks them, and evidence against the block"
+        ));
+        print(&format!("{}:{}", report.height, report.block));
+        Ok(Exit::Good)
+    }
+}
+
 /// Which block.
 #[derive(Debug, Args)]
 pub(crate) struct Block {
@@ -101,6 +136,8 @@ impl Ledger {
                 (e.asked, format!("/ledger/entries?from={}&limit={}{kind}", e.from, e.limit), false)
             }
             Self::Blame(blame) => return blame.run().await,
+            Self::Checkpoint(checkpoint) => return checkpoint.run().await,
+            Self::Replay(replay) => return replay.run().await,
             Self::Block(block) => (block.asked, format!("/ledger/blocks/{}", block.height), false),
         };
         let mut answer = asked.connection.anonymous()?.get(&path).await?.good()?.json()?;

@@ -8,6 +8,7 @@ mod ledger;
 pub(crate) mod load;
 mod member;
 mod policy;
+mod replay;
 pub(crate) mod sense;
 mod serve;
 mod user;

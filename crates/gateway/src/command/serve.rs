@@ -60,6 +60,7 @@ impl Serve {
                 .collect(),
             peers_max: config.peers_max,
             cache_bytes: config.cache_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+            begin: config.begin()?,
             policies: config.policies()?,
         };
         let listener = tokio::net::TcpListener::bind(config.http)

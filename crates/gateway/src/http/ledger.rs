@@ -3,6 +3,7 @@
 use super::{Doors, outcome::Refusal};
 use axum::{
     Json,
+    body::Bytes,
     extract::{Path, Query, State},
     http::header,
     response::{IntoResponse, Response},
@@ -49,4 +50,14 @@ pub(crate) async fn checkpoint(State(doors): State<Doors>) -> Response {
 
 pub(crate) async fn block(State(doors): State<Doors>, Path(height): Path<u64>) -> Result<Response, Refusal> {
     Ok(Json(doors.node.ledger_block(height).await?).into_response())
+}
+
+#[derive(Deserialize)]
+pub(crate) struct UpTo {
+    height: Option<u64>,
+}
+
+pub(crate) async fn checkpoint(State(doors): State<Doors>, Query(up_to): Query<UpTo>) -> Result<Response, Refusal> {
+    let file = doors.node.checkpoint(up_to.height).await?;
+    Ok(([(header::CONTENT_TYPE, "application/vnd.vitaltrace.evidence+cbor")], Bytes::from(file)).into_response())
 }

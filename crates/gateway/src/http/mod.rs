@@ -118,6 +118,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/policy/{digest}/vote", post(policy::vote))
         .route("/ledger/status", get(ledger::status))
         .route("/ledger/blame", get(ledger::blame))
+        .route("/ledger/checkpoint", get(ledger::checkpoint))
         .route("/ledger/entries", get(ledger::entries))
         .route("/ledger/checkpoint", get(ledger::checkpoint))
         .route("/ledger/blocks/{height}", get(ledger::block))
