@@ -71,6 +71,10 @@ pub struct Status {
     pub pending: usize,
     /// Their bytes.
     pub pending_bytes: usize,
+    /// Of them, those that name attachments which too few custodians are known to hold.
+    pub pending_for_holding: usize,
+    /// Members that may hold attachments. Of fewer than [`contract::CUSTODIANS_MIN`] all must, and what they hold is not held twice.
+    pub custodians: usize,
     /// Members whose node was heard from lately; this one not counted.
     pub peers_connected: usize,
     /// Every validator.
@@ -209,6 +213,7 @@ impl Handle {
     pub fn status(&self) -> Status {
         let Head { header, digest } = self.shared.head.borrow().clone();
         let (pending, pending_bytes) = self.shared.mempool.size();
+        let (pending_for_holding, custodians) = self.shared.mempool.held_up();
         let validators = self.shared.peers.validators(header.height);
         let peers_connected = validators.iter().filter(|v| v.connected).count().saturating_sub(1);
         Status {
@@ -220,6 +225,8 @@ impl Handle {
             head: digest,
             pending,
             pending_bytes,
+            pending_for_holding,
+            custodians,
             peers_connected,
             validators,
         }

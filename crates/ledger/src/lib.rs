@@ -27,7 +27,7 @@ mod vault;
 mod verdicts;
 
 pub use app::PROPOSAL_ENTRIES_MAX;
-pub use config::{Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, StartError, VaultPlace, WORKERS_DEFAULT};
+pub use config::{Config, ConsensusKey, EntryKey, PEERS_DEFAULT, Part, Peer, StartError, VaultPlace, WORKERS_DEFAULT};
 pub use epochs::{EpochChannel, in_epoch, verifier};
 pub use handle::{
     Blocks, FinalBlock, Handle, Handover, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator,
@@ -39,7 +39,7 @@ pub use pace::IDLE_MS;
 pub use rules::CLOCK_AHEAD_MS_MAX;
 pub use run::run_tokio;
 pub use state::{CHUNK_BYTES, ExclusionProof, KeyValueProof};
-pub use vault::{ATTACHMENT_BYTES_MAX, VaultStatus};
+pub use vault::{ATTACHMENT_BYTES_MAX, Answer, Kept, Vault, VaultError, VaultStatus};
 
 /// How validators sign: a quorum of ed25519 signatures, each attributable to its member.
 pub type Scheme = commonware_consensus::simplex::scheme::ed25519::Scheme;

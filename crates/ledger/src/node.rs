@@ -3,14 +3,14 @@
 use crate::{
     Scheme,
     app::{App, Node},
-    attachments::{self, Attachments},
+    attachments::{self, Attachments, Custody, Ways},
     blame::Blames,
     block::{ChainBlock, Known, SyncTarget},
     config::{Config, Part, StartError, VaultPlace},
     epochs::{self, Epochs, Schemes},
     gossip,
     handle::{Handle, Head, REQUESTS_MAX, Shared},
-    mempool::Mempool,
+    mempool::{Mempool, News},
     network::{self, Channels, MAILBOX, consensus_key},
     pace::Paced,
     peers::Peers,
@@ -18,7 +18,7 @@ use crate::{
     rules::Chain,
     serve::{self, Server},
     state::{self, Dbs, Replayed},
-    vault::{MemoryVault, SqliteVault, Vault},
+    vault::{SqliteVault, Vault},
     verdicts::Verdicts,
 };
 use commonware_broadcast::buffered;
@@ -96,8 +96,8 @@ fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec_config: C) -> pr
 }
 
 fn open_vault(config: &Config) -> Result<Arc<dyn Vault>, StartError> {
-    match config.vault {
-        VaultPlace::Memory => Ok(Arc::new(MemoryVault::default())),
+    match &config.vault {
+        VaultPlace::Given(vault) => Ok(vault.clone()),
         VaultPlace::File => {
             let path = config.data_dir.join("vault.sqlite");
             Ok(Arc::new(SqliteVault::open(&path).map_err(StartError::DataDir)?))
@@ -137,7 +137,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let genesis_block = ChainBlock::genesis(&genesis, &empty).map_err(|_| StartError::Died)?;
     let head = Head { header: Arc::new(genesis_block.header().clone()), digest: genesis_block.our_digest() };
     let (head_sender, head) = watch::channel(head);
-    let (mempool, news) = Mempool::new(&genesis);
+    let (mempool, News { own: news, naming }) = Mempool::new(&genesis);
     let mempool = Arc::new(mempool);
     let known = Known(Some(mempool.clone()));
     let peers = Arc::new(Peers::new(&genesis, config.consensus_key.public_key()));
@@ -145,9 +145,15 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (timers, timers_asked) = mpsc::channel(attachments::OUTBOX_MAX);
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (stop, _) = watch::channel(false);
-    let (roles, holds) = (config.vault_roles.clone(), config.holds_attachments());
-    let attachments = Attachments::new(vault, holds, roles, peers.clone(), mempool.clone(), outbox, timers);
-    let blame_dir = (config.vault == VaultPlace::File).then(|| config.data_dir.join("blame"));
+    let (keep, kept) = mpsc::channel(attachments::KEEP_MAX);
+    let holds = config.holds_attachments();
+    let custody = config.entry_key.clone().map(|key| Custody::new(config.org.clone(), genesis.id(), key));
+    if holds && custody.is_none() {
+        tracing::warn!(org = %config.org, "without its entry key this node signs for nothing that its vault holds");
+    }
+    let ways = Ways { outbox, keep, timers };
+    let attachments = Attachments::new(vault, holds, custody, peers.clone(), mempool.clone(), ways);
+    let blame_dir = config.vault.is_file().then(|| config.data_dir.join("blame"));
     let blames = Blames::open(schemes.clone(), blame_dir).map_err(|e| StartError::DataDir(e.to_string()))?;
     let (stopped_sender, stopped) = watch::channel(false);
     let shared = Shared {
@@ -252,7 +258,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             strategy: Sequential,
         },
     );
-    let paced = Paced { inner: stateful.clone(), mempool };
+    let paced = Paced { inner: stateful.clone(), mempool: mempool.clone() };
     let deferred = Deferred::new(context.child("deferred"), paced, marshal_mailbox.clone(), epocher);
     tasks.push(marshal_actor.start(stateful.clone(), buffer, resolver_receiver));
     tasks.push(stateful_actor.start());
@@ -269,6 +275,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let roster = Roster {
         oracle: oracle.clone(),
         peers: handle.shared.peers.clone(),
+        mempool,
         extra: config.peers.clone(),
         peers_max: config.peers_max,
         changed: node.membership.subscribe(),
@@ -297,8 +304,15 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     tasks.push(context.child("post").spawn(move |_| serve::post(attachment_sender, outgoing)));
     let collecting = attachments.clone();
     tasks.push(context.child("collect").spawn(move |_| serve::collect(collecting, attachment_receiver)));
+    let asking = attachments.clone();
+    tasks.push(context.child("holdings").spawn(move |context| serve::look_for_holdings(context, asking)));
+    if attachments.signs() {
+        let signing = attachments.clone();
+        tasks.push(context.child("sign").spawn(move |_| serve::sign(signing, naming)));
+    }
     if attachments.holds() {
-        let searching = handle.clone();
+        let (searching, keeping) = (handle.clone(), attachments.clone());
+        tasks.push(context.child("keep").spawn(move |_| serve::keep(keeping, kept)));
         tasks.push(context.child("search").spawn(move |_| serve::search(searching)));
         tasks.push(context.child("missing").spawn(move |context| serve::look_for_missing(context, attachments)));
     }

@@ -1,7 +1,7 @@
 //! A node on threads of its own, so that no caller needs the engine's runtime.
 
 use crate::{
-    config::{Config, StartError, VaultPlace},
+    config::{Config, StartError},
     handle::Handle,
     node::start,
 };
@@ -77,7 +77,7 @@ fn run(config: Config, lock: Option<File>, up: &mpsc::SyncSender<Result<Handle, 
 
 /// Makes the folder, locks it against other processes, and checks that it is of this chain and member.
 fn claim_data_dir(config: &Config) -> Result<Option<File>, StartError> {
-    if config.vault == VaultPlace::Memory && config.data_dir.as_os_str().is_empty() {
+    if !config.vault.is_file() && config.data_dir.as_os_str().is_empty() {
         return Ok(None);
     }
     let bad = |e: std::io::Error| StartError::DataDir(e.to_string());

@@ -136,9 +136,10 @@ impl Watched {
             }
             _ => header.time = parent.header.time,
         }
+        let holdings = if submissions.is_empty() { Vec::new() } else { parent.holdings.clone() };
         header.entry_count = submissions.iter().map(|signed| signed.submission.entries.len() as u32).sum();
-        header.body = Block::body_digest(&frontier, &submissions);
-        let block = Block { header, frontier, submissions };
+        header.body = Block::body_digest(&frontier, &submissions, &holdings);
+        let block = Block { header, frontier, submissions, holdings };
         self.own.insert(block.header.digest());
         Some(block)
     }
