@@ -39,6 +39,7 @@ mod made;
 mod sense;
 mod sensed;
 
+mod attach;
 mod desk;
 mod follow;
 mod keyring;

@@ -47,6 +47,8 @@ struct Gauges {
     refused: Gauge,
     waiting: Gauge,
     waiting_bytes: Gauge,
+    held_up: Gauge,
+    custodians: Gauge,
     connected: Family<Label, Gauge>,
     held: Gauge,
     missing: Gauge,
@@ -95,6 +97,10 @@ impl Meters {
         registry.register("ledger_entries_refused", "Entries that the contract refused", now.refused.clone());
         registry.register("mempool_submissions", "Submissions that wait for a block", now.waiting.clone());
         registry.register_with_unit("mempool", "Submissions that wait for a block", bytes, now.waiting_bytes.clone());
+        let help = "Submissions that wait until enough custodians hold the copies that they name";
+        registry.register("pending_for_holding", help, now.held_up.clone());
+        let help = "Members that may hold essential copies; below 2 nothing is held twice";
+        registry.register("custodians", help, now.custodians.clone());
         registry.register("validator_connected", "Whether a validator was heard from lately", now.connected.clone());
         let help = "Proofs that a validator broke the rules: see `vitaltrace ledger blame`";
         registry.register("misdeeds", help, now.misdeeds.clone());
@@ -170,6 +176,8 @@ impl Node {
         now.refused.set(whole(refused));
         now.waiting.set(whole(ledger.pending as u64));
         now.waiting_bytes.set(whole(ledger.pending_bytes as u64));
+        now.held_up.set(whole(ledger.pending_for_holding as u64));
+        now.custodians.set(whole(ledger.custodians as u64));
         for validator in &ledger.validators {
             let connected = i64::from(validator.connected);
             now.connected.get_or_create(&[("org", validator.org.to_string())]).set(connected);
