@@ -294,8 +294,6 @@ fn what_too_few_custodians_hold_waits_and_is_final_when_one_comes_back() {
     let mut mute = site.consortium.config(0, site.addresses[0], Some(&site.dir.path().join("0")));
     mute.entry_key = None;
     let mut nodes = vec![run_tokio(mute).unwrap(), site.start(1), site.start(2)];
-    // Who signs for nothing fetches nothing before it is final, so that it must be there to be given it.
-    wait_until("the three hear each other", || nodes.iter().all(|node| node.status().peers_connected == 2));
     let body = vec![31u8; 40_000];
     let named = site.consortium.submission(1, 1, 1, vec![site.consortium.entry(1, "copy", &[&body])]).to_bytes();
     let behind = site.consortium.new_entries(1, 1, 2, 1).to_bytes();
@@ -304,7 +302,6 @@ fn what_too_few_custodians_hold_waits_and_is_final_when_one_comes_back() {
         assert_eq!(block_on(nodes[1].submit(bytes)), Ok(Accepted::New));
     }
     let has = |node: &Handle| block_on(node.attachment(digest)).unwrap() == Some(body.clone());
-    wait_until("the silent custodian holds it", || has(&nodes[0]));
     // Other lanes go on, of the same member and of others, whoever leads.
     for seq in 1..=8 {
         for member in [1, 2] {

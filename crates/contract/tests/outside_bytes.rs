@@ -58,8 +58,8 @@ fn submission(rng: &mut TestRng) -> SignedSubmission {
 
 fn block(rng: &mut TestRng) -> Block {
     let (frontier, submissions) = (Frontier::default(), vec![submission(rng)]);
-    let receipt = |custodian: &str| Holding { custodian: custodian.parse().unwrap(), signature: Signature([8; 64]) };
-    let lists = [vec![], vec![vec![]], vec![vec![receipt("county"), receipt("mercy")]]];
+    let receipt = Holding { custodian: submissions[0].submission.org.clone(), signature: Signature([8; 64]) };
+    let lists = [vec![], vec![vec![]], vec![vec![receipt; 2]]];
     let holdings = lists[below(rng, 3)].clone();
     let digest = Digest([9; 32]);
     let header = Header {

@@ -235,5 +235,5 @@ impl Pool {
 
 /// Whether it is time to ask again, after so many rounds.
 pub(crate) fn is_due(rounds: u32) -> bool {
-    rounds > 0 && (rounds.is_power_of_two() && rounds <= 16 || rounds % 16 == 0)
+    rounds > 0 && (rounds.is_power_of_two() && rounds <= 16 || rounds.is_multiple_of(16))
 }
