@@ -4,6 +4,7 @@ mod acknowledged;
 mod agreement;
 mod blame;
 mod contract;
+mod held;
 mod regulator;
 mod roots;
 
@@ -12,6 +13,7 @@ use crate::{
     seen::{Chains, Values},
     submitter::Submitter,
     tampering::Tampering,
+    vault::Shelf,
 };
 use std::collections::BTreeMap;
 
@@ -31,6 +33,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) consortium: &'a Consortium,
     pub(crate) chains: &'a Chains,
     pub(crate) submitters: &'a [Submitter],
+    /// Each member's.
+    pub(crate) vaults: &'a [Shelf],
     /// Values of honest nodes' states at the end, of every key that re-execution wrote.
     pub(crate) values: &'a BTreeMap<usize, Values>,
     /// What honest nodes hold against others.
@@ -50,6 +54,7 @@ pub(crate) fn check(evidence: &Evidence<'_>) -> Result<(), Broken> {
     }
     roots::check(evidence, &replay)?;
     acknowledged::check(evidence)?;
+    held::check(evidence)?;
     regulator::check(evidence, &replay)?;
     blame::check(evidence)
 }

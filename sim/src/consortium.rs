@@ -1,13 +1,14 @@
 //! Four organisations, their keys, and entries that they write.
 
+use crate::vault::Shelf;
 use contract::{
     Attachment, AttachmentKind, Body, Entry, GENESIS_VERSION, Genesis, Joining, Member, MemberStep, PublicKey, Reach,
     SignedSubmission, Submission,
 };
 use ed25519_dalek::SigningKey;
-use ledger::{Config, ConsensusKey, Part, VaultPlace};
+use ledger::{Config, ConsensusKey, EntryKey, Part, VaultPlace};
 use record::{Commitment, Digest, Id16, OrgId, OrgRole, Purpose, RecordTag, RecordType, TimeMs, sha256};
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 /// Memory of a node for pages, in bytes: a simulation holds little, and makes many nodes.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
@@ -75,15 +76,16 @@ impl Consortium {
         Self { genesis, keys }
     }
 
-    /// Configuration of a member's node. Without a folder its vault is in memory.
+    /// Configuration of a member's node. Without a folder its vault is a new one in memory.
     pub fn config(&self, member: usize, listen: SocketAddr, data_dir: Option<&Path>) -> Config {
-        let Keys { org, consensus, .. } = &self.keys[member];
+        let Keys { org, entry, consensus } = &self.keys[member];
         let key = ConsensusKey::from(*consensus);
         let mut config =
             Config::new(self.genesis.clone(), org.clone(), key, listen, data_dir.unwrap_or_else(|| Path::new("")));
         config.cache_bytes = CACHE_BYTES;
+        config.entry_key = Some(EntryKey::from(entry.clone()));
         if data_dir.is_none() {
-            config.vault = VaultPlace::Memory;
+            config.vault = VaultPlace::Given(Arc::new(Shelf::default()));
         }
         if member == NEWCOMER {
             config.part = Part::Later(OrgRole::Hospital);

@@ -15,6 +15,7 @@ mod machine;
 mod adversary;
 mod seen;
 mod submitter;
+mod vault;
 
 mod open;
 mod simulation;

@@ -12,6 +12,8 @@ use std::{
 pub(crate) struct Chains {
     /// By member, then by life, then by height.
     pub(crate) of: BTreeMap<usize, BTreeMap<u64, BTreeMap<u64, Arc<FinalBlock>>>>,
+    /// When the first of them called each height final, by the clock of the run.
+    pub(crate) seen: BTreeMap<u64, u64>,
 }
 
 impl Chains {
@@ -40,9 +42,10 @@ impl Seen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A node called the block final.
-    pub(crate) fn note(&self, member: usize, life: u64, block: Arc<FinalBlock>) {
+    /// A node called the block final. `time`: by the clock of the run.
+    pub(crate) fn note(&self, member: usize, life: u64, block: Arc<FinalBlock>, time: u64) {
         let height = block.header().height;
+        self.chains().seen.entry(height).or_insert(time);
         self.chains().of.entry(member).or_default().entry(life).or_default().insert(height, block);
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     seen::{Chains, Seen, Values},
     submitter::Submitter,
     tampering::Tampering,
+    vault::Shelf,
     world::{Faults, MEMBERS, World},
 };
 use commonware_runtime::{
@@ -15,13 +16,17 @@ use commonware_runtime::{
     deterministic::{self, FaultConfig, PartialWriteMode, WriteConfig},
 };
 use commonware_utils::probability;
-use ledger::{Handle, KEYS_MAX, Running, StartError, start};
+use ledger::{Handle, KEYS_MAX, Running, StartError, VaultPlace, start};
 use rand::RngExt as _;
 use record::TimeMs;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::oneshot;
@@ -56,8 +61,12 @@ pub struct Outcome {
     pub lasted: Duration,
     /// Blocks led by the adversary.
     pub led_by_adversary: u64,
+    /// Holding receipts of the adversary in final blocks.
+    pub signed_by_adversary: u64,
     /// Attachments that honest custodians lack at the end.
     pub missing_attachments: u64,
+    /// Submissions that wait for holding receipts at the end.
+    pub held_up: u64,
     /// Digest of everything that the runtime did: equal for equal seeds.
     pub trace: String,
     /// Votes by which a validator broke the rules, as each honest node kept them.
@@ -97,6 +106,10 @@ struct Run<'a> {
     world: World,
     seen: Seen,
     submitters: Vec<Submitter>,
+    /// Each member's, over all lives of its node.
+    vaults: Vec<Shelf>,
+    /// Looks at the machines so far: what the vaults tell the time by.
+    clock: Arc<AtomicU64>,
     tampering: Option<Tampering>,
 }
 
@@ -125,7 +138,10 @@ fn run(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, Fai
     let consortium = consortium(scenario.seed);
     let world = World::new(scenario.seed, [[scenario.link; MEMBERS]; MEMBERS], scenario.skew_ms);
     let submitters = (0..MEMBERS).map(|member| Submitter::new(&consortium, scenario.seed, member)).collect();
-    let run = Run { scenario, consortium, world, seen: Seen::default(), submitters, tampering };
+    let clock = Arc::new(AtomicU64::new(0));
+    let lies = |member| scenario.adversary.is_some_and(|(liar, how)| liar == member && adversary::lies(how));
+    let vaults = (0..MEMBERS).map(|member| Shelf::new(clock.clone(), lies(member))).collect();
+    let run = Run { scenario, consortium, world, seen: Seen::default(), submitters, vaults, clock, tampering };
     if let Some((member, adversary)) = scenario.adversary {
         adversary::prepare(&run.world, member, adversary);
     }
@@ -309,6 +325,7 @@ impl Run<'_> {
             }
         }
         context.sleep(TICK).await;
+        self.clock.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -322,7 +339,8 @@ impl Run<'_> {
     }
 
     fn begin(&self, context: &deterministic::Context, member: usize) -> Result<Node, Failure> {
-        let config = self.consortium.config(member, listen(member), None);
+        let mut config = self.consortium.config(member, listen(member), None);
+        config.vault = VaultPlace::Given(Arc::new(self.vaults[member].clone()));
         let machine = Machine::start(context, &self.world, member);
         let (files, life) = (machine.files(), machine.life());
         let (up, started) = oneshot::channel();
@@ -357,6 +375,7 @@ impl Run<'_> {
             return;
         };
         let (seen, submitter, node) = (self.seen.clone(), self.submitters[member].clone(), handle.clone());
+        let clock = self.clock.clone();
         let how = self.scenario.adversary.filter(|(byzantine, _)| *byzantine == member).map(|(_, how)| how);
         let hands_over = adversary::hands_over(how);
         // The chain is looked at now and then: who waits for the same news together is woken in an order that no seed decides.
@@ -367,7 +386,7 @@ impl Run<'_> {
                     && let Ok(Some(block)) = node.block(height).await
                 {
                     submitter.learn(&block);
-                    seen.note(member, life, block);
+                    seen.note(member, life, block, clock.load(Ordering::Relaxed));
                     height += 1;
                 }
                 next = submitter.submit(&node, next, hands_over).await;
@@ -429,16 +448,12 @@ impl Run<'_> {
         (0..MEMBERS).map(line).collect::<Vec<_>>().join("; ")
     }
 
-    /// Where no vault was emptied by a crash and nobody withholds any, every custodian gets every attachment.
+    /// Every honest custodian gets every attachment that a final entry names.
     async fn wait_for_attachments(
         &self,
         context: &deterministic::Context,
         honest: &[(usize, &Handle)],
     ) -> Result<(), Failure> {
-        let Faults { crashes, outages, disk_failures, .. } = self.world.faults();
-        if crashes + outages + disk_failures > 0 || self.scenario.adversary.is_some() {
-            return Ok(());
-        }
         let healing = now(context);
         for (member, handle) in honest {
             loop {
@@ -514,15 +529,17 @@ impl Run<'_> {
         }
         self.wait_for_attachments(context, &honest).await?;
         let (mut values, mut chains) = self.read_states(context, &honest).await?;
-        let (mut blames, mut missing_attachments) = (Vec::new(), 0);
+        let (mut blames, mut missing_attachments, mut held_up) = (Vec::new(), 0, 0);
         for (member, handle) in &honest {
             blames.push(handle.blames());
             let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
             missing_attachments += vault.missing;
+            held_up = held_up.max(handle.status().pending_for_holding as u64);
         }
         if let (Some(tampering), Some(member)) = (self.tampering, self.scenario.honest().last()) {
             tampering.of_chains(&mut chains);
             tampering.of_values(&mut values);
+            tampering.of_vaults(&self.vaults);
             tampering.of_journal(&self.submitters[member]);
         }
         let evidence = Evidence {
@@ -530,6 +547,7 @@ impl Run<'_> {
             consortium: &self.consortium,
             chains: &chains,
             submitters: &self.submitters,
+            vaults: &self.vaults,
             values: &values,
             blames: &blames,
             tampering: self.tampering,
@@ -539,6 +557,9 @@ impl Run<'_> {
         let byzantine =
             self.scenario.adversary.map(|(member, _)| self.consortium.genesis.members[member].consensus_key);
         let led = first.values().filter(|block| Some(block.header().leader) == byzantine).count();
+        let shown = first.values().flat_map(|block| block.block.holdings.iter().flatten());
+        let org = self.scenario.adversary.map(|(member, _)| self.consortium.org(member).clone());
+        let signed_by_adversary = shown.filter(|holding| Some(&holding.custodian) == org.as_ref()).count() as u64;
         let receipts = || first.values().flat_map(|block| &block.receipts);
         Ok(Outcome {
             height: first.len() as u64,
@@ -548,7 +569,9 @@ impl Run<'_> {
             healed,
             lasted: now(context),
             led_by_adversary: led as u64,
+            signed_by_adversary,
             missing_attachments,
+            held_up,
             trace: context.auditor().state(),
             blames,
         })

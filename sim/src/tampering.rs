@@ -4,6 +4,7 @@ use crate::{
     checker::Replay,
     seen::{Chains, Values},
     submitter::Submitter,
+    vault::Shelf,
 };
 use contract::{SignedSubmission, Submission};
 use ledger::FinalBlock;
@@ -30,13 +31,15 @@ pub enum Tampering {
     ForeignEntry,
     /// An entry that the contract refused counts as applied.
     AppliedAnyway,
+    /// Custodians signed for what they never had.
+    NeverHeld,
     /// Whoever broke the rules is said to have kept them.
     Innocence,
 }
 
 impl Tampering {
     /// Every lie.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AnotherBlock,
         Self::MissingHeight,
         Self::AnotherReceipt,
@@ -46,6 +49,7 @@ impl Tampering {
         Self::LostEntry,
         Self::ForeignEntry,
         Self::AppliedAnyway,
+        Self::NeverHeld,
         Self::Innocence,
     ];
 
@@ -57,6 +61,7 @@ impl Tampering {
             Self::AnotherReceipt | Self::AnotherValue => "identical roots",
             Self::LostEntry | Self::ForeignEntry => "nothing acknowledged is lost",
             Self::AppliedAnyway => "what a regulator asks",
+            Self::NeverHeld => "what is final is held",
             Self::Innocence => "blame",
         }
     }
@@ -93,6 +98,12 @@ impl Tampering {
             && let Some((_, value)) = values.values_mut().next_back().and_then(|values| values.first_mut())
         {
             *value = None;
+        }
+    }
+
+    pub(crate) fn of_vaults(self, vaults: &[Shelf]) {
+        if self == Self::NeverHeld {
+            vaults.iter().for_each(Shelf::forget_since);
         }
     }
 

@@ -13,7 +13,8 @@ fn run(adversary: Adversary) -> (Scenario, Outcome) {
     let mut scenario = Scenario::calm(seed());
     scenario.adversary = Some((scenario.seed as usize % MEMBERS, adversary));
     let outcome = simulate(&scenario).unwrap_or_else(|failure| panic!("{scenario}\n{failure}"));
-    assert!(outcome.faults.misdeeds > 0 || adversary == Adversary::WithholdsAttachments, "it kept to the rules");
+    let quiet = matches!(adversary, Adversary::WithholdsAttachments | Adversary::SignsWithoutHolding);
+    assert!(outcome.faults.misdeeds > 0 || quiet, "it kept to the rules");
     (scenario, outcome)
 }
 
@@ -70,10 +71,21 @@ fn what_is_sent_again_changes_nothing() {
 }
 
 #[test]
-fn entries_become_final_though_their_attachments_are_withheld_and_the_custodians_say_what_is_missing() {
+fn what_is_announced_and_not_handed_over_gets_into_no_block_and_stops_nobody_else() {
     let (_, outcome) = run(Adversary::WithholdsAttachments);
-    assert!(outcome.missing_attachments > 0);
+    assert!(outcome.held_up > 0, "it announced some");
+    assert_eq!(outcome.missing_attachments, 0);
     assert!(outcome.led_by_adversary > 0, "its node takes part like any other");
+}
+
+/// That it signs cannot be prevented: the second receipt of each submission is somebody's who has it.
+#[test]
+fn who_signs_without_holding_is_never_the_only_one_who_signed() {
+    let (scenario, outcome) = run(Adversary::SignsWithoutHolding);
+    let (liar, _) = scenario.adversary.unwrap();
+    assert_eq!(outcome.missing_attachments, 0, "the honest custodians have everything that is final");
+    let signs = contract::may_hold(consortium(scenario.seed).genesis.members[liar].role);
+    assert_eq!(outcome.signed_by_adversary > 0, signs);
 }
 
 #[test]

@@ -271,6 +271,101 @@ fn custodians_get_an_attachment_from_its_maker_that_keeps_none_of_others() {
     block_on(insurer.stop());
 }
 
+/// The custodians that a final block shows for the submission of a member's lane.
+fn shown(node: &Handle, org: &str, lane: u32) -> Vec<String> {
+    for height in 1..=node.status().height {
+        let block = block_on(node.block(height)).unwrap().unwrap();
+        let naming = block.submissions().iter().filter(|signed| signed.has_attachments());
+        for (signed, holdings) in naming.zip(&block.block.holdings) {
+            if signed.submission.org.as_str() == org && signed.submission.lane == lane {
+                return holdings.iter().map(|holding| holding.custodian.to_string()).collect();
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// Of three custodians one is away and one has no key to sign by: what names attachments waits for the first to come back, through a
+/// restart of its author, while the ledger goes on.
+#[test]
+fn what_too_few_custodians_hold_waits_and_is_final_when_one_comes_back() {
+    let _turn = turn();
+    let site = Site::new(31);
+    let mut mute = site.consortium.config(0, site.addresses[0], Some(&site.dir.path().join("0")));
+    mute.entry_key = None;
+    let mut nodes = vec![run_tokio(mute).unwrap(), site.start(1), site.start(2)];
+    let body = vec![31u8; 40_000];
+    let named = site.consortium.submission(1, 1, 1, vec![site.consortium.entry(1, "copy", &[&body])]).to_bytes();
+    let behind = site.consortium.new_entries(1, 1, 2, 1).to_bytes();
+    let digest = block_on(nodes[1].put_attachments(vec![body.clone()])).unwrap()[0];
+    for bytes in [&named, &behind] {
+        assert_eq!(block_on(nodes[1].submit(bytes)), Ok(Accepted::New));
+    }
+    let has = |node: &Handle| block_on(node.attachment(digest)).unwrap() == Some(body.clone());
+    // Other lanes go on, of the same member and of others, whoever leads.
+    for seq in 1..=8 {
+        for member in [1, 2] {
+            block_on(nodes[member].submit(&site.consortium.new_entries(member, 2, seq, 1).to_bytes())).unwrap();
+        }
+        wait_for_entries(&all(&nodes), 2 * seq);
+    }
+    wait_until("all know that it waits", || nodes.iter().all(|node| node.status().pending_for_holding == 1));
+    for node in &nodes {
+        assert_eq!((node.status().log_size, node.status().custodians), (16, 3));
+    }
+    // Its author forgets what waited, and its gateway submits again what is in the journal.
+    block_on(nodes.remove(1).stop());
+    nodes.insert(1, site.start(1));
+    for bytes in [&named, &behind] {
+        assert!(block_on(nodes[1].submit(bytes)).is_ok());
+    }
+    nodes.push(site.start(3));
+    wait_for_entries(&all(&nodes), 18);
+    assert!(has(&nodes[3]));
+    assert_eq!(shown(&nodes[2], "hospital", 1), ["hospital", "regulator"]);
+    for node in &nodes {
+        assert_eq!(node.status().pending_for_holding, 0);
+    }
+    stop(nodes);
+}
+
+/// Copies may be erased: then nobody signs for them again, and what is final stays so, also for a node that has nothing but the blocks.
+#[test]
+fn an_erased_copy_takes_no_final_block_with_it_and_is_signed_for_no_more() {
+    let _turn = turn();
+    let site = Site::new(32);
+    let mut nodes = site.start_all();
+    let body = vec![32u8; 10_000];
+    let names = |lane: u32, label: &str| {
+        site.consortium.submission(1, lane, 1, vec![site.consortium.entry(1, label, &[&body])]).to_bytes()
+    };
+    let digest = block_on(nodes[1].put_attachments(vec![body.clone()])).unwrap()[0];
+    block_on(nodes[1].submit(&names(1, "first"))).unwrap();
+    wait_for_entries(&all(&nodes), 1);
+    assert_eq!(shown(&nodes[0], "hospital", 1).len(), 2);
+    let has = |node: &Handle| block_on(node.attachment(digest)).unwrap().is_some();
+    wait_until("all custodians hold it", || [0, 1, 3].iter().all(|i| has(&nodes[*i])));
+    for custodian in [0, 1, 3] {
+        block_on(nodes[custodian].erase_attachment(digest)).unwrap();
+    }
+    // Somebody names it once more: no custodian says that it has it, and the ledger goes on.
+    block_on(nodes[1].submit(&names(2, "second"))).unwrap();
+    block_on(nodes[0].submit(&site.consortium.new_entries(0, 1, 1, 3).to_bytes())).unwrap();
+    wait_for_entries(&all(&nodes), 4);
+    wait_until("all know that it waits", || nodes.iter().all(|node| node.status().pending_for_holding == 1));
+    // A node without anything executes the blocks again, of which nobody could show any more who holds what they name.
+    block_on(nodes.remove(2).stop());
+    std::fs::remove_dir_all(site.dir.path().join("2")).unwrap();
+    let mut config = site.consortium.config(2, site.addresses[2], Some(&site.dir.path().join("2")));
+    config.part = ledger::Part::Watcher(record::OrgRole::Insurer);
+    nodes.insert(2, run_tokio(config).unwrap());
+    wait_for_entries(&all(&nodes), 4);
+    assert_eq!(shown(&nodes[2], "hospital", 1).len(), 2);
+    assert_eq!(verdicts(&nodes[2]), verdicts(&nodes[0]));
+    assert!(![0, 1, 3].iter().any(|i| has(&nodes[*i])));
+    stop(nodes);
+}
+
 #[test]
 fn a_folder_belongs_to_one_running_node_of_one_chain() {
     let _turn = turn();

@@ -100,6 +100,54 @@ fn a_storm_of_kills_loses_nothing() {
     check_agreement(&mut nodes, 4 * written);
 }
 
+/// All are killed while copies come and receipts go: whoever signed for a copy has it on its disk.
+#[test]
+fn a_custodian_that_is_killed_has_what_it_signed_for() {
+    let _turn = turn();
+    let mut random = StdRng::seed_from_u64(seed());
+    let site = Site::new(15);
+    let mut nodes: Vec<Process> = (0..4).map(|member| site.spawn(member)).collect();
+    let named = |member: usize, seq: u64| {
+        let body = format!("{member} {seq} ").repeat(1_000).into_bytes();
+        let entry = site.consortium.entry(member, &format!("copy {seq}"), &[&body]);
+        (hex::encode(body), site.consortium.submission(member, 1, seq, vec![entry]).to_bytes())
+    };
+    let submit = |nodes: &mut [Process], seqs: std::ops::RangeInclusive<u64>| {
+        for seq in seqs {
+            for (member, node) in nodes.iter_mut().enumerate() {
+                let (body, bytes) = named(member, seq);
+                assert_eq!(node.ask(&format!("put {body}")), "true");
+                assert!(node.submit(&bytes).starts_with("Ok"));
+            }
+        }
+    };
+    let mut last = 0;
+    for _ in 0..3 {
+        // Gateways bring what is not final yet again, from the first on; then comes more.
+        let before = last;
+        last += 6;
+        submit(&mut nodes, 1..=last);
+        wait_until("some of it is final", || nodes[0].log_size() > 4 * before);
+        std::thread::sleep(Duration::from_millis(random.random_range(0..100)));
+        nodes.into_iter().for_each(Process::kill);
+        nodes = (0..4).map(|member| site.spawn(member)).collect();
+        wait_until("what was final is known again", || nodes[0].log_size() > 4 * before);
+        let mut signed_for = 0;
+        for pair in nodes[0].ask("held").split_whitespace() {
+            let (digest, custodian) = pair.split_once('=').unwrap();
+            let member = (0..4).find(|member| site.consortium.org(*member).as_str() == custodian).unwrap();
+            assert_eq!(nodes[member].ask(&format!("has {digest}")), "true", "{pair}");
+            signed_for += 1;
+        }
+        assert!(signed_for > 0, "nothing was final");
+        eprintln!("{signed_for} receipts were in final blocks when all were killed");
+    }
+    submit(&mut nodes, 1..=last);
+    wait_for(&mut nodes, 4 * last);
+    check_agreement(&mut nodes, 4 * last);
+    assert_eq!(nodes[0].ask("held").split_whitespace().count() as u64, 2 * 4 * last);
+}
+
 #[test]
 fn two_of_four_killed_halt_the_chain_and_it_goes_on_when_one_is_back() {
     let _turn = turn();

@@ -1,7 +1,14 @@
 //! A block: the header that validators sign, and the submissions that it orders.
 
-use crate::{FormatError, PublicKey, SignedSubmission, cbor::encodes_to, from_cbor, merkle::Frontier, to_cbor};
-use minicbor::{Decode, Decoder, Encode, Encoder, decode};
+use crate::{
+    FormatError, PublicKey, SignedSubmission,
+    cbor::encodes_to,
+    from_cbor,
+    holding::{self, CUSTODIANS_MIN, Holding},
+    merkle::Frontier,
+    to_cbor,
+};
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use record::{Digest, OrgId, TimeMs, sha256};
 
 /// The longest encoded block, in bytes.
@@ -78,18 +85,26 @@ pub struct Header {
 }
 
 /// A header with what it orders.
-#[derive(Debug, Clone, PartialEq, Eq, Encode)]
-#[cbor(array)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// What is signed.
-    #[n(0)]
     pub header: Header,
     /// The entry log's frontier before this block, so that the root can be recomputed from the block alone.
-    #[n(1)]
     pub frontier: Frontier,
     /// In order of application.
-    #[n(2)]
     pub submissions: Vec<SignedSubmission>,
+    /// Who holds what they name: a list for each submission that names attachments, in their order, sorted by custodian.
+    pub holdings: Vec<Vec<Holding>>,
+}
+
+/// An array of header, frontier and submissions, and of the holding receipts if there are any.
+impl<C> Encode<C> for Block {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, context: &mut C) -> Result<(), encode::Error<W::Error>> {
+        let Self { header, frontier, submissions, holdings } = self;
+        e.array(if holdings.is_empty() { 3 } else { 4 })?;
+        e.encode_with(header, context)?.encode_with(frontier, context)?.encode_with(submissions, context)?;
+        if holdings.is_empty() { Ok(()) } else { e.encode_with(holdings, context)?.ok() }
+    }
 }
 
 impl Header {
@@ -129,7 +144,7 @@ impl Block {
         if !encodes_to(&block, bytes) {
             return Err(FormatError::NotDeterministic { what: "block" });
         }
-        if block.header.body != Self::body_digest(&block.frontier, &block.submissions) {
+        if block.header.body != Self::body_digest(&block.frontier, &block.submissions, &block.holdings) {
             return Err(malformed("the header names another body"));
         }
         let entries: usize = block.submissions.iter().map(|s| s.submission.entries.len()).sum();
@@ -147,8 +162,9 @@ impl Block {
         known: impl Fn(&OrgId, u32, u64) -> Option<SignedSubmission>,
     ) -> Result<Self, decode::Error> {
         let mut d = Decoder::new(bytes);
-        if d.array()? != Some(3) {
-            return Err(decode::Error::message("a block is an array of three"));
+        let parts = d.array()?;
+        if !matches!(parts, Some(3 | 4)) {
+            return Err(decode::Error::message("a block is an array of three or four"));
         }
         let (header, frontier) = (d.decode()?, d.decode()?);
         let count = d.array()?.ok_or_else(|| decode::Error::message("an array of a length that is not said"))?;
@@ -164,7 +180,8 @@ impl Block {
                 None => submissions.push(d.decode()?),
             }
         }
-        Ok(Self { header, frontier, submissions })
+        let holdings = if parts == Some(4) { decode_holdings(&mut d, submissions.len())? } else { Vec::new() };
+        Ok(Self { header, frontier, submissions, holdings })
     }
 
     /// The deterministic encoding.
@@ -172,14 +189,39 @@ impl Block {
         to_cbor(self)
     }
 
-    /// What [`Header::body`] must be: SHA-256(domain ‖ encoding of frontier and submissions).
-    pub fn body_digest(frontier: &Frontier, submissions: &[SignedSubmission]) -> Digest {
+    /// What [`Header::body`] must be: SHA-256(domain ‖ encoding of frontier and submissions, and of holding receipts if there are any).
+    pub fn body_digest(frontier: &Frontier, submissions: &[SignedSubmission], holdings: &Vec<Vec<Holding>>) -> Digest {
         let (frontier, mut head) = (to_cbor(frontier), Encoder::new(Vec::new()));
         let Ok(_) = head.array(submissions.len() as u64) else { unreachable!("writing to a vector never fails") };
         let mut parts = vec![BODY_DOMAIN, &frontier, head.writer()];
         parts.extend(submissions.iter().map(SignedSubmission::encoded));
+        let holdings = holding::encoded(holdings);
+        parts.push(&holdings);
         sha256(&parts)
     }
+}
+
+/// Lists of holding receipts: at most one for each submission, of at most as many as a submission needs.
+fn decode_holdings(d: &mut Decoder<'_>, lists_max: usize) -> Result<Vec<Vec<Holding>>, decode::Error> {
+    let lists = bounded(d, lists_max)?;
+    let mut holdings = Vec::new();
+    for _ in 0..lists {
+        let count = bounded(d, CUSTODIANS_MIN)?;
+        let mut list = Vec::new();
+        for _ in 0..count {
+            list.push(d.decode()?);
+        }
+        holdings.push(list);
+    }
+    Ok(holdings)
+}
+
+/// The length of an array that has at most `max` items.
+fn bounded(d: &mut Decoder<'_>, max: usize) -> Result<usize, decode::Error> {
+    let length = d.array()?.and_then(|length| usize::try_from(length).ok());
+    length
+        .filter(|length| *length <= max)
+        .ok_or_else(|| decode::Error::message("an array of more items than it may have"))
 }
 
 #[cfg(test)]
@@ -204,7 +246,7 @@ mod tests {
             height: 1,
             time: TimeMs(1),
             entry_count: 1,
-            body: Block::body_digest(&frontier, &submissions),
+            body: Block::body_digest(&frontier, &submissions, &Vec::new()),
             log_size: 1,
             log_root: digest(2),
             state_root: digest(3),
@@ -214,7 +256,7 @@ mod tests {
             validators: digest(5),
             next_validators: digest(6),
         };
-        Block { header, frontier, submissions }
+        Block { header, frontier, submissions, holdings: Vec::new() }
     }
 
     #[test]
@@ -248,6 +290,7 @@ mod tests {
         check(|block| block.submissions.clear(), "the header names another body");
         check(|block| block.frontier.push(digest(9)), "the header names another body");
         check(|block| block.header.body = digest(9), "the header names another body");
+        check(|block| block.holdings.push(Vec::new()), "the header names another body");
         check(|block| block.header.entry_count = 2, "the header counts other entries");
     }
 }

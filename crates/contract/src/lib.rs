@@ -17,6 +17,7 @@ mod event;
 mod execute;
 mod genesis;
 mod header;
+mod holding;
 pub mod merkle;
 #[cfg(test)]
 mod models;
@@ -49,6 +50,7 @@ pub use genesis::{
     MEMBERS_MAX, Member, PublicKey, validators_digest,
 };
 pub use header::{BLOCK_BYTES_MAX, Block, HEADER_BYTES_MAX, HEADER_VERSION, Header};
+pub use holding::{BadHolding, CUSTODIANS_MIN, Custodians, Holding, NotHeld, may_hold};
 pub use month::{LastMonth, MonthOpening};
 pub use policy::{BadDerivationPolicy, DERIVATION_POLICY_BYTES_MAX, DerivationPolicy};
 pub use submission::{ENTRIES_MAX, SUBMISSION_BYTES_MAX, Signature, SignedSubmission, Submission, SubmissionError};

@@ -2,8 +2,8 @@
 
 use crate::{
     AccessAction, AlarmStep, Attachment, AttachmentKind, Body, ClaimStep, Code, CustodyStep, DeviceStep, Entry, Gap,
-    GrantStep, HandoffStep, Header, InvestigationStep, LastMonth, MemberStep, MonthOpening, OverrideStep, PolicyKind,
-    PolicyPart, PolicyStep, Priority, Submission,
+    GrantStep, HandoffStep, Header, Holding, InvestigationStep, LastMonth, MemberStep, MonthOpening, OverrideStep,
+    PolicyKind, PolicyPart, PolicyStep, Priority, Submission,
     derive::Row,
     merkle,
     merkle::Frontier,
@@ -173,7 +173,11 @@ fn the_published_header_holds() {
     let mut log = Frontier::default();
     let before = log.clone();
     log.push(state::entry_leaf(5, time(), 0, &example().digest()));
-    let body = crate::Block::body_digest(&before, std::slice::from_ref(&signed));
+    let holding = |name: &str, n: u8| {
+        Holding::sign(&digest(0xcc), &signed.digest(), org(name), &SigningKey::from_bytes(&[n; 32]))
+    };
+    let holdings = vec![holding("county", 101), holding("mercy", 102)];
+    let body = crate::Block::body_digest(&before, std::slice::from_ref(&signed), &vec![holdings.clone()]);
     let header = Header {
         version: 1,
         chain: digest(0xcc),
@@ -199,6 +203,9 @@ fn the_published_header_holds() {
     let consensus: Vec<String> = (150..155).map(|n| public(n).0.to_hex()).collect();
     writeln!(text, "consensus-keys {}", consensus.join(" ")).unwrap();
     writeln!(text, "validators {}", header.validators).unwrap();
+    for holding in &holdings {
+        writeln!(text, "holding {} {}", holding.custodian, hex(&crate::to_cbor(holding))).unwrap();
+    }
     writeln!(text, "body {body}\nlog-root {}", header.log_root).unwrap();
     writeln!(text, "header {}\ndigest {}", hex(&header.to_bytes()), header.digest()).unwrap();
     check("header.md", &text);

@@ -5,7 +5,9 @@
 #[path = "outside_bytes/target.rs"]
 mod target;
 
-use contract::{Block, Entry, HEADER_VERSION, Header, Signature, SignedSubmission, Submission, merkle::Frontier};
+use contract::{
+    Block, Entry, HEADER_VERSION, Header, Holding, Signature, SignedSubmission, Submission, merkle::Frontier,
+};
 use proptest::{
     prelude::Rng as _,
     test_runner::{RngAlgorithm, TestRng},
@@ -56,6 +58,9 @@ fn submission(rng: &mut TestRng) -> SignedSubmission {
 
 fn block(rng: &mut TestRng) -> Block {
     let (frontier, submissions) = (Frontier::default(), vec![submission(rng)]);
+    let receipt = Holding { custodian: submissions[0].submission.org.clone(), signature: Signature([8; 64]) };
+    let lists = [vec![], vec![vec![]], vec![vec![receipt; 2]]];
+    let holdings = lists[below(rng, 3)].clone();
     let digest = Digest([9; 32]);
     let header = Header {
         version: HEADER_VERSION,
@@ -68,7 +73,7 @@ fn block(rng: &mut TestRng) -> Block {
         height: 255,
         time: TimeMs(65_536),
         entry_count: submissions[0].submission.entries.len() as u32,
-        body: Block::body_digest(&frontier, &submissions),
+        body: Block::body_digest(&frontier, &submissions, &holdings),
         log_size: 0,
         log_root: digest,
         state_root: digest,
@@ -79,7 +84,7 @@ fn block(rng: &mut TestRng) -> Block {
 
         next_validators: digest,
     };
-    Block { header, frontier, submissions }
+    Block { header, frontier, submissions, holdings }
 }
 
 /// A good encoding of one of the formats.

@@ -24,10 +24,9 @@ use crate::{
     node::Node,
     row::{Worth, committed},
     subject::Subject,
-    wrap::may_hold,
     write::{Also, Touched, Trail},
 };
-use contract::{AccessAction, Body, CustodyStep, Entry, Event, Filed, Reject, from_cbor, state};
+use contract::{AccessAction, Body, CustodyStep, Entry, Event, Filed, Reject, from_cbor, may_hold, state};
 use policy::Action;
 use record::{Id16, OrgId, OrgRole, Pseudonym, RecordTag, fhir::Interaction, record_tag};
 use std::{collections::BTreeSet, time::Duration};

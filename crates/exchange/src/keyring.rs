@@ -1,11 +1,7 @@
 //! Patient keys that this organisation may hold: found, unwrapped, checked, and kept in memory only.
 
-use crate::{
-    failure::Failure,
-    mirror::Mirror,
-    wrap::{self, may_hold},
-};
-use contract::{AttachmentKind, Body, Entry};
+use crate::{failure::Failure, mirror::Mirror, wrap};
+use contract::{AttachmentKind, Body, Entry, may_hold};
 use record::{Month, OrgId, OrgRole, PatientKey, Pseudonym, record_tag};
 use std::{
     collections::HashMap,

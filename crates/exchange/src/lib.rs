@@ -41,6 +41,7 @@ mod made;
 mod sense;
 mod sensed;
 
+mod attach;
 mod desk;
 mod disk;
 mod follow;

@@ -5,10 +5,10 @@ use crate::{
     custody::why,
     failure::Failure,
     node::Node,
-    wrap::{Custodian, may_hold},
+    wrap::Custodian,
     write::{Also, Touched, Trail},
 };
-use contract::{AccessAction, Entry, Event, Joining, MemberStep, PublicKey, Reach, from_cbor, state};
+use contract::{AccessAction, Entry, Event, Joining, MemberStep, PublicKey, Reach, from_cbor, may_hold, state};
 use minicbor::{Decode, Encode};
 use policy::Action;
 use record::{Id16, OrgId, OrgRole, fhir::Interaction};

@@ -49,6 +49,8 @@ struct Gauges {
     refused: Gauge,
     waiting: Gauge,
     waiting_bytes: Gauge,
+    held_up: Gauge,
+    custodians: Gauge,
     connected: Family<Label, Gauge>,
     held: Gauge,
     missing: Gauge,
@@ -106,6 +108,10 @@ impl Meters {
         registry.register_with_unit("disk", help, bytes.clone(), now.disk.clone());
         let help = "What the ledger takes up on the disk for each of its entries, by part";
         registry.register_with_unit("disk_per_entry", help, bytes, now.disk_per_entry.clone());
+        let help = "Submissions that wait until enough custodians hold the copies that they name";
+        registry.register("pending_for_holding", help, now.held_up.clone());
+        let help = "Members that may hold essential copies; below 2 nothing is held twice";
+        registry.register("custodians", help, now.custodians.clone());
         registry.register("validator_connected", "Whether a validator was heard from lately", now.connected.clone());
         let help = "Proofs that a validator broke the rules: see `vitaltrace ledger blame`";
         registry.register("misdeeds", help, now.misdeeds.clone());
@@ -183,6 +189,8 @@ impl Node {
         now.refused.set(whole(refused));
         now.waiting.set(whole(ledger.pending as u64));
         now.waiting_bytes.set(whole(ledger.pending_bytes as u64));
+        now.held_up.set(whole(ledger.pending_for_holding as u64));
+        now.custodians.set(whole(ledger.custodians as u64));
         for validator in &ledger.validators {
             let connected = i64::from(validator.connected);
             now.connected.get_or_create(&[("org", validator.org.to_string())]).set(connected);
@@ -256,6 +264,8 @@ mod tests {
             head: none,
             pending: 0,
             pending_bytes: 0,
+            pending_for_holding: 0,
+            custodians: 2,
             peers_connected: 3,
             validators: Vec::new(),
         };

@@ -28,7 +28,7 @@ use std::{
     },
     time::Duration,
 };
-use store::Store;
+use store::{SealedSubmission, Store};
 use tokio::{sync::watch, task::JoinHandle};
 
 /// Connections to the database that read at the same time.
@@ -153,6 +153,7 @@ impl Node {
             data.join("ledger"),
         );
         (config.part, config.peers, config.begin) = (part, peers, begin);
+        config.entry_key = Some(keys.entry.clone().into());
         config.peers_max = peers_max.unwrap_or(config.peers_max);
         config.cache_bytes = cache_bytes.unwrap_or(config.cache_bytes);
         let voice = Voice::new(org.clone(), keys.entry.clone());
@@ -196,7 +197,7 @@ impl Node {
         // A journal that is behind the database, such as one from a backup, is covered by the signed copies there.
         let last = end.map_or(0, |end| end.last_seq);
         let later = later_submissions(&reader, &signs, &org, number, last.max(settled)).await.map_err(unreadable)?;
-        lane.resume(settled, last, opened.kept.iter().cloned().chain(later).collect());
+        lane.resume(settled, last, opened.kept.iter().cloned().chain(later.iter().cloned()).collect());
         let sealer = lane.sealer(genesis.id(), org.clone(), keys.entry.clone());
         let store = opened.start(Box::new(sealer)).map_err(|e| StartError::Store(e.to_string()))?;
 
@@ -228,7 +229,7 @@ impl Node {
         node.resume_sensing().await.map_err(|e| StartError::Store(e.to_string()))?;
         let tasks = vec![
             tokio::spawn(node.clone().follow()),
-            tokio::spawn(node.clone().submit(orphans)),
+            tokio::spawn(node.clone().submit(orphans, later)),
             tokio::spawn(node.clone().batch_frames()),
             tokio::spawn(node.clone().activate_policies()),
         ];
@@ -263,9 +264,12 @@ impl Node {
     }
 
     /// Brings committed submissions to the ledger, and again until they are final; those of earlier lanes first, as what was written
-    /// since may build on them.
-    async fn submit(self, orphans: Vec<Orphan>) {
+    /// since may build on them. `later`: what the database has of the present lane and the journal has not.
+    async fn submit(self, orphans: Vec<Orphan>, later: Vec<SealedSubmission>) {
         self.bring_orphans(orphans).await;
+        for sealed in &later {
+            self.attach(&sealed.bytes).await;
+        }
         loop {
             let due = self.lane.due();
             let mut submissions = due.submissions;

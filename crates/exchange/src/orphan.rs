@@ -7,13 +7,18 @@ use crate::{failure::Failure, lane::RESUBMIT_AFTER, node::Node};
 use contract::{PublicKey, SignedSubmission, state};
 use ledger::SubmitError;
 use record::{Digest, OrgId};
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 use store::SealedSubmission;
 
 /// The most lanes of one organisation that are looked at: one for each folder that it ever lost.
 const LANES_MAX: usize = 4_096;
 /// Submissions of a lane that are brought together.
 const SUBMISSIONS_TOGETHER: usize = 64;
+/// How long what was written since waits for copies that nobody has.
+const COPIES_PATIENCE: Duration = Duration::from_secs(300);
 /// The ledger is up to date here when its last block is not older than this: an idle chain makes about one block a second.
 const UP_TO_DATE_MS: u64 = 5_000;
 
@@ -58,8 +63,12 @@ impl Node {
     }
 
     /// Brings what is left of each lane to the ledger, and waits until it is final.
+    ///
+    /// Copies that they name went with the folder, if nobody else has them, and are made again from the database. Where that cannot be
+    /// done the lane is left behind after a while: it may still become final, when somebody turns up who has them.
     pub(crate) async fn bring_orphans(&self, mut orphans: Vec<Orphan>) {
         let mut height = self.mirror.watch_height();
+        let begin = Instant::now();
         while !orphans.is_empty() {
             height.mark_unchanged();
             let found = match self.adopt(&mut orphans).await {
@@ -70,6 +79,16 @@ impl Node {
                 }
             };
             for SealedSubmission { lane, first_seq, bytes, .. } in found {
+                let lacking = self.attach(&bytes).await;
+                if lacking > 0 && begin.elapsed() > COPIES_PATIENCE {
+                    tracing::error!(
+                        lane,
+                        first_seq,
+                        lacking,
+                        "an earlier lane names copies that nobody has: it is left behind"
+                    );
+                    orphans.retain(|orphan| orphan.lane != lane);
+                }
                 match self.ledger.submit(&bytes).await {
                     Ok(_) => {}
                     Err(SubmitError::Full { .. } | SubmitError::TooFarAhead { .. } | SubmitError::Stopped) => break,
@@ -84,6 +103,18 @@ impl Node {
             }
         }
         self.orphaned.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes copies again that a submission names. How many are still missing here; others may have them.
+    pub(crate) async fn attach(&self, bytes: &[u8]) -> usize {
+        let Ok(signed) = SignedSubmission::from_bytes(bytes) else { return 0 };
+        match self.attach_again(&signed).await {
+            Ok(lacking) => lacking,
+            Err(error) => {
+                tracing::warn!(%error, "copies that a submission names could not be made again now");
+                0
+            }
+        }
     }
 
     /// What is still to be brought to the ledger of each lane in `orphans`; takes out those of which nothing is left, or that do not go on

@@ -1,7 +1,8 @@
 //! How the node and its ledger are doing, without a word about anybody's health.
 
 use crate::{failure::Failure, node::Node};
-use contract::Entry;
+use contract::{Entry, SignedSubmission};
+use record::OrgId;
 use serde_json::{Value, json};
 
 impl Node {
@@ -33,6 +34,7 @@ impl Node {
             "head": ledger.head, "state_root": ledger.state_root, "log_root": ledger.log_root,
             "by_kind": kinds, "refused": refused,
             "pending": self.unsettled(), "waiting_submissions": ledger.pending,
+            "pending_for_holding": ledger.pending_for_holding, "custodians": ledger.custodians,
             "finality_ms_p50": percentile(0.5), "finality_ms_p99": percentile(0.99),
             "validators": validators,
             "vault": {"held": vault.held, "missing": vault.missing},
@@ -77,12 +79,18 @@ impl Node {
         let block = self.ledger.block(height).await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
         let Some(block) = block else { return Err(Failure::NotFound(format!("block {height}"))) };
         let header = block.header();
+        let mut holdings = block.block.holdings.iter();
+        let mut held_by = |signed: &SignedSubmission| -> Vec<OrgId> {
+            let shown = if signed.has_attachments() { holdings.next() } else { None };
+            shown.into_iter().flatten().map(|holding| holding.custodian.clone()).collect()
+        };
         Ok(json!({
             "height": header.height, "time": header.time.to_instant(), "digest": block.digest, "parent": header.parent,
             "entries": header.entry_count, "log_size": header.log_size, "log_root": header.log_root,
             "state_root": header.state_root, "certified": block.certificate.is_some(),
             "submissions": block.submissions().iter().map(|signed| json!({
                 "org": signed.submission.org, "lane": signed.submission.lane, "first_seq": signed.submission.first_seq,
+                "held_by": held_by(signed),
                 "entries": signed.submission.entries.iter().map(Entry::kind).collect::<Vec<_>>()
             })).collect::<Vec<_>>()
         }))

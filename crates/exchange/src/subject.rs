@@ -1,7 +1,7 @@
 //! Whom a write is about: the key that commits, and the log that it is filed in.
 
 use crate::{failure::Failure, node::Node};
-use contract::{About, AttachmentKind, Body, Filed, LastMonth, from_cbor, state};
+use contract::{About, AttachmentKind, Body, Filed, LastMonth, from_cbor, may_hold, state};
 use record::{Month, PatientKey, Pseudonym, RecordTag, record_tag};
 use store::{Row, VersionKey};
 
@@ -43,7 +43,7 @@ impl Node {
         }
         let filed = match self.learnt_pseudonym(patient).await? {
             Some(pseudonym) => Filed::Under(pseudonym),
-            None if crate::wrap::may_hold(self.role) => return Err(Failure::NotFound(format!("Patient/{patient}"))),
+            None if may_hold(self.role) => return Err(Failure::NotFound(format!("Patient/{patient}"))),
             None => Filed::Nowhere,
         };
         Ok(Subject { key: self.own.clone(), filed, patient: Some(patient.to_owned()) })
@@ -56,7 +56,7 @@ impl Node {
             return Ok(Some(key));
         }
         let name = format!("Patient/{patient}");
-        if !crate::wrap::may_hold(self.role) {
+        if !may_hold(self.role) {
             return Ok(None);
         }
         // Once the enrolment is final, only what the ledger names is believed; it may have become so since the keyring looked.

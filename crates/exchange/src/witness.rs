@@ -50,7 +50,7 @@ impl Voice {
 
 impl Node {
     /// The log of all entries after the latest final block that this node has, as a C2SP checkpoint that the organisation cosigned just now.
-    pub fn checkpoint(&self) -> String {
+    pub fn note(&self) -> String {
         let status = self.ledger.status();
         let head = contract::merkle::TreeHead { size: status.log_size, root: status.log_root };
         let chain: Digest = self.genesis.id();

@@ -1,6 +1,6 @@
 //! Patient keys on their way to custodians: wrapped with age to the organisations whose role may hold them.
 
-use record::{OrgRole, PatientKey};
+use record::PatientKey;
 use std::{
     io::{Read, Write},
     str::FromStr,
@@ -25,14 +25,6 @@ pub(crate) enum WrapError {
     /// The library failed to write.
     #[error("the patient key could not be wrapped")]
     Failed,
-}
-
-/// Whether an organisation of this role may hold patient keys and essential copies.
-pub(crate) fn may_hold(role: OrgRole) -> bool {
-    match role {
-        OrgRole::Ems | OrgRole::Hospital | OrgRole::Compliance => true,
-        OrgRole::Insurer => false,
-    }
 }
 
 /// A member that may hold patient keys, and what they are wrapped to for it.
@@ -81,6 +73,7 @@ pub(crate) fn unwrap(wrapped: &[u8], identity: &age::x25519::Identity) -> Result
 mod tests {
     use super::*;
     use crate::keys::OrgKeys;
+    use record::OrgRole;
 
     #[test]
     fn custodians_open_the_key_and_an_insurer_does_not() {

@@ -5,7 +5,7 @@ use crate::{
     block::{ChainBlock, Context, SyncTarget},
     checkpoints::Checkpoints,
     handle::{Head, Receipt},
-    mempool::{LaneAt, Mempool, Pending, lane_seq},
+    mempool::{Chosen, LaneAt, Mempool, lane_seq},
     rules::{CLOCK_AHEAD_MS_MAX, Chain, Deciders, receipts, replay},
     spaced::Dbs,
     state::{Batch, Merkleized, read_batch, write_batch},
@@ -20,7 +20,7 @@ use commonware_glue::stateful::{
 use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
 use contract::{
-    BLOCK_BYTES_MAX, Block, Body, Executed, Header, InvalidBlock, Parent, SignedSubmission, execute,
+    BLOCK_BYTES_MAX, Block, Body, Custodians, Executed, Header, InvalidBlock, Parent, SignedSubmission, execute,
     merkle::Frontier,
     state::{self, Key},
     touched,
@@ -237,8 +237,38 @@ impl<E: StorageContext + Spawner> App<E> {
         chain.deciders(parent, Some(&succession))
     }
 
+    /// Who may hold attachments in the state that a block at `height` begins with. `None`: the state is not what it should be.
+    async fn custodians(&self, height: u64, batch: &Batch<E>) -> Option<Custodians> {
+        if height <= 1 {
+            return Some(Custodians::founding(&self.node.chain.genesis));
+        }
+        let key = state::roll_key();
+        let Some(read) = read_batch(batch, &[key]).await else { storage_failed("reading the state") };
+        let roll = contract::from_cbor("roll", read.get(&key)?, state::VALUE_BYTES_MAX).ok()?;
+        let Some(values) = read_batch(batch, &Custodians::keys(&roll)).await else {
+            storage_failed("reading the state")
+        };
+        Custodians::of_state(&roll, &values).ok()
+    }
+
+    /// Whether the block shows who holds what it names, as the state before it says who may.
+    async fn is_held(&self, block: &Block, batch: &Batch<E>) -> bool {
+        if block.holdings.is_empty() && !block.submissions.iter().any(SignedSubmission::has_attachments) {
+            return true;
+        }
+        let Some(custodians) = self.custodians(block.header.height, batch).await else { return false };
+        let known = |signed: &SignedSubmission, holding: &_, key: &_| self.node.mempool.knows(signed, holding, key);
+        match custodians.check(&self.node.chain.genesis.id(), block, known) {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::warn!(height = block.header.height, %why, "a block does not show who holds what it names");
+                false
+            }
+        }
+    }
+
     /// What the mempool offers on top of the batch.
-    async fn select(&self, height: u64, batch: &Batch<E>) -> Vec<Arc<Pending>> {
+    async fn select(&self, height: u64, batch: &Batch<E>) -> Vec<Chosen> {
         let lanes = self.node.mempool.live_lanes(PROPOSAL_LANES_MAX);
         let keys: Vec<Key> =
             lanes.iter().flat_map(|(org, lane)| [state::organisation_key(org), state::lane_key(org, *lane)]).collect();
@@ -249,7 +279,8 @@ impl<E: StorageContext + Spawner> App<E> {
             Some(LaneAt { lane: (org, lane), seq, key })
         };
         let lanes: Vec<LaneAt> = lanes.into_iter().filter_map(at).collect();
-        self.node.mempool.select(&lanes, PROPOSAL_BYTES_MAX, PROPOSAL_ENTRIES_MAX)
+        let custodians = if self.node.mempool.has_naming() { self.custodians(height, batch).await } else { None };
+        self.node.mempool.select(&lanes, custodians.as_ref(), PROPOSAL_BYTES_MAX, PROPOSAL_ENTRIES_MAX)
     }
 }
 
@@ -284,26 +315,29 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         let deciders = self.deciders(parent.header(), &batch).await?;
         let mut header = self.node.chain.header_on(parent, &deciders, &consensus, time);
         let at = Parent { height: header.height, time, log: log.clone() };
-        let selected = self.select(header.height, &batch).await;
-        let mut submissions: Vec<SignedSubmission> = selected.iter().map(|pending| pending.signed.clone()).collect();
+        let mut selected = self.select(header.height, &batch).await;
+        let mut submissions: Vec<SignedSubmission> =
+            selected.iter().map(|chosen| chosen.pending.signed.clone()).collect();
         let mut executed = loop {
             match self.execute(&at, &submissions, &batch).await.0 {
                 Ok(executed) => break executed,
                 // An organisation that leaves in this very block: its later submissions stay behind.
                 Err(InvalidBlock::UnknownOrg(org) | InvalidBlock::OutOfOrder { org, .. }) => {
                     submissions.retain(|signed| signed.submission.org != org);
+                    selected.retain(|chosen| chosen.pending.signed.submission.org != org);
                 }
             }
         };
+        let holdings = selected.into_iter().filter_map(|chosen| chosen.holdings).collect();
         let Some(merkleized) = write_batch(batch, std::mem::take(&mut executed.writes)).await else {
             storage_failed("writing the state")
         };
         header.entry_count = u32::try_from(executed.receipts.len()).ok()?;
-        header.body = Block::body_digest(&log, &submissions);
+        header.body = Block::body_digest(&log, &submissions, &holdings);
         header.log_size = executed.log.size();
         header.log_root = executed.log.root();
         seal::<E>(&mut header, &merkleized);
-        let block = ChainBlock::new(Block { header, frontier: log, submissions }).ok()?;
+        let block = ChainBlock::new(Block { header, frontier: log, submissions, holdings }).ok()?;
         self.node.remember(&block, executed);
         Some(Proposed { block, merkleized })
     }
@@ -332,6 +366,10 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
                 let ahead_ms = header.time.0.saturating_sub(now(&context).0.saturating_add(CLOCK_AHEAD_MS_MAX));
                 context.sleep(Duration::from_millis(ahead_ms)).await;
             }
+        }
+        // What is final needs no receipts any more: what they are about may be erased, and who signed them gone.
+        if finality == Finality::Candidate && !self.is_held(block, &batch).await {
+            return None;
         }
         let at = Parent { height: header.height, time: header.time, log: block.frontier.clone() };
         let (executed, before) = self.execute(&at, &block.submissions, &batch).await;

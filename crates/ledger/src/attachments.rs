@@ -1,15 +1,20 @@
 //! Attachments between the vault, the peers and the caller: put, fetch, and what final entries name but the vault lacks.
 
+mod holding;
+
+pub(crate) use holding::Custody;
+
 use crate::{
     handle::Unavailable,
-    mempool::Mempool,
+    mempool::{Mempool, UNHELD_MAX},
     peers::Peers,
     vault::{ATTACHMENT_BYTES_MAX, Vault, VaultError, VaultStatus},
 };
 use bytes::Bytes;
-use contract::PublicKey;
-use minicbor::{Decode, Encode};
-use record::{Digest, OrgRole, sha256};
+use contract::{PublicKey, may_hold};
+use holding::Told;
+use minicbor::{Decode, Decoder, Encode, decode};
+use record::{Digest, sha256};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,6 +28,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = ATTACHMENT_BYTES_MAX + 64 * 1024;
 pub(crate) const PULL_MAX: usize = 64;
 /// The most bytes of attachments that came before any submission named them.
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most attachments from peers that wait to be kept; what comes then waits in the network.
+pub(crate) const KEEP_MAX: usize = 32;
 /// The most callers that wait for one attachment or another.
 const FETCHES_MAX: usize = 1024;
 /// The most messages that wait to be sent; further ones wait with their caller.
@@ -36,7 +43,23 @@ pub(crate) enum Message {
     Push(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
     /// Send me these, if you have them.
     #[n(1)]
-    Pull(#[n(0)] Vec<Digest>),
+    Pull(#[cbor(n(0), decode_with = "at_most::<PULL_MAX, _, _>")] Vec<Digest>),
+    /// Holding receipts, the sender's own or such as it was told.
+    #[n(2)]
+    Held(#[cbor(n(0), decode_with = "at_most::<{ holding::TOLD_MAX }, _, _>")] Vec<Told>),
+    /// Which holding receipts are there for these submissions?
+    #[n(3)]
+    Ask(#[cbor(n(0), decode_with = "at_most::<{ UNHELD_MAX }, _, _>")] Vec<Digest>),
+}
+
+/// Reads an array of at most `MAX` items; its length is checked before anything is read.
+fn at_most<'b, const MAX: usize, C, T: Decode<'b, C>>(
+    d: &mut Decoder<'b>,
+    context: &mut C,
+) -> Result<Vec<T>, decode::Error> {
+    let length = d.array()?.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= MAX);
+    let length = length.ok_or_else(|| decode::Error::message("an array of more items than it may have"))?;
+    (0..length).map(|_| d.decode_with(context)).collect()
 }
 
 /// A message on its way out.
@@ -88,13 +111,22 @@ struct Inner {
     vault: Arc<dyn Vault>,
     /// Whether this organisation keeps what others put.
     holds: bool,
-    /// The other members whose role is among these may: nobody else is given any.
-    roles: Vec<OrgRole>,
+    /// What it signs its receipts with, and for what it cannot sign yet.
+    custody: Option<Custody>,
     peers: Arc<Peers>,
     mempool: Arc<Mempool>,
     desk: Mutex<Desk>,
     outbox: mpsc::Sender<Outgoing>,
+    /// What peers sent, on its way into the vault.
+    keep: mpsc::Sender<(Digest, Bytes)>,
     timers: mpsc::Sender<Timer>,
+}
+
+/// Where attachments and their messages go.
+pub(crate) struct Ways {
+    pub(crate) outbox: mpsc::Sender<Outgoing>,
+    pub(crate) keep: mpsc::Sender<(Digest, Bytes)>,
+    pub(crate) timers: mpsc::Sender<Timer>,
 }
 
 /// Asks the runtime for a timer: the caller's side of a fetch must not depend on the caller's runtime.
@@ -117,13 +149,14 @@ impl Attachments {
     pub(crate) fn new(
         vault: Arc<dyn Vault>,
         holds: bool,
-        roles: Vec<OrgRole>,
+        custody: Option<Custody>,
         peers: Arc<Peers>,
         mempool: Arc<Mempool>,
-        outbox: mpsc::Sender<Outgoing>,
-        timers: mpsc::Sender<Timer>,
+        ways: Ways,
     ) -> Self {
-        Self(Arc::new(Inner { vault, holds, roles, peers, mempool, desk: Mutex::default(), outbox, timers }))
+        let Ways { outbox, keep, timers } = ways;
+        let custody = custody.filter(|_| holds);
+        Self(Arc::new(Inner { vault, holds, custody, peers, mempool, desk: Mutex::default(), outbox, keep, timers }))
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -134,9 +167,9 @@ impl Attachments {
     async fn send(&self, to: Option<PublicKey>, message: Message) -> Result<(), Unavailable> {
         let to = match (to, &message) {
             (Some(peer), _) => vec![peer],
-            (None, Message::Push(_)) => self.0.peers.of_roles(&self.0.roles),
-            // An organisation that keeps no attachments still has those that it put itself.
-            (None, Message::Pull(_)) => self.0.peers.of_roles(&OrgRole::ALL),
+            (None, Message::Push(_)) => self.0.peers.that(may_hold),
+            // An organisation that keeps no attachments still has those that it put itself; and every one may propose.
+            (None, _) => self.0.peers.that(|_| true),
         };
         self.0.outbox.send(Outgoing { to, message }).await.map_err(|_| Unavailable::Stopped)
     }
@@ -148,6 +181,7 @@ impl Attachments {
         let digests: Vec<Digest> = attachments.iter().map(|bytes| sha256(&[bytes])).collect();
         let named = digests.iter().copied().zip(attachments.iter().cloned().map(Bytes::from)).collect();
         self.0.vault.put(named).await?;
+        self.stored(&digests).await?;
         for bytes in attachments {
             self.send(None, Message::Push(bytes)).await?;
         }
@@ -200,9 +234,14 @@ impl Attachments {
         match message {
             Message::Push(bytes) if bytes.len() <= ATTACHMENT_BYTES_MAX => self.receive_attachment(bytes).await,
             Message::Push(_) => Ok(()),
-            Message::Pull(_) if !self.0.peers.of_roles(&self.0.roles).contains(&from) => Ok(()),
+            Message::Held(told) => {
+                self.told(&from, told);
+                Ok(())
+            }
+            Message::Ask(submissions) => self.answer(from, &submissions).await,
+            Message::Pull(_) if !self.0.peers.that(may_hold).contains(&from) => Ok(()),
             Message::Pull(digests) => {
-                for digest in digests.into_iter().take(PULL_MAX) {
+                for digest in digests {
                     if let Some(bytes) = self.local(digest).await? {
                         self.send(Some(from), Message::Push(bytes)).await?;
                     }
@@ -222,12 +261,23 @@ impl Attachments {
         if !self.0.holds {
             return Ok(());
         }
+        let bytes = Bytes::from(bytes);
+        if !asked {
+            // Before anybody looks whether it is named: a submission that comes now finds it here.
+            self.desk().room.enter(digest, bytes.clone());
+        }
         if self.0.mempool.names(&digest) || self.0.vault.is_missing(digest).await? {
-            self.0.vault.put(vec![(digest, Bytes::from(bytes))]).await?;
-        } else if !asked {
-            self.desk().room.enter(digest, Bytes::from(bytes));
+            self.desk().room.leave(&digest);
+            self.0.keep.send((digest, bytes)).await.map_err(|_| Unavailable::Stopped)?;
         }
         Ok(())
+    }
+
+    /// Keeps what peers sent; many in one go.
+    pub(crate) async fn keep(&self, attachments: Vec<(Digest, Bytes)>) -> Result<(), Unavailable> {
+        let digests: Vec<Digest> = attachments.iter().map(|(digest, _)| *digest).collect();
+        self.0.vault.put(attachments).await?;
+        self.stored(&digests).await
     }
 
     /// Final blocks up to `height` name these attachments: what the vault lacks is looked for from now on.

@@ -90,7 +90,7 @@ impl ChainBlock {
             height: 0,
             time: genesis.time,
             entry_count: 0,
-            body: Block::body_digest(&frontier, &[]),
+            body: Block::body_digest(&frontier, &[], &Vec::new()),
             log_size: 0,
             log_root: frontier.root(),
             state_root: Digest([0; 32]),
@@ -100,7 +100,7 @@ impl ChainBlock {
             validators: genesis.validators_digest(),
             next_validators: genesis.validators_digest(),
         };
-        Self::new(Block { header, frontier, submissions: Vec::new() })
+        Self::new(Block { header, frontier, submissions: Vec::new(), holdings: Vec::new() })
     }
 
     /// A block as another node sends it.

@@ -1,12 +1,12 @@
 //! What a node is started with.
 
-use crate::{begin::Begin, words::Speaker};
+use crate::{begin::Begin, vault::Vault, words::Speaker};
 use commonware_glue::stateful::PruneConfig;
 use commonware_utils::NZUsize;
-use contract::{BadGenesis, Genesis, PublicKey};
+use contract::{BadGenesis, Genesis, PublicKey, may_hold};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole};
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Threads that run a node when the caller has no wish.
@@ -44,19 +44,52 @@ impl From<[u8; 32]> for ConsensusKey {
         Self(Zeroizing::new(bytes))
     }
 }
-impl std::fmt::Debug for ConsensusKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ConsensusKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConsensusKey(of {})", self.public_key().0)
     }
 }
 
+/// The secret half of an organisation's entry key, by which a custodian signs holding receipts. Wiped from memory when dropped.
+#[derive(Clone)]
+pub struct EntryKey(SigningKey);
+
+impl EntryKey {
+    pub(crate) fn signing(&self) -> &SigningKey {
+        &self.0
+    }
+}
+impl From<SigningKey> for EntryKey {
+    fn from(key: SigningKey) -> Self {
+        Self(key)
+    }
+}
+impl fmt::Debug for EntryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EntryKey(secret)")
+    }
+}
+
 /// Where attachments rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum VaultPlace {
     /// In a file of the data folder.
     File,
-    /// In memory, for simulations: they are gone with the process.
-    Memory,
+    /// Elsewhere, as in simulations.
+    Given(Arc<dyn Vault>),
+}
+
+impl fmt::Debug for VaultPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_file() { "File" } else { "Given" })
+    }
+}
+
+impl VaultPlace {
+    /// Whether it is a file of the data folder.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File)
+    }
 }
 
 /// One organisation's node.
@@ -68,12 +101,12 @@ pub struct Config {
     pub org: OrgId,
     /// The organisation's consensus key: signs votes and peer-to-peer handshakes.
     pub consensus_key: ConsensusKey,
+    /// The organisation's entry key, if the node shall sign for what its vault holds. Without it nothing counts as held here.
+    pub entry_key: Option<EntryKey>,
     /// Where peers connect to.
     pub listen: SocketAddr,
     /// The node's own folder, of which nobody else may make use.
     pub data_dir: PathBuf,
-    /// Organisations of these roles keep attachments. All members must agree on it.
-    pub vault_roles: Vec<OrgRole>,
     /// Where attachments rest.
     pub vault: VaultPlace,
     /// Threads that run the node.
@@ -120,7 +153,7 @@ pub struct Peer {
 }
 
 impl Config {
-    /// A node with the roles that hold attachments by default (EMS, hospital, compliance) and [`WORKERS_DEFAULT`] threads.
+    /// A founder's node without an entry key, with [`WORKERS_DEFAULT`] threads and its vault in a file.
     pub fn new(
         genesis: Genesis,
         org: OrgId,
@@ -128,7 +161,6 @@ impl Config {
         listen: SocketAddr,
         data_dir: impl Into<PathBuf>,
     ) -> Self {
-        let vault_roles = vec![OrgRole::Ems, OrgRole::Hospital, OrgRole::Compliance];
         let data_dir = data_dir.into();
         let vault = VaultPlace::File;
         let (workers, part, peers) = (WORKERS_DEFAULT, Part::Founder, Vec::new());
@@ -138,9 +170,9 @@ impl Config {
             genesis,
             org,
             consensus_key,
+            entry_key: None,
             listen,
             data_dir,
-            vault_roles,
             vault,
             workers,
             part,
@@ -184,7 +216,7 @@ impl Config {
             Part::Founder => self.genesis.member(&self.org).map(|member| member.role),
             Part::Later(role) | Part::Watcher(role) => Some(role),
         };
-        role.is_some_and(|role| self.vault_roles.contains(&role))
+        role.is_some_and(may_hold)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     words::{Questions, Words},
 };
 use contract::{Block, Header, PublicKey, SignedSubmission, state::Key};
-use record::{Digest, OrgId, OrgRole, TimeMs};
+use record::{Digest, OrgId, TimeMs};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -89,6 +89,10 @@ pub struct Status {
     pub pending: usize,
     /// Their bytes.
     pub pending_bytes: usize,
+    /// Of them, those that name attachments which too few custodians are known to hold.
+    pub pending_for_holding: usize,
+    /// Members that may hold attachments. Of fewer than [`contract::CUSTODIANS_MIN`] all must, and what they hold is not held twice.
+    pub custodians: usize,
     /// Members whose node was heard from lately; this one not counted.
     pub peers_connected: usize,
     /// Every validator.
@@ -233,6 +237,7 @@ impl Handle {
     pub fn status(&self) -> Status {
         let Head { header, digest } = self.shared.head.borrow().clone();
         let (pending, pending_bytes) = self.shared.mempool.size();
+        let (pending_for_holding, custodians) = self.shared.mempool.held_up();
         let validators = self.shared.peers.validators(header.height);
         let since = *self.shared.since.borrow();
         let peers_connected = validators.iter().filter(|v| v.connected).count().saturating_sub(1);
@@ -247,6 +252,8 @@ impl Handle {
             head: digest,
             pending,
             pending_bytes,
+            pending_for_holding,
+            custodians,
             peers_connected,
             validators,
         }
@@ -292,7 +299,7 @@ impl Handle {
     /// Asks the other members what they say about the header of a height. Those who have a later one answer as well, for a while; one that is
     /// behind answers when it is there.
     pub async fn ask_words(&self, height: u64) -> Words {
-        self.shared.questions.ask(self.shared.peers.of_roles(&OrgRole::ALL), height).await
+        self.shared.questions.ask(self.shared.peers.others(), height).await
     }
 
     /// Keeps attachments in this node's vault, durably, and hands them to the peers that may hold them. Gives their digests.

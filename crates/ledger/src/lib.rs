@@ -39,7 +39,8 @@ mod words;
 pub use app::PROPOSAL_ENTRIES_MAX;
 pub use begin::Begin;
 pub use config::{
-    Config, ConsensusKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError, VaultPlace, WORKERS_DEFAULT,
+    Config, ConsensusKey, EntryKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError, VaultPlace,
+    WORKERS_DEFAULT,
 };
 pub use disk::DiskUse;
 pub use epochs::{EpochChannel, in_epoch, verifier};
@@ -54,7 +55,7 @@ pub use replay::{Difference, Progress, Replay, ReplayError, Replayed, replay};
 pub use rules::CLOCK_AHEAD_MS_MAX;
 pub use run::run_tokio;
 pub use state::{CHUNK_BYTES, ExclusionProof, KeyValueProof};
-pub use vault::{ATTACHMENT_BYTES_MAX, VaultStatus};
+pub use vault::{ATTACHMENT_BYTES_MAX, Answer, Kept, Vault, VaultError, VaultStatus};
 pub use words::{Speaker, WORD_BYTES_MAX, Words};
 
 /// How validators sign: a quorum of ed25519 signatures, each attributable to its member.

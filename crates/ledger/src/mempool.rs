@@ -1,15 +1,20 @@
 //! Submissions that wait for a block: checked at the door, in order per lane, bounded.
 
 use contract::{
-    Block, Body, Genesis, PublicKey, SignedSubmission, SubmissionError, from_cbor,
+    Block, Body, Custodians, Genesis, PublicKey, SignedSubmission, SubmissionError, from_cbor,
     state::{self, Key, Organisation},
 };
+use holding::{Early, Held};
 use record::{Digest, OrgId};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{mpsc, watch};
+
+mod holding;
+
+pub(crate) use holding::{Chosen, UNHELD_MAX, is_due};
 
 /// The most bytes of submissions that wait, shared evenly between the members, so that none can crowd out another.
 pub const MEMPOOL_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -83,10 +88,16 @@ pub(crate) struct Pending {
     digest: Digest,
     /// The signature holds by this key.
     key: PublicKey,
+    /// Whether its entries name attachments, so that it needs holding receipts.
+    names: bool,
 }
 
 struct Waiting {
     pending: Arc<Pending>,
+    /// Holding receipts that were checked; at most as many as it needs.
+    held: Vec<Held>,
+    /// Rounds of asking for those that it lacks.
+    asked: u32,
     /// Whether it came by this node's own door.
     own: bool,
     /// Rounds of gossip since it came.
@@ -130,6 +141,11 @@ struct Pool {
     checked_order: VecDeque<Digest>,
     /// Attachments that waiting submissions name, each with the number of times.
     named: HashMap<Digest, u32>,
+    /// Where the waiting submissions stand that name any, by their digests.
+    naming: BTreeMap<Digest, (LaneId, u64)>,
+    /// Who may hold attachments, as the latest final state says.
+    custodians: Custodians,
+    early: Early,
 }
 
 /// What admission needs from the state.
@@ -165,15 +181,16 @@ pub(crate) struct Mempool {
     fresh: watch::Sender<u64>,
     /// What came by this node's own door, for gossip. Bounded by the mempool, since only what it takes is sent.
     news: mpsc::UnboundedSender<Arc<Pending>>,
+    /// What names attachments, whoever it came from, for a custodian. Bounded likewise.
+    naming: mpsc::UnboundedSender<Arc<Pending>>,
 }
 
-/// The attachments that a submission names, with their lengths in bytes.
-pub(crate) fn attachments_of(signed: &SignedSubmission) -> impl Iterator<Item = (Digest, u32)> + '_ {
-    let attachments = signed.submission.entries.iter().flat_map(|entry| match &entry.body {
-        Body::Record { attachments, .. } => attachments.as_slice(),
-        _ => &[],
-    });
-    attachments.map(|attachment| (attachment.digest, attachment.length))
+/// What a mempool tells of that it took in.
+pub(crate) struct News {
+    /// By this node's own door.
+    pub(crate) own: mpsc::UnboundedReceiver<Arc<Pending>>,
+    /// With attachments, whoever it came from.
+    pub(crate) naming: mpsc::UnboundedReceiver<Arc<Pending>>,
 }
 
 /// The entry key in an encoded [`Organisation`], unless it left.
@@ -188,20 +205,22 @@ pub(crate) fn lane_seq(value: Option<&[u8]>) -> u64 {
 }
 
 impl Mempool {
-    /// An empty mempool, and the stream of the submissions that it takes from this node's own door.
-    pub(crate) fn new(genesis: &Genesis) -> (Self, mpsc::UnboundedReceiver<Arc<Pending>>) {
-        let (news, received) = mpsc::unbounded_channel();
+    /// An empty mempool, and the streams of the submissions that it takes.
+    pub(crate) fn new(genesis: &Genesis) -> (Self, News) {
+        let (news, own) = mpsc::unbounded_channel();
+        let (naming, named) = mpsc::unbounded_channel();
         let members = genesis.members.iter().map(|member| (member.org.clone(), member.entry_key)).collect();
         let count = genesis.members.len().max(1);
         let mempool = Self {
             chain: genesis.id(),
             share_bytes: MEMPOOL_BYTES_MAX / count,
             share_submissions: MEMPOOL_SUBMISSIONS_MAX / count,
-            pool: Mutex::new(Pool { members, ..Pool::default() }),
+            pool: Mutex::new(Pool { members, custodians: Custodians::founding(genesis), ..Pool::default() }),
             fresh: watch::channel(0).0,
             news,
+            naming,
         };
-        (mempool, received)
+        (mempool, News { own, naming: named })
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -277,10 +296,14 @@ impl Mempool {
         if share.bytes + signed.encoded().len() > self.share_bytes || share.submissions >= self.share_submissions {
             return Err(SubmitError::Full { org });
         }
-        let pending = Arc::new(Pending { signed, digest, key });
+        let names = signed.has_attachments();
+        let pending = Arc::new(Pending { signed, digest, key, names });
         pool.insert(id, pending.clone(), own);
         pool.remember(digest, key);
         drop(pool);
+        if names {
+            self.came_naming(&pending);
+        }
         self.fresh.send_modify(|count| *count = count.wrapping_add(1));
         if own {
             let _ = self.news.send(pending);
@@ -293,7 +316,7 @@ impl Mempool {
         let pool = self.pool();
         pool.live.iter().filter_map(|id| pool.lanes.get(id)).any(|lane| {
             let next = lane.next(pool.final_height);
-            lane.waiting.contains_key(&next)
+            lane.waiting.get(&next).is_some_and(|waiting| waiting.is_held(&pool.custodians))
         })
     }
 
@@ -302,13 +325,22 @@ impl Mempool {
         self.fresh.subscribe()
     }
 
-    /// At most `max` lanes in which something waits.
+    /// At most `max` lanes in which something waits that may go on.
     pub(crate) fn live_lanes(&self, max: usize) -> Vec<LaneId> {
-        self.pool().live.iter().take(max).cloned().collect()
+        let pool = self.pool();
+        pool.live.iter().filter(|id| pool.may_go_on(id)).take(max).cloned().collect()
     }
 
-    /// What may follow the lanes as they stand in a parent: one submission of each lane in turn, until `bytes_max` or `entries_max` is reached.
-    pub(crate) fn select(&self, lanes: &[LaneAt], bytes_max: usize, entries_max: usize) -> Vec<Arc<Pending>> {
+    /// What may follow the lanes as they stand in a parent: one submission of each lane in turn, until `bytes_max` or `entries_max` is
+    /// reached. A lane ends before a submission that too few of `custodians`, those of the parent's state, signed a holding receipt for;
+    /// when they were not read, before any that needs one.
+    pub(crate) fn select(
+        &self,
+        lanes: &[LaneAt],
+        custodians: Option<&Custodians>,
+        bytes_max: usize,
+        entries_max: usize,
+    ) -> Vec<Chosen> {
         let pool = self.pool();
         let mut next: Vec<(&LaneAt, &Lane, u64)> = lanes
             .iter()
@@ -317,18 +349,18 @@ impl Mempool {
         let (mut selected, mut bytes, mut entries) = (Vec::new(), 0, 0);
         while !next.is_empty() {
             next.retain_mut(|(at, lane, seq)| {
-                let Some(Waiting { pending, .. }) = lane.waiting.get(seq) else { return false };
+                let Some(waiting) = lane.waiting.get(seq) else { return false };
+                let Some((holdings, holding_bytes)) = waiting.shown(custodians) else { return false };
+                let pending = &waiting.pending;
                 let count = pending.signed.submission.entries.len();
-                if pending.key != at.key
-                    || bytes + pending.signed.encoded().len() > bytes_max
-                    || entries + count > entries_max
-                {
+                let length = pending.signed.encoded().len() + holding_bytes;
+                if pending.key != at.key || bytes + length > bytes_max || entries + count > entries_max {
                     return false;
                 }
-                bytes += pending.signed.encoded().len();
+                bytes += length;
                 entries += count;
                 *seq = pending.signed.submission.last_seq().saturating_add(1);
-                selected.push(pending.clone());
+                selected.push(Chosen { pending: pending.clone(), holdings });
                 true
             });
         }
@@ -482,11 +514,15 @@ impl Pool {
         let share = self.shares.entry(id.0.clone()).or_default();
         share.bytes += pending.signed.encoded().len();
         share.submissions += 1;
-        for (attachment, _) in attachments_of(&pending.signed) {
-            *self.named.entry(attachment).or_default() += 1;
-        }
         let first = pending.signed.submission.first_seq;
-        self.lanes.entry(id.clone()).or_default().waiting.insert(first, Waiting { pending, own, rounds: 0 });
+        if pending.names {
+            self.naming.insert(pending.digest, (id.clone(), first));
+            for attachment in pending.signed.attachments() {
+                *self.named.entry(attachment.digest).or_default() += 1;
+            }
+        }
+        let waiting = Waiting { pending, held: Vec::new(), asked: 0, own, rounds: 0 };
+        self.lanes.entry(id.clone()).or_default().waiting.insert(first, waiting);
         self.live.insert(id);
     }
 
@@ -518,11 +554,15 @@ impl Pool {
                 share.bytes = share.bytes.saturating_sub(pending.signed.encoded().len());
                 share.submissions = share.submissions.saturating_sub(1);
             }
-            for (attachment, _) in attachments_of(&pending.signed) {
-                if let Some(count) = self.named.get_mut(&attachment) {
+            if !pending.names {
+                continue;
+            }
+            self.naming.remove(&pending.digest);
+            for attachment in pending.signed.attachments() {
+                if let Some(count) = self.named.get_mut(&attachment.digest) {
                     *count -= 1;
                     if *count == 0 {
-                        self.named.remove(&attachment);
+                        self.named.remove(&attachment.digest);
                     }
                 }
             }

@@ -5,7 +5,7 @@ use crate::{
     app::{App, Node},
     archive::Kept,
     ask::{self, Asker},
-    attachments::{self, Attachments},
+    attachments::{self, Attachments, Custody, Ways},
     begin::{self, Base, Begin, Begun},
     blame::Blames,
     block::{ChainBlock, Known, SyncTarget, our_digest},
@@ -14,7 +14,7 @@ use crate::{
     epochs::{self, Epochs, Schemes},
     gossip,
     handle::{Handle, Head, REQUESTS_MAX, Shared, Since},
-    mempool::Mempool,
+    mempool::{Mempool, News},
     network::{self, Channels, MAILBOX, consensus_key},
     older::{self, Shelves},
     pace::Paced,
@@ -24,7 +24,7 @@ use crate::{
     serve::{self, Server},
     spaced::{Dbs, Only},
     state::{self, Fetched},
-    vault::{MemoryVault, SqliteVault, Vault},
+    vault::{SqliteVault, Vault},
     verdicts::Verdicts,
     words::{self, Questions},
 };
@@ -95,8 +95,8 @@ impl Running {
 }
 
 fn open_vault(config: &Config) -> Result<Arc<dyn Vault>, StartError> {
-    match config.vault {
-        VaultPlace::Memory => Ok(Arc::new(MemoryVault::default())),
+    match &config.vault {
+        VaultPlace::Given(vault) => Ok(vault.clone()),
         VaultPlace::File => {
             let path = config.data_dir.join("vault.sqlite");
             Ok(Arc::new(SqliteVault::open(&path).map_err(StartError::DataDir)?))
@@ -186,7 +186,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let genesis_block = ChainBlock::genesis(&genesis, &empty).map_err(|_| StartError::Died)?;
     let head = Head { header: Arc::new(genesis_block.header().clone()), digest: genesis_block.our_digest() };
     let (head_sender, head) = watch::channel(head);
-    let (mempool, news) = Mempool::new(&genesis);
+    let (mempool, News { own: news, naming }) = Mempool::new(&genesis);
     let mempool = Arc::new(mempool);
     let known = Known(Some(mempool.clone()));
     let peers = Arc::new(Peers::new(&genesis, config.consensus_key.public_key()));
@@ -195,9 +195,15 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (questions, questions_out) = mpsc::channel(words::OUTBOX_MAX);
     let (stop, _) = watch::channel(false);
-    let (roles, holds) = (config.vault_roles.clone(), config.holds_attachments());
-    let attachments = Attachments::new(vault, holds, roles, peers.clone(), mempool.clone(), outbox, timers);
-    let blame_dir = (config.vault == VaultPlace::File).then(|| config.data_dir.join("blame"));
+    let (keep, kept) = mpsc::channel(attachments::KEEP_MAX);
+    let holds = config.holds_attachments();
+    let custody = config.entry_key.clone().map(|key| Custody::new(config.org.clone(), genesis.id(), key));
+    if holds && custody.is_none() {
+        tracing::warn!(org = %config.org, "without its entry key this node signs for nothing that its vault holds");
+    }
+    let ways = Ways { outbox, keep, timers };
+    let attachments = Attachments::new(vault, holds, custody, peers.clone(), mempool.clone(), ways);
+    let blame_dir = config.vault.is_file().then(|| config.data_dir.join("blame"));
     let blames = Blames::open(schemes.clone(), blame_dir).map_err(|e| StartError::DataDir(e.to_string()))?;
     let (stopped_sender, stopped) = watch::channel(false);
     let (since_sender, since) = watch::channel(Since { blocks_from: 1, began_at: 0 });
@@ -321,7 +327,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             strategy: Sequential,
         },
     );
-    let paced = Paced { inner: stateful.clone(), mempool };
+    let paced = Paced { inner: stateful.clone(), mempool: mempool.clone() };
     let deferred = Deferred::new(context.child("deferred"), paced, marshal_mailbox.clone(), epocher);
     tasks.push(marshal_actor.start(stateful.clone(), buffer, resolver_receiver));
     tasks.push(stateful_actor.start());
@@ -344,6 +350,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let roster = Roster {
         oracle: oracle.clone(),
         peers: handle.shared.peers.clone(),
+        mempool,
         extra: config.peers.clone(),
         peers_max: config.peers_max,
         changed: node.membership.subscribe(),
@@ -384,8 +391,15 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     tasks.push(context.child("post").spawn(move |_| serve::post(attachment_sender, outgoing)));
     let collecting = attachments.clone();
     tasks.push(context.child("collect").spawn(move |_| serve::collect(collecting, attachment_receiver)));
+    let asking = attachments.clone();
+    tasks.push(context.child("holdings").spawn(move |context| serve::look_for_holdings(context, asking)));
+    if attachments.signs() {
+        let signing = attachments.clone();
+        tasks.push(context.child("sign").spawn(move |_| serve::sign(signing, naming)));
+    }
     if attachments.holds() {
-        let searching = handle.clone();
+        let (searching, keeping) = (handle.clone(), attachments.clone());
+        tasks.push(context.child("keep").spawn(move |_| serve::keep(keeping, kept)));
         tasks.push(context.child("search").spawn(move |_| serve::search(searching)));
         tasks.push(context.child("missing").spawn(move |context| serve::look_for_missing(context, attachments)));
     }

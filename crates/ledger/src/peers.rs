@@ -87,13 +87,25 @@ impl Peers {
 
     /// The consensus keys of the other members.
     pub(crate) fn others(&self) -> Vec<PublicKey> {
-        self.of_roles(&OrgRole::ALL)
+        self.that(|_| true)
     }
 
-    /// The consensus keys of the other members whose role is among `roles`.
-    pub(crate) fn of_roles(&self, roles: &[OrgRole]) -> Vec<PublicKey> {
+    /// The consensus keys of the other members of such a role.
+    pub(crate) fn that(&self, role: impl Fn(OrgRole) -> bool) -> Vec<PublicKey> {
         let ear = self.ear();
-        let others = ear.members.iter().filter(|known| known.key != self.me && roles.contains(&known.role));
+        let others = ear.members.iter().filter(|known| known.key != self.me && role(known.role));
         others.map(|known| known.key).collect()
+    }
+
+    /// Whose node has that consensus key.
+    pub(crate) fn org(&self, key: &PublicKey) -> Option<OrgId> {
+        self.ear().members.iter().find(|known| known.key == *key).map(|known| known.org.clone())
+    }
+
+    /// The consensus key of another member's node.
+    pub(crate) fn key(&self, org: &OrgId) -> Option<PublicKey> {
+        let ear = self.ear();
+        let other = ear.members.iter().find(|known| known.org == *org && known.key != self.me);
+        other.map(|known| known.key)
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     block::engine_key,
     config::Peer,
+    mempool::Mempool,
     network::address,
     node::Runtime,
     peers::{Known, Peers},
@@ -13,7 +14,7 @@ use commonware_cryptography::ed25519;
 use commonware_p2p::{Address, AddressableManager as _, authenticated::lookup::Oracle};
 use commonware_utils::ordered::Map;
 use contract::{
-    FormatError, PublicKey, from_cbor,
+    Custodians, FormatError, PublicKey, from_cbor,
     state::{
         KeyOwner, Organisation, Roll, Seat, Succession, VALUE_BYTES_MAX, Voter, key_owner_key, organisation_key,
         roll_key, seat_key, succession_key,
@@ -21,7 +22,7 @@ use contract::{
 };
 use record::OrgId;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     marker::PhantomData,
     sync::Arc,
 };
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 pub(crate) struct Roster<E> {
     pub(crate) oracle: Oracle<ed25519::PublicKey>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) mempool: Arc<Mempool>,
     /// Whom the configuration names beside the members.
     pub(crate) extra: Vec<Peer>,
     /// The most that the network was made for.
@@ -57,14 +59,16 @@ impl<E: Runtime> Roster<E> {
         let mut values = state::read(dbs, &[roll_key(), succession_key()]).await?.into_iter();
         let roll: Roll = read(values.next().flatten())?;
         let succession: Succession = read(values.next().flatten())?;
+        let mut organisations = HashMap::new();
         let mut known = Vec::with_capacity(roll.members.len());
         let mut addresses = BTreeMap::new();
-        for Voter { org, .. } in roll.members {
-            let values = state::read(dbs, &[organisation_key(&org), seat_key(&org)]).await?;
+        for Voter { org, .. } in &roll.members {
+            let values = state::read(dbs, &[organisation_key(org), seat_key(org)]).await?;
             let [organisation, seat]: [Option<Vec<u8>>; 2] = values.try_into().ok()?;
+            organisations.insert(organisation_key(org), organisation.clone()?);
             let (organisation, seat): (Organisation, Seat) = (read(organisation)?, read(seat)?);
-            self.add(&mut addresses, &org, &seat.consensus_key, &seat.reach.address);
-            known.push(Known { org, role: organisation.role, key: seat.consensus_key });
+            self.add(&mut addresses, org, &seat.consensus_key, &seat.reach.address);
+            known.push(Known { org: org.clone(), role: organisation.role, key: seat.consensus_key });
         }
         // Who decides still and is a member no more, or by another key.
         let keys: BTreeSet<PublicKey> = succession.sets().iter().flat_map(|set| &set.keys).copied().collect();
@@ -77,6 +81,7 @@ impl<E: Runtime> Roster<E> {
             }
         }
         self.peers.set(known);
+        self.mempool.set_custodians(Custodians::of_state(&roll, &organisations).ok()?);
         self.track(addresses);
         Some(())
     }

@@ -1,7 +1,7 @@
 //! A node on threads of its own, so that no caller needs the engine's runtime.
 
 use crate::{
-    config::{Config, StartError, VaultPlace},
+    config::{Config, StartError},
     disk::ENGINE,
     handle::Handle,
     node::start,
@@ -111,7 +111,7 @@ fn owner(genesis: &Genesis, org: &OrgId) -> String {
 
 /// Makes the folder, locks it against other processes, and checks that it is of this chain and member.
 fn claim_data_dir(config: &Config) -> Result<Option<File>, StartError> {
-    if config.vault == VaultPlace::Memory && config.data_dir.as_os_str().is_empty() {
+    if !config.vault.is_file() && config.data_dir.as_os_str().is_empty() {
         return Ok(None);
     }
     let bad = |e: std::io::Error| StartError::DataDir(e.to_string());

@@ -9,7 +9,7 @@ use crate::{
     checkpoints::Checkpoints,
     epochs,
     handle::{FinalBlock, Handle, Handover, Proof, Request},
-    mempool::attachments_of,
+    mempool::Pending,
     node::Runtime,
     older,
     rules::{receipts, replay},
@@ -17,6 +17,7 @@ use crate::{
     state,
     verdicts::Verdicts,
 };
+use bytes::Bytes;
 use commonware_codec::Encode as _;
 use commonware_consensus::{
     marshal::{core::Mailbox, standard::Standard},
@@ -31,6 +32,7 @@ use contract::{
     state::{Key, VALUE_BYTES_MAX, ValidatorSet, set_key},
 };
 use futures::future::Either;
+use record::Digest;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -46,6 +48,10 @@ const CACHED_MAX: usize = 64;
 const PROOF_RETRY: Duration = Duration::from_millis(50);
 /// How often missing attachments are asked for.
 const MISSING_RETRY: Duration = Duration::from_secs(2);
+/// How often a node looks for receipts that submissions lack, and for what they are about.
+const HOLDINGS_RETRY: Duration = Duration::from_secs(1);
+/// The most submissions that a custodian looks at together.
+const SIGN_MAX: usize = 256;
 /// The search for attachments is written down at least every so many blocks.
 const SEARCHED_EVERY: u64 = 256;
 
@@ -311,6 +317,41 @@ pub(crate) async fn collect<R: Receiver<PublicKey = ed25519::PublicKey>>(attachm
     }
 }
 
+/// Keeps what peers sent of attachments: all that came meanwhile goes to the disk together.
+pub(crate) async fn keep(attachments: Attachments, mut came: mpsc::Receiver<(Digest, Bytes)>) {
+    while let Some(first) = came.recv().await {
+        let mut together = vec![first];
+        while let Ok(more) = came.try_recv() {
+            together.push(more);
+        }
+        if let Err(error) = attachments.keep(together).await {
+            tracing::error!(%error, "attachments could not be kept");
+        }
+    }
+}
+
+/// Signs for what the vault holds of that which submissions name.
+pub(crate) async fn sign(attachments: Attachments, mut naming: mpsc::UnboundedReceiver<Arc<Pending>>) {
+    while let Some(first) = naming.recv().await {
+        let mut together = vec![first];
+        while together.len() < SIGN_MAX
+            && let Ok(more) = naming.try_recv()
+        {
+            together.push(more);
+        }
+        if let Err(error) = attachments.consider(together).await {
+            tracing::error!(%error, "holding receipts could not be signed");
+        }
+    }
+}
+
+/// Asks again and again for receipts, and for what they are about.
+pub(crate) async fn look_for_holdings<E: Clock>(context: E, attachments: Attachments) {
+    while attachments.look_for_holdings().await.is_ok() {
+        context.sleep(HOLDINGS_RETRY).await;
+    }
+}
+
 /// Searches final blocks for attachments that this node shall hold.
 pub(crate) async fn search(handle: Handle) {
     let attachments = handle.shared.attachments.clone();
@@ -319,7 +360,8 @@ pub(crate) async fn search(handle: Handle) {
     let mut blocks = handle.blocks_from(searched.saturating_add(1));
     while let Ok(block) = blocks.next().await {
         let height = block.header().height;
-        let named: Vec<_> = block.submissions().iter().flat_map(attachments_of).map(|(digest, _)| digest).collect();
+        let named: Vec<_> =
+            block.submissions().iter().flat_map(|signed| signed.attachments()).map(|a| a.digest).collect();
         if named.is_empty() && height.saturating_sub(searched) < SEARCHED_EVERY {
             continue;
         }

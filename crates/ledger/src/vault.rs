@@ -4,10 +4,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use record::Digest;
 
-mod memory;
 mod sqlite;
 
-pub(crate) use memory::MemoryVault;
 pub(crate) use sqlite::SqliteVault;
 
 /// The longest attachment, in bytes: what the contract accepts.
@@ -31,16 +29,32 @@ pub struct VaultStatus {
 /// The vault could not read or write: ours to mend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the vault could not read or write")]
-pub(crate) struct VaultError;
+pub struct VaultError;
 
-pub(crate) type Answer<T> = BoxFuture<'static, Result<T, VaultError>>;
+/// A vault's answer.
+pub type Answer<T> = BoxFuture<'static, Result<T, VaultError>>;
+
+/// Whether a vault has an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It does, durably.
+    Held,
+    /// It was erased for good.
+    Erased,
+    /// It does not.
+    Not,
+}
 
 /// Where attachments rest. What is answered is durable.
-pub(crate) trait Vault: Send + Sync + 'static {
+///
+/// A node has its own in a file; this is public for simulations, where a vault outlives its node's process, or lies.
+pub trait Vault: Send + Sync + 'static {
     /// Keeps attachments, except those that were erased before.
     fn put(&self, attachments: Vec<(Digest, Bytes)>) -> Answer<()>;
     /// An attachment.
     fn get(&self, digest: Digest) -> Answer<Option<Vec<u8>>>;
+    /// Whether it has each of these, in their order.
+    fn kept(&self, digests: Vec<Digest>) -> Answer<Vec<Kept>>;
     /// Removes an attachment, and never takes it in again.
     fn erase(&self, digest: Digest) -> Answer<()>;
     /// Takes note that final blocks up to `height` name these attachments: what is neither held nor erased is missing from now on.
@@ -59,7 +73,7 @@ mod tests {
     use futures::executor::block_on;
     use record::sha256;
 
-    fn check(vault: &dyn Vault) {
+    fn check(vault: &SqliteVault) {
         block_on(async {
             let (a, b) = (sha256(&[b"a"]), sha256(&[b"b"]));
             vault.expect(vec![a, b], 7).await.unwrap();
@@ -67,21 +81,19 @@ mod tests {
                 vault.status().await.unwrap(),
                 VaultStatus { missing: 2, searched_height: 7, ..Default::default() }
             );
+            assert_eq!(vault.kept(vec![a, b]).await.unwrap(), [Kept::Not, Kept::Not]);
             vault.put(vec![(a, Bytes::from_static(b"a"))]).await.unwrap();
+            assert_eq!(vault.kept(vec![b, a, a]).await.unwrap(), [Kept::Not, Kept::Held, Kept::Held]);
             assert_eq!(vault.get(a).await.unwrap().as_deref(), Some(&b"a"[..]));
             assert_eq!(vault.missing(9).await.unwrap(), vec![b]);
             vault.erase(a).await.unwrap();
             vault.put(vec![(a, Bytes::from_static(b"a"))]).await.unwrap();
             vault.expect(vec![a], 9).await.unwrap();
             assert_eq!(vault.get(a).await.unwrap(), None);
+            assert_eq!(vault.kept(vec![a, b]).await.unwrap(), [Kept::Erased, Kept::Not]);
             let status = VaultStatus { held: 0, bytes: 0, missing: 1, erased: 1, searched_height: 9 };
             assert_eq!(vault.status().await.unwrap(), status);
         });
-    }
-
-    #[test]
-    fn an_erased_attachment_never_comes_back_in_memory() {
-        check(&MemoryVault::default());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod equivocates;
 mod gives_up;
 mod proposes_wrong_roots;
 mod replays;
+mod signs_without_holding;
 mod withholds;
 
 use crate::{
@@ -34,24 +35,27 @@ pub enum Adversary {
     Replays,
     /// Its entries name attachments that it hands over to nobody.
     WithholdsAttachments,
+    /// It signs holding receipts for attachments of which it has not a byte.
+    SignsWithoutHolding,
     /// It hears nothing from one member, so that it orders none of that member's submissions when it leads, and hands none on.
     Censors,
 }
 
 impl Adversary {
     /// Every way.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Equivocates,
         Self::FinalizesAfterGivingUp,
         Self::ProposesWrongRoots,
         Self::Replays,
         Self::WithholdsAttachments,
+        Self::SignsWithoutHolding,
         Self::Censors,
     ];
 
     /// Whether the member's node runs as it is.
     pub(crate) fn runs_a_node(self) -> bool {
-        matches!(self, Self::WithholdsAttachments | Self::Censors)
+        matches!(self, Self::WithholdsAttachments | Self::SignsWithoutHolding | Self::Censors)
     }
 }
 
@@ -69,6 +73,11 @@ pub(crate) fn hands_over(adversary: Option<Adversary>) -> bool {
     adversary.is_none_or(withholds::hands_over)
 }
 
+/// Whether the member's vault lies.
+pub(crate) fn lies(adversary: Adversary) -> bool {
+    signs_without_holding::lies(adversary)
+}
+
 /// Takes the place of a member for as long as its machine lives.
 pub(crate) fn begin(machine: Machine, config: Config, adversary: Adversary, world: World) -> Result<(), StartError> {
     let scheme = signer(&config)?;
@@ -84,13 +93,24 @@ pub(crate) fn begin(machine: Machine, config: Config, adversary: Adversary, worl
             replays::begin(&machine, channels, &world);
             return Ok(());
         }
-        Adversary::WithholdsAttachments | Adversary::Censors => return Ok(()),
+        Adversary::WithholdsAttachments | Adversary::SignsWithoutHolding | Adversary::Censors => return Ok(()),
     };
     // Its set decides the first epoch, which is as long as the run; there it does what it does.
     let mux = machine.child("mux");
     machine.spawn(move |_| async move {
-        let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task, .. } =
-            channels;
+        let Channels {
+            votes,
+            certificates,
+            resolver,
+            backfill,
+            blocks,
+            gossip,
+            attachments,
+            words,
+            questions,
+            task,
+            ..
+        } = channels;
         // What is not listened to would count as a fault of the connection.
         let _open = (certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task);
         let Some((mut sender, mut receiver)) = in_epoch(&mux, votes, 0).await else { return };

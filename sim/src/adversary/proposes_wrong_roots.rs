@@ -40,7 +40,9 @@ struct Watched {
 
 /// Follows consensus without voting for anybody, and proposes in its own views.
 pub(super) async fn run(machine: Machine, config: Config, scheme: Scheme, channels: Channels<Machine>, world: World) {
-    let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task, .. } = channels;
+    let Channels {
+        votes, certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task, ..
+    } = channels;
     // What is not listened to would count as a fault of the connection.
     let _open = (resolver, backfill, gossip, attachments, words, questions, task);
     // Its set decides the first epoch, which is as long as the run.
@@ -136,9 +138,10 @@ impl Watched {
             }
             _ => header.time = parent.header.time,
         }
+        let holdings = if submissions.is_empty() { Vec::new() } else { parent.holdings.clone() };
         header.entry_count = submissions.iter().map(|signed| signed.submission.entries.len() as u32).sum();
-        header.body = Block::body_digest(&frontier, &submissions);
-        let block = Block { header, frontier, submissions };
+        header.body = Block::body_digest(&frontier, &submissions, &holdings);
+        let block = Block { header, frontier, submissions, holdings };
         self.own.insert(block.header.digest());
         Some(block)
     }

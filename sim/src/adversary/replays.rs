@@ -13,8 +13,9 @@ const REMEMBERED_MAX: usize = 64;
 /// Listens on every channel and answers with something old. Of a thousand messages so many are answered: those who send others' votes
 /// are shut out, and then they can replay nothing more.
 pub(super) fn begin(machine: &Machine, channels: Channels<Machine>, world: &World) {
-    let Channels { votes, certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task, .. } =
-        channels;
+    let Channels {
+        votes, certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task, ..
+    } = channels;
     machine.child("network").spawn(move |_| task);
     for (channel, per_mille) in [
         (votes, 2),

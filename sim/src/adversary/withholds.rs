@@ -1,4 +1,4 @@
-//! Orders entries that name attachments, and hands the attachments over to nobody.
+//! Announces entries that name attachments, and hands the attachments over to nobody: no block takes them.
 
 use super::Adversary;
 

@@ -48,7 +48,7 @@ fn step(
     let digest: Digest = header.digest();
     ensure(digest == block.digest, PROPERTY, || at("the digest is another header's"))?;
     let submissions = block.submissions();
-    let body = Block::body_digest(&log, submissions);
+    let body = Block::body_digest(&log, submissions, &block.block.holdings);
     ensure(body == header.body, PROPERTY, || at("the header names another body"))?;
     for signed in submissions {
         let member = consortium.genesis.member(&signed.submission.org);

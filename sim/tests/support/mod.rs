@@ -176,6 +176,26 @@ pub(crate) fn run_if_asked() {
                 let applied: usize = blocks.map(|b| b.receipts.iter().filter(|r| r.verdict == 0).count()).sum();
                 println!("@{applied}");
             }
+            "put" => println!("@{}", block_on(handle.put_attachments(vec![hex::decode(argument).unwrap()])).is_ok()),
+            // For each final submission that names attachments: digest and custodian, as many as there are of both.
+            "held" => {
+                let height = handle.status().height;
+                let blocks = (1..=height).map(|height| block_on(handle.block(height)).unwrap().unwrap());
+                let mut held = Vec::new();
+                for block in blocks {
+                    let naming = block.submissions().iter().filter(|signed| signed.has_attachments());
+                    for (signed, holdings) in naming.zip(&block.block.holdings) {
+                        for attachment in signed.attachments() {
+                            held.extend(holdings.iter().map(|h| format!("{}={}", attachment.digest, h.custodian)));
+                        }
+                    }
+                }
+                println!("@{}", held.join(" "));
+            }
+            "has" => {
+                let digest = record::Digest(hex::decode(argument).unwrap().try_into().unwrap());
+                println!("@{}", block_on(handle.attachment(digest)).unwrap().is_some());
+            }
             other => println!("@unknown command {other}"),
         }
     }

@@ -78,7 +78,9 @@ impl Member {
         let folder = config.data.join("ledger");
         fs::create_dir_all(&folder)?;
         let consensus_key = keys.consensus.to_bytes().into();
-        let settings = ledger::Config::new(genesis.clone(), config.org.clone(), consensus_key, config.ledger, &folder);
+        let mut settings =
+            ledger::Config::new(genesis.clone(), config.org.clone(), consensus_key, config.ledger, &folder);
+        settings.entry_key = Some(keys.entry.clone().into());
         let handle = tokio::task::spawn_blocking(move || ledger::run_tokio(settings)).await??;
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         let mut gateway = Gateway { handle, chain, org: config.org.clone(), key: keys.entry.clone(), next: 1 };

@@ -102,7 +102,7 @@ impl Checkpoint {
     async fn run(self) -> anyhow::Result<Exit> {
         let genesis = self.connection.config()?.genesis()?.id();
         let asked = self.height.map(|height| format!("?height={height}")).unwrap_or_default();
-        let path = format!("/ledger/checkpoint{asked}");
+        let path = format!("/ledger/checkpoints{asked}");
         let file = self.connection.anonymous()?.get(&path).await?.good()?.bytes;
         // The gateway is believed no more than any other prover.
         let report = evidence::verify(&file, &genesis, &evidence::Limits::default())?;

@@ -1,4 +1,4 @@
-//! The doors of the ledger: status, blocks, entries and the checkpoint. They show no health data and need no token.
+//! The doors of the ledger: status, blocks, entries and checkpoints. They show no health data and need no token.
 
 use super::{Doors, outcome::Refusal};
 use axum::{
@@ -44,8 +44,8 @@ pub(crate) async fn blame(State(doors): State<Doors>) -> Result<Response, Refusa
     Ok(Json(json!({"blames": blames})).into_response())
 }
 
-pub(crate) async fn checkpoint(State(doors): State<Doors>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], doors.node.checkpoint()).into_response()
+pub(crate) async fn note(State(doors): State<Doors>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], doors.node.note()).into_response()
 }
 
 pub(crate) async fn block(State(doors): State<Doors>, Path(height): Path<u64>) -> Result<Response, Refusal> {

@@ -1,9 +1,12 @@
 //! What the mempool takes, in which order it gives, and what it lets go of.
 
 use super::*;
-use contract::{AccessAction, Entry, GENESIS_VERSION, Header, Member, MemberStep, Submission, merkle::Frontier};
+use contract::{
+    AccessAction, Attachment, AttachmentKind, CUSTODIANS_MIN, Entry, GENESIS_VERSION, Header, Holding, Member,
+    MemberStep, Submission, merkle::Frontier,
+};
 use ed25519_dalek::SigningKey;
-use record::{Commitment, Id16, OrgRole, Purpose, RecordTag, TimeMs};
+use record::{Commitment, Id16, OrgRole, Purpose, RecordTag, RecordType, TimeMs};
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
@@ -104,7 +107,7 @@ fn block(height: u64, submissions: Vec<SignedSubmission>) -> Block {
         validators: zero,
         next_validators: zero,
     };
-    Block { header, frontier: Frontier::default(), submissions }
+    Block { header, frontier: Frontier::default(), submissions, holdings: Vec::new() }
 }
 
 fn select(mempool: &Mempool, at: &[(&str, u32, u64)], entries_max: usize) -> String {
@@ -114,8 +117,8 @@ fn select(mempool: &Mempool, at: &[(&str, u32, u64)], entries_max: usize) -> Str
         key: public(&key(if *org == "a" { 1 } else { 2 })),
     };
     let lanes: Vec<LaneAt> = at.iter().map(lane).collect();
-    let selected = mempool.select(&lanes, 1 << 20, entries_max);
-    selected.iter().map(|pending| name(&pending.signed)).collect::<Vec<_>>().join(" ")
+    let selected = mempool.select(&lanes, Some(&Custodians::founding(&genesis())), 1 << 20, entries_max);
+    selected.iter().map(|chosen| name(&chosen.pending.signed)).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -242,4 +245,163 @@ fn one_member_cannot_crowd_out_another() {
     }
     assert!(matches!(admit(&mempool, submission("a1:3+1")), Err(SubmitError::Full { .. })));
     assert_eq!(admit(&mempool, submission("b1:1+1")), Ok(Accepted::New));
+}
+
+/// A submission of one entry that names one attachment.
+fn naming(org: &str, lane: u32, seq: u64) -> SignedSubmission {
+    let salt = seq as u8;
+    let body = Body::Record {
+        tag: RecordTag(Digest([salt; 32])),
+        kind: RecordType::Permission,
+        version: 1,
+        previous: None,
+        commitment: Commitment(Digest([salt; 32])),
+        deleted: false,
+        codes: Vec::new(),
+        attachments: vec![Attachment { digest: Digest([salt; 32]), length: 1, kind: AttachmentKind::EssentialCopy }],
+    };
+    sign(org, lane, seq, vec![entry(org, salt, Some(body))])
+}
+
+fn receipt(signed: &SignedSubmission, by: &str) -> Holding {
+    let key = key(if by == "a" { 1 } else { 2 });
+    Holding::sign(&genesis().id(), &signed.digest(), by.parse().unwrap(), &key)
+}
+
+/// Tells the mempool of a custodian's receipt, by the custodian itself.
+fn hold(mempool: &Mempool, signed: &SignedSubmission, by: &str) {
+    mempool.hold(&signed.digest(), receipt(signed, by), true).unwrap();
+}
+
+#[test]
+fn what_names_attachments_waits_for_two_receipts_and_its_lane_with_it_and_no_other() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let named = naming("a", 1, 2);
+    for signed in
+        [submission("a1:1+1"), named.clone(), submission("a1:3+1"), submission("a2:1+1"), submission("b1:1+1")]
+    {
+        admit(&mempool, signed).unwrap();
+    }
+    let start = [("a", 1, 0), ("a", 2, 0), ("b", 1, 0)];
+    assert_eq!(select(&mempool, &start, 100), "a1:1+1 a2:1+1 b1:1+1");
+    assert_eq!(mempool.held_up(), (1, 2));
+    hold(&mempool, &named, "b");
+    hold(&mempool, &named, "b");
+    assert_eq!(select(&mempool, &start, 100), "a1:1+1 a2:1+1 b1:1+1");
+    hold(&mempool, &named, "a");
+    assert_eq!(select(&mempool, &start, 100), "a1:1+1 a2:1+1 b1:1+1 a1:2+1 a1:3+1");
+    assert_eq!(mempool.held_up(), (0, 2));
+    // A block shows them sorted, whoever came first.
+    let at = LaneAt { lane: ("a".parse().unwrap(), 1), seq: 1, key: public(&key(1)) };
+    let chosen = mempool.select(&[at], Some(&Custodians::founding(&genesis())), 1 << 20, 1);
+    assert_eq!(chosen[0].holdings, Some(vec![receipt(&named, "a"), receipt(&named, "b")]));
+    // Without knowing who may hold, nothing that needs it is chosen.
+    let at = LaneAt { lane: ("a".parse().unwrap(), 1), seq: 1, key: public(&key(1)) };
+    assert!(mempool.select(&[at], None, 1 << 20, 100).is_empty());
+}
+
+#[test]
+fn what_lacks_receipts_neither_hurries_a_block_nor_takes_another_lanes_place_in_it() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let named = naming("a", 1, 1);
+    admit(&mempool, named.clone()).unwrap();
+    // A gap does neither.
+    admit(&mempool, submission("a2:2+1")).unwrap();
+    assert!(!mempool.has_fresh());
+    admit(&mempool, submission("b1:1+1")).unwrap();
+    assert!(mempool.has_fresh());
+    assert_eq!(mempool.live_lanes(1), [("b".parse().unwrap(), 1)]);
+    let fresh = mempool.fresh();
+    hold(&mempool, &named, "a");
+    assert!(!fresh.has_changed().unwrap());
+    hold(&mempool, &named, "b");
+    assert!(fresh.has_changed().unwrap());
+    assert_eq!(mempool.live_lanes(1), [("a".parse().unwrap(), 1)]);
+}
+
+#[test]
+fn receipts_that_come_before_their_submission_are_kept_and_checked_then() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let named = naming("a", 1, 1);
+    hold(&mempool, &named, "a");
+    // Another peer's word of `b` is not kept before it can be checked, and a forged one by `b` itself falls when it is.
+    mempool.hold(&named.digest(), receipt(&named, "b"), false).unwrap();
+    let forged = Holding { custodian: "b".parse().unwrap(), ..receipt(&named, "a") };
+    mempool.hold(&named.digest(), forged, true).unwrap();
+    admit(&mempool, named.clone()).unwrap();
+    assert_eq!(mempool.holdings_of(&named.digest()), [receipt(&named, "a")]);
+    mempool.hold(&named.digest(), receipt(&named, "b"), false).unwrap();
+    assert_eq!(select(&mempool, &[("a", 1, 0)], 9), "a1:1+1");
+}
+
+#[test]
+fn receipts_that_do_not_hold_or_are_nobodys_are_not_taken() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let (named, other) = (naming("a", 1, 1), naming("a", 1, 2));
+    admit(&mempool, named.clone()).unwrap();
+    let of_another = receipt(&other, "b");
+    assert!(mempool.hold(&named.digest(), of_another, true).is_err());
+    let stranger = Holding { custodian: "c".parse().unwrap(), ..receipt(&named, "a") };
+    assert_eq!(mempool.hold(&named.digest(), stranger, true), Ok(()));
+    assert!(mempool.holdings_of(&named.digest()).is_empty());
+    let known = |by: &str| mempool.knows(&named, &receipt(&named, by), &public(&key(if by == "a" { 1 } else { 2 })));
+    hold(&mempool, &named, "a");
+    assert!(known("a") && !known("b"));
+    assert!(!mempool.knows(&named, &receipt(&named, "a"), &public(&key(9))), "by another key it was not checked");
+}
+
+#[test]
+fn receipts_of_who_is_no_custodian_any_more_count_no_more() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let named = naming("a", 1, 1);
+    admit(&mempool, named.clone()).unwrap();
+    hold(&mempool, &named, "a");
+    hold(&mempool, &named, "b");
+    assert!(mempool.has_fresh());
+    // `b` goes by another key now, and a third hospital came.
+    let mut members = genesis();
+    members.members[1].entry_key = public(&key(7));
+    let third = Member { org: "c".parse().unwrap(), entry_key: public(&key(3)), ..members.members[0].clone() };
+    members.members.push(third);
+    mempool.set_custodians(Custodians::founding(&members));
+    assert!(!mempool.has_fresh());
+    assert_eq!(mempool.held_up(), (1, 3));
+    let of_third = Holding::sign(&genesis().id(), &named.digest(), "c".parse().unwrap(), &key(3));
+    mempool.hold(&named.digest(), of_third, true).unwrap();
+    assert!(mempool.has_fresh());
+    // Where one is left, one is enough; where nobody may hold, nobody must.
+    for left in [1, 0] {
+        let mut members = genesis();
+        members.members.truncate(left);
+        if left == 0 {
+            members.members = vec![Member { role: OrgRole::Insurer, ..genesis().members.remove(0) }];
+        }
+        mempool.set_custodians(Custodians::founding(&members));
+        assert_eq!((mempool.held_up(), mempool.has_fresh()), ((0, left), true));
+    }
+}
+
+#[test]
+fn receipts_that_lack_are_asked_for_less_and_less_often_and_every_member_has_its_share() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let named = naming("a", 1, 1);
+    admit(&mempool, named.clone()).unwrap();
+    let rounds: Vec<usize> = (0..40).filter(|_| !mempool.unheld().is_empty()).collect();
+    assert_eq!(rounds, [1, 2, 4, 8, 16, 32]);
+    hold(&mempool, &named, "a");
+    hold(&mempool, &named, "b");
+    assert!((0..40).all(|_| mempool.unheld().is_empty()));
+
+    // One member announces much that it hands over to nobody; what another one lacks is asked for all the same.
+    let (mempool, _news) = Mempool::new(&genesis());
+    for lane in 1..=10 {
+        for seq in 1..=100 {
+            admit(&mempool, naming("a", lane, seq)).unwrap();
+        }
+    }
+    admit(&mempool, naming("b", 1, 1)).unwrap();
+    mempool.unheld();
+    let asked = mempool.unheld();
+    assert!(asked.contains(&naming("b", 1, 1).digest()));
+    assert!(asked.len() <= UNHELD_MAX && asked.len() > UNHELD_MAX / CUSTODIANS_MIN);
 }

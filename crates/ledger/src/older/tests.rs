@@ -119,7 +119,7 @@ fn chain(genesis: &Genesis) -> (Vec<Older>, Wanted) {
             height,
             time,
             entry_count: 2,
-            body: Block::body_digest(&frontier, &submissions),
+            body: Block::body_digest(&frontier, &submissions, &Vec::new()),
             log_size: log.size(),
             log_root: log.root(),
             state_root: Digest([1; 32]),
@@ -130,7 +130,7 @@ fn chain(genesis: &Genesis) -> (Vec<Older>, Wanted) {
             next_validators: genesis.validators_digest(),
         };
         parent = header.digest();
-        let block = ChainBlock::new(Block { header, frontier, submissions }).unwrap();
+        let block = ChainBlock::new(Block { header, frontier, submissions, holdings: Vec::new() }).unwrap();
         let certified = height % 2 == 0 || genesis.epoch(height + 1) != genesis.epoch(height);
         let certificate = if certified { certify(genesis, &block, 0..3) } else { Vec::new() };
         older.push(Older { block: block.block().to_bytes(), verdicts, certificate });

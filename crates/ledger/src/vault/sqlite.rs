@@ -1,6 +1,6 @@
 //! A vault in a SQLite file: one thread, many operations per commit, deleted bytes overwritten.
 
-use super::{Answer, Vault, VaultError, VaultStatus};
+use super::{Answer, Kept, Vault, VaultError, VaultStatus};
 use bytes::Bytes;
 use record::Digest;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -127,6 +127,21 @@ impl Vault for SqliteVault {
         self.ask(false, move |connection| {
             let mut get = connection.prepare_cached("SELECT bytes FROM attachment WHERE digest = ?1")?;
             get.query_row([digest.as_ref()], |row| row.get(0)).optional()
+        })
+    }
+
+    fn kept(&self, digests: Vec<Digest>) -> Answer<Vec<Kept>> {
+        self.ask(false, move |connection| {
+            let mut held = connection.prepare_cached("SELECT 1 FROM attachment WHERE digest = ?1")?;
+            let mut erased = connection.prepare_cached("SELECT 1 FROM erased WHERE digest = ?1")?;
+            let mut kept = |digest: &Digest| {
+                Ok(match held.exists([digest.as_ref()])? {
+                    true => Kept::Held,
+                    false if erased.exists([digest.as_ref()])? => Kept::Erased,
+                    false => Kept::Not,
+                })
+            };
+            digests.iter().map(&mut kept).collect()
         })
     }
 
