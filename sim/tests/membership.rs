@@ -176,3 +176,21 @@ fn a_member_that_moves_is_found_where_it_went() {
         site.reaches(1, height).await;
     });
 }
+
+/// Members enter an epoch one after the other. What the first of them proposed was lost on those who had not entered, who then waited one
+/// and a half seconds for the leader.
+#[test]
+fn a_change_of_epoch_costs_the_ledger_no_leaders_time() {
+    run(|context| async move {
+        let site = Site::open(context).await;
+        site.epochs_later(0, 6).await;
+        let node = site.handle(0);
+        let mut times = Vec::new();
+        for height in 1..=node.status().height {
+            times.push(node.block(height).await.unwrap().unwrap().header().time.0);
+        }
+        let waits: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // An idle ledger makes a block a second. These are milliseconds of the simulation.
+        assert!(waits.iter().all(|wait| *wait < 1_400), "{waits:?}");
+    });
+}

@@ -383,6 +383,22 @@ fn a_folder_belongs_to_one_running_node_of_one_chain() {
     assert_eq!(run_tokio(other.config(0, spare, Some(&dir))).err(), Some(StartError::OtherDataDir));
 }
 
+#[test]
+fn a_folder_of_another_layout_is_left_as_it_is() {
+    let _turn = turn();
+    let site = Site::new(9);
+    let node = site.start(0);
+    block_on(node.stop());
+    let dir = site.dir.path().join("0");
+    let owner = std::fs::read_to_string(dir.join("owner")).unwrap();
+    // As the first layout had it.
+    let earlier = owner.split_once(' ').unwrap().1;
+    std::fs::write(dir.join("owner"), earlier).unwrap();
+    let started = run_tokio(site.consortium.config(0, site.addresses[0], Some(&dir)));
+    assert_eq!(started.err(), Some(StartError::EarlierDataDir));
+    assert_eq!(std::fs::read_to_string(dir.join("owner")).unwrap(), earlier);
+}
+
 /// Prints what this machine does; asserts only that everything offered becomes final.
 #[test]
 fn measured_finality() {

@@ -39,11 +39,12 @@ impl Used {
 pub(crate) struct Disk(tokio::sync::Mutex<Option<(Instant, Used)>>);
 
 impl Node {
-    /// What the node takes up, not older than [`DISK_LOOKED_AT_EVERY`]. However many ask, one looks, on a thread that may block.
+    /// What the node takes up, not older than [`DISK_LOOKED_AT_EVERY`], nor from before the first entry. However many ask, one looks, on a thread that may block.
     pub(crate) async fn disk_use(&self) -> Result<Used, Failure> {
         let mut last = self.disk.0.lock().await;
         if let Some((at, used)) = *last
             && at.elapsed() < DISK_LOOKED_AT_EVERY
+            && used.entries > 0
         {
             return Ok(used);
         }

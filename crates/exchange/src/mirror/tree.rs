@@ -228,9 +228,10 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_the_mirror_lacks_a_leaf_of_has_no_paths() {
         let (_folder, mirror, leaves) = mirror(600);
-        assert_eq!(mirror.paths(vec![1], 601).await.unwrap(), None);
+        // Before the tiers have what it leads to.
         lock(&mirror.inner.writer).execute("DELETE FROM entry WHERE idx = 300", []).unwrap();
         assert_eq!(mirror.paths(vec![1], 600).await.unwrap(), None);
         check(&mirror, &leaves, 256).await;
+        assert_eq!(mirror.paths(vec![1], 601).await.unwrap(), None, "a log that is longer than what the mirror has");
     }
 }
