@@ -5,12 +5,16 @@ mod support;
 
 use commonware_codec::RangeCfg;
 use commonware_cryptography::sha256;
-use commonware_runtime::{Runner as _, Supervisor as _, buffer::paged::CacheRef, tokio as engine};
+use commonware_runtime::{
+    Runner as _, Supervisor as _,
+    buffer::paged::{CacheRef, page_size},
+    tokio as engine,
+};
 use commonware_storage::{
     archive::{Archive as _, prunable},
     translator::EightCap,
 };
-use commonware_utils::{NZU16, NZU64, NZUsize};
+use commonware_utils::{NZU64, NZUsize};
 use futures::executor::block_on;
 use ledger::{Difference, FinalBlock, Handle, Replay, ReplayError, Replayed, StartError, replay};
 use std::{
@@ -147,7 +151,9 @@ fn a_changed_byte_is_named_with_the_height_of_its_block() {
     check(refused_height, Difference::Verdicts, &|folder| {
         let verdicts = folder.join("engine").join(format!("{org}-verdicts-value"));
         for (path, mut bytes) in contents(&verdicts) {
-            bytes[0] ^= 1;
+            // Of the verdicts, and not of what the file begins with.
+            let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            bytes[last] ^= 1;
             fs::write(path, bytes).unwrap();
         }
     });
@@ -168,7 +174,7 @@ fn a_verdict_that_execution_does_not_give_is_named() {
             translator: EightCap,
             metadata_partition: format!("{org}-verdicts-metadata"),
             key_partition: format!("{org}-verdicts-key"),
-            key_page_cache: CacheRef::new(NZU16!(4096), NZUsize!(64)),
+            key_page_cache: CacheRef::new(page_size(4096), NZUsize!(64)),
             value_partition: format!("{org}-verdicts-value"),
             compression: None,
             codec_config: (RangeCfg::from(..=1024), ()),

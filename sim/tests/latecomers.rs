@@ -69,7 +69,7 @@ fn newcomer(site: &Site) -> Config {
 
 /// Votes the newcomer in, and gives the key of its seat.
 async fn vote_in(site: &mut Site) -> contract::PublicKey {
-    let joining = site.consortium.joining(listen(NEWCOMER, site.lives));
+    let joining = site.consortium.joining(listen(NEWCOMER, site.lives[NEWCOMER]));
     site.say(0, 0, "join", NEWCOMER, MemberStep::JoinProposed(joining.clone())).await;
     site.carry("join", NEWCOMER, &[0, 1, 2]).await;
     joining.consensus_key
@@ -151,12 +151,12 @@ fn a_latecomer_that_is_killed_again_and_again_has_all_in_the_end() {
         let mut rng = StdRng::seed_from_u64(seed());
         for _ in 0..12 {
             site.kill(NEWCOMER).await;
-            let lane = 100 + u32::from(site.lives);
+            let lane = 100 + u32::from(site.lives[NEWCOMER]);
             write(&mut site, lane, 1).await;
             let mut config = newcomer(&site);
-            config.listen = listen(NEWCOMER, site.lives);
-            site.lives += 1;
-            let context = site.context.child("killed").with_attribute("life", site.lives);
+            config.listen = listen(NEWCOMER, site.lives[NEWCOMER]);
+            site.lives[NEWCOMER] += 1;
+            let context = site.context.child("killed").with_attribute("life", site.lives[NEWCOMER]);
             let opening = context.child("open").spawn(move |context| async move {
                 if let Some(Ok((_, task))) = sim::open(context, config).await {
                     let _ = task.await;
@@ -180,9 +180,9 @@ fn answers_that_do_not_hold_are_passed_over() {
         let consensus_key = vote_in(&mut site).await;
         // The insurer's place is taken by one that answers every question with something else.
         site.kill(INSURER).await;
-        let mut config = site.consortium.config(INSURER, listen(INSURER, site.lives), None);
-        site.lives += 1;
-        config.peers = vec![Peer { consensus_key, address: listen(NEWCOMER, site.lives).to_string() }];
+        let mut config = site.consortium.config(INSURER, listen(INSURER, site.lives[INSURER]), None);
+        site.lives[INSURER] += 1;
+        config.peers = vec![Peer { consensus_key, address: listen(NEWCOMER, site.lives[NEWCOMER]).to_string() }];
         let liar = site.context.child("liar");
         let channels = join(&liar, &config).unwrap();
         let mut rng = StdRng::seed_from_u64(seed());

@@ -106,7 +106,7 @@ fn what_was_overwritten_is_removed_and_nobody_misses_it() {
         // At most two epochs back, and the engine's own window.
         let mut site = Site::open_with(context, |config| config.state_blocks = 0).await;
         let blocks = site.consortium.genesis.epoch_blocks;
-        for seq in 1..=40 {
+        for seq in 1..=80 {
             let signed = site.consortium.new_entries(0, 3, 1 + (seq - 1) * 50, 50);
             site.handle(0).submit(&signed.to_bytes()).await.unwrap();
             let height = site.handle(0).status().height;
@@ -164,7 +164,7 @@ fn a_node_that_crashes_at_the_end_of_an_epoch_goes_on_in_the_next() {
 fn a_member_that_moves_is_found_where_it_went() {
     run(|context| async move {
         let mut site = Site::open(context).await;
-        let address = listen(1, site.lives);
+        let address = listen(1, site.lives[1]);
         let reach = Reach { wrap_key: "age1hospital".to_owned(), address: address.to_string() };
         site.say(0, 1, "move", 1, MemberStep::Moved(reach)).await;
         site.kill(1).await;

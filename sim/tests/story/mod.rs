@@ -23,7 +23,8 @@ pub(crate) struct Site {
     pub(crate) consortium: Consortium,
     pub(crate) nodes: Vec<Option<Node>>,
     pub(crate) seqs: [u64; 5],
-    pub(crate) lives: u16,
+    /// How often the node of each member began.
+    pub(crate) lives: [u16; 5],
 }
 
 pub(crate) fn listen(member: usize, life: u16) -> SocketAddr {
@@ -38,7 +39,7 @@ impl Site {
     /// The founders' nodes with what `change` makes of their configuration.
     pub(crate) async fn open_with(context: deterministic::Context, change: impl Fn(&mut Config)) -> Self {
         let consortium = Consortium::new(seed(), &[0, 1, 2, 3].map(|member| listen(member, 0)));
-        let mut site = Self { context, consortium, nodes: (0..5).map(|_| None).collect(), seqs: [0; 5], lives: 0 };
+        let mut site = Self { context, consortium, nodes: (0..5).map(|_| None).collect(), seqs: [0; 5], lives: [0; 5] };
         for member in 0..4 {
             let mut config = site.consortium.config(member, listen(member, 0), None);
             change(&mut config);
@@ -49,9 +50,10 @@ impl Site {
 
     pub(crate) async fn begin(&mut self, member: usize, mut config: Config) {
         // The simulated network never gives an address back: in another life a node listens elsewhere, and dials its peers itself.
-        config.listen = listen(member, self.lives);
-        self.lives += 1;
-        let context = self.context.child("node").with_attribute("member", member).with_attribute("life", self.lives);
+        config.listen = listen(member, self.lives[member]);
+        self.lives[member] += 1;
+        let life = self.lives[member];
+        let context = self.context.child("node").with_attribute("member", member).with_attribute("life", life);
         let (handle, task) = sim::open(context, config).await.unwrap().unwrap();
         self.nodes[member] = Some(Node { task, handle });
     }
@@ -110,7 +112,7 @@ impl Site {
     }
 
     pub(crate) async fn join(&mut self) {
-        let joining = self.consortium.joining(listen(NEWCOMER, self.lives));
+        let joining = self.consortium.joining(listen(NEWCOMER, self.lives[NEWCOMER]));
         self.say(0, 0, "join", NEWCOMER, MemberStep::JoinProposed(joining.clone())).await;
         self.carry("join", NEWCOMER, &[0, 1, 2]).await;
         let config = self.consortium.config(NEWCOMER, listen(NEWCOMER, 0), None);
