@@ -9,7 +9,7 @@ use commonware_p2p::{Receiver as _, Recipients, Sender as _};
 use commonware_runtime::{Clock as _, Spawner as _, Supervisor as _};
 use contract::MemberStep;
 use evidence::{KnownBlock, Limits};
-use ledger::{Begin, Config, ConsensusKey, Part, Peer, StartError, join};
+use ledger::{Begin, Config, ConsensusKey, Part, StartError, join};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::{Digest, OrgRole};
 use seed::seed;
@@ -175,14 +175,9 @@ fn a_latecomer_that_is_killed_again_and_again_has_all_in_the_end() {
 #[test]
 fn answers_that_do_not_hold_are_passed_over() {
     run(|context| async move {
-        let mut site = Site::open(context).await;
-        write(&mut site, 3, 12).await;
-        let consensus_key = vote_in(&mut site).await;
         // The insurer's place is taken by one that answers every question with something else.
-        site.kill(INSURER).await;
-        let mut config = site.consortium.config(INSURER, listen(INSURER, site.lives[INSURER]), None);
-        site.lives[INSURER] += 1;
-        config.peers = vec![Peer { consensus_key, address: listen(NEWCOMER, site.lives[NEWCOMER]).to_string() }];
+        let mut site = Site::open_some(context, &[0, 1, REGULATOR], |_| {}).await;
+        let config = site.consortium.config(INSURER, listen(INSURER, 0), None);
         let liar = site.context.child("liar");
         let channels = join(&liar, &config).unwrap();
         let mut rng = StdRng::seed_from_u64(seed());
@@ -197,6 +192,8 @@ fn answers_that_do_not_hold_are_passed_over() {
                 let _ = sender.send(Recipients::One::<ed25519::PublicKey>(peer), lie, false);
             }
         });
+        write(&mut site, 3, 12).await;
+        vote_in(&mut site).await;
         site.begin(NEWCOMER, newcomer(&site)).await;
         assert!(site.handle(NEWCOMER).status().blocks_from > 1);
         has_all_that(&site, NEWCOMER, 0).await;

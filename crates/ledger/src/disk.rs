@@ -117,7 +117,6 @@ fn allocated_bytes(path: &Path) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

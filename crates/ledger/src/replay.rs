@@ -174,7 +174,7 @@ fn copy(asked: &Replay) -> io::Result<()> {
             let store = format!("{}-{what}-", asked.org);
             name.to_string_lossy().strip_prefix(&store).is_some_and(|part| !part.contains('-'))
         };
-        if COPIED.iter().any(|what| copied(&what)) {
+        if COPIED.iter().any(copied) {
             copy_files(&entry.path(), &asked.scratch.join(ENGINE).join(&name))?;
         }
     }

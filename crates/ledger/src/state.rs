@@ -213,7 +213,6 @@ impl<E: Runtime, D: Send + Sync + 'static> AttachableResolver<D> for Fetched<E> 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "test; figures are printed")]
 mod tests {
     use super::*;
     use crate::disk::{ENGINE, measure};

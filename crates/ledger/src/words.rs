@@ -44,7 +44,10 @@ enum Message {
 /// What this node's organisation says about a final header, at most [`WORD_BYTES_MAX`] bytes. Called for headers that this node followed
 /// itself, and for nothing else.
 #[derive(Clone)]
-pub struct Speaker(Arc<dyn Fn(&Header) -> Vec<u8> + Send + Sync>);
+pub struct Speaker(Arc<Speaks>);
+
+/// The word about a header.
+type Speaks = dyn Fn(&Header) -> Vec<u8> + Send + Sync;
 
 impl Speaker {
     /// Speaks by `say`.

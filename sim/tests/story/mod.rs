@@ -38,9 +38,18 @@ impl Site {
 
     /// The founders' nodes with what `change` makes of their configuration.
     pub(crate) async fn open_with(context: deterministic::Context, change: impl Fn(&mut Config)) -> Self {
+        Self::open_some(context, &[0, 1, 2, 3], change).await
+    }
+
+    /// Some of the founders' nodes. The addresses of the others stay free.
+    pub(crate) async fn open_some(
+        context: deterministic::Context,
+        members: &[usize],
+        change: impl Fn(&mut Config),
+    ) -> Self {
         let consortium = Consortium::new(seed(), &[0, 1, 2, 3].map(|member| listen(member, 0)));
         let mut site = Self { context, consortium, nodes: (0..5).map(|_| None).collect(), seqs: [0; 5], lives: [0; 5] };
-        for member in 0..4 {
+        for &member in members {
             let mut config = site.consortium.config(member, listen(member, 0), None);
             change(&mut config);
             site.begin(member, config).await;
