@@ -7,9 +7,9 @@ mod story;
 use commonware_cryptography::ed25519;
 use commonware_p2p::{Receiver as _, Recipients, Sender as _};
 use commonware_runtime::{Clock as _, Spawner as _, Supervisor as _};
-use contract::MemberStep;
+use contract::{Joining, MemberStep};
 use evidence::{KnownBlock, Limits};
-use ledger::{Begin, Config, ConsensusKey, Part, StartError, join};
+use ledger::{Begin, Config, ConsensusKey, Part, Peer, StartError, join};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::{Digest, OrgRole};
 use seed::seed;
@@ -177,7 +177,9 @@ fn answers_that_do_not_hold_are_passed_over() {
     run(|context| async move {
         // The insurer's place is taken by one that answers every question with something else.
         let mut site = Site::open_some(context, &[0, 1, REGULATOR], |_| {}).await;
-        let config = site.consortium.config(INSURER, listen(INSURER, 0), None);
+        let mut config = site.consortium.config(INSURER, listen(INSURER, 0), None);
+        let Joining { consensus_key, reach, .. } = site.consortium.joining(listen(NEWCOMER, 0));
+        config.peers = vec![Peer { consensus_key, address: reach.address }];
         let liar = site.context.child("liar");
         let channels = join(&liar, &config).unwrap();
         let mut rng = StdRng::seed_from_u64(seed());
