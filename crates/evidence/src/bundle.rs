@@ -357,6 +357,22 @@ pub struct Parts {
     pub witnesses: Vec<Witness>,
 }
 
+impl Parts {
+    /// About no patient: the header, and the policies in force at it.
+    pub fn of_nobody(finality: Finality, policies: Policies) -> Self {
+        Self {
+            finality,
+            policies,
+            months: Vec::new(),
+            opened: Vec::new(),
+            current: Vec::new(),
+            devices: Vec::new(),
+            places: Vec::new(),
+            witnesses: Vec::new(),
+        }
+    }
+}
+
 /// Puts a bundle together in the one order that the format allows. Nothing is checked: [`crate::prove`] does both.
 pub fn assemble(parts: Parts) -> Bundle {
     let Parts { finality, policies, mut months, mut opened, mut current, mut devices, mut places, mut witnesses } =

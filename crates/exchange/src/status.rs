@@ -65,8 +65,7 @@ impl Node {
         through: Option<u64>,
     ) -> Result<Vec<evidence::Handover>, Failure> {
         let handovers = self.ledger.handovers(height, through).await;
-        let handovers = handovers.map_err(|e| Failure::ours("the ledger gave no changes of validators", e))?;
-        Ok(handovers.into_iter().map(shown_handover).collect())
+        handovers.map_err(|e| Failure::ours("the ledger gave no changes of validators", e))
     }
 
     /// Final entries from an index on.
@@ -105,9 +104,4 @@ fn shown(place: &crate::mirror::FinalEntry) -> Value {
         "purpose": entry.as_ref().map(|e| e.purpose.code()), "lane": place.lane, "seq": place.seq,
         "refused": contract::Reject::from_code(place.refused).map(|reject| reject.to_string())
     })
-}
-
-pub(crate) fn shown_handover(handover: ledger::Handover) -> evidence::Handover {
-    let ledger::Handover { header, certificate, validators } = handover;
-    evidence::Handover { header, certificate, validators }
 }

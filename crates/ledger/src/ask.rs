@@ -214,7 +214,7 @@ impl<E: Runtime> Server<E> {
         let next = self.node.head.borrow().header.height.saturating_add(1);
         let height = genesis.epoch(next).saturating_mul(genesis.epoch_blocks).checked_sub(1)?;
         let (header, certificate) = (self.header(height).await?, self.certificate(height).await?);
-        let handovers = self.handovers(height, through).await?.into_iter().map(Into::into).collect();
+        let handovers = self.handovers(height, through).await?;
         let told = contract::to_cbor(&Finality { genesis: genesis.to_bytes(), header, certificate, handovers });
         (told.len() <= ANSWER_BYTES + BLOCK_BYTES_MAX).then_some(told)
     }

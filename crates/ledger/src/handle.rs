@@ -8,7 +8,8 @@ use crate::{
     vault::VaultStatus,
     words::{Questions, Words},
 };
-use contract::{Block, Header, PublicKey, SignedSubmission, state::Key};
+use contract::{Block, Header, SignedSubmission, state::Key};
+use evidence::Handover;
 use record::{Digest, OrgId, TimeMs};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -132,23 +133,6 @@ pub struct Proof {
     pub proofs: Vec<StateProof>,
     /// Where the validators changed before that block, from the founders on.
     pub handovers: Vec<Handover>,
-}
-
-/// The last block of an epoch after which others decide, and who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Handover {
-    /// The encoding of its [`Header`].
-    pub header: Vec<u8>,
-    /// The engine's encoding of [`crate::Finalization`] over the header's digest.
-    pub certificate: Vec<u8>,
-    /// Consensus keys of those who decide from the next epoch on, sorted.
-    pub validators: Vec<PublicKey>,
-}
-
-impl From<Handover> for evidence::Handover {
-    fn from(Handover { header, certificate, validators }: Handover) -> Self {
-        Self { header, certificate, validators }
-    }
 }
 
 /// What became of one entry of a final block.

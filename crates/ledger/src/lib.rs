@@ -44,9 +44,7 @@ pub use config::{
 };
 pub use disk::DiskUse;
 pub use epochs::{EpochChannel, in_epoch, verifier};
-pub use handle::{
-    Blocks, FinalBlock, Handle, Handover, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator,
-};
+pub use handle::{Blocks, FinalBlock, Handle, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator};
 pub use mempool::{Accepted, LANE_AHEAD_MAX, MEMPOOL_BYTES_MAX, MEMPOOL_SUBMISSIONS_MAX, SubmitError};
 pub use network::{Channel, Channels, join};
 pub use node::{Running, Runtime, signer, start};

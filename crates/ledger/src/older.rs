@@ -95,10 +95,19 @@ fn certificate(
     let (_, scheme) = deciders.range(..=epoch).next_back()?;
     let codec = scheme.certificate_codec_config();
     let certificate = Finalization::decode_cfg(bytes::Bytes::copy_from_slice(bytes), &codec).ok()?;
-    let about = our_digest(&certificate.proposal.payload) == block.our_digest()
-        && certificate.proposal.round.epoch().get() == epoch
-        && certificate.encode() == bytes;
-    (about && certificate.verify(rng, &**scheme, &Sequential)).then_some(certificate)
+    (certificate.encode() == bytes && certifies(&certificate, block, scheme, rng)).then_some(certificate)
+}
+
+/// Whether a certificate is about that very block, and signed by a quorum of those who decided its epoch.
+pub(crate) fn certifies(
+    certificate: &Finalization,
+    block: &ChainBlock,
+    scheme: &Scheme,
+    rng: &mut impl CryptoRng,
+) -> bool {
+    our_digest(&certificate.proposal.payload) == block.our_digest()
+        && certificate.proposal.round.epoch().get() == block.header().epoch
+        && certificate.verify(rng, scheme, &Sequential)
 }
 
 /// Where older blocks go.

@@ -8,6 +8,7 @@ use crate::{
     disk::ENGINE,
     epochs::Schemes,
     node::PAGE,
+    older::certifies,
     rules::{Chain, Deciders},
     run::claim,
     state::{self, Db, read_batch, write_batch},
@@ -15,7 +16,6 @@ use crate::{
 };
 use commonware_cryptography::certificate::Verifier as _;
 use commonware_glue::stateful::db::{DatabaseSet, Merkleized as _, Shared};
-use commonware_parallel::Sequential;
 use commonware_runtime::{Runner as _, Spawner, Storage, buffer::paged::CacheRef, tokio as engine};
 use commonware_storage::Context;
 use commonware_utils::NZUsize;
@@ -333,10 +333,7 @@ impl<E: Context + Spawner + Storage + CryptoRng> Auditor<E> {
         let read = self.certificates.at(header.height).await.map_err(|_| Difference::UnreadableCertificate)?;
         let Some(certificate) = read else { return Ok(false) };
         let scheme = self.schemes.of(header.epoch).ok_or(Difference::Certificate)?;
-        let about = our_digest(&certificate.proposal.payload) == block.our_digest()
-            && certificate.proposal.round.epoch().get() == header.epoch;
-        let holds = about && certificate.verify(&mut self.context, &*scheme, &Sequential);
-        ensure(holds, || Difference::Certificate)?;
+        ensure(certifies(&certificate, block, &scheme, &mut self.context), || Difference::Certificate)?;
         Ok(true)
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     block::{ChainBlock, engine_key, our_key},
     checkpoints::Checkpoints,
     epochs,
-    handle::{FinalBlock, Handle, Handover, Proof, Request},
+    handle::{FinalBlock, Handle, Proof, Request},
     mempool::Pending,
     node::Runtime,
     older,
@@ -31,6 +31,7 @@ use contract::{
     Header, PublicKey,
     state::{Key, VALUE_BYTES_MAX, ValidatorSet, set_key},
 };
+use evidence::Handover;
 use futures::future::Either;
 use record::Digest;
 use std::{
@@ -215,12 +216,10 @@ impl<E: Runtime> Server<E> {
     }
 
     fn shown(&self, height: u64) -> Option<Handover> {
-        let shown = self.base.as_ref()?.finality.handovers.iter();
-        let at = |handover: &&evidence::Handover| {
-            Header::from_bytes(&handover.header).is_ok_and(|header| header.height == height)
-        };
-        let evidence::Handover { header, certificate, validators } = shown.clone().find(at)?.clone();
-        Some(Handover { header, certificate, validators })
+        let mut shown = self.base.as_ref()?.finality.handovers.iter();
+        let at =
+            |handover: &&Handover| Header::from_bytes(&handover.header).is_ok_and(|header| header.height == height);
+        shown.find(at).cloned()
     }
 
     /// A final block with its verdicts, if both are there.

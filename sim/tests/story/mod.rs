@@ -4,7 +4,7 @@
 use super::seed::seed;
 use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Supervisor as _, deterministic};
 use contract::{MemberStep, PolicyKind, state};
-use evidence::{Finality, Handover, Parts, Policies, StateProof, assemble};
+use evidence::{Finality, Parts, Policies, StateProof, assemble};
 use ledger::{Config, Handle, Proof};
 use sim::{Consortium, NEWCOMER};
 use std::{net::SocketAddr, time::Duration};
@@ -140,27 +140,12 @@ impl Site {
     }
 
     pub(crate) fn file(&self, proof: Proof) -> (Vec<u8>, usize) {
-        let handovers = proof.handovers.into_iter().map(|h| Handover {
-            header: h.header,
-            certificate: h.certificate,
-            validators: h.validators,
-        });
-        let (genesis, handovers) = (self.consortium.genesis.to_bytes(), handovers.collect::<Vec<_>>());
+        let (genesis, handovers) = (self.consortium.genesis.to_bytes(), proof.handovers);
         let changes = handovers.len();
         let finality = Finality { genesis, header: proof.header, certificate: proof.certificate, handovers };
         let mut proofs = proof.proofs.into_iter().map(|p| StateProof { value: p.value.unwrap(), proof: p.proof });
         let policies = Policies { access: proofs.next().unwrap(), derivation: proofs.next().unwrap() };
-        let parts = Parts {
-            finality,
-            policies,
-            months: Vec::new(),
-            opened: Vec::new(),
-            current: Vec::new(),
-            devices: Vec::new(),
-            places: Vec::new(),
-            witnesses: Vec::new(),
-        };
-        (assemble(parts).to_bytes(), changes)
+        (assemble(Parts::of_nobody(finality, policies)).to_bytes(), changes)
     }
 }
 

@@ -65,14 +65,9 @@ pub(crate) fn proven(world: &World, count: usize, rng: &mut StdRng) -> Vec<(&'st
                 MonthLog { month: draft.month, pseudonym: draft.pseudonym, log }
             });
             let mut parts = Parts {
-                finality: finality.clone(),
-                policies: policies.clone(),
                 months: months.collect(),
                 opened: case.opened,
-                current: Vec::new(),
-                devices: Vec::new(),
-                places: Vec::new(),
-                witnesses: Vec::new(),
+                ..Parts::of_nobody(finality.clone(), policies.clone())
             };
             if parts.opened.len() > 1 && rng.random_bool(0.1) {
                 let opened = disordered(&parts, rng);

@@ -1,6 +1,6 @@
 //! State proofs of many keys under one header.
 
-use crate::{failure::Failure, node::Node, status::shown_handover};
+use crate::{failure::Failure, node::Node};
 use contract::{Header, state::Key};
 use evidence::{Handover, StateProof};
 use futures::future::try_join_all;
@@ -60,7 +60,7 @@ fn sealed(proofs: Vec<ledger::Proof>) -> Result<Sealed, Failure> {
     Ok(Sealed {
         header,
         certificate: first.certificate,
-        handovers: first.handovers.into_iter().map(shown_handover).collect(),
+        handovers: first.handovers,
         proofs: first.proofs.into_iter().chain(others).map(|proof| (proof.key, proof)).collect(),
     })
 }
