@@ -1,5 +1,6 @@
 //! The project's own chores: `cargo xtask tidy | test | demo | sim | help`.
 
+mod failures;
 mod packages;
 mod run;
 

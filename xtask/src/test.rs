@@ -1,7 +1,9 @@
 //! Everything that must hold before a change lands, stage by stage.
 
 use crate::{
-    demo, packages,
+    demo,
+    failures::Failures,
+    packages,
     run::{RECEIPTS, cargo, output, receipt_checker, say, streamed, target, watched},
     tidy,
 };
@@ -127,8 +129,13 @@ fn docs(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
 fn tests(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     let mut tally = Tally::default();
     let arguments = ["test", "--release", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"];
-    let good = watched(cargo(root, &arguments), |line| tally.read(line))?;
+    let mut failures = Failures::default();
+    let good = watched(cargo(root, &arguments), |line| {
+        tally.read(line);
+        failures.read(line);
+    })?;
     notes.lines.append(&mut tally.skipped);
+    notes.lines.append(&mut failures.told());
     notes.lines.push(format!("tests: {} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored));
     Ok(verdict(good && tally.failed == 0 && tally.passed > 0))
 }
