@@ -13,7 +13,7 @@ use crate::{
 use bytes::Bytes;
 use contract::{PublicKey, may_hold};
 use holding::Told;
-use minicbor::{Decode, Decoder, Encode, decode};
+use minicbor::{Decode, Decoder, Encode, bytes::ByteVec, decode};
 use record::{Digest, sha256};
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,6 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const MESSAGE_BYTES_MAX: usize = ATTACHMENT_BYTES_MAX + 64 * 1024;
 /// The most digests of one pull.
 pub(crate) const PULL_MAX: usize = 64;
+/// The most attachments of one push; together they are no longer than [`ATTACHMENT_BYTES_MAX`].
+const PUSH_MAX: usize = 64;
 /// The most bytes of attachments that came before any submission named them.
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most attachments from peers that wait to be kept; what comes then waits in the network.
@@ -38,9 +40,9 @@ pub(crate) const OUTBOX_MAX: usize = 64;
 /// What nodes tell each other about attachments.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum Message {
-    /// Here is one.
+    /// Here are some.
     #[n(0)]
-    Push(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    Push(#[cbor(n(0), decode_with = "at_most::<PUSH_MAX, _, _>")] Vec<ByteVec>),
     /// Send me these, if you have them.
     #[n(1)]
     Pull(#[cbor(n(0), decode_with = "at_most::<PULL_MAX, _, _>")] Vec<Digest>),
@@ -60,6 +62,23 @@ fn at_most<'b, const MAX: usize, C, T: Decode<'b, C>>(
     let length = d.array()?.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= MAX);
     let length = length.ok_or_else(|| decode::Error::message("an array of more items than it may have"))?;
     (0..length).map(|_| d.decode_with(context)).collect()
+}
+
+/// Attachments in as few messages as hold them: peers take so many messages a second, and a bundle of records has hundreds of copies.
+fn pushes(attachments: impl IntoIterator<Item = Vec<u8>>) -> Vec<Message> {
+    let mut pushes: Vec<Vec<ByteVec>> = Vec::new();
+    let mut length = 0;
+    for bytes in attachments {
+        length += bytes.len();
+        match pushes.last_mut().filter(|push| push.len() < PUSH_MAX && length <= ATTACHMENT_BYTES_MAX) {
+            Some(push) => push.push(bytes.into()),
+            None => {
+                length = bytes.len();
+                pushes.push(vec![bytes.into()]);
+            }
+        }
+    }
+    pushes.into_iter().map(Message::Push).collect()
 }
 
 /// A message on its way out.
@@ -163,7 +182,7 @@ impl Attachments {
         self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To one peer; or else an attachment to all that may hold it, and a question to all that may have it.
+    /// To one peer; or else attachments to all that may hold it, and a question to all that may have it.
     async fn send(&self, to: Option<PublicKey>, message: Message) -> Result<(), Unavailable> {
         let to = match (to, &message) {
             (Some(peer), _) => vec![peer],
@@ -182,8 +201,8 @@ impl Attachments {
         let named = digests.iter().copied().zip(attachments.iter().cloned().map(Bytes::from)).collect();
         self.0.vault.put(named).await?;
         self.stored(&digests).await?;
-        for bytes in attachments {
-            self.send(None, Message::Push(bytes)).await?;
+        for push in pushes(attachments) {
+            self.send(None, push).await?;
         }
         Ok(digests)
     }
@@ -232,8 +251,12 @@ impl Attachments {
     /// A message from a peer; the answer goes to the outbox.
     pub(crate) async fn receive(&self, from: PublicKey, message: Message) -> Result<(), Unavailable> {
         match message {
-            Message::Push(bytes) if bytes.len() <= ATTACHMENT_BYTES_MAX => self.receive_attachment(bytes).await,
-            Message::Push(_) => Ok(()),
+            Message::Push(attachments) => {
+                for bytes in attachments.into_iter().filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX) {
+                    self.receive_attachment(bytes.into()).await?;
+                }
+                Ok(())
+            }
             Message::Held(told) => {
                 self.told(&from, told);
                 Ok(())
@@ -241,14 +264,24 @@ impl Attachments {
             Message::Ask(submissions) => self.answer(from, &submissions).await,
             Message::Pull(_) if !self.0.peers.that(may_hold).contains(&from) => Ok(()),
             Message::Pull(digests) => {
+                let mut found = Vec::new();
                 for digest in digests {
-                    if let Some(bytes) = self.local(digest).await? {
-                        self.send(Some(from), Message::Push(bytes)).await?;
+                    found.extend(self.local(digest).await?);
+                    // No more of them in memory than a message takes.
+                    if found.iter().map(Vec::len).sum::<usize>() >= ATTACHMENT_BYTES_MAX {
+                        self.push(from, std::mem::take(&mut found)).await?;
                     }
                 }
-                Ok(())
+                self.push(from, found).await
             }
         }
+    }
+
+    async fn push(&self, to: PublicKey, attachments: Vec<Vec<u8>>) -> Result<(), Unavailable> {
+        for push in pushes(attachments) {
+            self.send(Some(to), push).await?;
+        }
+        Ok(())
     }
 
     async fn receive_attachment(&self, bytes: Vec<u8>) -> Result<(), Unavailable> {
@@ -305,5 +338,37 @@ impl Attachments {
     /// Whether this organisation keeps what others put.
     pub(crate) fn holds(&self) -> bool {
         self.0.holds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(lengths: &[usize], expected: &[usize]) {
+        let bytes: Vec<Vec<u8>> = lengths.iter().map(|length| vec![7; *length]).collect();
+        let counts: Vec<usize> = pushes(bytes)
+            .iter()
+            .map(|message| {
+                let encoded = contract::to_cbor(message);
+                assert!(encoded.len() <= MESSAGE_BYTES_MAX);
+                assert_eq!(minicbor::decode::<Message>(&encoded).as_ref().ok(), Some(message));
+                match message {
+                    Message::Push(attachments) => attachments.len(),
+                    _ => 0,
+                }
+            })
+            .collect();
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn attachments_go_in_as_few_messages_as_hold_them() {
+        check(&[], &[]);
+        check(&[300; 2 * PUSH_MAX + 1], &[PUSH_MAX, PUSH_MAX, 1]);
+        check(&[ATTACHMENT_BYTES_MAX, 1, ATTACHMENT_BYTES_MAX - 1, 1], &[1, 2, 1]);
+        let many = Message::Push(vec![vec![7].into(); PUSH_MAX + 1]);
+        assert!(minicbor::decode::<Message>(&contract::to_cbor(&many)).is_err(), "more than a message may have");
     }
 }

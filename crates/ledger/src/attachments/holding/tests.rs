@@ -115,7 +115,7 @@ impl Node {
 
     /// A peer pushes these bytes, and what is to be kept is kept.
     fn is_given(&mut self, body: &[u8]) {
-        block_on(self.attachments.receive(public(103), Message::Push(body.to_vec()))).unwrap();
+        block_on(self.attachments.receive(public(103), Message::Push(vec![body.to_vec().into()]))).unwrap();
         while let Ok(kept) = self.kept.try_recv() {
             block_on(self.attachments.keep(vec![kept])).unwrap();
         }
