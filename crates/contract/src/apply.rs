@@ -48,8 +48,7 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
     }
     match &entry.body {
         Body::Record { tag, .. } | Body::Dispute { tag, .. } => keys.push(state::record_key(tag)),
-        Body::Access { audit, under, .. } => {
-            keys.push(state::record_key(audit));
+        Body::Access { under, .. } => {
             if let Some(id) = under {
                 keys.extend([
                     state::override_key(id),

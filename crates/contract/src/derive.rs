@@ -8,12 +8,13 @@ use crate::{
     ENTRY_BYTES_MAX, Entry, GrantStep, HandoffStep, InvestigationStep, MonthOpening, OverrideStep,
     batch::{BatchError, summary},
     essential::{attachment_digest, seal_copy},
-    event::{Event, Frames, RecordWritten},
+    event::{AuditEvent, Event, Frames, RecordWritten},
     merkle,
     month::LastMonth,
 };
 use record::{
-    Commitment, Digest, Id16, OrgId, PatientKey, Pseudonym, Purpose, RecordTag, Salt, TimeMs, commit, record_tag, salt,
+    Commitment, Digest, Id16, OrgId, PatientKey, Pseudonym, Purpose, RecordTag, Salt, TimeMs, audit_tag, commit,
+    record_tag, salt,
 };
 
 /// Who did it, when and why, as the gateway decided.
@@ -147,14 +148,14 @@ impl Scribe<'_> {
             Event::RecordWritten(written) => self.record(written),
             Event::Disclosed { action, versions, under, audit } => {
                 let set = merkle::root(versions.iter().map(|version| merkle::leaf(version.0.as_ref())));
-                let row = self.commit(audit.record, 1, audit.bytes)?;
+                let row = self.audit(audit)?;
                 let (count, under) = (count(versions.len())?, *under);
                 let (audit, commitment) = (row.tag, row.commitment);
                 let body = Body::Access { action: *action, set, count, denied: false, under, audit, commitment };
                 Ok((body, Some(row), Vec::new()))
             }
             Event::Denied { action, under, audit } => {
-                let row = self.commit(audit.record, 1, audit.bytes)?;
+                let row = self.audit(audit)?;
                 let (set, under) = (merkle::root([]), *under);
                 let (audit, commitment) = (row.tag, row.commitment);
                 let body = Body::Access { action: *action, set, count: 0, denied: true, under, audit, commitment };
@@ -299,13 +300,27 @@ impl Scribe<'_> {
     }
 
     fn commit(&self, name: &str, version: u64, bytes: &[u8]) -> Result<Row, DeriveError> {
+        self.row(name, version, bytes, record_tag)
+    }
+
+    fn audit(&self, event: &AuditEvent<'_>) -> Result<Row, DeriveError> {
+        self.row(event.record, 1, event.bytes, audit_tag)
+    }
+
+    fn row(
+        &self,
+        name: &str,
+        version: u64,
+        bytes: &[u8],
+        tag: fn(&PatientKey, &str) -> RecordTag,
+    ) -> Result<Row, DeriveError> {
         if name.split_once('/').is_none_or(|(kind, id)| kind.is_empty() || id.is_empty()) {
             return Err(DeriveError::RecordName);
         }
         let key = self.key()?;
         let salt = salt(key, name, version, &self.author.org, &self.id);
         let (pseudonym, _) = self.filed();
-        Ok(Row { tag: record_tag(key, name), salt, pseudonym, commitment: commit(&salt, bytes) })
+        Ok(Row { tag: tag(key, name), salt, pseudonym, commitment: commit(&salt, bytes) })
     }
 
     fn filed(&self) -> (Option<Pseudonym>, Option<MonthOpening>) {

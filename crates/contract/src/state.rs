@@ -70,7 +70,7 @@ pub fn membership_key(id: &Id16) -> Key {
 pub fn lane_key(org: &OrgId, lane: u32) -> Key {
     key("lane", &[&lane.to_be_bytes(), org.as_str().as_bytes()])
 }
-/// [`RecordHead`] of a record.
+/// [`RecordHead`] of a record; there is none of an access's audit event, which the log has.
 pub fn record_key(tag: &RecordTag) -> Key {
     key("record", &[tag.0.as_ref()])
 }
@@ -380,9 +380,6 @@ pub struct RecordHead {
     /// Which of the seven types.
     #[n(5)]
     pub kind: RecordType,
-    /// Whether it is the audit event of an access: such a record never gets another version.
-    #[n(6)]
-    pub audit: bool,
 }
 
 /// The log of all entries filed under a pseudonym.

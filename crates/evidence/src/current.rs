@@ -31,6 +31,9 @@ pub(crate) fn check<'a>(
         if checked.last().is_some_and(|last| last.tag >= *tag) {
             return Err(Refused::Order { what: "current versions" });
         }
+        if tag.is_audit() {
+            return Err(Refused::CurrentOfAudit { tag: *tag });
+        }
         let (subject, key) = (Subject::Record(*tag), record_key(tag));
         let head: Option<RecordHead> = match given {
             CurrentValue::Present { head } => Some(value(subject, &key, head, at)?),

@@ -229,7 +229,8 @@ pub struct RecordReport {
     pub name: Option<String>,
     /// Which of the seven types, or `audit event`.
     pub kind: &'static str,
-    /// Whether each version follows the one before without a gap, from the first that the file shows.
+    /// Whether each version follows the one before without a gap, from the first that the file shows; of an audit event, which has but
+    /// one, whether a single access names it.
     pub contiguous: bool,
     /// Its versions, in the ledger's order.
     pub versions: Vec<VersionReport>,

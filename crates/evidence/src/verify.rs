@@ -183,6 +183,12 @@ pub enum Refused {
         /// The record.
         tag: RecordTag,
     },
+    /// What is current is given of an audit event, of which the state holds nothing: its absence there would say nothing.
+    #[error("`{}` is an audit event's tag, of which the state holds nothing", tag.0)]
+    CurrentOfAudit {
+        /// The audit event.
+        tag: RecordTag,
+    },
     /// A device key is given of a binding that no batch of the file is under.
     #[error("no batch in the file is under the binding `{binding}`, whose device key is given")]
     NoBatch {

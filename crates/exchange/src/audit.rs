@@ -7,6 +7,7 @@ use crate::{
     node::Node,
     row::Worth,
 };
+use contract::{Body, Entry};
 use policy::Action;
 use record::RecordTag;
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub enum Kind {
     Injected,
     /// A column is not of the form that any gateway writes.
     Unreadable,
+    /// No row, but an access on the ledger that names the audit event of an earlier one, so that its own is nowhere.
+    Repeated,
 }
 
 /// One thing that the audit found, with everything that names it.
@@ -139,6 +142,7 @@ impl Node {
         }
         if from_the_start {
             self.find_missing(&mut report, &seen, &current).await?;
+            self.find_repeated(&mut report).await?;
         }
         report.findings.sort();
         Ok((report, after))
@@ -179,6 +183,23 @@ impl Node {
             let kind = if older_stands && !newer_stands { Kind::RolledBack } else { Kind::Removed };
             let record = name.unwrap_or_else(|| tag.0.to_hex());
             report.findings.push(of_known(kind, record, &version));
+        }
+        Ok(())
+    }
+
+    /// Accesses whose organisation gave the audit event of another one for theirs.
+    async fn find_repeated(&self, report: &mut Report) -> Result<(), Failure> {
+        for found in self.mirror.repeated().await? {
+            let entry =
+                Entry::from_bytes(&found.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
+            let Body::Access { audit, .. } = entry.body else { continue };
+            report.findings.push(Finding {
+                kind: Kind::Repeated,
+                record: self.mirror.name(audit).await?.unwrap_or_else(|| audit.0.to_hex()),
+                version: 1,
+                author: Some(entry.org.to_string()),
+                written_at: Some(found.time.to_instant()),
+            });
         }
         Ok(())
     }

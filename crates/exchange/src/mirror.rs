@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS version (
   fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patient IS NOT NULL;
 CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_type = 'Consent';
+CREATE TABLE IF NOT EXISTS repeated (idx INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL, patient TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS name_name ON name (name);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -358,6 +359,16 @@ impl Mirror {
         .await
     }
 
+    /// Accesses that name the audit event of an earlier one: what became of theirs, nobody can say.
+    pub(crate) async fn repeated(&self) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(|c| {
+            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE idx IN (SELECT idx FROM repeated) ORDER BY idx"))?
+                .query_map([], entry_row)?
+                .collect()
+        })
+        .await
+    }
+
     /// Every version that enrolled a patient: it carries a wrapped patient key.
     pub(crate) async fn enrolments(&self) -> Result<Vec<FinalVersion>, MirrorError> {
         self.read(|c| {
@@ -618,8 +629,9 @@ fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite
         _ => return Ok(()),
     };
     let attached = |kind| attachments.iter().find(|a| a.kind == kind).map(|a| a.digest.as_ref().to_vec());
-    c.prepare_cached(
-        "INSERT INTO version (tag, version, commitment, org, idx, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key)
+    // Of two accesses that name one audit event the first counts; the contract lets no other version in twice.
+    let new = c.prepare_cached(
+        "INSERT OR IGNORE INTO version (tag, version, commitment, org, idx, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
@@ -637,6 +649,9 @@ fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite
         attached(contract::AttachmentKind::EssentialCopy),
         attached(contract::AttachmentKind::WrappedKey),
     ])?;
+    if new == 0 {
+        c.prepare_cached("INSERT INTO repeated (idx) VALUES (?1)")?.execute([signed(place.index)])?;
+    }
     Ok(())
 }
 
@@ -686,4 +701,57 @@ fn unsigned(n: i64) -> u64 {
 }
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::AccessAction;
+    use record::{Purpose, sha256};
+
+    /// An access by that organisation, at that index of the log, that gives `audit` with these bytes for its audit event.
+    fn access(org: &str, index: u64, audit: RecordTag, bytes: &[u8]) -> (Entry, FinalEntry) {
+        let entry = Entry {
+            id: Id16(u128::from(index).to_be_bytes()),
+            org: org.parse().unwrap(),
+            time: TimeMs(1000),
+            purpose: Purpose::Treat,
+            policy: sha256(&[b"policy"]),
+            actor: sha256(&[b"actor"]),
+            patient: None,
+            month: None,
+            body: Body::Access {
+                action: AccessAction::Read,
+                set: sha256(&[b"set"]),
+                count: 1,
+                denied: false,
+                under: None,
+                audit,
+                commitment: Commitment(sha256(&[bytes])),
+            },
+        };
+        let (digest, bytes) = (entry.digest(), entry.to_bytes());
+        let place =
+            FinalEntry { index, height: 1, time: TimeMs(2000), digest, bytes, lane: 0, seq: index + 1, refused: 0 };
+        (entry, place)
+    }
+
+    #[tokio::test]
+    async fn of_two_accesses_that_name_one_audit_event_the_first_counts_and_the_second_is_kept_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mirror = Mirror::open(&folder.path().join("mirror.db")).unwrap();
+        let [one, other] = [b"one", b"two"].map(|name| RecordTag(sha256(&[name])).of_audit());
+        let entries = vec![
+            access("mercy", 0, one, b"first"),
+            access("rescue", 1, one, b"second"),
+            access("rescue", 2, other, b"its own"),
+        ];
+        let block = FinalBlock { height: 1, time: TimeMs(2000), digest: sha256(&[b"block"]), entries };
+        mirror.inner.extend(&[block]).unwrap();
+        let counts = mirror.version(one, 1).await.unwrap().unwrap();
+        assert_eq!((counts.org.as_str(), counts.commitment), ("mercy", Commitment(sha256(&[b"first"]))));
+        assert_eq!(mirror.version(other, 1).await.unwrap().unwrap().org.as_str(), "rescue");
+        let repeated = mirror.repeated().await.unwrap();
+        assert_eq!(repeated.iter().map(|entry| entry.index).collect::<Vec<_>>(), [1]);
+    }
 }

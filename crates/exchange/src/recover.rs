@@ -27,7 +27,7 @@ use policy::Action;
 use record::{
     Id16, PatientKey, Pseudonym, RecordTag, commit,
     fhir::{IssueType, Limits, Resource},
-    record_tag, salt,
+    salt,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -171,7 +171,7 @@ impl Node {
             return Ok(None);
         };
         let Some(key) = self.keyring.open(&wrapped) else { return Ok(None) };
-        let name = self.mirror.name(known.tag).await?.filter(|name| record_tag(&key, name) == known.tag);
+        let name = self.mirror.name(known.tag).await?.filter(|name| known.tag.is_of(&key, name));
         let name = match name {
             Some(name) => Some(name),
             None => self.repair(&key, &known).await?.map(|row| format!("{}/{}", row.rtype, row.id)),
@@ -194,7 +194,7 @@ impl Node {
             let known = &missing.known;
             // A record keeps the key of its first version when it moves to another patient.
             let candidates = [fits.as_ref(), keys.key(known.patient), Some(&self.own)].into_iter().flatten();
-            let is_of = |key: &&PatientKey| name.as_ref().is_none_or(|name| record_tag(key, name) == known.tag);
+            let is_of = |key: &&PatientKey| name.as_ref().is_none_or(|name| known.tag.is_of(key, name));
             let candidates: Vec<PatientKey> = candidates.filter(is_of).cloned().collect();
             let mut row = None;
             for key in candidates {
@@ -228,7 +228,7 @@ impl Node {
         let entry = Entry::from_bytes(&entry.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
         let Some(bytes) = crate::ingest::tombstone(rtype, id, known.version, entry.time) else { return Ok(None) };
         let salt = salt(key, name, known.version, &known.org, &known.entry);
-        if commit(&salt, &bytes) != known.commitment || record_tag(key, name) != known.tag {
+        if commit(&salt, &bytes) != known.commitment || !known.tag.is_of(key, name) {
             return Ok(None);
         }
         Ok(Some(Row {

@@ -79,8 +79,8 @@ fn run(config: Config, lock: Option<File>, up: &mpsc::SyncSender<Result<Handle, 
     drop(stopped);
 }
 
-/// How the engine's files are laid out: it would cut off what it cannot read.
-const FORMAT: &str = "vitaltrace-ledger/2";
+/// How the engine's files are laid out, and what the contract writes in them: the engine would cut off what it cannot read.
+const FORMAT: &str = "vitaltrace-ledger/3";
 
 /// Locks the folder of a node that does not run, as long as the file is kept, and checks that it is of this chain and member. Changes
 /// nothing in it.

@@ -22,15 +22,52 @@ pub type Salt = Digest;
 #[cbor(transparent)]
 pub struct Commitment(#[n(0)] pub Digest);
 
-/// Stands for a record over all its versions: HMAC(patient key, "record" ‖ `Type/id`). The row carries it.
+/// Stands for a record over all its versions: HMAC(patient key, "record" ‖ `Type/id`), but for the first bit. The row carries it.
+///
+/// The first bit is 1 for the audit event of an access, which has one version and is committed to by the access itself, and 0 for
+/// every other record: so the ledger knows the two apart without having to remember every access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 #[cbor(transparent)]
 pub struct RecordTag(#[n(0)] pub Digest);
 
+/// The first bit of a tag.
+const AUDIT_BIT: u8 = 0x80;
+
+impl RecordTag {
+    /// The tag of the same name for the audit event of an access.
+    #[must_use]
+    pub fn of_audit(mut self) -> Self {
+        self.0.0[0] |= AUDIT_BIT;
+        self
+    }
+
+    /// The tag of the same name for a record that is no audit event of an access.
+    #[must_use]
+    pub fn of_record(mut self) -> Self {
+        self.0.0[0] &= !AUDIT_BIT;
+        self
+    }
+
+    /// Whether it is the tag of an access's audit event.
+    pub fn is_audit(&self) -> bool {
+        self.0.0[0] & AUDIT_BIT != 0
+    }
+
+    /// Whether it stands for `Type/id` of the patient with this key.
+    pub fn is_of(&self, key: &PatientKey, record: &str) -> bool {
+        self.of_record() == record_tag(key, record)
+    }
+}
+
 /// The tag of the record `Type/id` of the patient with this key.
 pub fn record_tag(key: &PatientKey, record: &str) -> RecordTag {
-    RecordTag(key.hmac(&[b"record\0", record.as_bytes()]))
+    RecordTag(key.hmac(&[b"record\0", record.as_bytes()])).of_record()
+}
+
+/// The tag of the audit event `AuditEvent/id`, made by an access to the data of the patient with this key.
+pub fn audit_tag(key: &PatientKey, record: &str) -> RecordTag {
+    record_tag(key, record).of_audit()
 }
 
 /// The salt of one version of one record: HKDF-SHA-256 of the patient key, labelled and length-prefixed.
@@ -82,6 +119,19 @@ mod tests {
         assert_ne!(commit(&salt, br#"{"value":1.10}"#), commit(&salt, br#"{"value":1.1}"#));
     }
 
+    #[test]
+    fn a_record_and_an_audit_event_of_one_name_have_tags_that_differ_in_the_first_bit() {
+        let (key, ..) = example();
+        for n in 0..64 {
+            let name = format!("AuditEvent/{n}");
+            let (record, audit) = (record_tag(&key, &name), audit_tag(&key, &name));
+            assert!(!record.is_audit() && audit.is_audit());
+            assert_eq!((record.of_audit(), audit.of_record()), (audit, record));
+            assert!(record.is_of(&key, &name) && audit.is_of(&key, &name));
+            assert!(!audit.is_of(&key, "AuditEvent/x") && !audit.is_of(&PatientKey::from_bytes([9; 32]), &name));
+        }
+    }
+
     /// The vector in `spec/commitment.md`; a change of it is a change of format.
     #[test]
     fn the_published_vector_holds() {
@@ -89,11 +139,13 @@ mod tests {
         let salt = salt(&key, "Patient/1", 1, &org, &entry);
         let commitment = commit(&salt, br#"{"resourceType":"Patient","id":"1"}"#);
         let tag = record_tag(&key, "Patient/1");
+        let audit = audit_tag(&key, "AuditEvent/1");
         expect_test::expect![[r#"
             salt 3ad21850b12f850da24ab7f7fcaa0c7d1e68c56e042ef6d18be458aa58cd74f3
             commitment 710bb180b64104bdc52ba69e74bea502af02bad1bc171f777c56561a4b9b5db3
             tag 691f42f3b805dda706a610de6fcb44b6e06aa3f947a68e4fb96f9b3ca670db0c
+            audit f42c110a44dc9a57652061bc102459b8299228da4d2cb8024da802868c33c0ea
         "#]]
-        .assert_eq(&format!("salt {salt}\ncommitment {}\ntag {}\n", commitment.0, tag.0));
+        .assert_eq(&format!("salt {salt}\ncommitment {}\ntag {}\naudit {}\n", commitment.0, tag.0, audit.0));
     }
 }

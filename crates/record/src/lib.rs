@@ -14,7 +14,7 @@ mod role;
 pub mod fhir;
 
 pub use clock::{BadInstant, Month, TimeMs};
-pub use commitment::{Commitment, RecordTag, Salt, commit, record_tag, salt};
+pub use commitment::{Commitment, RecordTag, Salt, audit_tag, commit, record_tag, salt};
 pub use digest::{BadHex, Digest, Id16, sha256};
 pub use kind::RecordType;
 pub use org::{BadOrgId, ORG_ID_BYTES_MAX, OrgId, OrgRole};

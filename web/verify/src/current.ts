@@ -6,7 +6,7 @@ import { type Final, valueAt } from "./finality.js";
 import type { Filed } from "./log.js";
 import { committedBy } from "./opened.js";
 import { Refusal } from "./refusal.js";
-import { type RecordHead, recordHeadFrom, recordKey } from "./state.js";
+import { type RecordHead, isAudit, recordHeadFrom, recordKey } from "./state.js";
 import { isAbsent } from "./stateProof.js";
 
 /** What is proven of one record. */
@@ -32,6 +32,9 @@ export function checkCurrent(given: readonly CurrentRecord[], entries: readonly 
       throw new Refusal("current", "the current versions in the file are not in order, or one is given twice");
     }
     last = tag;
+    if (isAudit(tag)) {
+      throw new Refusal("current", `\`${hex(tag)}\` is an audit event's tag, of which the state holds nothing`);
+    }
     const key = recordKey(tag);
     const subject = `the record \`${hex(tag)}\``;
     let head: RecordHead | undefined;

@@ -22,6 +22,8 @@ export type Said = {
   readonly policies: { readonly access: ActivePolicy; readonly derivation: ActivePolicy };
   readonly opened: number;
   readonly unopened: number;
+  /** Audit events that more than one access names. */
+  readonly repeated: number;
   /** Records with versions missing. */
   readonly broken: number;
   readonly current: readonly Current[];
@@ -122,6 +124,9 @@ export function notProven(said: Said): string[] {
     sentences.push(
       `The content of ${versions(said.unopened)} is not opened: only that they were written, by whom and when.`,
     );
+  }
+  if (said.repeated > 0) {
+    sentences.push(`${said.repeated} audit events are named by more than one access: of each the first counts.`);
   }
   if (said.broken > 0) {
     sentences.push(`${said.broken} records have versions missing from their history in this file.`);

@@ -77,13 +77,16 @@ export type RecordHead = {
   readonly height: bigint;
   readonly deleted: boolean;
   readonly type: RecordType;
-  /** Whether it is the audit event of an access. */
-  readonly audit: boolean;
 };
+
+/** Whether a tag is that of an access's audit event: such an event is in the log, and in no value of the state. */
+export function isAudit(tag: Digest): boolean {
+  return ((tag[0] ?? 0) & 0x80) !== 0;
+}
 
 export function recordHeadFrom(value: Uint8Array): RecordHead {
   return decode(value, VALUE_BYTES_MAX, (reader) => {
-    reader.fields(7);
+    reader.fields(6);
     return {
       version: reader.u64(),
       commitment: digest(reader),
@@ -91,7 +94,6 @@ export function recordHeadFrom(value: Uint8Array): RecordHead {
       height: reader.u64(),
       deleted: reader.boolean(),
       type: reader.oneOf(RECORD_TYPES),
-      audit: reader.boolean(),
     };
   });
 }

@@ -56,7 +56,7 @@ rejects! {
     15 Previous = "the version before is another one";
     /// Deletes what is not there or deleted already.
     16 NothingToDelete = "there is nothing to delete";
-    /// Audit events never change.
+    /// The tag is one of audit events, which never change.
     17 AuditIsFinal = "an audit event never gets another version";
     /// Codes beyond their bounds.
     18 Codes = "too many codes, or codes that are no codes";
@@ -114,6 +114,8 @@ rejects! {
     44 Validators = "nobody would be left to decide, or too many validators would change in one epoch";
     /// Parts out of bounds or missing, other bytes than the digest names, or no derivation policy.
     45 Document = "the parts are no document that the digest names";
+    /// The tag of an access's audit event has not the first bit that it must have.
+    46 AuditTag = "the tag is not one of audit events";
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub(super) fn record(case: &mut Case<'_>) -> Result<(), Reject> {
     };
     let role = case.member.role;
     ensure(may_write(role, *kind), Reject::Role)?;
+    ensure(!tag.is_audit(), Reject::AuditIsFinal)?;
     check_codes(codes)?;
     check_attachments(attachments)?;
     let key = state::record_key(tag);
@@ -49,7 +50,6 @@ pub(super) fn record(case: &mut Case<'_>) -> Result<(), Reject> {
         Some(head) => {
             // Else an insurer could write a version of a clinical record by calling it a claim.
             ensure(may_write(role, head.kind), Reject::Role)?;
-            ensure(!head.audit, Reject::AuditIsFinal)?;
             ensure(head.version.checked_add(1) == Some(*version), Reject::Version)?;
             ensure(*previous == Some(head.commitment), Reject::Previous)?;
             ensure(!(head.deleted && *deleted), Reject::NothingToDelete)?;
@@ -62,7 +62,6 @@ pub(super) fn record(case: &mut Case<'_>) -> Result<(), Reject> {
         height: case.block.height,
         deleted: *deleted,
         kind: *kind,
-        audit: false,
     };
     case.put(key, &head);
     Ok(())

@@ -132,6 +132,11 @@ impl Dice<'_> {
     fn flag(&mut self) -> bool {
         self.die().is_multiple_of(2)
     }
+    /// Of a record, or now and then of an audit event.
+    fn tag(&mut self) -> RecordTag {
+        let tag = RecordTag(self.digest());
+        if self.die() < 10 { tag.of_audit() } else { tag.of_record() }
+    }
     fn maybe<T>(&mut self, some: impl FnOnce(&mut Self) -> T) -> Option<T> {
         if self.flag() { Some(some(self)) } else { None }
     }
@@ -197,7 +202,7 @@ impl Dice<'_> {
     fn body(&mut self, now: TimeMs) -> Body {
         match self.die() % 16 {
             0 => Body::Record {
-                tag: RecordTag(self.digest()),
+                tag: self.tag(),
                 kind: self.one(&RecordType::ALL),
                 version: self.integer(),
                 previous: self.maybe(Self::commitment),
@@ -221,7 +226,7 @@ impl Dice<'_> {
                     count: self.small(),
                     denied: self.die() < 60,
                     under: self.maybe(Self::id),
-                    audit: RecordTag(self.digest()),
+                    audit: self.tag().of_audit(),
                     commitment: self.commitment(),
                 }
             }
@@ -252,7 +257,7 @@ impl Dice<'_> {
                 refused: self.small(),
             },
             6 => Body::Analytics {
-                result: RecordTag(self.digest()),
+                result: self.tag(),
                 inputs: self.digest(),
                 model: self.digest(),
                 priority: self.maybe(Self::priority),
@@ -287,7 +292,7 @@ impl Dice<'_> {
                 document: self.commitment(),
             },
             11 => Body::Dispute {
-                tag: RecordTag(self.digest()),
+                tag: self.tag(),
                 version: self.integer(),
                 accepted: self.commitment(),
                 branch: self.commitment(),

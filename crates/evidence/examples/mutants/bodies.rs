@@ -65,7 +65,7 @@ fn code(rng: &mut StdRng) -> Code {
 pub(crate) fn any(rng: &mut StdRng) -> Body {
     match rng.random_range(0..16) {
         0 => Body::Record {
-            tag: RecordTag(digest(rng)),
+            tag: RecordTag(digest(rng)).of_record(),
             kind: one(&RecordType::ALL, rng),
             version: integer(rng),
             previous: maybe(rng, any_commitment),
@@ -86,7 +86,7 @@ pub(crate) fn any(rng: &mut StdRng) -> Body {
                 count: small(rng),
                 denied: rng.random(),
                 under: maybe(rng, id),
-                audit: RecordTag(digest(rng)),
+                audit: RecordTag(digest(rng)).of_audit(),
                 commitment: any_commitment(rng),
             }
         }
@@ -156,7 +156,7 @@ pub(crate) fn any(rng: &mut StdRng) -> Body {
             document: any_commitment(rng),
         },
         11 => Body::Dispute {
-            tag: RecordTag(digest(rng)),
+            tag: RecordTag(digest(rng)).of_record(),
             version: integer(rng),
             accepted: any_commitment(rng),
             branch: any_commitment(rng),
@@ -209,7 +209,6 @@ pub(crate) fn record_head(commitment: Commitment, rng: &mut StdRng) -> Vec<u8> {
         height: integer(rng),
         deleted: rng.random(),
         kind: one(&RecordType::ALL, rng),
-        audit: rng.random(),
     });
     if rng.random_bool(0.3) { crate::case::bent(&head, rng) } else { head }
 }

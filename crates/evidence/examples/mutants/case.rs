@@ -234,12 +234,12 @@ fn opened_body(id: &Id16, opened: &mut Vec<Opened>, rng: &mut StdRng) -> Body {
             count: 1,
             denied: false,
             under: None,
-            audit: tag,
+            audit: tag.of_audit(),
             commitment,
         };
     }
     Body::Record {
-        tag,
+        tag: tag.of_record(),
         kind: one(&RecordType::ALL, rng),
         version,
         previous: None,

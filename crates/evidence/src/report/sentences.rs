@@ -1,6 +1,6 @@
 //! The report in plain sentences. Whoever reads only these must not come to believe more than was checked.
 
-use super::{DeviceReport, Link, LogReport, MonthReport, PartReport, Report};
+use super::{DeviceReport, Link, LogReport, MonthReport, PartReport, Report, words::AUDIT_EVENT};
 
 /// What is proven.
 pub(super) fn proven(report: &Report) -> Vec<String> {
@@ -116,7 +116,15 @@ pub(super) fn not_proven(report: &Report) -> Vec<String> {
             versions(report.unopened)
         ));
     }
-    let broken = report.records.iter().filter(|record| !record.contiguous).count();
+    let (audits, records): (Vec<_>, Vec<_>) =
+        report.records.iter().filter(|record| !record.contiguous).partition(|record| record.kind == AUDIT_EVENT);
+    if !audits.is_empty() {
+        said.push(format!(
+            "{} audit events are named by more than one access: of each the first counts.",
+            audits.len()
+        ));
+    }
+    let broken = records.len();
     if broken > 0 {
         said.push(format!("{broken} records have versions missing from their history in this file."));
     }

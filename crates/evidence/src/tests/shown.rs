@@ -2,7 +2,7 @@
 
 use super::world::{Shown, World, night, three_months, whole_night};
 use crate::{BadLog, CurrentValue, Log, Parts, Refused, Subject};
-use record::record_tag;
+use record::{audit_tag, record_tag};
 
 fn whole() -> (World, Parts) {
     let (world, binding) = night();
@@ -49,6 +49,29 @@ fn a_record_is_not_shown_as_absent_when_it_is_there_nor_by_the_head_of_another()
     twice.current.push(twice.current[0].clone());
     refused(&world, twice, Refused::Order { what: "current versions" });
     assert!(good.current.iter().any(|current| matches!(current.value, CurrentValue::Absent { .. })));
+}
+
+#[test]
+fn an_audit_event_is_not_shown_as_absent_because_the_state_holds_none() {
+    let (world, _) = whole();
+    let tag = audit_tag(&world.patient, "AuditEvent/1");
+    let parts = world.prove_shown(&Shown { current: vec![tag], ..Shown::default() });
+    refused(&world, parts, Refused::CurrentOfAudit { tag });
+}
+
+#[test]
+fn two_accesses_that_name_one_audit_event_are_told() {
+    let mut world = World::new(1);
+    world.block(Some("2026-11-21T22:15:00Z"));
+    let first = world.next_id();
+    world.access_again("mercy", first);
+    world.access_again("mercy", first);
+    world.access("ambulance");
+    let report = world.verify(world.prove()).unwrap();
+    assert_eq!(report.records.iter().map(|record| record.contiguous).collect::<Vec<_>>(), [false, true]);
+    let told = "1 audit events are named by more than one access: of each the first counts.";
+    assert!(report.not_proven.iter().any(|said| said == told), "{:?}", report.not_proven);
+    assert!(!report.not_proven.iter().any(|said| said.contains("versions missing")));
 }
 
 #[test]

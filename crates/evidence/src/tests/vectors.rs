@@ -5,9 +5,17 @@ use super::{
     world::{Shown, World, at, night, whole_night},
 };
 use crate::{Limits, Parts, RecordProof, Report, assemble, verify, verify_record};
+use commonware_codec::Encode as _;
+use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
 use contract::state::record_key;
+use curve25519_dalek::{
+    constants::EIGHT_TORSION,
+    edwards::EdwardsPoint,
+    scalar::{Scalar, clamp_integer},
+};
 use expect_test::{ExpectFile, expect_file};
 use record::record_tag;
+use sha2::{Digest as _, Sha512};
 
 /// The worked example of `spec/evidence.md`: two months, three entries, one opened record, one that is not.
 fn example() -> World {
@@ -117,10 +125,38 @@ fn the_published_record_proof_has_the_published_report() {
 /// order 8, the identity in a form that is not canonical, and a point outside of the group of prime order.
 #[test]
 fn signatures_are_verified_by_the_rules_of_zip_215() {
-    let text = include_str!("../../../../spec/vectors/evidence-1-zip215.hex").replace('\n', "");
-    let bytes: Vec<u8> = (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect();
     let world = example();
-    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    let mut parts = world.prove();
+    let certificate = &mut parts.finality.certificate;
+    let (proposal, signatures) = (certificate[..35].to_vec(), certificate.len() - 3 * 64);
+    let namespace = [&world.genesis.namespace()[..], b"_FINALIZE"].concat();
+    let message = [&[namespace.len() as u8][..], &namespace, &proposal].concat();
+    let mut validators = world.validators.clone();
+    validators.sort_by_key(|key| key.public_key());
+    let mut not_canonical = [0xff; 32];
+    (not_canonical[0], not_canonical[31]) = (0xee, 0x7f);
+    let (r, torsion) = (Scalar::from(215u8), EIGHT_TORSION[1]);
+    let outside = (EdwardsPoint::mul_base(&r) + torsion).compress().to_bytes();
+    let halves = [(Scalar::ZERO, torsion.compress().to_bytes()), (Scalar::ZERO, not_canonical), (r, outside)];
+    for (at, (key, (r, half))) in validators.iter().zip(halves).enumerate() {
+        let signature = signed_with(key, &r, &half, &message);
+        certificate[signatures + 64 * at..][..64].copy_from_slice(&signature);
+    }
+    let bytes = assemble(parts).to_bytes();
+    check(expect_file!["../../../../spec/vectors/evidence-1-zip215.hex"], &bytes);
     assert_ne!(bytes, assemble(world.prove()).to_bytes());
+    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
     assert_eq!(report, world.verify(world.prove()).unwrap());
+}
+
+/// The signature of RFC 8032, section 5.1.6, with a first half of the signer's choice, whose part in the group of prime order is that of `r`.
+fn signed_with(key: &PrivateKey, r: &Scalar, half: &[u8; 32], message: &[u8]) -> [u8; 64] {
+    let expanded = Sha512::digest(key.encode());
+    let secret = Scalar::from_bytes_mod_order(clamp_integer(expanded[..32].try_into().unwrap()));
+    let hashed = Sha512::new().chain_update(half).chain_update(key.public_key()).chain_update(message).finalize();
+    let second = r + Scalar::from_bytes_mod_order_wide(&hashed.into()) * secret;
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(half);
+    signature[32..].copy_from_slice(second.as_bytes());
+    signature
 }

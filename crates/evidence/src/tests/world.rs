@@ -45,7 +45,7 @@ use contract::{
 use ed25519_dalek::{Signer as _, SigningKey};
 use record::{
     Commitment, Digest, Id16, Month, OrgId, OrgRole, PatientKey, Pseudonym, Purpose, RecordTag, RecordType, TimeMs,
-    commit, record_tag, salt, sha256,
+    audit_tag, commit, record_tag, salt, sha256,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -280,6 +280,13 @@ impl World {
         self.file(org, id, body);
     }
 
+    /// Files a disclosure that names the audit event of that entry in the place of one of its own.
+    pub(crate) fn access_again(&mut self, org: &str, first: Id16) {
+        let body = self.disclosure(&first, None);
+        let id = self.next_id();
+        self.file(org, id, body);
+    }
+
     /// Files a disclosure under an investigation.
     pub(crate) fn access_under(&mut self, org: &str, investigation: Id16) {
         let id = self.next_id();
@@ -380,7 +387,7 @@ impl World {
             count: 1,
             denied: false,
             under,
-            audit: record_tag(&self.patient, &format!("AuditEvent/{id}")),
+            audit: audit_tag(&self.patient, &format!("AuditEvent/{id}")),
             commitment: Commitment(sha256(&[b"audit", id.as_ref()])),
         }
     }

@@ -22,7 +22,7 @@ const RULES: [(&str, &[Reject]); 16] = {
     use Reject::*;
     [
         ("record", &[Role, Codes, Attachments, Version, Previous, NothingToDelete, AuditIsFinal]),
-        ("access", &[Set, GroundMissing, GroundNotInForce, NotNew]),
+        ("access", &[Set, GroundMissing, GroundNotInForce, AuditTag]),
         ("grant", &[Role, PatientMissing, NotNew, Limit, Unknown, OtherPatient, Over]),
         (
             "override",
@@ -115,11 +115,21 @@ fn records() -> Vec<Case> {
         bad(&[first()], written("mercy", MedicalRecord, 2, Some(7), 2), Reject::Previous),
         bad(&[], deleting(first()), Reject::NothingToDelete),
         bad(&[first(), gone()], deleting(version("mercy", MedicalRecord, 3)), Reject::NothingToDelete),
-        bad(&[access("mercy", 1, None)], version("mercy", Permission, 2), Reject::AuditIsFinal),
+        bad(&[access("mercy", 1, None)], mistagged(version("mercy", Permission, 2)), Reject::AuditIsFinal),
         bad(&[], first().later(2_001), Reject::Ahead),
         bad(&[], first().policy(digest(9)), Reject::PolicyNotInForce),
         bad(&[], first().unlinked(), Reject::MonthMissing),
     ]
+}
+
+/// The same with the tag of the other kind of record.
+fn mistagged(mut said: Said) -> Said {
+    match &mut said.entry.body {
+        Body::Record { tag, .. } => *tag = tag.of_audit(),
+        Body::Access { audit, .. } => *audit = audit.of_record(),
+        _ => {}
+    }
+    said
 }
 
 fn accesses() -> Vec<Case> {
@@ -138,7 +148,7 @@ fn accesses() -> Vec<Case> {
         bad(&[], access("watch", 1, None), Reject::GroundMissing),
         bad(&[], forced(Some(1)), Reject::GroundNotInForce),
         bad(&[claim("mercy", 4, ClaimStep::Submitted, &[1])], access("county", 1, Some(4)), Reject::GroundNotInForce),
-        bad(&[access("mercy", 1, None)], access("mercy", 1, None), Reject::NotNew),
+        bad(&[], mistagged(access("mercy", 1, None)), Reject::AuditTag),
     ]
 }
 
