@@ -333,7 +333,7 @@ impl Node {
         let names = [format!("{rtype}/{id}/_history/{}", row.version)];
         self.leave_trail(caller, row.patient.as_deref(), &[commit(&row.salt, &row.bytes)], &names, &trail).await?;
         let mut receipt = json!({"record": format!("{rtype}/{id}"), "version": row.version, "author": row.author});
-        merge(&mut receipt, &self.receipt_of(self.mirror.entry(row.entry).await?));
+        merge(&mut receipt, &self.receipt_of(self.mirror.entry(row.entry, &row.author).await?));
         let key = VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version: 1 };
         let first = self.store.vread(key).await.map_err(crate::find::search_failure)?;
         let good = match &first {

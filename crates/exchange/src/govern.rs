@@ -276,7 +276,7 @@ impl Node {
         for id in ids {
             loop {
                 height.mark_unchanged();
-                match self.mirror.entry(*id).await? {
+                match self.mirror.entry(*id, &self.org).await? {
                     Some(FinalEntry { refused: 0, .. }) => break,
                     Some(FinalEntry { refused, .. }) => {
                         let why =

@@ -109,7 +109,7 @@ impl Keyring {
     async fn in_vault(&self, name: &str) -> Result<Option<PatientKey>, Failure> {
         let Some(tag) = self.mirror.tag(name.to_owned()).await? else { return Ok(None) };
         let Some(first) = self.mirror.version(tag, 1).await? else { return Ok(None) };
-        let Some(entry) = self.mirror.entry(first.entry).await? else { return Ok(None) };
+        let Some(entry) = self.mirror.entry(first.entry, &first.org).await? else { return Ok(None) };
         let entry = Entry::from_bytes(&entry.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
         let Body::Record { attachments, .. } = entry.body else { return Ok(None) };
         for attachment in attachments.iter().filter(|a| a.kind == AttachmentKind::WrappedKey) {

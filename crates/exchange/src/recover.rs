@@ -224,7 +224,7 @@ impl Node {
         known: &FinalVersion,
     ) -> Result<Option<Row>, Failure> {
         let Some((rtype, id)) = name.split_once('/') else { return Ok(None) };
-        let Some(entry) = self.mirror.entry(known.entry).await? else { return Ok(None) };
+        let Some(entry) = self.mirror.entry(known.entry, &known.org).await? else { return Ok(None) };
         let entry = Entry::from_bytes(&entry.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
         let Some(bytes) = crate::ingest::tombstone(rtype, id, known.version, entry.time) else { return Ok(None) };
         let salt = salt(key, name, known.version, &known.org, &known.entry);
@@ -406,8 +406,8 @@ impl<'a> Recovery<'a> {
         let mut after = None;
         let mut waiting: Vec<Missing> = Vec::new();
         loop {
-            let page = self.node.mirror.sweep(after, PAGE_MAX).await?;
-            let last = page.last().map(|(version, _)| (version.tag, version.version));
+            let page = self.node.mirror.sweep(after.as_ref(), PAGE_MAX).await?;
+            let last = page.last().map(|(version, _)| version.clone());
             for (known, name) in page {
                 if self.erased.has(&known) {
                     continue;
@@ -418,8 +418,8 @@ impl<'a> Recovery<'a> {
                 }
             }
             // The versions of the last record may go on on the next page.
-            let whole = match last {
-                Some((tag, _)) => waiting.iter().position(|one| one.known.tag == tag).unwrap_or(waiting.len()),
+            let whole = match &last {
+                Some(last) => waiting.iter().position(|one| one.known.tag == last.tag).unwrap_or(waiting.len()),
                 None => waiting.len(),
             };
             let rest = waiting.split_off(whole);

@@ -43,8 +43,7 @@ impl Worth {
 impl Node {
     /// Weighs rows, in order.
     pub(crate) async fn weigh(&self, rows: &[Row]) -> Result<Vec<Worth>, Failure> {
-        let wanted = rows.iter().map(|row| (row.tag, row.version)).collect();
-        let finals = self.mirror.versions(wanted).await?;
+        let finals = self.mirror.versions_of(rows).await?;
         let mut worths = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(finals) {
             worths.push(match known {
@@ -70,12 +69,12 @@ impl Node {
     /// A row that the ledger does not have: believed for a while if a member's signed submission in the database or our own journal
     /// carries its entry.
     async fn weigh_pending(&self, row: &Row) -> Result<Worth, Failure> {
-        if let Some(entry) = self.mirror.entry(row.entry).await? {
+        if let Some(entry) = self.mirror.entry(row.entry, &row.author).await? {
             if entry.refused != 0 {
                 return Ok(Worth::Refused);
             }
             // The entry became final after its version was looked up.
-            let known = self.mirror.version(row.tag, row.version).await?;
+            let known = self.mirror.versions_of(std::slice::from_ref(row)).await?.pop().flatten();
             return Ok(known.map_or(Worth::Injected, |known| weigh_final(row, known)));
         }
         // The row's own time is believed only as far as the signed entry says the same.

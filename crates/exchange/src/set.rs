@@ -114,7 +114,7 @@ impl Node {
     pub(crate) async fn repair(&self, key: &PatientKey, known: &FinalVersion) -> Result<Option<Row>, Failure> {
         let Some(digest) = known.copy else { return Ok(None) };
         let Some(sealed) = self.copy(digest).await? else { return Ok(None) };
-        let Some(entry) = self.mirror.entry(known.entry).await? else { return Ok(None) };
+        let Some(entry) = self.mirror.entry(known.entry, &known.org).await? else { return Ok(None) };
         let entry = Entry::from_bytes(&entry.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
         let opened = match open_copy(key, &entry, &sealed) {
             Ok(opened) => opened,

@@ -126,7 +126,7 @@ export function notProven(said: Said): string[] {
     );
   }
   if (said.repeated > 0) {
-    sentences.push(`${said.repeated} audit events are named by more than one access: of each the first counts.`);
+    sentences.push(`${said.repeated} audit events are named by more than one access: only one of these can have its own.`);
   }
   if (said.broken > 0) {
     sentences.push(`${said.broken} records have versions missing from their history in this file.`);

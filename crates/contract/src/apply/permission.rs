@@ -12,7 +12,7 @@ pub const OVERRIDE_MS_MAX: u64 = 4 * 60 * 60 * 1000;
 
 /// The set is plausible, what the access rests on is in force, and the tag is one of audit events, which no record has.
 ///
-/// The ledger does not remember which audit events there are: accesses are most of all entries. Of two with one tag the first counts.
+/// The ledger does not remember which audit events there are: accesses are most of all entries. Each stands for itself.
 pub(super) fn access(case: &mut Case<'_>) -> Result<(), Reject> {
     let Body::Access { action, set, count, denied, under, audit, .. } = &case.entry.body else { return Ok(()) };
     ensure((*count == 0) == (*set == merkle::root([])), Reject::Set)?;

@@ -120,7 +120,7 @@ pub(super) fn not_proven(report: &Report) -> Vec<String> {
         report.records.iter().filter(|record| !record.contiguous).partition(|record| record.kind == AUDIT_EVENT);
     if !audits.is_empty() {
         said.push(format!(
-            "{} audit events are named by more than one access: of each the first counts.",
+            "{} audit events are named by more than one access: only one of these can have its own.",
             audits.len()
         ));
     }

@@ -69,7 +69,7 @@ fn two_accesses_that_name_one_audit_event_are_told() {
     world.access("ambulance");
     let report = world.verify(world.prove()).unwrap();
     assert_eq!(report.records.iter().map(|record| record.contiguous).collect::<Vec<_>>(), [false, true]);
-    let told = "1 audit events are named by more than one access: of each the first counts.";
+    let told = "1 audit events are named by more than one access: only one of these can have its own.";
     assert!(report.not_proven.iter().any(|said| said == told), "{:?}", report.not_proven);
     assert!(!report.not_proven.iter().any(|said| said.contains("versions missing")));
 }
