@@ -143,7 +143,7 @@ impl Consortium {
             patient: None,
             month: None,
             body: Body::Record {
-                tag: RecordTag(digest("tag")),
+                tag: RecordTag(digest("tag")).of_record(),
                 kind: RecordType::Permission,
                 version: 1,
                 previous: None,

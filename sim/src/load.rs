@@ -43,7 +43,7 @@ pub(crate) fn said(consortium: &Consortium, seed: u64, member: usize, seq: u64, 
         20..40 if member < PROVIDERS => {
             sure = false;
             if let Body::Record { tag, .. } = &mut entry.body {
-                *tag = RecordTag(sha256(&[b"contended", &seq.to_be_bytes()]));
+                *tag = RecordTag(sha256(&[b"contended", &seq.to_be_bytes()])).of_record();
             }
         }
         // Somebody breaks the glass, and another person reviews it with the lane's next entry that can.

@@ -300,27 +300,21 @@ impl Scribe<'_> {
     }
 
     fn commit(&self, name: &str, version: u64, bytes: &[u8]) -> Result<Row, DeriveError> {
-        self.row(name, version, bytes, record_tag)
+        self.row(name, version, bytes, record_tag(self.key()?, name))
     }
 
     fn audit(&self, event: &AuditEvent<'_>) -> Result<Row, DeriveError> {
-        self.row(event.record, 1, event.bytes, audit_tag)
+        self.row(event.record, 1, event.bytes, audit_tag(self.key()?, event.record, &self.author.org))
     }
 
-    fn row(
-        &self,
-        name: &str,
-        version: u64,
-        bytes: &[u8],
-        tag: fn(&PatientKey, &str) -> RecordTag,
-    ) -> Result<Row, DeriveError> {
+    fn row(&self, name: &str, version: u64, bytes: &[u8], tag: RecordTag) -> Result<Row, DeriveError> {
         if name.split_once('/').is_none_or(|(kind, id)| kind.is_empty() || id.is_empty()) {
             return Err(DeriveError::RecordName);
         }
         let key = self.key()?;
         let salt = salt(key, name, version, &self.author.org, &self.id);
         let (pseudonym, _) = self.filed();
-        Ok(Row { tag: tag(key, name), salt, pseudonym, commitment: commit(&salt, bytes) })
+        Ok(Row { tag, salt, pseudonym, commitment: commit(&salt, bytes) })
     }
 
     fn filed(&self) -> (Option<Pseudonym>, Option<MonthOpening>) {

@@ -75,7 +75,7 @@ fn bodies() -> Vec<Body> {
             count: 1,
             denied: false,
             under: Some(id(4)),
-            audit: tag(5).of_audit(),
+            audit: tag(5).of_audit(&org("mercy")),
             commitment: commitment(6),
         },
         Body::Grant { id: id(7), step: GrantStep::Issued, consent: commitment(8), until: None },

@@ -384,6 +384,8 @@ pub fn assemble(parts: Parts) -> Bundle {
         }
     }
     opened.sort_by(|a, b| (&a.record, a.version).cmp(&(&b.record, b.version)));
+    // An organisation may have named one audit event by two accesses: its bytes are given once.
+    opened.dedup();
     current.sort_by_key(|shown| shown.tag);
     devices.sort_by_key(|shown| shown.binding);
     places.sort_by_key(|place| (place.month, place.entry));

@@ -2,7 +2,7 @@
 
 use crate::{failure::Failure, node::Node};
 use contract::{Attachment, AttachmentKind, Body, Entry, SignedSubmission, seal_copy};
-use record::sha256;
+use record::{record_tag, sha256};
 
 impl Node {
     /// Puts what the submission names and this vault lacks into it, as far as the database has what it was made of. Gives how many it
@@ -48,7 +48,7 @@ impl Node {
         };
         let name = format!("{}/{}", row.rtype, row.id);
         let keys = patient_key.into_iter().chain([self.own.clone()]);
-        let mut keys = keys.filter(|key| row.tag.is_of(key, &name));
+        let mut keys = keys.filter(|key| record_tag(key, &name) == row.tag);
         let copy = keys.next().map(|key| seal_copy(&key, &name, row.version, &entry.org, &entry.id, &row.bytes));
         Ok(copy.filter(is_it))
     }

@@ -7,6 +7,7 @@ use crate::{
     node::Node,
     row::Worth,
 };
+use contract::{Body, Entry};
 use policy::Action;
 use record::RecordTag;
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub enum Kind {
     Injected,
     /// A column is not of the form that any gateway writes.
     Unreadable,
+    /// No row, but an access on the ledger that names the audit event of an earlier one of its organisation, so that its own is nowhere.
+    Repeated,
 }
 
 /// One thing that the audit found, with everything that names it.
@@ -87,8 +90,7 @@ impl Node {
         let from_the_start = after == 0;
         let height = self.mirror.height();
         let mut report = Report { rows: 0, versions: 0, pending: 0, height, findings: Vec::new() };
-        // Versions that a row is there for, by the index of their entries.
-        let mut seen: HashSet<u64> = HashSet::new();
+        let mut seen: HashSet<(RecordTag, u64)> = HashSet::new();
         let mut current: HashMap<RecordTag, u64> = HashMap::new();
         loop {
             let sweep = self.store.rows(after, PAGE_MAX).await.map_err(crate::find::search_failure)?;
@@ -107,7 +109,7 @@ impl Node {
                 report.rows += 1;
                 match worth {
                     Worth::Good(known) => {
-                        seen.insert(known.index);
+                        seen.insert((known.tag, known.version));
                         let top = current.entry(known.tag).or_default();
                         *top = known.version.max(*top);
                         names.push(Named::of(row));
@@ -117,7 +119,7 @@ impl Node {
                     Worth::Refused | Worth::RolledBack(_) => {}
                     Worth::Modified(known) => {
                         // The row is there, so the version is not missing as well.
-                        seen.insert(known.index);
+                        seen.insert((known.tag, known.version));
                         let named = self.mirror.name(known.tag).await?;
                         let kind =
                             if named.is_some_and(|n| n != name(row)) { Kind::Duplicated } else { Kind::Modified };
@@ -140,6 +142,7 @@ impl Node {
         }
         if from_the_start {
             self.find_missing(&mut report, &seen, &current).await?;
+            self.find_repeated(&mut report).await?;
         }
         report.findings.sort();
         Ok((report, after))
@@ -149,19 +152,19 @@ impl Node {
     async fn find_missing(
         &self,
         report: &mut Report,
-        seen: &HashSet<u64>,
+        seen: &HashSet<(RecordTag, u64)>,
         current: &HashMap<RecordTag, u64>,
     ) -> Result<(), Failure> {
         let erased = self.mirror.erased().await?;
         let mut missing: BTreeMap<RecordTag, (FinalVersion, Option<String>)> = BTreeMap::new();
         let mut after = None;
         loop {
-            let page = self.mirror.sweep(after.as_ref(), PAGE_MAX).await?;
+            let page = self.mirror.sweep(after, PAGE_MAX).await?;
             let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
+            after = Some((last.tag, last.version));
             for (version, name) in page {
                 report.versions += 1;
-                if erased.has(&version) || seen.contains(&version.index) {
+                if erased.has(&version) || seen.contains(&(version.tag, version.version)) {
                     continue;
                 }
                 // Written while the audit was under way: its row may have come after the sweep passed its place.
@@ -180,6 +183,23 @@ impl Node {
             let kind = if older_stands && !newer_stands { Kind::RolledBack } else { Kind::Removed };
             let record = name.unwrap_or_else(|| tag.0.to_hex());
             report.findings.push(of_known(kind, record, &version));
+        }
+        Ok(())
+    }
+
+    /// Accesses whose organisation gave the audit event of another one for theirs.
+    async fn find_repeated(&self, report: &mut Report) -> Result<(), Failure> {
+        for found in self.mirror.repeated().await? {
+            let entry =
+                Entry::from_bytes(&found.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
+            let Body::Access { audit, .. } = entry.body else { continue };
+            report.findings.push(Finding {
+                kind: Kind::Repeated,
+                record: self.mirror.name(audit).await?.unwrap_or_else(|| audit.0.to_hex()),
+                version: 1,
+                author: Some(entry.org.to_string()),
+                written_at: Some(found.time.to_instant()),
+            });
         }
         Ok(())
     }

@@ -35,9 +35,10 @@ CREATE INDEX IF NOT EXISTS entry_refused ON entry (idx) WHERE refused <> 0;
 CREATE TABLE IF NOT EXISTS version (
   tag BLOB NOT NULL, version INTEGER NOT NULL, commitment BLOB NOT NULL, org TEXT NOT NULL, idx INTEGER NOT NULL,
   record_type INTEGER NOT NULL, deleted INTEGER NOT NULL, patient BLOB, time INTEGER NOT NULL, entry_id BLOB NOT NULL,
-  fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version, idx)) WITHOUT ROWID;
+  fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patient IS NOT NULL;
 CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_type = 'Consent';
+CREATE TABLE IF NOT EXISTS repeated (idx INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL, patient TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS name_name ON name (name);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -84,9 +85,6 @@ pub(crate) struct FinalEntry {
 }
 
 /// A version of a record as the ledger knows it.
-///
-/// The contract lets in one entry for a version of a record. Of accesses that name one audit event each stands for itself here: the
-/// contract does not remember what accesses named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FinalVersion {
     /// The record.
@@ -107,8 +105,6 @@ pub(crate) struct FinalVersion {
     pub time: TimeMs,
     /// The entry that carries it.
     pub entry: Id16,
-    /// Its index in the log over all entries.
-    pub index: u64,
     /// The FHIR type, where the derivation policy lets it show.
     pub fhir_type: Option<String>,
     /// Digest of the encrypted copy, for an essential record.
@@ -271,10 +267,10 @@ impl Mirror {
         tokio::task::spawn_blocking(run).await.map_err(|_| MirrorError::Closed)?
     }
 
-    /// The version of a record, if the ledger has it; of audit events with one tag, the first.
+    /// The version of a record, if the ledger has it.
     pub(crate) async fn version(&self, tag: RecordTag, version: u64) -> Result<Option<FinalVersion>, MirrorError> {
         self.read(move |c| {
-            c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2 ORDER BY idx LIMIT 1"))?
+            c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?
                 .query_row(params![tag.0.as_ref(), signed(version)], version_row)
                 .optional()
         })
@@ -285,24 +281,8 @@ impl Mirror {
     pub(crate) async fn heads(&self, tags: Vec<RecordTag>) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
         self.read(move |c| {
             let mut select =
-                c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 ORDER BY version DESC, idx LIMIT 1"))?;
+                c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 ORDER BY version DESC LIMIT 1"))?;
             tags.iter().map(|tag| select.query_row([tag.0.as_ref()], version_row).optional()).collect()
-        })
-        .await
-    }
-
-    /// The versions that rows are, in the same order: of audit events with one tag, that of the author's entry which the row names.
-    pub(crate) async fn versions_of(&self, rows: &[Row]) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
-        let wanted: Vec<_> = rows.iter().map(|row| (row.tag, row.version, row.entry, row.author.clone())).collect();
-        self.read(move |c| {
-            let mut select = c.prepare_cached(&format!(
-                "{SELECT_VERSION} WHERE tag = ?1 AND version = ?2 ORDER BY entry_id <> ?3 OR org <> ?4, idx LIMIT 1"
-            ))?;
-            let mut find = |(tag, version, entry, author): &(RecordTag, u64, Id16, OrgId)| {
-                let values = params![tag.0.as_ref(), signed(*version), entry.as_ref(), author.as_str()];
-                select.query_row(values, version_row).optional()
-            };
-            wanted.iter().map(&mut find).collect()
         })
         .await
     }
@@ -313,8 +293,7 @@ impl Mirror {
         wanted: Vec<(RecordTag, u64)>,
     ) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
         self.read(move |c| {
-            let mut select =
-                c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2 ORDER BY idx LIMIT 1"))?;
+            let mut select = c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?;
             wanted
                 .iter()
                 .map(|(tag, version)| {
@@ -363,20 +342,28 @@ impl Mirror {
         .await
     }
 
-    /// All versions of all records, a page at a time in order of (tag, version, index): those after `after`.
+    /// All versions of all records, a page at a time in order of (tag, version): those after `after`.
     pub(crate) async fn sweep(
         &self,
-        after: Option<&FinalVersion>,
+        after: Option<(RecordTag, u64)>,
         limit: usize,
     ) -> Result<Vec<(FinalVersion, Option<String>)>, MirrorError> {
-        let (tag, version, index) = after
-            .map_or((Vec::new(), -1, -1), |after| (after.tag.0.0.to_vec(), signed(after.version), signed(after.index)));
+        let (tag, version) = after.map_or((Vec::new(), -1), |(tag, version)| (tag.0.0.to_vec(), signed(version)));
         self.read(move |c| {
             let columns = SELECT_VERSION
                 .replace(" FROM version", ", (SELECT name FROM name WHERE name.tag = version.tag) FROM version");
-            let order = "WHERE (tag, version, idx) > (?1, ?2, ?3) ORDER BY tag, version, idx LIMIT ?4";
-            c.prepare_cached(&format!("{columns} {order}"))?
-                .query_map(params![tag, version, index, limit as i64], |row| Ok((version_row(row)?, row.get(13)?)))?
+            c.prepare_cached(&format!("{columns} WHERE (tag, version) > (?1, ?2) ORDER BY tag, version LIMIT ?3"))?
+                .query_map(params![tag, version, limit as i64], |row| Ok((version_row(row)?, row.get(12)?)))?
+                .collect()
+        })
+        .await
+    }
+
+    /// Accesses that name the audit event of an earlier one of their organisation: what became of theirs, nobody can say.
+    pub(crate) async fn repeated(&self) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(|c| {
+            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE idx IN (SELECT idx FROM repeated) ORDER BY idx"))?
+                .query_map([], entry_row)?
                 .collect()
         })
         .await
@@ -644,10 +631,12 @@ fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite
         _ => return Ok(()),
     };
     let attached = |kind| attachments.iter().find(|a| a.kind == kind).map(|a| a.digest.as_ref().to_vec());
-    c.prepare_cached(
+    // The contract lets no version of a record in twice. Of accesses that name one audit event the first counts.
+    let twice = if tag.is_audit() { "ON CONFLICT (tag, version) DO NOTHING" } else { "" };
+    let new = c.prepare_cached(&format!(
         "INSERT INTO version (tag, version, commitment, org, idx, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-    )?
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) {twice}",
+    ))?
     .execute(params![
         tag.0.as_ref(),
         signed(version),
@@ -663,10 +652,13 @@ fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite
         attached(contract::AttachmentKind::EssentialCopy),
         attached(contract::AttachmentKind::WrappedKey),
     ])?;
+    if new == 0 {
+        c.prepare_cached("INSERT INTO repeated (idx) VALUES (?1)")?.execute([signed(place.index)])?;
+    }
     Ok(())
 }
 
-const SELECT_VERSION: &str = "SELECT tag, version, commitment, org, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key, idx FROM version";
+const SELECT_VERSION: &str = "SELECT tag, version, commitment, org, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key FROM version";
 const SELECT_ENTRY: &str = "SELECT idx, height, time, digest, bytes, lane, seq, refused FROM entry";
 
 fn version_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalVersion> {
@@ -684,7 +676,6 @@ fn version_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalVersion> {
         patient: row.get::<_, Option<[u8; 32]>>(6)?.map(|bytes| Pseudonym(Digest(bytes))),
         time: TimeMs(unsigned(row.get(7)?)),
         entry: Id16(row.get(8)?),
-        index: unsigned(row.get(12)?),
         fhir_type: row.get(9)?,
         copy: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
         wrapped_key: row.get::<_, Option<[u8; 32]>>(11)?.map(Digest),
@@ -749,45 +740,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_accesses_that_name_one_audit_event_each_stands_for_itself() {
+    async fn of_accesses_that_name_one_audit_event_the_first_counts_and_the_others_are_kept_apart() {
         let folder = tempfile::tempdir().unwrap();
         let mirror = Mirror::open(&folder.path().join("mirror.db")).unwrap();
-        let [one, other] = [b"one", b"two"].map(|name| RecordTag(sha256(&[name])).of_audit());
+        let [mercy, rescue] = ["mercy", "rescue"].map(|org| org.parse::<OrgId>().unwrap());
+        let (one, other) =
+            (RecordTag(sha256(&[b"one"])).of_audit(&mercy), RecordTag(sha256(&[b"one"])).of_audit(&rescue));
         let entries = vec![
-            // Somebody who saw the tag before the access was final gives it for one of its own.
-            access("rescue", 0, one, b"not its own"),
-            access("mercy", 1, one, b"its own"),
-            access("rescue", 2, other, b"another"),
+            access("mercy", 0, one, b"first"),
+            access("mercy", 1, one, b"second"),
+            access("rescue", 2, other, b"its own"),
         ];
         let block = FinalBlock { height: 1, time: TimeMs(2000), digest: sha256(&[b"block"]), entries };
         mirror.inner.extend(&[block]).unwrap();
-        let row = |tag, entry: u128| Row {
-            rtype: "AuditEvent".to_owned(),
-            id: "1".to_owned(),
-            version: 1,
-            bytes: Vec::new(),
-            salt: sha256(&[b"salt"]),
-            tag,
-            pseudonym: None,
-            patient: None,
-            author: "mercy".parse().unwrap(),
-            entry: Id16(entry.to_be_bytes()),
-            written_at: TimeMs(1000),
-            deleted: false,
-            label: String::new(),
-        };
-        let found = mirror.versions_of(&[row(one, 1), row(one, 0), row(one, 7), row(other, 2)]).await.unwrap();
-        let indices: Vec<_> = found.iter().flatten().map(|version| version.index).collect();
-        assert_eq!(indices, [1, 0, 0, 2], "the one of the row's own entry, else the first");
-        assert_eq!(mirror.entry(Id16(1u128.to_be_bytes()), &"mercy".parse().unwrap()).await.unwrap().unwrap().index, 1);
-        assert_eq!(mirror.entry(Id16(1u128.to_be_bytes()), &"rescue".parse().unwrap()).await.unwrap(), None);
-        // A page at a time, none is passed over.
-        let (mut swept, mut after) = (Vec::new(), None);
-        while let Some((version, _)) = mirror.sweep(after.as_ref(), 1).await.unwrap().pop() {
-            swept.push(version.index);
-            after = Some(version);
-        }
-        swept.sort_unstable();
-        assert_eq!(swept, [0, 1, 2]);
+        let counts = mirror.version(one, 1).await.unwrap().unwrap();
+        assert_eq!((counts.org.as_str(), counts.commitment), ("mercy", Commitment(sha256(&[b"first"]))));
+        assert_eq!(mirror.version(other, 1).await.unwrap().unwrap().org.as_str(), "rescue");
+        let repeated = mirror.repeated().await.unwrap();
+        assert_eq!(repeated.iter().map(|entry| entry.index).collect::<Vec<_>>(), [1]);
+        let first = Id16(0u128.to_be_bytes());
+        assert_eq!(mirror.entry(first, &mercy).await.unwrap().unwrap().index, 0);
+        assert_eq!(mirror.entry(first, &rescue).await.unwrap(), None, "another organisation's entry of that id");
     }
 }

@@ -27,7 +27,7 @@ use policy::Action;
 use record::{
     Id16, PatientKey, Pseudonym, RecordTag, commit,
     fhir::{IssueType, Limits, Resource},
-    salt,
+    record_tag, salt,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -171,7 +171,7 @@ impl Node {
             return Ok(None);
         };
         let Some(key) = self.keyring.open(&wrapped) else { return Ok(None) };
-        let name = self.mirror.name(known.tag).await?.filter(|name| known.tag.is_of(&key, name));
+        let name = self.mirror.name(known.tag).await?.filter(|name| record_tag(&key, name) == known.tag);
         let name = match name {
             Some(name) => Some(name),
             None => self.repair(&key, &known).await?.map(|row| format!("{}/{}", row.rtype, row.id)),
@@ -194,7 +194,7 @@ impl Node {
             let known = &missing.known;
             // A record keeps the key of its first version when it moves to another patient.
             let candidates = [fits.as_ref(), keys.key(known.patient), Some(&self.own)].into_iter().flatten();
-            let is_of = |key: &&PatientKey| name.as_ref().is_none_or(|name| known.tag.is_of(key, name));
+            let is_of = |key: &&PatientKey| name.as_ref().is_none_or(|name| record_tag(key, name) == known.tag);
             let candidates: Vec<PatientKey> = candidates.filter(is_of).cloned().collect();
             let mut row = None;
             for key in candidates {
@@ -228,7 +228,7 @@ impl Node {
         let entry = Entry::from_bytes(&entry.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
         let Some(bytes) = crate::ingest::tombstone(rtype, id, known.version, entry.time) else { return Ok(None) };
         let salt = salt(key, name, known.version, &known.org, &known.entry);
-        if commit(&salt, &bytes) != known.commitment || !known.tag.is_of(key, name) {
+        if commit(&salt, &bytes) != known.commitment || record_tag(key, name) != known.tag {
             return Ok(None);
         }
         Ok(Some(Row {
@@ -406,8 +406,8 @@ impl<'a> Recovery<'a> {
         let mut after = None;
         let mut waiting: Vec<Missing> = Vec::new();
         loop {
-            let page = self.node.mirror.sweep(after.as_ref(), PAGE_MAX).await?;
-            let last = page.last().map(|(version, _)| version.clone());
+            let page = self.node.mirror.sweep(after, PAGE_MAX).await?;
+            let last = page.last().map(|(version, _)| (version.tag, version.version));
             for (known, name) in page {
                 if self.erased.has(&known) {
                     continue;
@@ -418,8 +418,8 @@ impl<'a> Recovery<'a> {
                 }
             }
             // The versions of the last record may go on on the next page.
-            let whole = match &last {
-                Some(last) => waiting.iter().position(|one| one.known.tag == last.tag).unwrap_or(waiting.len()),
+            let whole = match last {
+                Some((tag, _)) => waiting.iter().position(|one| one.known.tag == tag).unwrap_or(waiting.len()),
                 None => waiting.len(),
             };
             let rest = waiting.split_off(whole);

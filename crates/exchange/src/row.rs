@@ -43,7 +43,8 @@ impl Worth {
 impl Node {
     /// Weighs rows, in order.
     pub(crate) async fn weigh(&self, rows: &[Row]) -> Result<Vec<Worth>, Failure> {
-        let finals = self.mirror.versions_of(rows).await?;
+        let wanted = rows.iter().map(|row| (row.tag, row.version)).collect();
+        let finals = self.mirror.versions(wanted).await?;
         let mut worths = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(finals) {
             worths.push(match known {
@@ -74,7 +75,7 @@ impl Node {
                 return Ok(Worth::Refused);
             }
             // The entry became final after its version was looked up.
-            let known = self.mirror.versions_of(std::slice::from_ref(row)).await?.pop().flatten();
+            let known = self.mirror.version(row.tag, row.version).await?;
             return Ok(known.map_or(Worth::Injected, |known| weigh_final(row, known)));
         }
         // The row's own time is believed only as far as the signed entry says the same.

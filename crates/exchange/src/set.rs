@@ -155,7 +155,7 @@ impl Node {
         let patient = name.strip_prefix("Patient/").map(str::to_owned).or(patient);
         let Some(patient) = patient else { return Ok(None) };
         let key = self.patient_key(&patient).await?;
-        Ok(key.filter(|key| known.tag.is_of(key, &name)))
+        Ok(key.filter(|key| record::record_tag(key, &name) == known.tag))
     }
 
     async fn copy(&self, digest: Digest) -> Result<Option<Vec<u8>>, Failure> {

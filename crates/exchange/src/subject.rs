@@ -2,7 +2,7 @@
 
 use crate::{failure::Failure, node::Node};
 use contract::{About, AttachmentKind, Body, Filed, LastMonth, from_cbor, may_hold, state};
-use record::{Month, PatientKey, Pseudonym};
+use record::{Month, PatientKey, Pseudonym, RecordTag, record_tag};
 use store::{Row, VersionKey};
 
 /// The most months that a patient's log is followed back: a hundred years.
@@ -76,7 +76,7 @@ impl Node {
             attachments.iter().any(|a| a.kind == AttachmentKind::WrappedKey && a.digest == digest)
         });
         let key = named.and_then(|wrapped| self.keyring.open(&wrapped.bytes));
-        Ok(key.filter(|key| first.tag.is_of(key, &name)))
+        Ok(key.filter(|key| tags(key, &name, first.tag)))
     }
 
     /// The latest pseudonym that a good row of the patient carries, in a log that has begun.
@@ -143,14 +143,14 @@ impl Node {
             Some(patient) => self.subject(patient).await?,
             None => self.nobody(),
         };
-        if before.tag.is_of(&now.key, record) {
+        if tags(&now.key, record, before.tag) {
             return Ok(now);
         }
         let mut keys = vec![self.own.clone()];
         if let Some(old) = &before.patient {
             keys.extend(self.patient_key(old).await?);
         }
-        let key = keys.into_iter().find(|key| before.tag.is_of(key, record));
+        let key = keys.into_iter().find(|key| tags(key, record, before.tag));
         let Some(key) = key else {
             let text = format!(
                 "`{record}` is kept under a key that this organisation does not hold: only its author can change it"
@@ -169,4 +169,8 @@ impl Node {
         };
         Ok(Subject { key, filed, patient: patient.map(str::to_owned) })
     }
+}
+
+fn tags(key: &PatientKey, record: &str, tag: RecordTag) -> bool {
+    record_tag(key, record) == tag
 }

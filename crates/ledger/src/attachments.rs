@@ -16,7 +16,7 @@ use holding::Told;
 use minicbor::{Decode, Decoder, Encode, bytes::ByteVec, decode};
 use record::{Digest, sha256};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,10 +26,14 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const MESSAGE_BYTES_MAX: usize = ATTACHMENT_BYTES_MAX + 64 * 1024;
 /// The most digests of one pull.
 pub(crate) const PULL_MAX: usize = 64;
-/// The most attachments of one push; together they are no longer than [`ATTACHMENT_BYTES_MAX`].
+/// The most attachments of one push.
 const PUSH_MAX: usize = 64;
-/// The most bytes of attachments that came before any submission named them.
+/// The most bytes of a push of several: what is longer goes alone, so that little stands before a vote.
+const PUSH_BYTES: usize = 256 * 1024;
+/// The most bytes of attachments that came before any submission named them, each with [`WAITING_BYTES`] on top.
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What an attachment takes up besides its bytes while it waits: its place in map and queue, and its allocation.
+const WAITING_BYTES: usize = 256;
 /// The most attachments from peers that wait to be kept; what comes then waits in the network.
 pub(crate) const KEEP_MAX: usize = 32;
 /// The most callers that wait for one attachment or another.
@@ -64,13 +68,13 @@ fn at_most<'b, const MAX: usize, C, T: Decode<'b, C>>(
     (0..length).map(|_| d.decode_with(context)).collect()
 }
 
-/// Attachments in as few messages as hold them: peers take so many messages a second, and a bundle of records has hundreds of copies.
+/// Attachments in few messages, in order: peers take so many messages a second, and a bundle of records has hundreds of copies.
 fn pushes(attachments: impl IntoIterator<Item = Vec<u8>>) -> Vec<Message> {
     let mut pushes: Vec<Vec<ByteVec>> = Vec::new();
     let mut length = 0;
     for bytes in attachments {
         length += bytes.len();
-        match pushes.last_mut().filter(|push| push.len() < PUSH_MAX && length <= ATTACHMENT_BYTES_MAX) {
+        match pushes.last_mut().filter(|push| push.len() < PUSH_MAX && length <= PUSH_BYTES) {
             Some(push) => push.push(bytes.into()),
             None => {
                 length = bytes.len();
@@ -100,7 +104,7 @@ impl WaitingRoom {
         if self.waiting.contains_key(&digest) {
             return;
         }
-        self.bytes += bytes.len();
+        self.bytes += bytes.len() + WAITING_BYTES;
         self.order.push_back(digest);
         self.waiting.insert(digest, bytes);
         while self.bytes > WAITING_BYTES_MAX {
@@ -111,7 +115,7 @@ impl WaitingRoom {
 
     fn leave(&mut self, digest: &Digest) -> Option<Bytes> {
         let bytes = self.waiting.remove(digest)?;
-        self.bytes -= bytes.len();
+        self.bytes -= bytes.len() + WAITING_BYTES;
         if self.order.len() > 2 * self.waiting.len() + 64 {
             let waiting = &self.waiting;
             self.order.retain(|digest| waiting.contains_key(digest));
@@ -252,10 +256,12 @@ impl Attachments {
     pub(crate) async fn receive(&self, from: PublicKey, message: Message) -> Result<(), Unavailable> {
         match message {
             Message::Push(attachments) => {
+                // One that cannot be kept is told, and the rest is taken in all the same.
+                let mut outcome = Ok(());
                 for bytes in attachments.into_iter().filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX) {
-                    self.receive_attachment(bytes.into()).await?;
+                    outcome = self.receive_attachment(bytes.into()).await.and(outcome);
                 }
-                Ok(())
+                outcome
             }
             Message::Held(told) => {
                 self.told(&from, told);
@@ -264,11 +270,11 @@ impl Attachments {
             Message::Ask(submissions) => self.answer(from, &submissions).await,
             Message::Pull(_) if !self.0.peers.that(may_hold).contains(&from) => Ok(()),
             Message::Pull(digests) => {
-                let mut found = Vec::new();
-                for digest in digests {
+                let mut found: Vec<Vec<u8>> = Vec::new();
+                for digest in digests.into_iter().collect::<BTreeSet<_>>() {
                     found.extend(self.local(digest).await?);
-                    // No more of them in memory than a message takes.
-                    if found.iter().map(Vec::len).sum::<usize>() >= ATTACHMENT_BYTES_MAX {
+                    // No more of them in memory than a message or two take.
+                    if found.iter().map(Vec::len).sum::<usize>() >= PUSH_BYTES {
                         self.push(from, std::mem::take(&mut found)).await?;
                     }
                 }
@@ -364,10 +370,11 @@ mod tests {
     }
 
     #[test]
-    fn attachments_go_in_as_few_messages_as_hold_them() {
+    fn attachments_go_in_few_messages_and_long_ones_alone() {
         check(&[], &[]);
         check(&[300; 2 * PUSH_MAX + 1], &[PUSH_MAX, PUSH_MAX, 1]);
-        check(&[ATTACHMENT_BYTES_MAX, 1, ATTACHMENT_BYTES_MAX - 1, 1], &[1, 2, 1]);
+        check(&[PUSH_BYTES, 1, PUSH_BYTES - 1, 1], &[1, 2, 1]);
+        check(&[1, ATTACHMENT_BYTES_MAX, 1], &[1, 1, 1]);
         let many = Message::Push(vec![vec![7].into(); PUSH_MAX + 1]);
         assert!(minicbor::decode::<Message>(&contract::to_cbor(&many)).is_err(), "more than a message may have");
     }

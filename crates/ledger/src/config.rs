@@ -246,9 +246,9 @@ pub enum StartError {
     /// The data folder belongs to another chain or organisation.
     #[error("the data folder belongs to another chain or organisation")]
     OtherDataDir,
-    /// The data folder is of an earlier version of this program, whose files this one would take for damaged.
+    /// The data folder is of an earlier version of this program, whose files this one would take for damaged and whose rules were others.
     #[error(
-        "the data folder was written by an earlier version of this program: move it away, start the node as a watcher, and replace its key"
+        "the data folder was written by an earlier version of this program, whose ledger this one does not continue: run that version, or found the consortium again"
     )]
     EarlierDataDir,
     /// Another process has the data folder open.

@@ -305,6 +305,10 @@ pub(crate) async fn post<S: Sender<PublicKey = ed25519::PublicKey>>(
 /// Takes in what peers send about attachments.
 pub(crate) async fn collect<R: Receiver<PublicKey = ed25519::PublicKey>>(attachments: Attachments, mut receiver: R) {
     while let Ok((peer, bytes)) = receiver.recv().await {
+        if bytes.as_ref().len() > crate::attachments::MESSAGE_BYTES_MAX {
+            tracing::warn!(%peer, "a message about attachments is longer than any may be");
+            continue;
+        }
         match minicbor::decode::<Message>(bytes.as_ref()) {
             Ok(message) => {
                 if let Err(error) = attachments.receive(our_key(&peer), message).await {

@@ -22,27 +22,35 @@ pub type Salt = Digest;
 #[cbor(transparent)]
 pub struct Commitment(#[n(0)] pub Digest);
 
-/// Stands for a record over all its versions: HMAC(patient key, "record" ‖ `Type/id`), but for the first bit. The row carries it.
+/// Stands for a record over all its versions; the row carries it.
 ///
-/// The first bit is 1 for the audit event of an access, which has one version and is committed to by the access itself, and 0 for
-/// every other record: so the ledger knows the two apart without having to remember every access.
+/// For the audit event of an access it begins with the mark of the organisation that filed the access, whose first bit is 1; for every other
+/// record the first bit is 0. The rest is HMAC(patient key, "record" ‖ `Type/id`). So the ledger knows by the tag alone which is which, and
+/// that no organisation names another's audit event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 #[cbor(transparent)]
 pub struct RecordTag(#[n(0)] pub Digest);
 
-/// The first bit of a tag.
+/// The first bit of a tag: it is an audit event's.
 const AUDIT_BIT: u8 = 0x80;
+/// Bytes of an audit event's tag that are its organisation's mark.
+const MARK_BYTES: usize = 12;
+const MARK_DOMAIN: &[u8] = b"vitaltrace/audit-tag/1\0";
 
 impl RecordTag {
-    /// The tag of the same name for the audit event of an access.
+    /// The tag with the organisation's mark: of an audit event.
     #[must_use]
-    pub fn of_audit(mut self) -> Self {
+    pub fn of_audit(mut self, org: &OrgId) -> Self {
+        let mark = sha256(&[MARK_DOMAIN, org.as_str().as_bytes()]);
+        for (byte, mark) in self.0.0.iter_mut().zip(&mark.0[..MARK_BYTES]) {
+            *byte = *mark;
+        }
         self.0.0[0] |= AUDIT_BIT;
         self
     }
 
-    /// The tag of the same name for a record that is no audit event of an access.
+    /// The tag with its first bit clear: of a record that is no audit event of an access.
     #[must_use]
     pub fn of_record(mut self) -> Self {
         self.0.0[0] &= !AUDIT_BIT;
@@ -53,11 +61,6 @@ impl RecordTag {
     pub fn is_audit(&self) -> bool {
         self.0.0[0] & AUDIT_BIT != 0
     }
-
-    /// Whether it stands for `Type/id` of the patient with this key.
-    pub fn is_of(&self, key: &PatientKey, record: &str) -> bool {
-        self.of_record() == record_tag(key, record)
-    }
 }
 
 /// The tag of the record `Type/id` of the patient with this key.
@@ -65,9 +68,9 @@ pub fn record_tag(key: &PatientKey, record: &str) -> RecordTag {
     RecordTag(key.hmac(&[b"record\0", record.as_bytes()])).of_record()
 }
 
-/// The tag of the audit event `AuditEvent/id`, made by an access to the data of the patient with this key.
-pub fn audit_tag(key: &PatientKey, record: &str) -> RecordTag {
-    record_tag(key, record).of_audit()
+/// The tag of the audit event `AuditEvent/id` of an access that `org` files, to the data of the patient with this key.
+pub fn audit_tag(key: &PatientKey, record: &str, org: &OrgId) -> RecordTag {
+    record_tag(key, record).of_audit(org)
 }
 
 /// The salt of one version of one record: HKDF-SHA-256 of the patient key, labelled and length-prefixed.
@@ -120,15 +123,17 @@ mod tests {
     }
 
     #[test]
-    fn a_record_and_an_audit_event_of_one_name_have_tags_that_differ_in_the_first_bit() {
-        let (key, ..) = example();
+    fn tags_tell_records_and_each_organisations_audit_events_apart() {
+        let (key, mercy, _) = example();
+        let other: OrgId = "county".parse().unwrap();
         for n in 0..64 {
             let name = format!("AuditEvent/{n}");
-            let (record, audit) = (record_tag(&key, &name), audit_tag(&key, &name));
+            let (record, audit) = (record_tag(&key, &name), audit_tag(&key, &name, &mercy));
             assert!(!record.is_audit() && audit.is_audit());
-            assert_eq!((record.of_audit(), audit.of_record()), (audit, record));
-            assert!(record.is_of(&key, &name) && audit.is_of(&key, &name));
-            assert!(!audit.is_of(&key, "AuditEvent/x") && !audit.is_of(&PatientKey::from_bytes([9; 32]), &name));
+            assert_eq!((audit, audit.of_audit(&mercy)), (record.of_audit(&mercy), audit));
+            assert_ne!(audit, audit.of_audit(&other), "another organisation's");
+            assert_ne!(audit, audit_tag(&key, &format!("AuditEvent/{}", n + 1), &mercy), "another event's");
+            assert_ne!(audit, audit_tag(&PatientKey::from_bytes([9; 32]), &name, &mercy), "another patient's");
         }
     }
 
@@ -139,7 +144,7 @@ mod tests {
         let salt = salt(&key, "Patient/1", 1, &org, &entry);
         let commitment = commit(&salt, br#"{"resourceType":"Patient","id":"1"}"#);
         let tag = record_tag(&key, "Patient/1");
-        let audit = audit_tag(&key, "AuditEvent/1");
+        let audit = audit_tag(&key, "AuditEvent/1", &org);
         expect_test::expect![[r#"
             salt 3ad21850b12f850da24ab7f7fcaa0c7d1e68c56e042ef6d18be458aa58cd74f3
             commitment 710bb180b64104bdc52ba69e74bea502af02bad1bc171f777c56561a4b9b5db3

@@ -146,7 +146,10 @@ export type RecordReport = {
   /** `Type/id`, where a version of it is opened. */
   readonly name: string | null;
   readonly kind: RecordType | typeof AUDIT_EVENT;
-  /** Whether each version follows the one before without a gap, from the first that the file shows. */
+  /**
+   * Whether each version follows the one before without a gap, from the first that the file shows; of an audit event, which has but one,
+   * whether a single access names it.
+   */
   readonly contiguous: boolean;
   readonly versions: readonly VersionReport[];
 };

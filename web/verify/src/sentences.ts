@@ -125,8 +125,10 @@ export function notProven(said: Said): string[] {
       `The content of ${versions(said.unopened)} is not opened: only that they were written, by whom and when.`,
     );
   }
-  if (said.repeated > 0) {
-    sentences.push(`${said.repeated} audit events are named by more than one access: only one of these can have its own.`);
+  if (said.repeated === 1) {
+    sentences.push("1 audit event is named by more than one access: to which it belongs is not shown.");
+  } else if (said.repeated > 1) {
+    sentences.push(`${said.repeated} audit events are named by more than one access each: to which they belong is not shown.`);
   }
   if (said.broken > 0) {
     sentences.push(`${said.broken} records have versions missing from their history in this file.`);

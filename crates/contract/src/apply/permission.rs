@@ -10,17 +10,16 @@ use record::{Commitment, Id16, OrgRole, Purpose, TimeMs};
 /// The longest break-glass override, in milliseconds: four hours.
 pub const OVERRIDE_MS_MAX: u64 = 4 * 60 * 60 * 1000;
 
-/// The set is plausible, what the access rests on is in force, and the tag is one of audit events, which no record has.
+/// The tag is one of the organisation's own audit events, the set is plausible, and what the access rests on is in force.
 ///
-/// The ledger does not remember which audit events there are: accesses are most of all entries. Each stands for itself.
+/// The ledger does not remember which audit events there are, because accesses are most of all entries: an organisation that names one twice
+/// has not two.
 pub(super) fn access(case: &mut Case<'_>) -> Result<(), Reject> {
     let Body::Access { action, set, count, denied, under, audit, .. } = &case.entry.body else { return Ok(()) };
+    ensure(*audit == audit.of_audit(&case.entry.org), Reject::AuditTag)?;
     ensure((*count == 0) == (*set == merkle::root([])), Reject::Set)?;
     ensure(!denied || *count == 0, Reject::Set)?;
-    if !denied {
-        check_ground(case, *action, under.as_ref())?;
-    }
-    ensure(audit.is_audit(), Reject::AuditTag)
+    if *denied { Ok(()) } else { check_ground(case, *action, under.as_ref()) }
 }
 
 /// Breaking the glass rests on an override, compliance on an investigation; whatever else is named must be in force too.

@@ -114,8 +114,8 @@ rejects! {
     44 Validators = "nobody would be left to decide, or too many validators would change in one epoch";
     /// Parts out of bounds or missing, other bytes than the digest names, or no derivation policy.
     45 Document = "the parts are no document that the digest names";
-    /// The tag of an access's audit event has not the first bit that it must have.
-    46 AuditTag = "the tag is not one of audit events";
+    /// The tag is not one of the organisation's audit events.
+    46 AuditTag = "the tag is not one of the organisation's audit events";
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn propose(world: &World, dice: Dice) -> Said {
             count: u32::from(luck % 5),
             denied: step % 7 == 0,
             under: (luck % 3 == 0).then(|| id(n)),
-            audit: if luck % 16 == 0 { tag(n) } else { tag(luck).of_audit() },
+            audit: if luck % 16 == 0 { tag(n) } else { tag(luck).of_audit(&org(name)) },
             commitment: commitment(luck),
         },
         3 => Body::Grant {

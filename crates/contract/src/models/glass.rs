@@ -80,7 +80,7 @@ fn unreviewed_is_counted(_: &Small<Memory>, ledger: &Ledger<Memory>) -> bool {
 fn it_lets_through_exactly_while_it_is_open(small: &Small<Memory>, ledger: &Ledger<Memory>) -> bool {
     let now = ledger.now();
     ORGS.into_iter().flat_map(|name| [1, 2].map(|n| (name, n))).all(|(name, n)| {
-        let (action, set, audit) = (AccessAction::Read, digest(7), tag(1).of_audit());
+        let (action, set, audit) = (AccessAction::Read, digest(7), tag(1).of_audit(&org(name)));
         let (under, commitment) = (Some(id(n)), commitment(1));
         let body = Body::Access { action, set, count: 1, denied: false, under, audit, commitment };
         let open = ledger.memory.get(&id(n)).is_some_and(|glass| {

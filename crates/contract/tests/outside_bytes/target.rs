@@ -135,7 +135,12 @@ impl Dice<'_> {
     /// Of a record, or now and then of an audit event.
     fn tag(&mut self) -> RecordTag {
         let tag = RecordTag(self.digest());
-        if self.die() < 10 { tag.of_audit() } else { tag.of_record() }
+        if self.die() < 10 { tag.of_audit(&self.org()) } else { tag.of_record() }
+    }
+    /// Of some organisation's audit event, or now and then of anything.
+    fn audit_tag(&mut self) -> RecordTag {
+        let tag = RecordTag(self.digest());
+        if self.die() < 10 { tag } else { tag.of_audit(&self.org()) }
     }
     fn maybe<T>(&mut self, some: impl FnOnce(&mut Self) -> T) -> Option<T> {
         if self.flag() { Some(some(self)) } else { None }
@@ -226,7 +231,7 @@ impl Dice<'_> {
                     count: self.small(),
                     denied: self.die() < 60,
                     under: self.maybe(Self::id),
-                    audit: self.tag().of_audit(),
+                    audit: self.audit_tag(),
                     commitment: self.commitment(),
                 }
             }

@@ -86,7 +86,7 @@ pub(crate) fn any(rng: &mut StdRng) -> Body {
                 count: small(rng),
                 denied: rng.random(),
                 under: maybe(rng, id),
-                audit: RecordTag(digest(rng)).of_audit(),
+                audit: RecordTag(digest(rng)).of_audit(&org(rng)),
                 commitment: any_commitment(rng),
             }
         }

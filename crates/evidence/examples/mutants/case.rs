@@ -234,7 +234,7 @@ fn opened_body(id: &Id16, opened: &mut Vec<Opened>, rng: &mut StdRng) -> Body {
             count: 1,
             denied: false,
             under: None,
-            audit: tag.of_audit(),
+            audit: tag.of_audit(&"mercy".parse().unwrap()),
             commitment,
         };
     }

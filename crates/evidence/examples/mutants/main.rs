@@ -175,7 +175,12 @@ impl Lines {
             let written = keys.into_iter().zip(values).filter(|(_, value)| value.is_some());
             world.writes.push(written.collect());
             let range = bodies::one(&[None, Some((3, 4)), Some((2, 2))], &mut self.rng);
-            let mut parts = world.prove_shown(&Shown { range, ..whole_night(&world, binding) });
+            let mut shown = Shown { range, ..whole_night(&world, binding) };
+            if self.rng.random_bool(0.1) {
+                // Of an audit event the state holds nothing, and its absence there is proven all the same.
+                shown.current.push(tag.of_audit(&member.parse().unwrap()));
+            }
+            let mut parts = world.prove_shown(&shown);
             if range == Some((2, 2)) {
                 // What is opened is committed to outside of this range.
                 parts.opened.clear();

@@ -118,11 +118,12 @@ pub(super) fn not_proven(report: &Report) -> Vec<String> {
     }
     let (audits, records): (Vec<_>, Vec<_>) =
         report.records.iter().filter(|record| !record.contiguous).partition(|record| record.kind == AUDIT_EVENT);
-    if !audits.is_empty() {
-        said.push(format!(
-            "{} audit events are named by more than one access: only one of these can have its own.",
-            audits.len()
-        ));
+    match audits.len() {
+        0 => {}
+        1 => said.push("1 audit event is named by more than one access: to which it belongs is not shown.".to_owned()),
+        more => said.push(format!(
+            "{more} audit events are named by more than one access each: to which they belong is not shown."
+        )),
     }
     let broken = records.len();
     if broken > 0 {

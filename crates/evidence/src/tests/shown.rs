@@ -54,22 +54,26 @@ fn a_record_is_not_shown_as_absent_when_it_is_there_nor_by_the_head_of_another()
 #[test]
 fn an_audit_event_is_not_shown_as_absent_because_the_state_holds_none() {
     let (world, _) = whole();
-    let tag = audit_tag(&world.patient, "AuditEvent/1");
+    let tag = audit_tag(&world.patient, "AuditEvent/1", &"mercy".parse().unwrap());
     let parts = world.prove_shown(&Shown { current: vec![tag], ..Shown::default() });
     refused(&world, parts, Refused::CurrentOfAudit { tag });
 }
 
+/// An access that was copied, entry for entry, once made every file about the patient refuse itself, as its audit event was opened twice.
 #[test]
-fn two_accesses_that_name_one_audit_event_are_told() {
+fn two_accesses_that_name_one_audit_event_are_told_and_its_bytes_given_once() {
     let mut world = World::new(1);
     world.block(Some("2026-11-21T22:15:00Z"));
     let first = world.next_id();
     world.access_again("mercy", first);
     world.access_again("mercy", first);
     world.access("ambulance");
-    let report = world.verify(world.prove()).unwrap();
+    let opened = world.audit_event(&first);
+    let parts = Parts { opened: vec![opened.clone(), opened], ..world.prove() };
+    let report = world.verify(parts).unwrap();
     assert_eq!(report.records.iter().map(|record| record.contiguous).collect::<Vec<_>>(), [false, true]);
-    let told = "1 audit events are named by more than one access: only one of these can have its own.";
+    assert_eq!((report.opened, report.unopened), (2, 1), "both accesses commit to the bytes");
+    let told = "1 audit event is named by more than one access: to which it belongs is not shown.";
     assert!(report.not_proven.iter().any(|said| said == told), "{:?}", report.not_proven);
     assert!(!report.not_proven.iter().any(|said| said.contains("versions missing")));
 }

@@ -276,13 +276,13 @@ impl World {
     /// Files a disclosure with its audit event, whose bytes are not kept.
     pub(crate) fn access(&mut self, org: &str) {
         let id = self.next_id();
-        let body = self.disclosure(&id, None);
+        let body = self.disclosure(org, &id, None);
         self.file(org, id, body);
     }
 
     /// Files a disclosure that names the audit event of that entry in the place of one of its own.
     pub(crate) fn access_again(&mut self, org: &str, first: Id16) {
-        let body = self.disclosure(&first, None);
+        let body = self.disclosure(org, &first, None);
         let id = self.next_id();
         self.file(org, id, body);
     }
@@ -290,14 +290,14 @@ impl World {
     /// Files a disclosure under an investigation.
     pub(crate) fn access_under(&mut self, org: &str, investigation: Id16) {
         let id = self.next_id();
-        let body = self.disclosure(&id, Some(investigation));
+        let body = self.disclosure(org, &id, Some(investigation));
         self.file(org, id, body);
     }
 
     /// Files a disclosure that happened in a month that is over.
     pub(crate) fn access_late(&mut self, org: &str, time: TimeMs) {
         let id = self.next_id();
-        let body = self.disclosure(&id, None);
+        let body = self.disclosure(org, &id, None);
         self.file_at(org, id, body, time);
     }
 
@@ -380,15 +380,22 @@ impl World {
         );
     }
 
-    fn disclosure(&self, id: &Id16, under: Option<Id16>) -> Body {
+    /// The audit event of a disclosure.
+    pub(crate) fn audit_event(&self, id: &Id16) -> Opened {
+        let bytes = format!(r#"{{"resourceType":"AuditEvent","id":"{id}"}}"#).into_bytes();
+        Opened { record: format!("AuditEvent/{id}"), version: 1, salt: sha256(&[b"audit", id.as_ref()]), bytes }
+    }
+
+    fn disclosure(&self, org: &str, id: &Id16, under: Option<Id16>) -> Body {
+        let Opened { record, salt, bytes, .. } = self.audit_event(id);
         Body::Access {
             action: AccessAction::Read,
             set: sha256(&[b"set"]),
             count: 1,
             denied: false,
             under,
-            audit: audit_tag(&self.patient, &format!("AuditEvent/{id}")),
-            commitment: Commitment(sha256(&[b"audit", id.as_ref()])),
+            audit: audit_tag(&self.patient, &record, &org.parse().unwrap()),
+            commitment: commit(&salt, &bytes),
         }
     }
 

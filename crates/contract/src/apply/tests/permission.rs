@@ -13,7 +13,7 @@ pub(super) fn access(name: &str, audit: u8, under: Option<u8>) -> Said {
 }
 
 pub(super) fn asked(name: &str, audit: u8, under: Option<u8>, count: u32, set: Digest, denied: bool) -> Said {
-    let (audit, under, commitment) = (tag(audit).of_audit(), under.map(id), commitment(audit));
+    let (audit, under, commitment) = (tag(audit).of_audit(&org(name)), under.map(id), commitment(audit));
     said(name, Body::Access { action: AccessAction::Read, set, count, denied, under, audit, commitment })
 }
 
@@ -42,9 +42,9 @@ pub(super) fn after_ms(ms: u64) -> TimeMs {
 }
 
 #[test]
-fn an_audit_event_never_gets_another_version_and_no_access_names_a_record() {
+fn an_audit_event_never_gets_another_version_and_no_access_names_a_record_or_anothers_audit_event() {
     let rewritten = Body::Record {
-        tag: tag(1).of_audit(),
+        tag: tag(1).of_audit(&org("mercy")),
         kind: RecordType::Permission,
         version: 2,
         previous: Some(commitment(1)),
@@ -53,21 +53,18 @@ fn an_audit_event_never_gets_another_version_and_no_access_names_a_record() {
         codes: vec![],
         attachments: vec![],
     };
-    let of_a_record = Body::Access {
-        action: AccessAction::Read,
-        set: digest(7),
-        count: 1,
-        denied: false,
-        under: None,
-        audit: tag(2),
-        commitment: commitment(2),
+    let naming = |audit| {
+        let (action, set, count, denied, under) = (AccessAction::Read, digest(7), 1, false, None);
+        said("mercy", Body::Access { action, set, count, denied, under, audit, commitment: commitment(2) })
     };
     check(
         &mut World::new(),
         [
             (access("mercy", 1, None), "applied"),
             (said("mercy", rewritten), "AuditIsFinal"),
-            (said("mercy", of_a_record), "AuditTag"),
+            (naming(tag(2)), "AuditTag"),
+            (naming(tag(2).of_audit(&org("county"))), "AuditTag"),
+            (naming(tag(2).of_audit(&org("mercy"))), "applied"),
         ],
     );
 }

@@ -125,7 +125,7 @@ fn records() -> Vec<Case> {
 /// The same with the tag of the other kind of record.
 fn mistagged(mut said: Said) -> Said {
     match &mut said.entry.body {
-        Body::Record { tag, .. } => *tag = tag.of_audit(),
+        Body::Record { tag, .. } => *tag = tag.of_audit(&said.entry.org),
         Body::Access { audit, .. } => *audit = audit.of_record(),
         _ => {}
     }

@@ -115,7 +115,12 @@ impl Node {
 
     /// A peer pushes these bytes, and what is to be kept is kept.
     fn is_given(&mut self, body: &[u8]) {
-        block_on(self.attachments.receive(public(103), Message::Push(vec![body.to_vec().into()]))).unwrap();
+        self.is_given_together(&[body]);
+    }
+
+    fn is_given_together(&mut self, bodies: &[&[u8]]) {
+        let push = Message::Push(bodies.iter().map(|body| body.to_vec().into()).collect());
+        block_on(self.attachments.receive(public(103), push)).unwrap();
         while let Ok(kept) = self.kept.try_recv() {
             block_on(self.attachments.keep(vec![kept])).unwrap();
         }
@@ -155,6 +160,26 @@ fn a_custodian_signs_when_its_vault_has_the_last_of_what_is_named_and_not_before
     // Told once.
     node.is_given(b"first");
     assert!(!node.signed_for(&signed));
+}
+
+#[test]
+fn what_comes_in_one_message_is_taken_in_piece_by_piece_and_given_to_who_asks_in_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path());
+    let signed = naming(1, &[b"first", b"second"]);
+    node.hears_of(&signed);
+    let too_long = vec![7; crate::ATTACHMENT_BYTES_MAX + 1];
+    node.is_given_together(&[b"first", &too_long, b"other", b"second"]);
+    assert!(node.signed_for(&signed));
+    assert_eq!(block_on(node.vault.status()).unwrap().held, 2);
+    let [first, second, unknown] = [&b"first"[..], b"second", b"unknown"].map(|body| sha256(&[body]));
+    let pull = Message::Pull(vec![first, second, first, unknown]);
+    block_on(node.attachments.receive(public(103), pull)).unwrap();
+    let sent = node.sent();
+    let [(1, Message::Push(given))] = &sent[..] else { panic!("{sent:?}") };
+    let mut given: Vec<&[u8]> = given.iter().map(|bytes| &bytes[..]).collect();
+    given.sort_unstable();
+    assert_eq!(given, [&b"first"[..], b"second"]);
 }
 
 #[test]
