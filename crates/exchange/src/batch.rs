@@ -7,7 +7,7 @@ use crate::{
     sense::{Attached, go_on_from},
     write::Also,
 };
-use contract::{Body, DeviceStep, Event, Frames, PublicKey, SignedSubmission, state};
+use contract::{Body, DeviceStep, Event, Frames, SignedSubmission, state};
 use record::{Digest, Id16, Role, TimeMs, sha256};
 use sensing::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Binding, DeviceState, Frame};
 use std::{
@@ -159,16 +159,15 @@ impl Node {
 
     /// What entries of our own that are not final yet say of bindings.
     async fn waiting_steps(&self) -> Result<Waiting, Failure> {
-        let key = self.entry_public;
         let mut waiting = Waiting::default();
-        let lanes = crate::orphan::signed_lanes(&self.store, &self.signs(), &self.org).await;
+        let lanes = crate::orphan::signed_lanes(&self.store, &self.signer).await;
         for lane in lanes.map_err(crate::find::search_failure)? {
-            self.waiting_in_lane(lane.lane, &key, &mut waiting).await?;
+            self.waiting_in_lane(lane.lane, &mut waiting).await?;
         }
         Ok(waiting)
     }
 
-    async fn waiting_in_lane(&self, lane: u32, key: &PublicKey, waiting: &mut Waiting) -> Result<(), Failure> {
+    async fn waiting_in_lane(&self, lane: u32, waiting: &mut Waiting) -> Result<(), Failure> {
         let settled: Option<state::Lane> = self.ledger_value(state::lane_key(&self.org, lane)).await?;
         let mut next = settled.map_or(0, |lane| lane.seq) + 1;
         loop {
@@ -178,7 +177,7 @@ impl Node {
             let after = last.first_seq + u64::from(last.count);
             for submission in &page {
                 let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { continue };
-                if signed.verify(&self.genesis.id(), key).is_ok() {
+                if self.signer.is_own(&signed) {
                     let first = signed.submission.first_seq;
                     let entries = (first..).zip(&signed.submission.entries);
                     entries.filter(|(seq, _)| *seq >= next).for_each(|(_, entry)| waiting.read(&entry.body));

@@ -3,6 +3,7 @@
 use crate::{
     attachments::Attachments,
     blame::Blames,
+    config::EntryKey,
     disk::{self, DiskUse},
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
@@ -301,6 +302,11 @@ impl Handle {
     /// What a peer sends is checked against the digest, and is not kept.
     pub async fn fetch_attachment(&self, digest: Digest, timeout: Duration) -> Result<Option<Vec<u8>>, Unavailable> {
         self.shared.attachments.fetch(digest, timeout).await
+    }
+
+    /// The organisation's entry key was replaced: its custodian signs holding receipts by this one from now on, and again for what waits.
+    pub async fn sign_by(&self, key: EntryKey) -> Result<(), Unavailable> {
+        self.shared.attachments.sign_by(key).await
     }
 
     /// Removes an attachment from this node's vault for good; it is not taken in again.

@@ -66,6 +66,12 @@ pub enum SubmitError {
         /// The submission's first.
         seq: u64,
     },
+    /// The organisation's membership or keys changed while the submission was looked at: submit it again.
+    #[error("the keys of `{org}` may just have changed")]
+    Changed {
+        /// The organisation.
+        org: OrgId,
+    },
     /// The organisation's share of the mempool is full: submit again later.
     #[error("the mempool share of `{org}` is full")]
     Full {
@@ -132,6 +138,8 @@ struct Share {
 struct Pool {
     final_height: u64,
     members: HashMap<OrgId, PublicKey>,
+    /// Final blocks with a change of membership: what was read from the state before such a block is not learned after it.
+    changes: u64,
     lanes: HashMap<LaneId, Lane>,
     /// Lanes in which something waits.
     live: BTreeSet<LaneId>,
@@ -151,14 +159,15 @@ struct Pool {
 /// What admission needs from the state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unknown {
-    Member(OrgId),
+    /// With the number of changes of membership up to when it was not known.
+    Member(OrgId, u64),
     Lane(OrgId, u32),
 }
 
 impl Unknown {
     pub(crate) fn key(&self) -> Key {
         match self {
-            Self::Member(org) => state::organisation_key(org),
+            Self::Member(org, _) => state::organisation_key(org),
             Self::Lane(org, lane) => state::lane_key(org, *lane),
         }
     }
@@ -242,7 +251,7 @@ impl Mempool {
         let mut unknown = BTreeSet::new();
         for submission in submissions.into_iter().map(|signed| &signed.submission) {
             if !pool.members.contains_key(&submission.org) {
-                unknown.insert(Unknown::Member(submission.org.clone()));
+                unknown.insert(Unknown::Member(submission.org.clone(), pool.changes));
             }
             if !pool.lanes.contains_key(&(submission.org.clone(), submission.lane)) {
                 unknown.insert(Unknown::Lane(submission.org.clone(), submission.lane));
@@ -256,7 +265,8 @@ impl Mempool {
         let mut pool = self.pool();
         for (unknown, value) in unknown.into_iter().zip(values) {
             match unknown {
-                Unknown::Member(org) => {
+                Unknown::Member(_, changes) if changes != pool.changes => {}
+                Unknown::Member(org, _) => {
                     if let Some(key) = value.as_deref().and_then(entry_key) {
                         pool.members.insert(org, key);
                     }
@@ -289,6 +299,10 @@ impl Mempool {
         // Checked without the lock: this is most of the work.
         signed.verify(&self.chain, &key)?;
         let mut pool = self.pool();
+        if pool.members.get(&org) != Some(&key) {
+            // What holds by a key that counts no more would never leave, and keep the lane from going on by the new one.
+            return Err(SubmitError::Changed { org });
+        }
         if let Some(accepted) = pool.standing(&id, first, last, &digest, own)? {
             return Ok(accepted);
         }
@@ -403,6 +417,7 @@ impl Mempool {
             pool.reach((submission.org.clone(), submission.lane), submission.last_seq());
             for entry in &submission.entries {
                 if let Body::Member { member, .. } = &entry.body {
+                    pool.changes = pool.changes.wrapping_add(1);
                     // The key is read from the state again when it next matters, and what waits may not hold by it.
                     pool.members.remove(member);
                     pool.forget(member);

@@ -108,6 +108,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/member/removal", post(member::propose_removal))
         .route("/member/{id}/vote", post(member::vote))
         .route("/member/seat", post(member::seat))
+        .route("/member/entry-key", post(member::entry_key))
         .route("/member/move", post(member::moves))
         .route("/member/leave", post(member::leave))
         .route("/ledger/members", get(member::list))

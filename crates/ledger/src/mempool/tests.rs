@@ -231,9 +231,40 @@ fn a_changed_member_must_be_read_again() {
     mempool.finalize(&block(1, vec![sign("a", 1, 1, vec![entry("a", 1, Some(rotated))])]));
     assert_eq!(mempool.size().0, 0);
     let again = submission("b1:1+1");
-    assert!(mempool.unknown([&again]).contains(&Unknown::Member(member)));
-    mempool.learn(vec![Unknown::Member("b".parse().unwrap())], vec![None]);
+    assert!(mempool.unknown([&again]).contains(&Unknown::Member(member.clone(), 1)));
+    mempool.learn(vec![Unknown::Member(member, 1)], vec![None]);
     assert!(admit(&mempool, again).is_err());
+}
+
+/// What was read from the state before a member changed its key could be learned after: the node refused what the member signed from then
+/// on, until it was restarted.
+#[test]
+fn a_key_that_was_read_before_it_changed_is_not_learned_after() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let member: OrgId = "b".parse().unwrap();
+    let organisation = |seed: u8| {
+        let entry_key = public(&key(seed));
+        contract::to_cbor(&Organisation { role: OrgRole::Hospital, entry_key, left: false, unreviewed: 0 })
+    };
+    let rotates = |seq: u64, new: u8| {
+        let step = MemberStep::EntryKeyRotated(public(&key(new)));
+        let body = Body::Member { member: member.clone(), step };
+        block(seq, vec![sign("b", 1, seq, vec![entry("b", 1, Some(body))])])
+    };
+    mempool.finalize(&rotates(1, 7));
+    let by_seed = |seed: u8| {
+        let org = member.clone();
+        let entries = vec![entry("b", 3, None)];
+        Submission { chain: genesis().id(), org, lane: 1, first_seq: 3, entries }.sign(&key(seed))
+    };
+    let read = mempool.unknown([&by_seed(7)]);
+    mempool.finalize(&rotates(2, 8));
+    mempool.learn(read, vec![Some(organisation(7))]);
+    assert!(matches!(admit(&mempool, by_seed(7)), Err(SubmitError::Invalid(SubmissionError::UnknownOrg { .. }))));
+    mempool.learn(mempool.unknown([&by_seed(8)]), vec![Some(organisation(8))]);
+    let refused = admit(&mempool, by_seed(7)).map_err(|error| error.to_string());
+    assert_eq!(refused, Err("the signature of `b` does not hold".to_owned()));
+    assert_eq!(admit(&mempool, by_seed(8)), Ok(Accepted::New));
 }
 
 #[test]
