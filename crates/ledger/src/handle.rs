@@ -95,7 +95,7 @@ pub struct Status {
     pub pending_for_holding: usize,
     /// Members that may hold attachments. Of fewer than [`contract::CUSTODIANS_MIN`] all must, and what they hold is not held twice.
     pub custodians: usize,
-    /// Members whose node was heard from lately; this one not counted.
+    /// Members whose node was heard from lately; this one not counted, whether it is a member's or not yet.
     pub peers_connected: usize,
     /// Every validator.
     pub validators: Vec<Validator>,
@@ -225,7 +225,7 @@ impl Handle {
         let (pending_for_holding, custodians) = self.shared.mempool.held_up();
         let validators = self.shared.peers.validators(header.height);
         let since = *self.shared.since.borrow();
-        let peers_connected = validators.iter().filter(|v| v.connected).count().saturating_sub(1);
+        let peers_connected = self.shared.peers.connected();
         Status {
             height: header.height,
             time: header.time,

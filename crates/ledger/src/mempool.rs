@@ -16,7 +16,7 @@ mod holding;
 
 pub(crate) use holding::{Chosen, UNHELD_MAX, is_due};
 
-/// The most bytes of submissions that wait, shared evenly between the members, so that none can crowd out another.
+/// The most bytes of submissions that wait, shared evenly between the members of the latest state, so that none can crowd out another.
 pub const MEMPOOL_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The most submissions that wait, shared likewise.
 pub const MEMPOOL_SUBMISSIONS_MAX: usize = 128 * 1024;
@@ -144,6 +144,8 @@ struct Pool {
     /// Lanes in which something waits.
     live: BTreeSet<LaneId>,
     shares: HashMap<OrgId, Share>,
+    /// The members of the latest final state; the founders before the first block.
+    roll: BTreeSet<OrgId>,
     /// Signatures that hold, and by which key; the oldest are forgotten first.
     checked: HashMap<Digest, PublicKey>,
     checked_order: VecDeque<Digest>,
@@ -183,8 +185,8 @@ pub(crate) struct LaneAt {
 /// The node's mempool.
 pub(crate) struct Mempool {
     chain: Digest,
-    share_bytes: usize,
-    share_submissions: usize,
+    bytes_max: usize,
+    submissions_max: usize,
     pool: Mutex<Pool>,
     /// Changes when something came that may go into the next block.
     fresh: watch::Sender<u64>,
@@ -219,12 +221,13 @@ impl Mempool {
         let (news, own) = mpsc::unbounded_channel();
         let (naming, named) = mpsc::unbounded_channel();
         let members = genesis.members.iter().map(|member| (member.org.clone(), member.entry_key)).collect();
-        let count = genesis.members.len().max(1);
+        let roll = genesis.members.iter().map(|member| member.org.clone()).collect();
+        let pool = Pool { members, roll, custodians: Custodians::founding(genesis), ..Pool::default() };
         let mempool = Self {
             chain: genesis.id(),
-            share_bytes: MEMPOOL_BYTES_MAX / count,
-            share_submissions: MEMPOOL_SUBMISSIONS_MAX / count,
-            pool: Mutex::new(Pool { members, custodians: Custodians::founding(genesis), ..Pool::default() }),
+            bytes_max: MEMPOOL_BYTES_MAX,
+            submissions_max: MEMPOOL_SUBMISSIONS_MAX,
+            pool: Mutex::new(pool),
             fresh: watch::channel(0).0,
             news,
             naming,
@@ -306,8 +309,10 @@ impl Mempool {
         if let Some(accepted) = pool.standing(&id, first, last, &digest, own)? {
             return Ok(accepted);
         }
+        let members = pool.roll.len().max(1);
+        let (bytes_max, submissions_max) = (self.bytes_max / members, self.submissions_max / members);
         let share = pool.shares.entry(org.clone()).or_default();
-        if share.bytes + signed.encoded().len() > self.share_bytes || share.submissions >= self.share_submissions {
+        if share.bytes + signed.encoded().len() > bytes_max || share.submissions >= submissions_max {
             return Err(SubmitError::Full { org });
         }
         let names = signed.has_attachments();
@@ -397,6 +402,13 @@ impl Mempool {
         signed.verify(&self.chain, key)?;
         self.pool().remember(digest, *key);
         Ok(())
+    }
+
+    /// The members are these from now on, and each has its share. What waits already stays, also of one whose share became smaller.
+    pub(crate) fn set_roll(&self, roll: BTreeSet<OrgId>) {
+        let mut pool = self.pool();
+        pool.shares.retain(|org, share| share.submissions > 0 || roll.contains(org));
+        pool.roll = roll;
     }
 
     /// Takes note that a block was executed: what it orders need not hurry the next one.

@@ -81,6 +81,7 @@ impl<E: Runtime> Roster<E> {
             }
         }
         self.peers.set(known);
+        self.mempool.set_roll(roll.members.iter().map(|voter| voter.org.clone()).collect());
         self.mempool.set_custodians(Custodians::of_state(&roll, &organisations).ok()?);
         self.track(addresses);
         Some(())

@@ -270,12 +270,54 @@ fn a_key_that_was_read_before_it_changed_is_not_learned_after() {
 #[test]
 fn one_member_cannot_crowd_out_another() {
     let (mut mempool, _news) = Mempool::new(&genesis());
-    mempool.share_submissions = 2;
+    mempool.submissions_max = 4;
     for text in ["a1:1+1", "a1:2+1"] {
         admit(&mempool, submission(text)).unwrap();
     }
     assert!(matches!(admit(&mempool, submission("a1:3+1")), Err(SubmitError::Full { .. })));
     assert_eq!(admit(&mempool, submission("b1:1+1")), Ok(Accepted::New));
+}
+
+/// The founders had shares that never changed: with every member that joined, more could wait than there is room for.
+#[test]
+fn the_room_is_shared_between_the_members_that_there_are_and_never_becomes_more() {
+    let (mut mempool, _news) = Mempool::new(&genesis());
+    mempool.submissions_max = 12;
+    let roll = |names: &str| names.chars().map(|name| name.to_string().parse().unwrap()).collect();
+    let joined = public(&key(2));
+    let mut lanes = 0..;
+    let mut room = |mempool: &Mempool, org: &str| {
+        let mut taken = 0;
+        loop {
+            let entries = vec![entry(org, 1, None)];
+            match admit(mempool, sign(org, lanes.next().unwrap(), 1, entries)) {
+                Ok(accepted) => assert_eq!(accepted, Accepted::New),
+                Err(error) => break assert_eq!(error, SubmitError::Full { org: org.parse().unwrap() }),
+            }
+            taken += 1;
+        }
+        taken
+    };
+    assert_eq!(room(&mempool, "a"), 6);
+    for name in ["c", "d"] {
+        let org: OrgId = name.parse().unwrap();
+        let held = Organisation { role: OrgRole::Hospital, entry_key: joined, left: false, unreviewed: 0 };
+        mempool.learn(vec![Unknown::Member(org, 0)], vec![Some(contract::to_cbor(&held))]);
+    }
+    mempool.set_roll(roll("abcd"));
+    // Who joined has as much as the others; one that has more than its share keeps it and gets no more.
+    assert_eq!(["a", "b", "c", "d"].map(|org| room(&mempool, org)), [0, 3, 3, 3]);
+    mempool.finalize(&block(1, vec![sign("a", 0, 1, vec![entry("a", 1, None)])]));
+    assert_eq!(room(&mempool, "a"), 0);
+    assert_eq!(mempool.size().0, 5 + 9);
+    // Two left, of whom nothing waits any more.
+    for org in ["c", "d"] {
+        mempool.pool().forget(&org.parse().unwrap());
+    }
+    mempool.set_roll(roll("ab"));
+    assert_eq!(["a", "b"].map(|org| room(&mempool, org)), [1, 3]);
+    assert_eq!(mempool.size().0, 12);
+    assert_eq!(mempool.pool().shares.len(), 2);
 }
 
 /// A submission of one entry that names one attachment.
