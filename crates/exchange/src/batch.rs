@@ -15,20 +15,34 @@ use std::{
     time::Duration,
 };
 use store::{FrameFilter, FrameQuery, PAGE_MAX};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// How far before the last known frame stored frames are looked for, in milliseconds: a device's clock may have been set back.
 const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
 
 impl Node {
-    /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy.
+    /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy in force.
     pub(crate) async fn batch_frames(self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(self.policies().derivation.batch_cadence_s().into()));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut policies = self.inner.policies.watch();
+        let mut cadence_s = policies.borrow_and_update().derivation.batch_cadence_s();
+        let mut ticks = every(cadence_s);
         loop {
-            ticks.tick().await;
-            if let Err(error) = self.flush_frames().await {
-                tracing::warn!(%error, "frames could not be batched; trying again");
+            tokio::select! {
+                _ = ticks.tick() => {
+                    if let Err(error) = self.flush_frames().await {
+                        tracing::warn!(%error, "frames could not be batched; trying again");
+                    }
+                }
+                changed = policies.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let now_s = policies.borrow_and_update().derivation.batch_cadence_s();
+                    if now_s != cadence_s {
+                        tracing::info!(before_s = cadence_s, now_s, "frames are batched at another cadence");
+                        (cadence_s, ticks) = (now_s, every(now_s));
+                    }
+                }
             }
         }
     }
@@ -189,6 +203,13 @@ impl Node {
             next = after;
         }
     }
+}
+
+/// Ticks now and then every so many seconds; one that was missed is not made up for.
+fn every(seconds: u32) -> Interval {
+    let mut ticks = tokio::time::interval(Duration::from_secs(seconds.into()));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// What entries on their way say of bindings.
