@@ -98,6 +98,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/case", post(desk::open_case))
         .route("/case/{id}/conclude", post(desk::conclude_case))
         .route("/evidence/{patient}", get(desk::evidence))
+        .route("/evidence/record/{type}/{id}", get(desk::record_proof))
         .route("/custody/hold", post(desk::hold))
         .route("/custody/{id}/release", post(desk::release))
         .route("/custody/erase", post(desk::erase))
