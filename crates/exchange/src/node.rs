@@ -324,10 +324,16 @@ impl Node {
             // Once it was signed again, what the older key signed contradicts it.
             Err(
                 error @ (SubmitError::Invalid(SubmissionError::BadSignature { .. }) | SubmitError::Conflict { .. }),
-            ) => match self.signer.sign_again(bytes, from_journal).filter(|again| again != bytes) {
-                Some(again) => self.ledger.submit(&again).await,
-                None => Err(error),
-            },
+            ) => {
+                // The ledger may have the next key before this gateway has looked.
+                if let Err(error) = self.follow_entry_key().await {
+                    tracing::warn!(%error, "the entry key could not be looked up");
+                }
+                match self.signer.sign_again(bytes, from_journal).filter(|again| again != bytes) {
+                    Some(again) => self.ledger.submit(&again).await,
+                    None => Err(error),
+                }
+            }
             answer => answer,
         }
     }

@@ -404,11 +404,25 @@ impl Mempool {
         Ok(())
     }
 
-    /// The members are these from now on, and each has its share. What waits already stays, also of one whose share became smaller.
-    pub(crate) fn set_roll(&self, roll: BTreeSet<OrgId>) {
+    /// How many changes of membership were final so far, for [`Self::set_members`].
+    pub(crate) fn changes(&self) -> u64 {
+        self.pool().changes
+    }
+
+    /// The members of the state after so many changes, with their entry keys: each has its share. What waits already stays, also of one whose
+    /// share became smaller, unless it holds by a key that counts no more. Older news than the mempool's own is no news.
+    pub(crate) fn set_members(&self, members: HashMap<OrgId, PublicKey>, changes: u64) {
         let mut pool = self.pool();
-        pool.shares.retain(|org, share| share.submissions > 0 || roll.contains(org));
-        pool.roll = roll;
+        if pool.changes != changes {
+            return;
+        }
+        let other = |(org, key): (&OrgId, &PublicKey)| (members.get(org) != Some(key)).then(|| org.clone());
+        let stale: Vec<OrgId> = pool.members.iter().filter_map(other).collect();
+        stale.iter().for_each(|org| pool.forget(org));
+        pool.roll = members.keys().cloned().collect();
+        pool.members = members;
+        let Pool { shares, roll, .. } = &mut *pool;
+        shares.retain(|org, share| share.submissions > 0 || roll.contains(org));
     }
 
     /// Takes note that a block was executed: what it orders need not hurry the next one.

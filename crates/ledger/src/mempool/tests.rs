@@ -267,6 +267,33 @@ fn a_key_that_was_read_before_it_changed_is_not_learned_after() {
     assert_eq!(admit(&mempool, by_seed(8)), Ok(Accepted::New));
 }
 
+/// A node that was started again took the founders' keys for those that count: it refused what a member with another key signed.
+#[test]
+fn keys_are_those_of_the_state_that_a_node_starts_with_and_older_news_is_none() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let member: OrgId = "b".parse().unwrap();
+    let by = |seed: u8| {
+        let entries = vec![entry("b", seed, None)];
+        Submission { chain: genesis().id(), org: member.clone(), lane: 1, first_seq: 1, entries }.sign(&key(seed))
+    };
+    let keys =
+        |seed: u8| HashMap::from([("a".parse().unwrap(), public(&key(1))), (member.clone(), public(&key(seed)))]);
+    admit(&mempool, by(2)).unwrap();
+    admit(&mempool, submission("a1:1+1")).unwrap();
+    mempool.set_members(keys(7), 0);
+    assert_eq!(mempool.size().0, 1, "what holds by the founder's key waits no more");
+    assert!(admit(&mempool, by(2)).is_err());
+    assert_eq!(admit(&mempool, by(7)), Ok(Accepted::New));
+    // The key changes, and somebody has read it before.
+    let step = MemberStep::EntryKeyRotated(public(&key(8)));
+    let body = Body::Member { member: member.clone(), step };
+    mempool.finalize(&block(1, vec![sign("b", 2, 1, vec![entry("b", 1, Some(body))])]));
+    mempool.set_members(keys(7), 0);
+    assert!(!mempool.pool().members.contains_key(&member));
+    mempool.set_members(keys(8), mempool.changes());
+    assert_eq!(admit(&mempool, by(8)), Ok(Accepted::New));
+}
+
 #[test]
 fn one_member_cannot_crowd_out_another() {
     let (mut mempool, _news) = Mempool::new(&genesis());
@@ -283,8 +310,10 @@ fn one_member_cannot_crowd_out_another() {
 fn the_room_is_shared_between_the_members_that_there_are_and_never_becomes_more() {
     let (mut mempool, _news) = Mempool::new(&genesis());
     mempool.submissions_max = 12;
-    let roll = |names: &str| names.chars().map(|name| name.to_string().parse().unwrap()).collect();
-    let joined = public(&key(2));
+    let roll = |names: &str| {
+        let member = |name: char| (name.to_string().parse().unwrap(), public(&key(if name == 'a' { 1 } else { 2 })));
+        names.chars().map(member).collect()
+    };
     let mut lanes = 0..;
     let mut room = |mempool: &Mempool, org: &str| {
         let mut taken = 0;
@@ -299,12 +328,7 @@ fn the_room_is_shared_between_the_members_that_there_are_and_never_becomes_more(
         taken
     };
     assert_eq!(room(&mempool, "a"), 6);
-    for name in ["c", "d"] {
-        let org: OrgId = name.parse().unwrap();
-        let held = Organisation { role: OrgRole::Hospital, entry_key: joined, left: false, unreviewed: 0 };
-        mempool.learn(vec![Unknown::Member(org, 0)], vec![Some(contract::to_cbor(&held))]);
-    }
-    mempool.set_roll(roll("abcd"));
+    mempool.set_members(roll("abcd"), 0);
     // Who joined has as much as the others; one that has more than its share keeps it and gets no more.
     assert_eq!(["a", "b", "c", "d"].map(|org| room(&mempool, org)), [0, 3, 3, 3]);
     mempool.finalize(&block(1, vec![sign("a", 0, 1, vec![entry("a", 1, None)])]));
@@ -314,7 +338,7 @@ fn the_room_is_shared_between_the_members_that_there_are_and_never_becomes_more(
     for org in ["c", "d"] {
         mempool.pool().forget(&org.parse().unwrap());
     }
-    mempool.set_roll(roll("ab"));
+    mempool.set_members(roll("ab"), 0);
     assert_eq!(["a", "b"].map(|org| room(&mempool, org)), [1, 3]);
     assert_eq!(mempool.size().0, 12);
     assert_eq!(mempool.pool().shares.len(), 2);
