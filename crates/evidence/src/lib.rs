@@ -49,7 +49,7 @@ pub use finality::{Anchor, BadKnownBlock, KnownBlock, anchor};
 pub use log::BadLog;
 pub use part::part;
 pub use receipt::{BadReceipt, Inclusion, RECEIPT_BYTES_MAX, read_receipt, receipt};
-pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, verify_record};
+pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, is_record_proof, verify_record, verify_record_through};
 pub use report::{
     CurrentReport, Decided, DeviceReport, EntryReport, Link, LogReport, MonthReport, OpenedBytes, PartReport,
     PolicyReport, RecordProven, RecordReport, Report, VersionReport, WitnessReport,

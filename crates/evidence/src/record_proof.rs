@@ -1,7 +1,7 @@
 //! The light check of one record: that these bytes are its current version.
 
 use crate::{
-    Finality, Limits, Refused, StateProof, Subject,
+    Finality, KnownBlock, Limits, Refused, StateProof, Subject,
     bundle::{check_format, read},
     finality,
     opened::resource_name,
@@ -47,13 +47,37 @@ impl RecordProof {
     pub fn to_bytes(&self) -> Vec<u8> {
         to_cbor(self)
     }
+
+    /// The record's bytes in a file, as they were written. They are worth what [`verify_record`] says of the file.
+    pub fn record(file: &[u8], limits: &Limits) -> Result<Vec<u8>, Refused> {
+        Ok(read_proof(file, limits)?.bytes)
+    }
+}
+
+/// Whether a file says that it is a record proof.
+pub fn is_record_proof(file: &[u8], limits: &Limits) -> bool {
+    check_format(file, limits.bundle_bytes_max, RECORD_PROOF_FORMAT).is_ok()
+}
+
+fn read_proof(file: &[u8], limits: &Limits) -> Result<RecordProof, Refused> {
+    check_format(file, limits.bundle_bytes_max, RECORD_PROOF_FORMAT)?;
+    Ok(from_cbor("record proof", file, limits.bundle_bytes_max)?)
 }
 
 /// Checks that the proof's bytes are the record's current version, from the genesis id alone.
 pub fn verify_record(proof: &[u8], genesis_id: &Digest, limits: &Limits) -> Result<RecordProven, Refused> {
-    check_format(proof, limits.bundle_bytes_max, RECORD_PROOF_FORMAT)?;
-    let proof: RecordProof = from_cbor("record proof", proof, limits.bundle_bytes_max)?;
-    let at = finality::check(&proof.finality, genesis_id, None)?;
+    verify_record_through(proof, genesis_id, None, limits)
+}
+
+/// As [`verify_record`], and refuses a proof whose ledger does not go through the block that the reader knows.
+pub fn verify_record_through(
+    proof: &[u8],
+    genesis_id: &Digest,
+    known: Option<&KnownBlock>,
+    limits: &Limits,
+) -> Result<RecordProven, Refused> {
+    let proof = read_proof(proof, limits)?;
+    let at = finality::check(&proof.finality, genesis_id, known)?;
     let head: RecordHead = value(Subject::Record(proof.tag), &record_key(&proof.tag), &proof.head, &at)?;
     let name = resource_name(&proof.bytes);
     if commit(&proof.salt, &proof.bytes) != head.commitment {

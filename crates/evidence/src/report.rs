@@ -323,6 +323,43 @@ pub struct RecordProven {
     pub bytes: usize,
 }
 
+impl RecordProven {
+    fn called(&self) -> String {
+        self.name.clone().unwrap_or_else(|| "a record without a name".to_owned())
+    }
+
+    /// What is proven, in plain sentences.
+    pub fn proven(&self) -> Vec<String> {
+        let Self { height, time, version, organisation, bytes, written_at_height, .. } = self;
+        let mut said = vec![
+            format!("Block {height} is final: a quorum of the validators of its time signed it. Its time is {time}."),
+            format!(
+                "Version {version} of the record that the ledger knows by `{}` is the current one at height {height}: the ledger has no later one there.",
+                self.tag.0.to_hex()
+            ),
+            format!(
+                "The {bytes} bytes in the file are exactly those that {organisation} committed to as this version, final in block {written_at_height}. They call themselves {}.",
+                self.called()
+            ),
+        ];
+        if self.deleted {
+            said.push(format!("By this version {organisation} deleted the record."));
+        }
+        said
+    }
+
+    /// What is not proven, in plain sentences.
+    pub fn not_proven(&self) -> Vec<String> {
+        let called = self.called();
+        vec![
+            format!("That it did not change after height {}.", self.height),
+            format!("That no other record calls itself {called}: which name a record was filed by takes its patient's key to tell."),
+            "What the versions before said, who read it, and which other records there are: its patient's evidence shows that.".to_owned(),
+            format!("Which person at {} wrote it, and that what it says is true.", self.organisation),
+        ]
+    }
+}
+
 /// What was verified, before it is told.
 pub(crate) struct Verified<'a> {
     pub(crate) at: &'a Final,

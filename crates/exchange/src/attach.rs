@@ -53,3 +53,141 @@ impl Node {
         Ok(copy.filter(is_it))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{caller::Caller, keys::OrgKeys, node::Settings};
+    use contract::{DerivationPolicy, EPOCH_BLOCKS_DEFAULT, Genesis};
+    use record::{OrgRole, Purpose, Role};
+    use std::{net::TcpListener, path::Path, time::Duration};
+
+    /// What a node may take before the test gives up; no test asserts a time.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A consortium of one hospital, so that nobody else has any copies.
+    async fn start(folder: &Path) -> Node {
+        let org: record::OrgId = "mercy".parse().unwrap();
+        let keys = folder.join("keys");
+        let keys = if keys.exists() { OrgKeys::load(&keys) } else { OrgKeys::create(&keys) }.unwrap();
+        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let genesis = folder.join("genesis");
+        if !genesis.exists() {
+            let founding = Genesis {
+                version: 1,
+                name: "test".to_owned(),
+                time: crate::clock::now(),
+                members: vec![keys.member(org.clone(), OrgRole::Hospital, listen.to_string())],
+                access_policy: ::policy::Bundle::builtin().digest(),
+                derivation_policy: DerivationPolicy::builtin().unwrap().digest(),
+                epoch_blocks: EPOCH_BLOCKS_DEFAULT,
+            };
+            std::fs::write(&genesis, founding.to_bytes()).unwrap();
+        }
+        let genesis = Genesis::from_bytes(&std::fs::read(&genesis).unwrap()).unwrap();
+        let settings = Settings {
+            org,
+            role: OrgRole::Hospital,
+            genesis,
+            keys,
+            data: folder.join("data"),
+            database: folder.join("cloud.db"),
+            ledger: listen,
+            part: ledger::Part::Founder,
+            peers: Vec::new(),
+            peers_max: None,
+            cache_bytes: None,
+            begin: ledger::Begin::Blocks,
+            policies: Vec::new(),
+        };
+        Node::start(settings).await.unwrap()
+    }
+
+    fn doctor(node: &Node) -> Caller {
+        Caller {
+            user: "dr".to_owned(),
+            role: Role::Doctor,
+            org: node.org.clone(),
+            org_role: node.role,
+            patient: None,
+            purpose: Purpose::Treat,
+            request: "test".to_owned(),
+            address: "127.0.0.1".to_owned(),
+        }
+    }
+
+    /// Final submissions that name attachments, in order.
+    async fn naming(node: &Node) -> Vec<SignedSubmission> {
+        let mut found = Vec::new();
+        for height in 1..=node.ledger_height() {
+            let block = node.ledger.block(height).await.unwrap().unwrap();
+            found.extend(block.submissions().iter().filter(|signed| signed.has_attachments()).cloned());
+        }
+        found
+    }
+
+    /// Which of the attachments are in the vault, in order.
+    async fn held(node: &Node, submissions: &[SignedSubmission]) -> Vec<bool> {
+        let mut held = Vec::new();
+        for attachment in submissions.iter().flat_map(SignedSubmission::attachments) {
+            let bytes = node.ledger.attachment(attachment.digest).await.unwrap();
+            assert!(bytes.as_ref().is_none_or(|bytes| sha256(&[bytes]) == attachment.digest));
+            held.push(bytes.is_some());
+        }
+        held
+    }
+
+    fn lose_vault(folder: &Path) {
+        for file in std::fs::read_dir(folder.join("data/ledger")).unwrap().map(|file| file.unwrap().path()) {
+            if file.file_name().unwrap().to_string_lossy().starts_with("vault") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn copies_and_wrapped_keys_are_made_again_to_the_byte_from_what_the_database_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = start(folder.path()).await;
+        let caller = doctor(&node);
+        let patient = br#"{"resourceType":"Patient","name":[{"family":"Nobody"}]}"#;
+        let patient = node.create(&caller, "Patient", patient, None).await.unwrap().record;
+        let allergy = format!(
+            r#"{{"resourceType":"AllergyIntolerance","patient":{{"reference":"{patient}"}},"code":{{"text":"Latex"}}}}"#
+        );
+        let allergy = node.create(&caller, "AllergyIntolerance", allergy.as_bytes(), None).await.unwrap().record;
+        assert!(node.settle(PATIENCE).await);
+        let submissions = naming(&node).await;
+        // Two copies, and the patient's wrapped key.
+        assert_eq!(held(&node, &submissions).await, [true; 3]);
+        for signed in &submissions {
+            assert_eq!(node.attach_again(signed).await, Ok(0), "nothing is lacking");
+        }
+        node.stop().await;
+
+        lose_vault(folder.path());
+        let node = start(folder.path()).await;
+        assert_eq!(held(&node, &submissions).await, [false; 3]);
+        for signed in &submissions {
+            assert_eq!(node.attach_again(signed).await, Ok(0));
+        }
+        assert_eq!(held(&node, &submissions).await, [true; 3]);
+        node.stop().await;
+
+        // Of a row that was changed no copy is made, as it would be another one; what else there is, is.
+        lose_vault(folder.path());
+        let database = rusqlite::Connection::open(folder.path().join("cloud.db")).unwrap();
+        let changed =
+            "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'Latex', 'Wheat') AS BLOB) WHERE id = ?1";
+        assert_eq!(database.execute(changed, [allergy.split_once('/').unwrap().1]).unwrap(), 1);
+        drop(database);
+        let node = start(folder.path()).await;
+        let mut lacking = 0;
+        for signed in &submissions {
+            lacking += node.attach_again(signed).await.unwrap();
+        }
+        assert_eq!(lacking, 1);
+        assert_eq!(held(&node, &submissions).await.iter().filter(|held| **held).count(), 2);
+        node.stop().await;
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
     sense::{Attached, go_on_from},
     write::Also,
 };
-use contract::{Body, DeviceStep, Event, Frames, PublicKey, SignedSubmission, state};
+use contract::{Body, DeviceStep, Event, Frames, SignedSubmission, state};
 use record::{Digest, Id16, Role, TimeMs, sha256};
 use sensing::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Binding, DeviceState, Frame};
 use std::{
@@ -15,20 +15,34 @@ use std::{
     time::Duration,
 };
 use store::{FrameFilter, FrameQuery, PAGE_MAX};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// How far before the last known frame stored frames are looked for, in milliseconds: a device's clock may have been set back.
 const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
 
 impl Node {
-    /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy.
+    /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy in force.
     pub(crate) async fn batch_frames(self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(self.policies().derivation.batch_cadence_s().into()));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut policies = self.inner.policies.watch();
+        let mut cadence_s = policies.borrow_and_update().derivation.batch_cadence_s();
+        let mut ticks = every(cadence_s);
         loop {
-            ticks.tick().await;
-            if let Err(error) = self.flush_frames().await {
-                tracing::warn!(%error, "frames could not be batched; trying again");
+            tokio::select! {
+                _ = ticks.tick() => {
+                    if let Err(error) = self.flush_frames().await {
+                        tracing::warn!(%error, "frames could not be batched; trying again");
+                    }
+                }
+                changed = policies.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let now_s = policies.borrow_and_update().derivation.batch_cadence_s();
+                    if now_s != cadence_s {
+                        tracing::info!(before_s = cadence_s, now_s, "frames are batched at another cadence");
+                        (cadence_s, ticks) = (now_s, every(now_s));
+                    }
+                }
             }
         }
     }
@@ -159,16 +173,15 @@ impl Node {
 
     /// What entries of our own that are not final yet say of bindings.
     async fn waiting_steps(&self) -> Result<Waiting, Failure> {
-        let key = self.entry_public;
         let mut waiting = Waiting::default();
-        let lanes = crate::orphan::signed_lanes(&self.store, &self.signs(), &self.org).await;
+        let lanes = crate::orphan::signed_lanes(&self.store, &self.signer).await;
         for lane in lanes.map_err(crate::find::search_failure)? {
-            self.waiting_in_lane(lane.lane, &key, &mut waiting).await?;
+            self.waiting_in_lane(lane.lane, &mut waiting).await?;
         }
         Ok(waiting)
     }
 
-    async fn waiting_in_lane(&self, lane: u32, key: &PublicKey, waiting: &mut Waiting) -> Result<(), Failure> {
+    async fn waiting_in_lane(&self, lane: u32, waiting: &mut Waiting) -> Result<(), Failure> {
         let settled: Option<state::Lane> = self.ledger_value(state::lane_key(&self.org, lane)).await?;
         let mut next = settled.map_or(0, |lane| lane.seq) + 1;
         loop {
@@ -178,7 +191,7 @@ impl Node {
             let after = last.first_seq + u64::from(last.count);
             for submission in &page {
                 let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { continue };
-                if signed.verify(&self.genesis.id(), key).is_ok() {
+                if self.signer.is_own(&signed) {
                     let first = signed.submission.first_seq;
                     let entries = (first..).zip(&signed.submission.entries);
                     entries.filter(|(seq, _)| *seq >= next).for_each(|(_, entry)| waiting.read(&entry.body));
@@ -190,6 +203,13 @@ impl Node {
             next = after;
         }
     }
+}
+
+/// Ticks now and then every so many seconds; one that was missed is not made up for.
+fn every(seconds: u32) -> Interval {
+    let mut ticks = tokio::time::interval(Duration::from_secs(seconds.into()));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// What entries on their way say of bindings.

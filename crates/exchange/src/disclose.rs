@@ -66,7 +66,12 @@ impl Node {
     }
 
     /// A row that agrees with the ledger; from a vault, when the database's does not.
-    async fn sound_row(&self, rtype: &str, id: &str, version: Option<u64>) -> Result<(Row, bool, bool), Failure> {
+    pub(crate) async fn sound_row(
+        &self,
+        rtype: &str,
+        id: &str,
+        version: Option<u64>,
+    ) -> Result<(Row, bool, bool), Failure> {
         let name = format!("{rtype}/{id}");
         let found = match version {
             Some(version) => {

@@ -27,6 +27,9 @@ impl Node {
             if let Err(error) = self.follow_policies().await {
                 tracing::warn!(%error, "the policies in force could not be looked up");
             }
+            if let Err(error) = self.follow_entry_key().await {
+                tracing::warn!(%error, "the entry key could not be looked up");
+            }
             let mut blocks = self.ledger.blocks_from(self.mirror.height() + 1);
             if let Err(error) = self.follow_once(&mut blocks).await {
                 tracing::warn!(%error, "following the ledger failed; trying again");
@@ -45,6 +48,10 @@ impl Node {
             let entries: Vec<(Entry, FinalEntry)> = run.iter().flat_map(|block| block.entries.clone()).collect();
             self.mirror.extend(run).await?;
             self.settle_own(&entries).await?;
+            let of_us = |(entry, _): &(Entry, FinalEntry)| matches!(&entry.body, Body::Member { member, .. } if *member == self.org);
+            if entries.iter().any(of_us) {
+                self.follow_entry_key().await?;
+            }
             let activated = |(entry, place): &(Entry, FinalEntry)| {
                 place.refused == 0 && matches!(entry.body, Body::Policy { step: PolicyStep::Activated, .. })
             };

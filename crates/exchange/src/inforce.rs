@@ -13,10 +13,8 @@ use contract::{
 use minicbor::{Decode, Encode};
 use policy::{Bundle, Decision, Policy, Reason};
 use record::{Digest, TimeMs};
-use std::{
-    future::Future,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{future::Future, sync::Arc};
+use tokio::sync::watch;
 
 /// Both kinds of policy documents.
 pub(crate) const KINDS: [PolicyKind; 2] = [PolicyKind::Access, PolicyKind::Derivation];
@@ -40,7 +38,7 @@ pub(crate) enum Readable {
 pub(crate) struct Policies {
     /// Documents that this node was started with.
     founding: Vec<(PolicyKind, Vec<u8>)>,
-    now: RwLock<Arc<InForce>>,
+    now: watch::Sender<Arc<InForce>>,
 }
 
 tokio::task_local! {
@@ -92,22 +90,24 @@ impl Policies {
         }
         match (access, derivation) {
             (Some(access), Some(derivation)) => {
-                let now = RwLock::new(Arc::new(InForce { access, derivation, ended: None }));
-                Ok(Self { founding, now })
+                let now = Arc::new(InForce { access, derivation, ended: None });
+                Ok(Self { founding, now: watch::Sender::new(now) })
             }
             _ => Err("a policy of one kind was read as one of the other".to_owned()),
         }
     }
 
     fn now(&self) -> Arc<InForce> {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.borrow().clone()
+    }
+
+    /// The policies in force, and every later change of them.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<InForce>> {
+        self.now.subscribe()
     }
 
     fn change(&self, change: impl FnOnce(&mut InForce)) {
-        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = InForce::clone(&now);
-        change(&mut changed);
-        *now = Arc::new(changed);
+        self.now.send_modify(|now| change(Arc::make_mut(now)));
     }
 }
 

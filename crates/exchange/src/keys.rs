@@ -24,6 +24,10 @@ pub struct OrgKeys {
     pub wrap: age::x25519::Identity,
     /// Plays the patient key's part for records without a patient, and hides who acted.
     pub own: PatientKey,
+    /// Public halves of entry keys that were replaced, and by which this organisation still knows what it signed.
+    pub older: Vec<PublicKey>,
+    /// The folder that they lie in.
+    pub folder: PathBuf,
 }
 
 /// Why keys could not be made or read. The operator's to mend.
@@ -62,8 +66,10 @@ pub enum KeyError {
 
 const SEEDS: [&str; 4] = ["entry.key", "consensus.key", "issuer.key", "own.key"];
 const WRAP: &str = "wrap.key";
-const CONSENSUS: &str = "consensus.key";
-const NEXT: &str = "consensus.next.key";
+const OLDER: &str = "entry.older";
+
+/// The most older entry keys that are known; the oldest are forgotten first.
+const OLDER_MAX: usize = 64;
 
 impl OrgKeys {
     /// Draws new keys and writes them into `dir`, which must not hold any.
@@ -98,6 +104,8 @@ impl OrgKeys {
             issuer: SigningKey::from_bytes(&*seed("issuer.key")?),
             wrap,
             own: PatientKey::from_bytes(*seed("own.key")?),
+            older: older(dir)?,
+            folder: dir.to_owned(),
         })
     }
 
@@ -114,33 +122,109 @@ impl OrgKeys {
     }
 }
 
-/// A consensus key that was drawn and does not count yet: on disk before anybody is told of it, so that none is named and lost.
+/// Which of its keys an organisation replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaces {
+    /// The one that signs its entries.
+    Entry,
+    /// The one that signs its votes.
+    Consensus,
+}
+
+impl Replaces {
+    /// The files of the next key and of the present one.
+    fn files(self, dir: &Path) -> (PathBuf, PathBuf) {
+        let (next, present) = match self {
+            Self::Entry => ("entry.next.key", "entry.key"),
+            Self::Consensus => ("consensus.next.key", "consensus.key"),
+        };
+        (dir.join(next), dir.join(present))
+    }
+}
+
+/// A key that was drawn and does not count yet: on disk before anybody is told of it, so that none is named and lost.
 pub struct NextKey {
-    public: PublicKey,
+    replaces: Replaces,
+    key: SigningKey,
 }
 
 impl NextKey {
     /// Draws a key into `dir`, or reads the one that an earlier attempt drew.
-    pub fn draw(dir: &Path) -> Result<Self, KeyError> {
-        let path = dir.join(NEXT);
+    pub fn draw(dir: &Path, replaces: Replaces) -> Result<Self, KeyError> {
+        if let Some(drawn) = Self::drawn(dir, replaces)? {
+            return Ok(drawn);
+        }
+        let seed = random()?;
+        write_new(&replaces.files(dir).0, &Zeroizing::new(hex::encode(*seed)))?;
+        sync(dir)?;
+        Ok(Self { replaces, key: SigningKey::from_bytes(&seed) })
+    }
+
+    /// The key that was drawn into `dir` and is not in place yet, if there is one.
+    pub fn drawn(dir: &Path, replaces: Replaces) -> Result<Option<Self>, KeyError> {
+        let (path, _) = replaces.files(dir);
         if !path.exists() {
-            write_new(&path, &Zeroizing::new(hex::encode(*random()?)))?;
+            return Ok(None);
         }
         let mut seed = Zeroizing::new([0u8; 32]);
         hex::decode_to_slice(read_private(&path)?.trim(), seed.as_mut()).map_err(|_| KeyError::Malformed { path })?;
-        Ok(Self { public: PublicKey::from(SigningKey::from_bytes(&seed).verifying_key().to_bytes()) })
+        Ok(Some(Self { replaces, key: SigningKey::from_bytes(&seed) }))
     }
 
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
-        self.public
+        PublicKey::from(self.key.verifying_key().to_bytes())
     }
 
-    /// Puts it in the place of the consensus key, which is gone then: it must not vote again.
-    pub fn put_in_place(self, dir: &Path) -> Result<(), KeyError> {
-        let path = dir.join(CONSENSUS);
-        fs::rename(dir.join(NEXT), &path).map_err(|source| KeyError::File { path, source })
+    /// Puts it in the place of the present key, which is gone then: it must not sign again.
+    pub fn put_in_place(self, dir: &Path) -> Result<SigningKey, KeyError> {
+        let (next, path) = self.replaces.files(dir);
+        fs::rename(next, &path).map_err(|source| KeyError::File { path, source })?;
+        sync(dir)?;
+        Ok(self.key)
     }
+}
+
+/// Notes whether this organisation still knows what an entry key signed once that key was replaced. It should not when somebody else may
+/// have the key, as then what it signed may be theirs.
+pub(crate) fn note_older(dir: &Path, key: &PublicKey, is_believed: bool) -> Result<(), KeyError> {
+    let mut keys = older(dir)?;
+    keys.retain(|other| other != key);
+    if is_believed {
+        keys.push(*key);
+    }
+    let latest = keys.len().saturating_sub(OLDER_MAX);
+    let lines: Vec<String> = keys[latest..].iter().map(|key| hex::encode(key.as_bytes())).collect();
+    let (path, written) = (dir.join(OLDER), dir.join("entry.older.new"));
+    let file = |source| KeyError::File { path: path.clone(), source };
+    match fs::remove_file(&written) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file(error)),
+        _ => {}
+    }
+    write_new(&written, &lines.join("\n"))?;
+    fs::rename(&written, &path).map_err(file)?;
+    sync(dir)
+}
+
+/// Older entry keys, the latest last: one a line, 64 hexadecimal digits.
+pub(crate) fn older(dir: &Path) -> Result<Vec<PublicKey>, KeyError> {
+    let path = dir.join(OLDER);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = read_private(&path)?;
+    let key = |line: &str| {
+        let mut key = [0u8; 32];
+        hex::decode_to_slice(line.trim(), &mut key).map_err(|_| KeyError::Malformed { path: path.clone() })?;
+        Ok(PublicKey::from(key))
+    };
+    text.lines().filter(|line| !line.trim().is_empty()).map(key).collect()
+}
+
+/// Names in the folder are as durable as the files.
+fn sync(dir: &Path) -> Result<(), KeyError> {
+    let synced = fs::File::open(dir).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| KeyError::File { path: dir.to_owned(), source })
 }
 
 /// 32 bytes from the operating system.
@@ -193,5 +277,47 @@ mod tests {
         OrgKeys::create(dir.path()).unwrap();
         fs::set_permissions(dir.path().join("entry.key"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(OrgKeys::load(dir.path()), Err(KeyError::TooOpen { .. })));
+    }
+
+    #[test]
+    fn a_next_key_is_drawn_once_and_takes_the_place_of_the_present_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = OrgKeys::create(dir.path()).unwrap();
+        for replaces in [Replaces::Entry, Replaces::Consensus] {
+            assert!(NextKey::drawn(dir.path(), replaces).unwrap().is_none());
+            let next = NextKey::draw(dir.path(), replaces).unwrap().public_key();
+            assert_eq!(NextKey::draw(dir.path(), replaces).unwrap().public_key(), next);
+            let (file, _) = replaces.files(dir.path());
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(OrgKeys::load(dir.path()).unwrap().entry.to_bytes(), before.entry.to_bytes());
+        }
+        let next = NextKey::draw(dir.path(), Replaces::Entry).unwrap();
+        let key = next.put_in_place(dir.path()).unwrap();
+        assert!(NextKey::drawn(dir.path(), Replaces::Entry).unwrap().is_none());
+        let after = OrgKeys::load(dir.path()).unwrap();
+        assert_eq!(after.entry.to_bytes(), key.to_bytes());
+        assert_ne!(after.entry.to_bytes(), before.entry.to_bytes());
+        assert_eq!(after.consensus.to_bytes(), before.consensus.to_bytes());
+    }
+
+    #[test]
+    fn older_entry_keys_are_noted_once_and_forgotten_when_they_are_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        OrgKeys::create(dir.path()).unwrap();
+        let key = |n: usize| PublicKey::from([n as u8; 32]);
+        let noted = || OrgKeys::load(dir.path()).unwrap().older;
+        assert_eq!(noted(), []);
+        for n in [1, 2, 1] {
+            note_older(dir.path(), &key(n), true).unwrap();
+        }
+        assert_eq!(noted(), [key(2), key(1)]);
+        note_older(dir.path(), &key(2), false).unwrap();
+        assert_eq!(noted(), [key(1)]);
+        for n in 10..10 + OLDER_MAX {
+            note_older(dir.path(), &key(n), true).unwrap();
+        }
+        assert_eq!((noted().len(), noted()[0]), (OLDER_MAX, key(10)));
+        fs::write(dir.path().join(OLDER), "no key").unwrap();
+        assert!(matches!(OrgKeys::load(dir.path()), Err(KeyError::Malformed { .. })));
     }
 }

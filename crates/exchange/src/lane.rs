@@ -1,9 +1,9 @@
 //! This gateway's lane on the ledger: numbers and signs what was written together, and brings it to the ledger until it is final.
 
+use crate::signer::Signer;
 use contract::{ENTRIES_MAX, Entry, SUBMISSION_BYTES_MAX, Submission};
-use ed25519_dalek::SigningKey;
 use prometheus_client::metrics::histogram::Histogram;
-use record::{Digest, OrgId};
+use record::{Digest, sha256};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -52,9 +52,25 @@ struct State {
 
 struct Pending {
     last: u64,
-    bytes: Option<Vec<u8>>,
+    bytes: Kept,
     committed: Instant,
     submitted: Option<Instant>,
+}
+
+/// What is kept of a submission in memory.
+enum Kept {
+    Bytes(Vec<u8>),
+    /// The digest: the bytes are in the database, which is not believed.
+    Digest(Digest),
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Digest(_) => 0,
+        }
+    }
 }
 
 impl Lane {
@@ -87,8 +103,23 @@ impl Lane {
     }
 
     /// The sealer of this lane, for the store's writer thread.
-    pub(crate) fn sealer(&self, chain: Digest, org: OrgId, key: SigningKey) -> Sealer {
-        Sealer { lane: self.clone(), chain, org, key }
+    pub(crate) fn sealer(&self, signer: Signer) -> Sealer {
+        Sealer { lane: self.clone(), signer }
+    }
+
+    /// Whether this gateway committed that submission in this lane, by whatever key it signed then.
+    pub(crate) fn is_ours(&self, first: u64, bytes: &[u8]) -> bool {
+        match self.state().pending.get(&first).map(|pending| &pending.bytes) {
+            Some(Kept::Bytes(kept)) => kept == bytes,
+            Some(Kept::Digest(digest)) => *digest == sha256(&[bytes]),
+            None => false,
+        }
+    }
+
+    /// Everything is brought to the ledger again, now: it forgot what an older key signed.
+    pub(crate) fn again(&self) {
+        self.state().pending.values_mut().for_each(|pending| pending.submitted = None);
+        self.shared.wake.notify_one();
     }
 
     /// Everything up to `seq` is final.
@@ -99,7 +130,7 @@ impl Lane {
         state.committed = state.committed.max(seq);
         while let Some(first) = state.pending.first_entry().filter(|first| first.get().last <= seq) {
             let pending = first.remove();
-            state.pending_bytes -= pending.bytes.as_ref().map_or(0, Vec::len);
+            state.pending_bytes -= pending.bytes.len();
             if state.times_ms.len() == TIMES_MAX {
                 state.times_ms.pop_front();
             }
@@ -136,8 +167,8 @@ impl Lane {
                 continue;
             }
             match &pending.bytes {
-                Some(bytes) => due.submissions.push((*first, bytes.clone())),
-                None => {
+                Kept::Bytes(bytes) => due.submissions.push((*first, bytes.clone())),
+                Kept::Digest(_) => {
                     due.from_store = Some(*first);
                     break;
                 }
@@ -179,7 +210,7 @@ impl State {
         if keep {
             self.pending_bytes += sealed.bytes.len();
         }
-        let bytes = keep.then_some(sealed.bytes);
+        let bytes = if keep { Kept::Bytes(sealed.bytes) } else { Kept::Digest(sha256(&[&sealed.bytes])) };
         self.pending.insert(sealed.first_seq, Pending { last, bytes, committed: Instant::now(), submitted: None });
     }
 }
@@ -187,14 +218,12 @@ impl State {
 /// Numbers and signs on the store's writer thread.
 pub(crate) struct Sealer {
     lane: Lane,
-    chain: Digest,
-    org: OrgId,
-    key: SigningKey,
+    signer: Signer,
 }
 
 impl Seal for Sealer {
     fn seal(&mut self, entries: &[Vec<u8>]) -> Result<Vec<SealedSubmission>, SealError> {
-        let mut sealed = Vec::new();
+        let (mut sealed, key) = (Vec::new(), self.signer.sealing_key());
         let mut state = self.lane.state();
         let begin = state.next;
         let mut next = begin;
@@ -206,13 +235,13 @@ impl Seal for Sealer {
                 .map_err(|e| SealError(e.to_string()))?;
             let count = entries.len() as u32;
             let submission = Submission {
-                chain: self.chain,
-                org: self.org.clone(),
+                chain: self.signer.chain(),
+                org: self.signer.org().clone(),
                 lane: self.lane.number(),
                 first_seq: next,
                 entries,
             };
-            let signed = submission.sign(&self.key);
+            let signed = submission.sign(&key);
             signed.check_shape().map_err(|e| SealError(e.to_string()))?;
             sealed.push(SealedSubmission {
                 lane: self.lane.number(),
@@ -267,7 +296,9 @@ fn chunks(entries: &[Vec<u8>]) -> Vec<&[Vec<u8>]> {
 mod tests {
     use super::*;
     use contract::{Body, GrantStep, SignedSubmission};
+    use ed25519_dalek::SigningKey;
     use record::{Commitment, Id16, Purpose, TimeMs};
+    use std::path::PathBuf;
 
     fn entry(n: u8) -> Vec<u8> {
         Entry {
@@ -294,7 +325,8 @@ mod tests {
     }
 
     fn sealer(lane: &Lane) -> Sealer {
-        lane.sealer(Digest([9; 32]), "mercy".parse().unwrap(), SigningKey::from_bytes(&[1; 32]))
+        let key = SigningKey::from_bytes(&[1; 32]);
+        lane.sealer(Signer::new("mercy".parse().unwrap(), Digest([9; 32]), PathBuf::new(), key, Vec::new()))
     }
 
     #[test]
@@ -344,5 +376,25 @@ mod tests {
         let due: Vec<u64> = lane.due().submissions.iter().map(|(first, _)| *first).collect();
         assert_eq!(due, [3]);
         assert_eq!(sealer(&lane).seal(&[entry(9)]).unwrap()[0].first_seq, 4);
+    }
+
+    #[test]
+    fn a_lane_knows_its_own_submissions_and_brings_all_of_them_again_when_it_is_told_to() {
+        let lane = new_lane();
+        let mut sealer = sealer(&lane);
+        let sealed = sealer.seal(&[entry(1)]).unwrap();
+        let bytes = &sealed[0].bytes;
+        assert!(!lane.is_ours(1, bytes));
+        sealer.committed(&sealed);
+        assert!(lane.is_ours(1, bytes) && !lane.is_ours(2, bytes) && !lane.is_ours(1, b"another"));
+        lane.submitted(1);
+        assert!(lane.due().submissions.is_empty());
+        lane.again();
+        assert_eq!(lane.due().submissions.len(), 1);
+        // Of what does not fit into memory the digest says as much.
+        let large = SealedSubmission { lane: 0, first_seq: 2, count: 1, bytes: vec![7; PENDING_BYTES_MAX] };
+        sealer.committed(std::slice::from_ref(&large));
+        assert_eq!(lane.due().from_store, Some(2));
+        assert!(lane.is_ours(2, &large.bytes) && !lane.is_ours(2, bytes));
     }
 }

@@ -51,6 +51,7 @@ mod metadata;
 mod meters;
 mod mirror;
 mod orphan;
+mod signer;
 mod status;
 mod witness;
 mod wrap;

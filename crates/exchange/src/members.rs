@@ -5,10 +5,12 @@ use crate::{
     custody::why,
     failure::Failure,
     node::Node,
+    row::PENDING_MS_MAX,
+    signer::Standing,
     wrap::Custodian,
     write::{Also, Touched, Trail},
 };
-use contract::{AccessAction, Entry, Event, Joining, MemberStep, PublicKey, Reach, from_cbor, may_hold, state};
+use contract::{AccessAction, Body, Entry, Event, Joining, MemberStep, PublicKey, Reach, from_cbor, may_hold, state};
 use minicbor::{Decode, Encode};
 use policy::Action;
 use record::{Id16, OrgId, OrgRole, fhir::Interaction};
@@ -17,6 +19,8 @@ use std::time::Duration;
 
 /// How long a step waits to become final before it is answered.
 const FINAL_WAIT: Duration = Duration::from_secs(30);
+/// How long a look for keys that were replaced lately waits for the mirror.
+const NEWS_WAIT: Duration = Duration::from_secs(1);
 /// The most entries about members that are looked through for one's own.
 const ENTRIES_MAX: usize = 1_000;
 
@@ -157,6 +161,70 @@ impl Node {
     pub async fn take_seat(&self, caller: &Caller, key: PublicKey) -> Result<(), Failure> {
         self.take_step(caller, self.org.clone(), MemberStep::Seated(key)).await?;
         Ok(())
+    }
+
+    /// This organisation signs its entries by a new key, drawn here, from the next block on; whatever is not final by then is signed again.
+    /// `leaked`: somebody else may have the present key. Gives the new key, and the height of the first block that it counts for.
+    pub async fn rotate_entry_key(&self, caller: &Caller, leaked: bool) -> Result<(PublicKey, u64), Failure> {
+        self.allow_operation(caller, Action::Operate).await?;
+        let Ok(_one) = self.replacing.try_lock() else {
+            return Err(Failure::Conflict("the entry key is being replaced already".to_owned()));
+        };
+        let key = self.signer.draw_next(leaked).await?;
+        self.take_step(caller, self.org.clone(), MemberStep::EntryKeyRotated(key)).await?;
+        self.follow_entry_key().await?;
+        let seat: Option<state::Seat> = self.values(vec![state::seat_key(&self.org)]).await?.pop().flatten();
+        let seat = seat.ok_or_else(|| Failure::Ours("the ledger names no seat of this organisation".to_owned()))?;
+        Ok((key, seat.entry_from))
+    }
+
+    /// Takes a new entry key into use as soon as the ledger says that it counts.
+    pub(crate) async fn follow_entry_key(&self) -> Result<(), Failure> {
+        match self.signer.follow(&self.ledger, &self.genesis).await? {
+            Standing::Counts => {}
+            Standing::Replaced => self.lane.again(),
+            Standing::Spent => {
+                tracing::error!(org = %self.org, "the entry key was replaced elsewhere: the ledger refuses what is signed here");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys by which an organisation signed until a moment ago: what they signed may lie in the database still and be signed again.
+    pub(crate) async fn entry_keys_lately(&self, org: &OrgId) -> Result<Vec<PublicKey>, Failure> {
+        // The state may name the next key before the mirror has the entry that says so.
+        let (mut mirrored, height) = (self.mirror.watch_height(), self.ledger.status().height);
+        let _ = tokio::time::timeout(NEWS_WAIT, mirrored.wait_for(|at| *at >= height)).await;
+        let mut named: Vec<PublicKey> = self.genesis.member(org).map(|member| member.entry_key).into_iter().collect();
+        let (mut next, mut lately) = (0, Vec::new());
+        loop {
+            let entries = self.mirror.entries(next, Some("member".to_owned()), ENTRIES_MAX).await?;
+            let Some(last) = entries.last() else { break };
+            next = last.index + 1;
+            for place in entries.iter().filter(|place| place.refused == 0) {
+                let Ok(entry) = Entry::from_bytes(&place.bytes) else { continue };
+                match entry.body {
+                    Body::Member { member, step: MemberStep::JoinProposed(joining) } if member == *org => {
+                        named.push(joining.entry_key);
+                    }
+                    Body::Member { member, step: MemberStep::EntryKeyRotated(key) } if member == *org => {
+                        named.push(key);
+                        let age_ms = self.now().0.saturating_sub(place.time.0);
+                        if age_ms <= PENDING_MS_MAX || self.is_stalled() {
+                            lately.push(place.height.saturating_add(1));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if lately.is_empty() {
+            return Ok(Vec::new());
+        }
+        let owners = self.values::<state::KeyOwner>(named.iter().map(state::key_owner_key).collect()).await?;
+        let ended = |owner: state::KeyOwner| owner.org == *org && owner.until.is_some_and(|at| lately.contains(&at));
+        let keys = named.into_iter().zip(owners).filter(|(_, owner)| owner.clone().is_some_and(ended));
+        Ok(keys.map(|(key, _)| key).collect())
     }
 
     /// This organisation is reached elsewhere.

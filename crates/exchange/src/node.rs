@@ -11,12 +11,13 @@ use crate::{
     lane::{Lane, RESUBMIT_AFTER},
     meters::Meters,
     mirror::Mirror,
-    orphan::{Orphan, Signs, later_submissions, signed_lanes},
+    orphan::{Orphan, later_submissions, signed_lanes},
     sense::Sensing,
+    signer::{Signer, Standing},
     witness::Voice,
 };
-use contract::{Genesis, PolicyKind, from_cbor, state};
-use ledger::SubmitError;
+use contract::{Genesis, PolicyKind, SubmissionError, from_cbor, state};
+use ledger::{Accepted, SubmitError};
 use record::{Id16, OrgId, OrgRole, PatientKey, TimeMs};
 use std::{
     net::SocketAddr,
@@ -91,6 +92,11 @@ pub enum StartError {
     /// The ledger failed.
     #[error("the ledger node did not start: {0}")]
     Ledger(String),
+    /// The entry key was replaced, and its successor is not here.
+    #[error(
+        "`{0}` signs its entries by another key since: put the latest `entry.key` into its folder of keys, as the ledger refuses the older one"
+    )]
+    SpentKey(OrgId),
     /// The operating system failed.
     #[error("the operating system gave no random bytes: {0}")]
     Randomness(String),
@@ -108,7 +114,9 @@ pub struct Inner {
     pub(crate) role: OrgRole,
     pub(crate) genesis: Genesis,
     /// Signs this organisation's entries.
-    pub(crate) entry_public: contract::PublicKey,
+    pub(crate) signer: Signer,
+    /// One replacement of the entry key at a time.
+    pub(crate) replacing: tokio::sync::Mutex<()>,
     /// Signs what this organisation says about the log.
     pub(crate) voice: Voice,
     pub(crate) own: PatientKey,
@@ -156,13 +164,21 @@ impl Node {
         config.entry_key = Some(keys.entry.clone().into());
         config.peers_max = peers_max.unwrap_or(config.peers_max);
         config.cache_bytes = cache_bytes.unwrap_or(config.cache_bytes);
-        let voice = Voice::new(org.clone(), keys.entry.clone());
+        let (folder, older) = (keys.folder.clone(), keys.older.clone());
+        let signer = Signer::new(org.clone(), genesis.id(), folder, keys.entry.clone(), older);
+        let voice = Voice::new(signer.clone());
         config.speaker = Some(voice.speaker());
-        let signs = Signs { chain: genesis.id(), key: keys.entry.verifying_key().to_bytes().into() };
         let ledger = tokio::task::spawn_blocking(move || ledger::run_tokio(config))
             .await
             .map_err(|e| StartError::Ledger(e.to_string()))?
             .map_err(|e| StartError::Ledger(e.to_string()))?;
+
+        // A crash may have come between the block that replaced the key and its file.
+        let standing = signer.follow(&ledger, &genesis).await;
+        if !matches!(standing, Ok(Standing::Counts | Standing::Replaced)) {
+            ledger.stop().await;
+            return Err(standing.map_or_else(|e| StartError::Ledger(e.to_string()), |_| StartError::SpentKey(org)));
+        }
 
         let policies = match Policies::start(&ledger, &genesis, policies).await {
             Ok(policies) => policies,
@@ -187,7 +203,7 @@ impl Node {
         let reader = opened.reader().map_err(|e| StartError::Store(e.to_string()))?;
         let unreadable = |e: store::ReadError| StartError::Store(e.to_string());
         let (mut orphans, mut orphaned) = (Vec::new(), 0);
-        for orphan in signed_lanes(&reader, &signs, &org).await.map_err(unreadable)? {
+        for orphan in signed_lanes(&reader, &signer).await.map_err(unreadable)? {
             let waiting = orphan.last_seq.saturating_sub(own_lane(&ledger, &org, orphan.lane).await?);
             if orphan.lane != number && waiting > 0 {
                 orphaned += waiting;
@@ -196,9 +212,9 @@ impl Node {
         }
         // A journal that is behind the database, such as one from a backup, is covered by the signed copies there.
         let last = end.map_or(0, |end| end.last_seq);
-        let later = later_submissions(&reader, &signs, &org, number, last.max(settled)).await.map_err(unreadable)?;
+        let later = later_submissions(&reader, &signer, number, last.max(settled)).await.map_err(unreadable)?;
         lane.resume(settled, last, opened.kept.iter().cloned().chain(later.iter().cloned()).collect());
-        let sealer = lane.sealer(genesis.id(), org.clone(), keys.entry.clone());
+        let sealer = lane.sealer(signer.clone());
         let store = opened.start(Box::new(sealer)).map_err(|e| StartError::Store(e.to_string()))?;
 
         let keyring = Keyring::new(role, keys.wrap.clone(), store.clone(), ledger.clone(), mirror.clone());
@@ -207,7 +223,8 @@ impl Node {
                 org,
                 role,
                 genesis,
-                entry_public: signs.key,
+                signer,
+                replacing: tokio::sync::Mutex::default(),
                 voice,
                 own: keys.own.clone(),
                 store,
@@ -280,10 +297,13 @@ impl Node {
                 }
             }
             for (first, bytes) in submissions {
-                match self.ledger.submit(&bytes).await {
+                match self.bring(&bytes, self.lane.is_ours(first, &bytes)).await {
                     Ok(_) => self.lane.submitted(first),
                     Err(
-                        error @ (SubmitError::Full { .. } | SubmitError::TooFarAhead { .. } | SubmitError::Stopped),
+                        error @ (SubmitError::Full { .. }
+                        | SubmitError::TooFarAhead { .. }
+                        | SubmitError::Changed { .. }
+                        | SubmitError::Stopped),
                     ) => {
                         tracing::debug!(%error, first, "the ledger did not take a submission now");
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -294,6 +314,27 @@ impl Node {
                 }
             }
             self.lane.wait().await;
+        }
+    }
+
+    /// Brings a submission to the ledger, and signs it again when the entry key was replaced since. `from_journal`: as
+    /// [`Signer::sign_again`] has it.
+    pub(crate) async fn bring(&self, bytes: &[u8], from_journal: bool) -> Result<Accepted, SubmitError> {
+        match self.ledger.submit(bytes).await {
+            // Once it was signed again, what the older key signed contradicts it.
+            Err(
+                error @ (SubmitError::Invalid(SubmissionError::BadSignature { .. }) | SubmitError::Conflict { .. }),
+            ) => {
+                // The ledger may have the next key before this gateway has looked.
+                if let Err(error) = self.follow_entry_key().await {
+                    tracing::warn!(%error, "the entry key could not be looked up");
+                }
+                match self.signer.sign_again(bytes, from_journal).filter(|again| again != bytes) {
+                    Some(again) => self.ledger.submit(&again).await,
+                    None => Err(error),
+                }
+            }
+            answer => answer,
         }
     }
 

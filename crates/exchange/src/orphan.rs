@@ -3,10 +3,9 @@
 //! A gateway that loses its folder loses its journal and with it the end of its lane. It begins a new lane, so that no number is signed
 //! twice, and its earlier answers are not lost either: they lie signed in the database.
 
-use crate::{failure::Failure, lane::RESUBMIT_AFTER, node::Node};
-use contract::{PublicKey, SignedSubmission, state};
+use crate::{failure::Failure, lane::RESUBMIT_AFTER, node::Node, signer::Signer};
+use contract::{SignedSubmission, state};
 use ledger::SubmitError;
-use record::{Digest, OrgId};
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -29,19 +28,9 @@ pub(crate) struct Orphan {
     pub(crate) last_seq: u64,
 }
 
-/// By which key this organisation signs its submissions, and on which chain.
-pub(crate) struct Signs {
-    pub(crate) chain: Digest,
-    pub(crate) key: PublicKey,
-}
-
 /// The organisation's lanes in the database that end with a submission of its own. Whoever runs the database can write any number of others.
-pub(crate) async fn signed_lanes(
-    reader: &store::Reader,
-    signs: &Signs,
-    org: &OrgId,
-) -> Result<Vec<Orphan>, store::ReadError> {
-    let mut signed = Vec::new();
+pub(crate) async fn signed_lanes(reader: &store::Reader, signer: &Signer) -> Result<Vec<Orphan>, store::ReadError> {
+    let (org, mut signed) = (signer.org(), Vec::new());
     let lanes = reader.lanes().await?;
     let own: Vec<_> = lanes.into_iter().filter(|(of, ..)| of == org).collect();
     if own.len() > LANES_MAX {
@@ -50,7 +39,7 @@ pub(crate) async fn signed_lanes(
     for (_, lane, last_seq) in own.into_iter().take(LANES_MAX) {
         let after = last_seq.saturating_sub(1);
         let last = reader.submissions_since(org, lane, last_seq, 1).await?.into_iter().next();
-        if last.is_some_and(|last| own_submission(&last, signs, org, lane, after).is_some()) {
+        if last.is_some_and(|last| own_submission(&last, signer, lane, after).is_some()) {
             signed.push(Orphan { lane, last_seq });
         }
     }
@@ -58,10 +47,6 @@ pub(crate) async fn signed_lanes(
 }
 
 impl Node {
-    pub(crate) fn signs(&self) -> Signs {
-        Signs { chain: self.genesis.id(), key: self.entry_public }
-    }
-
     /// Brings what is left of each lane to the ledger, and waits until it is final.
     ///
     /// Copies that they name went with the folder, if nobody else has them, and are made again from the database. Where that cannot be
@@ -89,9 +74,15 @@ impl Node {
                     );
                     orphans.retain(|orphan| orphan.lane != lane);
                 }
-                match self.ledger.submit(&bytes).await {
+                // They are signed by this organisation, as the list of them says.
+                match self.bring(&bytes, false).await {
                     Ok(_) => {}
-                    Err(SubmitError::Full { .. } | SubmitError::TooFarAhead { .. } | SubmitError::Stopped) => break,
+                    Err(
+                        SubmitError::Full { .. }
+                        | SubmitError::TooFarAhead { .. }
+                        | SubmitError::Changed { .. }
+                        | SubmitError::Stopped,
+                    ) => break,
                     Err(error) => {
                         tracing::error!(%error, lane, first_seq, "a submission of an earlier lane is not acceptable");
                         orphans.retain(|orphan| orphan.lane != lane);
@@ -133,7 +124,7 @@ impl Node {
             if settled >= orphan.last_seq {
                 continue;
             }
-            let submissions = next_submissions(&self.store, &self.signs(), &self.org, orphan.lane, settled).await;
+            let submissions = next_submissions(&self.store, &self.signer, orphan.lane, settled).await;
             let submissions = submissions.map_err(crate::find::search_failure)?;
             if submissions.is_empty() {
                 tracing::warn!(
@@ -157,15 +148,14 @@ impl Node {
 /// All of the organisation's submissions of a lane in the database above `after`; as [`next_submissions`] otherwise.
 pub(crate) async fn later_submissions(
     reader: &store::Reader,
-    signs: &Signs,
-    org: &OrgId,
+    signer: &Signer,
     lane: u32,
     after: u64,
 ) -> Result<Vec<SealedSubmission>, store::ReadError> {
     let mut found: Vec<SealedSubmission> = Vec::new();
     loop {
         let end = found.last().map_or(after, SealedSubmission::last_seq);
-        let more = next_submissions(reader, signs, org, lane, end).await?;
+        let more = next_submissions(reader, signer, lane, end).await?;
         if more.is_empty() {
             return Ok(found);
         }
@@ -177,15 +167,14 @@ pub(crate) async fn later_submissions(
 /// missing: at most [`SUBMISSIONS_TOGETHER`] of them.
 async fn next_submissions(
     reader: &store::Reader,
-    signs: &Signs,
-    org: &OrgId,
+    signer: &Signer,
     lane: u32,
     after: u64,
 ) -> Result<Vec<SealedSubmission>, store::ReadError> {
     let mut end = after;
     let mut found = Vec::new();
-    for row in reader.submissions_since(org, lane, after + 1, SUBMISSIONS_TOGETHER).await? {
-        let Some(last) = own_submission(&row, signs, org, lane, end) else { break };
+    for row in reader.submissions_since(signer.org(), lane, after + 1, SUBMISSIONS_TOGETHER).await? {
+        let Some(last) = own_submission(&row, signer, lane, end) else { break };
         end = last;
         found.push(SealedSubmission::from(row));
     }
@@ -193,10 +182,9 @@ async fn next_submissions(
 }
 
 /// The last sequence number of a submission that the organisation signed, if it goes on after `after`.
-fn own_submission(row: &store::Submission, signs: &Signs, org: &OrgId, lane: u32, after: u64) -> Option<u64> {
+fn own_submission(row: &store::Submission, signer: &Signer, lane: u32, after: u64) -> Option<u64> {
     let signed = SignedSubmission::from_bytes(&row.bytes).ok()?;
-    signed.verify(&signs.chain, &signs.key).ok()?;
     let submission = &signed.submission;
     let goes_on = submission.first_seq <= after + 1 && submission.last_seq() > after;
-    (submission.lane == lane && submission.org == *org && goes_on).then(|| submission.last_seq())
+    (submission.lane == lane && goes_on && signer.is_own(&signed)).then(|| submission.last_seq())
 }

@@ -17,6 +17,7 @@ use record::{
 use std::{collections::BTreeMap, time::Duration};
 use store::{Row, VersionKey};
 
+mod alone;
 mod beside;
 mod sealed;
 

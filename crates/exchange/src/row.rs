@@ -1,7 +1,7 @@
 //! Whether a row of the database is what the ledger says it is.
 
 use crate::{failure::Failure, mirror::FinalVersion, node::Node};
-use contract::{Body, Entry, SignedSubmission};
+use contract::{Body, Entry, PublicKey, SignedSubmission};
 use record::{
     Commitment, RecordTag, commit,
     fhir::{Limits, Node as JsonNode, Resource},
@@ -101,9 +101,16 @@ impl Node {
         let submission = submissions.map_err(crate::find::search_failure)?.into_iter().next();
         let Some(submission) = submission else { return Ok(None) };
         let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(None) };
-        let key = self.entry_key(&signed.submission.org).await?;
-        let verified = key.is_some_and(|key| signed.verify(&self.genesis.id(), &key).is_ok());
-        if !(verified && names_itself(row) && says_of_itself(row)) {
+        let org = &signed.submission.org;
+        let holds = |key: PublicKey| signed.verify(&self.genesis.id(), &key).is_ok();
+        if !(names_itself(row) && says_of_itself(row)) {
+            return Ok(None);
+        }
+        let ours = *org == self.org && self.signer.is_own(&signed);
+        let verified = ours
+            || self.entry_key(org).await?.is_some_and(holds)
+            || self.entry_keys_lately(org).await?.into_iter().any(holds);
+        if !verified {
             return Ok(None);
         }
         let entry = signed.submission.entries.iter().find(|entry| entry.id == row.entry);

@@ -1,12 +1,12 @@
 //! The organisation's own voice about the log of all entries, and what the other members say.
 
-use crate::{clock::now, node::Node};
+use crate::{clock::now, node::Node, signer::Signer};
 use contract::{Header, PublicKey, Signature, from_cbor, to_cbor};
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::Signer as _;
 use evidence::{Cosignature, LedgerLog, Word, checkpoint, speak};
 use ledger::{Speaker, WORD_BYTES_MAX};
 use record::{Digest, OrgId};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// How long evidence waits for the members' signatures on the log. Whoever has not answered then is named in the file as silent.
@@ -15,36 +15,30 @@ const WITNESS_WAIT: Duration = Duration::from_secs(3);
 /// After which time the question is asked anew, as a connection may just have come about.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Signs for the organisation what it says about the log of all entries, by the key that signs its entries.
-///
-/// Clones share the key, which is wiped when the last one is dropped.
+/// Says for the organisation what it thinks of the log of all entries, by the key that signs its entries. Clones share the key.
 #[derive(Clone)]
-pub(crate) struct Voice(Arc<Inner>);
-
-struct Inner {
-    org: OrgId,
-    key: SigningKey,
-}
+pub(crate) struct Voice(Signer);
 
 impl Voice {
-    pub(crate) fn new(org: OrgId, key: SigningKey) -> Self {
-        Self(Arc::new(Inner { org, key }))
+    pub(crate) fn new(signer: Signer) -> Self {
+        Self(signer)
     }
 
-    fn public_key(&self) -> PublicKey {
-        self.0.key.verifying_key().to_bytes().into()
-    }
-
-    /// The organisation's word on a log that its node followed to a final header.
-    fn word(&self, log: &LedgerLog) -> Word {
-        let sign = |message: &[u8]| Signature(self.0.key.sign(message).to_bytes());
-        speak(log, &self.0.org, &self.public_key(), now().0 / 1000, sign)
+    /// The organisation's word on a log that its node followed to a final header, and the key that it holds by.
+    fn word(&self, log: &LedgerLog) -> (PublicKey, Word) {
+        let key = self.0.key();
+        let public = key.verifying_key().to_bytes().into();
+        let sign = |message: &[u8]| Signature(key.sign(message).to_bytes());
+        (public, speak(log, self.0.org(), &public, now().0 / 1000, sign))
     }
 
     /// How the ledger node answers others who ask for the word.
     pub(crate) fn speaker(&self) -> Speaker {
         let voice = self.clone();
-        Speaker::new(move |header: &Header| to_cbor(&(voice.0.org.clone(), voice.word(&LedgerLog::after(header)))))
+        Speaker::new(move |header: &Header| {
+            let (_, word) = voice.word(&LedgerLog::after(header));
+            to_cbor(&(voice.0.org().clone(), word))
+        })
     }
 }
 
@@ -54,13 +48,9 @@ impl Node {
         let status = self.ledger.status();
         let head = contract::merkle::TreeHead { size: status.log_size, root: status.log_root };
         let chain: Digest = self.genesis.id();
-        let word = self.voice.word(&LedgerLog { chain, head });
-        let cosignature = Cosignature {
-            org: self.org.clone(),
-            key: self.voice.public_key(),
-            time_s: word.time_s,
-            signature: word.cosignature,
-        };
+        let (key, word) = self.voice.word(&LedgerLog { chain, head });
+        let org = self.org.clone();
+        let cosignature = Cosignature { org, key, time_s: word.time_s, signature: word.cosignature };
         checkpoint(&chain, &head, &[cosignature])
     }
 
@@ -74,7 +64,7 @@ impl Node {
             Some(_) => tracing::warn!(%org, height = header.height, "a member's word on the log does not hold"),
             None => {}
         };
-        hear(self.org.clone(), self.voice.word(&log));
+        hear(self.org.clone(), self.voice.word(&log).1);
         let until = Instant::now() + WITNESS_WAIT;
         let mut everybody = false;
         while !everybody && Instant::now() < until {
@@ -99,15 +89,18 @@ impl Node {
 mod tests {
     use super::*;
     use contract::merkle::TreeHead;
+    use ed25519_dalek::SigningKey;
     use record::sha256;
+    use std::path::PathBuf;
 
     #[test]
     fn a_word_is_the_organisations_and_fits_what_nodes_carry() {
         let org: OrgId = "o".repeat(record::ORG_ID_BYTES_MAX).parse().unwrap();
-        let voice = Voice::new(org.clone(), SigningKey::from_bytes(&[7; 32]));
-        let log = LedgerLog { chain: sha256(&[b"chain"]), head: TreeHead { size: 9, root: sha256(&[b"root"]) } };
-        let word = voice.word(&log);
-        assert!(word.holds(&log, &org, &voice.public_key()));
+        let (chain, key) = (sha256(&[b"chain"]), SigningKey::from_bytes(&[7; 32]));
+        let voice = Voice::new(Signer::new(org.clone(), chain, PathBuf::new(), key, Vec::new()));
+        let log = LedgerLog { chain, head: TreeHead { size: 9, root: sha256(&[b"root"]) } };
+        let (key, word) = voice.word(&log);
+        assert!(word.holds(&log, &org, &key));
         assert!(to_cbor(&(org, word)).len() <= WORD_BYTES_MAX);
     }
 }

@@ -21,6 +21,9 @@ pub(crate) const GENESIS_FILE: &str = "genesis.json";
 /// Name of the folder with the policies that a consortium founds itself on.
 const POLICIES_FOLDER: &str = "policies";
 
+/// Bytes of a MiB.
+const MIB: usize = 1024 * 1024;
+
 /// The configuration file. Relative paths are relative to the folder that it is in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +56,8 @@ pub(crate) struct Config {
     /// The most nodes that this one connects with, where the members have become more than twice the founders or sixteen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peers_max: Option<usize>,
-    /// Memory for pages of the ledger's state and blocks, in MiB; 128 unless said otherwise. More helps where the state has outgrown it.
+    /// Memory for pages of the ledger's state and blocks, in MiB, 1 to 1,048,576; 128 unless said otherwise. More helps where the state has
+    /// outgrown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cache_mib: Option<usize>,
     /// How the node begins when its ledger folder is empty; a founder with the blocks, others with the state, unless said otherwise.
@@ -163,6 +167,14 @@ impl Config {
         })
     }
 
+    /// Memory for pages of the ledger in bytes, if it is said.
+    pub(crate) fn cache_bytes(&self) -> anyhow::Result<Option<usize>> {
+        let Some(mib) = self.cache_mib else { return Ok(None) };
+        let bytes = mib.checked_mul(MIB).filter(|bytes| ledger::CACHE_BYTES.contains(bytes));
+        let (least, most) = (ledger::CACHE_BYTES.start() / MIB, ledger::CACHE_BYTES.end() / MIB);
+        bytes.map(Some).with_context(|| format!("`cache_mib` is {mib}: it takes {least} to {most}"))
+    }
+
     /// Policy documents beside the program's own, if there is a folder with some.
     pub(crate) fn policies(&self) -> anyhow::Result<Vec<(contract::PolicyKind, Vec<u8>)>> {
         let beside = self.genesis.parent().map(|folder| folder.join(POLICIES_FOLDER)).filter(|folder| folder.is_dir());
@@ -204,4 +216,43 @@ pub(crate) fn read_genesis(path: &Path) -> anyhow::Result<Genesis> {
         serde_json::from_str(&text).with_context(|| format!("in the genesis document `{}`", path.display()))?;
     genesis.check().with_context(|| format!("in the genesis document `{}`", path.display()))?;
     Ok(genesis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration with one more line.
+    fn with(line: &str) -> anyhow::Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "org = 'mercy'\nrole = 'hospital'\nhttp = '127.0.0.1:1'\nledger = '127.0.0.1:2'\ndatabase = 'cloud.db'\n\
+             data = 'data'\nkeys = 'keys'\ngenesis = 'genesis.json'\nusers = 'users.toml'\n{line}\n"
+        );
+        fs::write(folder.path().join(CONFIG_FILE), text).unwrap();
+        Config::load(folder.path())
+    }
+
+    #[test]
+    fn memory_for_pages_is_said_in_mib_within_bounds() {
+        let check = |line: &str, expected: Result<Option<usize>, &str>| {
+            let bytes = with(line).and_then(|config| config.cache_bytes());
+            match (bytes.map_err(|error| format!("{error:#}")), expected) {
+                (Ok(bytes), Ok(expected)) => assert_eq!(bytes, expected, "{line}"),
+                (Err(error), Err(expected)) => assert!(error.contains(expected), "{line}: {error}"),
+                (bytes, expected) => assert!(bytes.is_ok() == expected.is_ok(), "{line}: {bytes:?}"),
+            }
+        };
+        check("", Ok(None));
+        check("cache_mib = 1", Ok(Some(1024 * 1024)));
+        check("cache_mib = 512", Ok(Some(512 * 1024 * 1024)));
+        check("cache_mib = 1_048_576", Ok(Some(1 << 40)));
+        check("cache_mib = 0", Err("`cache_mib` is 0: it takes 1 to 1048576"));
+        check("cache_mib = 1_048_577", Err("`cache_mib` is 1048577: it takes 1 to 1048576"));
+        check("cache_mib = 9_223_372_036_854_775_807", Err("it takes 1 to 1048576"));
+        check("cache_mib = -1", Err("cache_mib"));
+        check("cache_mib = 1.5", Err("cache_mib"));
+        check("cache_mib = '64'", Err("cache_mib"));
+        check("cache = 64", Err("unknown field"));
+    }
 }

@@ -228,3 +228,97 @@ async fn every_node_cosigns_its_checkpoint_and_evidence_of_a_range_is_all_of_it(
     let asked = custodian.get(&format!("/evidence/{}?from=9&to=8", site.patient)).await;
     assert_eq!(asked.status, 422, "{}", asked.text());
 }
+
+/// The end of a run of the program: its exit code, and what it said.
+fn ended(output: &std::process::Output) -> (Option<i32>, String) {
+    let said = [&output.stdout[..], &output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_record_is_proven_alone_by_a_small_file_that_says_what_it_proves_and_what_not() {
+    let site = Site::new().await;
+    let allergy = json!({
+        "resourceType": "AllergyIntolerance", "patient": {"reference": format!("Patient/{}", site.patient)},
+        "criticality": "high", "code": {"text": "Penicillin"}
+    });
+    let id = site.doctor.create(&allergy).await.id();
+    site.consortium.settle().await;
+    let name = format!("AllergyIntolerance/{id}");
+    let config = site.consortium.node(MERCY).dir.display().to_string();
+    let genesis = site.genesis_file();
+    let prove = |record: &str, file: &str, more: &[&str]| {
+        let file = site.consortium.folder().join(file).display().to_string();
+        let asked = ["prove", "--config", &config, "--record", record, "-o", &file];
+        (file.clone(), vitaltrace(asked.iter().chain(more)))
+    };
+    let verify = |file: &str, more: &[&str]| {
+        vitaltrace(["verify", file, "--genesis", &genesis].iter().copied().chain(more.iter().copied()))
+    };
+
+    let (first, made) = prove(&name, "first.vt", &[]);
+    good(made);
+    let shown = site.doctor.get(&format!("/fhir/{name}")).await.good().bytes;
+    let extracted = site.consortium.folder().join("record.json").display().to_string();
+    let said = good(verify(&first, &["--extract", &extracted]));
+    let (proven, not_proven) = said.split_once("NOT proven:").unwrap();
+    assert!(
+        said.starts_with(&format!("verified: version 1 of a record that calls itself {name}, current at")),
+        "{said}"
+    );
+    assert!(proven.contains(&format!("exactly those that {MERCY} committed to as this version")), "{said}");
+    assert!(proven.contains(&format!("They call themselves {name}.")), "{said}");
+    assert!(not_proven.contains("That it did not change after height "), "{said}");
+    assert_eq!(fs::read(&extracted).unwrap(), shown, "the record as it was written");
+    let whole = site.prove(&[]);
+    assert!(fs::metadata(&first).unwrap().len() < fs::metadata(&whole).unwrap().len());
+
+    // Changed since: the first file says still what was so at its height, the next one has the new version.
+    let changed = json!({"criticality": "low", "id": id}).as_object().unwrap().clone();
+    let mut body = allergy.clone();
+    body.as_object_mut().unwrap().extend(changed);
+    site.doctor.put(&format!("/fhir/{name}"), &body, &[]).await.good();
+    site.consortium.settle().await;
+    let block = site.doctor.get("/ledger/blocks/1").await.good().json();
+    let known = format!("1:{}", block["digest"].as_str().unwrap());
+    let (second, made) = prove(&name, "second.vt", &["--through", "1"]);
+    good(made);
+    let report = |file: &str, more: &[&str]| -> Value {
+        serde_json::from_str(&good(verify(file, &[&["--json"], more].concat()))).unwrap()
+    };
+    let (before, after) = (report(&first, &[]), report(&second, &["--checkpoint", &known]));
+    assert_eq!((&before["record"]["version"], &after["record"]["version"]), (&json!(1), &json!(2)));
+    assert!(before["record"]["height"].as_u64() < after["record"]["height"].as_u64(), "{before} {after}");
+
+    // What is changed, of another consortium or not through a block that is known is not verified.
+    let mut forged = fs::read(&second).unwrap();
+    let at = forged.windows(3).rposition(|bytes| bytes == b"low").unwrap();
+    forged[at..at + 3].copy_from_slice(b"not");
+    let forged_file = site.consortium.folder().join("forged.vt").display().to_string();
+    fs::write(&forged_file, forged).unwrap();
+    let (code, said) = ended(&verify(&forged_file, &[]));
+    assert!(code == Some(1) && said.contains("NOT verified") && said.contains(&name), "{said}");
+    let other = ["verify", &second, "--genesis-id", &"ab".repeat(32)];
+    assert_eq!(ended(&vitaltrace(other)).0, Some(1));
+    let elsewhere = format!("1:{}", "cd".repeat(32));
+    assert_eq!(ended(&verify(&second, &["--checkpoint", &elsewhere])).0, Some(1));
+
+    // What cannot be proven alone is said, with what to do.
+    let frame = format!("Observation/{}", "0f".repeat(32));
+    for (record, why) in [("AuditEvent/any", "an audit event never has another version"), (&frame, "of its batch")] {
+        let (code, said) = ended(&prove(record, "none.vt", &[]).1);
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("cannot be proven alone") && said.contains(why), "{said}");
+        assert!(said.contains("`vitaltrace prove --patient ID`"), "{said}");
+    }
+    let (code, said) = ended(&prove("AllergyIntolerance/none", "none.vt", &[]).1);
+    assert!(code == Some(3) && said.contains("there is no `AllergyIntolerance/none`"), "{said}");
+    for (record, more) in
+        [("nothing", &[][..]), ("a/b/c", &[]), (&name, &["--patient", "p"]), (&name, &["--from", "1"])]
+    {
+        assert_eq!(ended(&prove(record, "none.vt", more).1).0, Some(2), "{record} {more:?}");
+    }
+    assert_eq!(ended(&verify(&first, &["--receipts", "none"])).0, Some(2));
+    assert_eq!(ended(&verify(&whole, &["--extract", "none"])).0, Some(2));
+    assert_eq!(site.doctor.get(&format!("/evidence/record/{name}")).await.status, 403);
+}

@@ -31,11 +31,15 @@ fn changed_policies(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
     let changed = folder.join("changed");
     good(Command::new("cp").arg("-r").arg(&source).arg(&changed).output().unwrap());
-    let file = changed.join("access/administrator.cedar");
-    let text = fs::read_to_string(&file).unwrap();
-    assert!(text.contains(BEFORE));
-    fs::write(&file, text.replacen(BEFORE, AFTER, 1)).unwrap();
+    replace(&changed.join("access/administrator.cedar"), BEFORE, AFTER);
     changed
+}
+
+/// Changes a text in a file that has it.
+fn replace(file: &Path, before: &str, after: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(before), "{before}");
+    fs::write(file, text.replacen(before, after, 1)).unwrap();
 }
 
 fn policy(consortium: &Consortium, org: &str, args: &[&str]) -> Output {
@@ -163,6 +167,122 @@ async fn a_policy_that_every_class_voted_for_is_in_force_on_every_gateway_withou
     assert_eq!(difference["access"]["gains"], json!([]));
     assert_eq!(difference["access"]["losses"], json!([]));
     assert_eq!(difference["derivation"]["changes"], json!([]));
+}
+
+/// Digests of the policies in force, as an organisation's node shows them.
+fn in_force(consortium: &Consortium, org: &str) -> [String; 2] {
+    let list: Value = serde_json::from_str(&good(policy(consortium, org, &["list", "--json"]))).unwrap();
+    ["access", "derivation"].map(|kind| list["in_force"][kind]["document"].as_str().unwrap().to_owned())
+}
+
+/// The encrypted copies in the vault of an organisation's node.
+async fn copies(consortium: &Consortium, org: &str) -> u64 {
+    consortium.node(org).status().await["vault"]["held"].as_u64().unwrap()
+}
+
+/// How many batches of frames the ledger of an organisation's node has.
+fn batches(consortium: &Consortium, org: &str) -> usize {
+    let config = consortium.node(org).dir.display().to_string();
+    let list = good(vitaltrace(["ledger", "entries", "--kind", "batch", "--json", "--config", &config]));
+    serde_json::from_str::<Value>(&list).unwrap()["entries"].as_array().unwrap().len()
+}
+
+/// How often frames were batched was read once when the node started: a policy with another cadence changed nothing before a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consortium_founded_on_policies_of_its_own_changes_its_derivation_policy_while_it_runs() {
+    let make = |policies: &Path| {
+        let changed = changed_policies(policies);
+        for name in fs::read_dir(&changed).unwrap().map(|file| file.unwrap().file_name()) {
+            fs::rename(changed.join(&name), policies.join(&name)).unwrap();
+        }
+        fs::remove_dir(changed).unwrap();
+        replace(&policies.join("derivation.toml"), "batch_cadence_s = 5", "batch_cadence_s = 3600");
+    };
+    let mut consortium = Consortium::found_on(&consortium::FOUR, Some(&make)).await;
+    for (name, role) in [("doctor", "doctor"), ("desk", "administrator")] {
+        consortium.add_user(MERCY, name, role, None);
+    }
+
+    // Who lacks the documents that the genesis document names is told so, and does not start.
+    let (there, away) = (consortium.node(ACME).dir.join("policies"), consortium.folder().join("away"));
+    fs::rename(&there, &away).unwrap();
+    let refused = vitaltrace(["serve", "--config", &consortium.node(ACME).dir.display().to_string()]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("policy in force") && said.contains("the documents that it was started with"), "{said}");
+    fs::rename(&away, &there).unwrap();
+    consortium.start_all().await;
+
+    // Founded on the access policy of its own: administrators do not see who the patient is.
+    let (doctor, desk) = (consortium.client(MERCY, "doctor"), consortium.client(MERCY, "desk"));
+    let patient = doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await.id();
+    assert_eq!((reads(&doctor, &patient).await, reads(&desk, &patient).await), (200, 403));
+    let founded = in_force(&consortium, MERCY);
+    let genesis: Value =
+        serde_json::from_slice(&fs::read(consortium.node(ACME).dir.join("genesis.json")).unwrap()).unwrap();
+    assert_eq!(founded, ["access_policy", "derivation_policy"].map(|kind| genesis[kind].as_str().unwrap().to_owned()));
+
+    // A pulse is not essential, and a frame that came is in no batch for an hour.
+    let pulse = json!({
+        "resourceType": "Observation", "status": "final", "code": {"text": "Pulse"}, "valueInteger": 72,
+        "subject": {"reference": format!("Patient/{patient}")}
+    });
+    consortium.settle().await;
+    let held = copies(&consortium, MERCY).await;
+    let before = doctor.create(&pulse).await.id();
+    let device = doctor.create(&json!({"resourceType": "Device", "status": "active"})).await.id();
+    let config = consortium.node(MERCY).dir.display().to_string();
+    let file = consortium.folder().join("monitor.json").display().to_string();
+    let made = good(vitaltrace(["sense", "--config", &config, "--device", &file, "--new", &device]));
+    let key = made.lines().find_map(|line| line.strip_prefix("public key ")).unwrap();
+    doctor.post(&format!("/fhir/Device/{device}/$bind"), &json!({"patient": patient, "key": key})).await.good();
+    let sense = ["sense", "--config", &config, "--device", &file, "--signal", "generated", "--seconds", "3"];
+    good(vitaltrace(sense));
+    consortium.settle().await;
+    assert_eq!(copies(&consortium, MERCY).await, held);
+    assert_eq!(batches(&consortium, MERCY), 0);
+
+    // The members make observations essential, and have frames batched every second.
+    let folder = consortium.folder().join("essential");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(there.join("derivation.toml"), folder.join("derivation.toml")).unwrap();
+    replace(&folder.join("derivation.toml"), "batch_cadence_s = 3600", "batch_cadence_s = 1");
+    replace(&folder.join("derivation.toml"), "essential = [", "essential = [\n    \"Observation\",");
+    let proposed = policy(&consortium, MERCY, &["propose", &folder.display().to_string(), "--in", "15"]);
+    let digest = good(proposed).trim().to_owned();
+    for org in [RESCUE, ACME, WATCH] {
+        good(policy(&consortium, org, &["vote", &digest, "yes"]));
+    }
+    for org in [MERCY, RESCUE, ACME, WATCH] {
+        until("another derivation policy in force", async || {
+            in_force(&consortium, org) == [founded[0].clone(), digest.clone()]
+                && proposal(&consortium, org).1["state"] == "in force"
+        })
+        .await;
+    }
+    // Without a restart: the frames that waited are batched, and those that come later.
+    until("a batch of what waited", async || batches(&consortium, MERCY) == 1).await;
+    good(vitaltrace(sense));
+    until("a batch of what came later", async || batches(&consortium, MERCY) > 1).await;
+
+    // What was written before has no copy; what is written from now on has one with all that may hold it.
+    let orgs = [MERCY, RESCUE, WATCH];
+    consortium.settle().await;
+    let mut held = Vec::new();
+    for org in orgs {
+        held.push(copies(&consortium, org).await);
+    }
+    let after = doctor.create(&pulse).await.id();
+    consortium.settle().await;
+    for (org, held) in orgs.into_iter().zip(held) {
+        until("a copy", async || copies(&consortium, org).await == held + 1).await;
+    }
+    assert_eq!(copies(&consortium, ACME).await, 0);
+    for id in [before, after] {
+        let receipt = doctor.get(&format!("/fhir/Observation/{id}/_provenance")).await.good().json();
+        assert_eq!(receipt["state"], "final", "{receipt}");
+    }
+    assert_eq!(consortium.node(MERCY).status().await["refused"], 0);
 }
 
 #[test]

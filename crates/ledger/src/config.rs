@@ -6,7 +6,7 @@ use commonware_utils::NZUsize;
 use contract::{BadGenesis, Genesis, PublicKey, may_hold};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole};
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Threads that run a node when the caller has no wish.
@@ -14,6 +14,9 @@ pub const WORKERS_DEFAULT: usize = 2;
 
 /// Memory for pages of the state and of blocks, in bytes, when the caller has no wish.
 pub(crate) const CACHE_BYTES_DEFAULT: usize = 128 * 1024 * 1024;
+
+/// Memory for pages of the state and of blocks, in bytes: with less a node reads nearly every page from the disk, and nobody has more.
+pub const CACHE_BYTES: RangeInclusive<usize> = 1024 * 1024..=1024 * 1024 * 1024 * 1024;
 
 /// How many nodes one connects with at most, when the founders are few and the caller has no wish.
 pub const PEERS_DEFAULT: usize = 16;
@@ -200,6 +203,9 @@ impl Config {
     /// Checks the configuration.
     pub fn check(&self) -> Result<(), StartError> {
         self.genesis.check()?;
+        if !CACHE_BYTES.contains(&self.cache_bytes) {
+            return Err(StartError::CacheBytes(self.cache_bytes));
+        }
         if self.part != Part::Founder {
             return Ok(());
         }
@@ -232,6 +238,9 @@ pub enum StartError {
     /// The key is not the one that the genesis document names.
     #[error("the consensus key is not the one that the genesis document names for `{0}`")]
     OtherKey(OrgId),
+    /// Too little or too much memory for pages.
+    #[error("{0} bytes of memory for pages of the ledger: it takes {least} to {most}", least = CACHE_BYTES.start(), most = CACHE_BYTES.end())]
+    CacheBytes(usize),
     /// A member's address is not `host:port`.
     #[error("the address `{address}` of `{org}` is not `host:port`")]
     BadAddress {
@@ -273,4 +282,49 @@ pub enum StartError {
     /// The node stopped before it was up; its log says why.
     #[error("the node stopped before it was up")]
     Died,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::{GENESIS_VERSION, Member};
+    use record::{Digest, TimeMs};
+
+    fn config() -> Config {
+        let public = |seed: u8| PublicKey::from(SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes());
+        let org: OrgId = "mercy".parse().unwrap();
+        let member = Member {
+            org: org.clone(),
+            role: OrgRole::Hospital,
+            entry_key: public(1),
+            consensus_key: public(2),
+            wrap_key: String::new(),
+            address: "127.0.0.1:1".into(),
+        };
+        let genesis = Genesis {
+            version: GENESIS_VERSION,
+            name: "test".into(),
+            time: TimeMs(0),
+            members: vec![member],
+            access_policy: Digest([0; 32]),
+            derivation_policy: Digest([0; 32]),
+            epoch_blocks: contract::EPOCH_BLOCKS_DEFAULT,
+        };
+        Config::new(genesis, org, [2; 32].into(), ([127, 0, 0, 1], 0).into(), "nowhere")
+    }
+
+    #[test]
+    fn memory_for_pages_is_128_mib_unless_said_otherwise_and_has_bounds() {
+        assert_eq!((config().cache_bytes, config().check()), (128 * 1024 * 1024, Ok(())));
+        let check = |bytes: usize, is_good: bool| {
+            let expected = if is_good { Ok(()) } else { Err(StartError::CacheBytes(bytes)) };
+            assert_eq!(Config { cache_bytes: bytes, ..config() }.check(), expected);
+        };
+        check(0, false);
+        check(CACHE_BYTES.start() - 1, false);
+        check(*CACHE_BYTES.start(), true);
+        check(*CACHE_BYTES.end(), true);
+        check(CACHE_BYTES.end() + 1, false);
+        check(usize::MAX, false);
+    }
 }

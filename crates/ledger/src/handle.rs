@@ -3,6 +3,7 @@
 use crate::{
     attachments::Attachments,
     blame::Blames,
+    config::EntryKey,
     disk::{self, DiskUse},
     mempool::{Accepted, Mempool, SubmitError, Unknown},
     vault::VaultStatus,
@@ -94,7 +95,7 @@ pub struct Status {
     pub pending_for_holding: usize,
     /// Members that may hold attachments. Of fewer than [`contract::CUSTODIANS_MIN`] all must, and what they hold is not held twice.
     pub custodians: usize,
-    /// Members whose node was heard from lately; this one not counted.
+    /// Members whose node was heard from lately; this one not counted, whether it is a member's or not yet.
     pub peers_connected: usize,
     /// Every validator.
     pub validators: Vec<Validator>,
@@ -224,7 +225,7 @@ impl Handle {
         let (pending_for_holding, custodians) = self.shared.mempool.held_up();
         let validators = self.shared.peers.validators(header.height);
         let since = *self.shared.since.borrow();
-        let peers_connected = validators.iter().filter(|v| v.connected).count().saturating_sub(1);
+        let peers_connected = self.shared.peers.connected();
         Status {
             height: header.height,
             time: header.time,
@@ -301,6 +302,11 @@ impl Handle {
     /// What a peer sends is checked against the digest, and is not kept.
     pub async fn fetch_attachment(&self, digest: Digest, timeout: Duration) -> Result<Option<Vec<u8>>, Unavailable> {
         self.shared.attachments.fetch(digest, timeout).await
+    }
+
+    /// The organisation's entry key was replaced: its custodian signs holding receipts by this one from now on, and again for what waits.
+    pub async fn sign_by(&self, key: EntryKey) -> Result<(), Unavailable> {
+        self.shared.attachments.sign_by(key).await
     }
 
     /// Removes an attachment from this node's vault for good; it is not taken in again.

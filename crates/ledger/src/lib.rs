@@ -39,8 +39,8 @@ mod words;
 pub use app::PROPOSAL_ENTRIES_MAX;
 pub use begin::Begin;
 pub use config::{
-    Config, ConsensusKey, EntryKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError, VaultPlace,
-    WORKERS_DEFAULT,
+    CACHE_BYTES, Config, ConsensusKey, EntryKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError,
+    VaultPlace, WORKERS_DEFAULT,
 };
 pub use disk::DiskUse;
 pub use epochs::{EpochChannel, in_epoch, verifier};

@@ -16,7 +16,7 @@ mod holding;
 
 pub(crate) use holding::{Chosen, UNHELD_MAX, is_due};
 
-/// The most bytes of submissions that wait, shared evenly between the members, so that none can crowd out another.
+/// The most bytes of submissions that wait, shared evenly between the members of the latest state, so that none can crowd out another.
 pub const MEMPOOL_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The most submissions that wait, shared likewise.
 pub const MEMPOOL_SUBMISSIONS_MAX: usize = 128 * 1024;
@@ -65,6 +65,12 @@ pub enum SubmitError {
         final_seq: u64,
         /// The submission's first.
         seq: u64,
+    },
+    /// The organisation's membership or keys changed while the submission was looked at: submit it again.
+    #[error("the keys of `{org}` may just have changed")]
+    Changed {
+        /// The organisation.
+        org: OrgId,
     },
     /// The organisation's share of the mempool is full: submit again later.
     #[error("the mempool share of `{org}` is full")]
@@ -132,10 +138,14 @@ struct Share {
 struct Pool {
     final_height: u64,
     members: HashMap<OrgId, PublicKey>,
+    /// Final blocks with a change of membership: what was read from the state before such a block is not learned after it.
+    changes: u64,
     lanes: HashMap<LaneId, Lane>,
     /// Lanes in which something waits.
     live: BTreeSet<LaneId>,
     shares: HashMap<OrgId, Share>,
+    /// The members of the latest final state; the founders before the first block.
+    roll: BTreeSet<OrgId>,
     /// Signatures that hold, and by which key; the oldest are forgotten first.
     checked: HashMap<Digest, PublicKey>,
     checked_order: VecDeque<Digest>,
@@ -151,14 +161,15 @@ struct Pool {
 /// What admission needs from the state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unknown {
-    Member(OrgId),
+    /// With the number of changes of membership up to when it was not known.
+    Member(OrgId, u64),
     Lane(OrgId, u32),
 }
 
 impl Unknown {
     pub(crate) fn key(&self) -> Key {
         match self {
-            Self::Member(org) => state::organisation_key(org),
+            Self::Member(org, _) => state::organisation_key(org),
             Self::Lane(org, lane) => state::lane_key(org, *lane),
         }
     }
@@ -174,8 +185,8 @@ pub(crate) struct LaneAt {
 /// The node's mempool.
 pub(crate) struct Mempool {
     chain: Digest,
-    share_bytes: usize,
-    share_submissions: usize,
+    bytes_max: usize,
+    submissions_max: usize,
     pool: Mutex<Pool>,
     /// Changes when something came that may go into the next block.
     fresh: watch::Sender<u64>,
@@ -210,12 +221,13 @@ impl Mempool {
         let (news, own) = mpsc::unbounded_channel();
         let (naming, named) = mpsc::unbounded_channel();
         let members = genesis.members.iter().map(|member| (member.org.clone(), member.entry_key)).collect();
-        let count = genesis.members.len().max(1);
+        let roll = genesis.members.iter().map(|member| member.org.clone()).collect();
+        let pool = Pool { members, roll, custodians: Custodians::founding(genesis), ..Pool::default() };
         let mempool = Self {
             chain: genesis.id(),
-            share_bytes: MEMPOOL_BYTES_MAX / count,
-            share_submissions: MEMPOOL_SUBMISSIONS_MAX / count,
-            pool: Mutex::new(Pool { members, custodians: Custodians::founding(genesis), ..Pool::default() }),
+            bytes_max: MEMPOOL_BYTES_MAX,
+            submissions_max: MEMPOOL_SUBMISSIONS_MAX,
+            pool: Mutex::new(pool),
             fresh: watch::channel(0).0,
             news,
             naming,
@@ -242,7 +254,7 @@ impl Mempool {
         let mut unknown = BTreeSet::new();
         for submission in submissions.into_iter().map(|signed| &signed.submission) {
             if !pool.members.contains_key(&submission.org) {
-                unknown.insert(Unknown::Member(submission.org.clone()));
+                unknown.insert(Unknown::Member(submission.org.clone(), pool.changes));
             }
             if !pool.lanes.contains_key(&(submission.org.clone(), submission.lane)) {
                 unknown.insert(Unknown::Lane(submission.org.clone(), submission.lane));
@@ -256,7 +268,8 @@ impl Mempool {
         let mut pool = self.pool();
         for (unknown, value) in unknown.into_iter().zip(values) {
             match unknown {
-                Unknown::Member(org) => {
+                Unknown::Member(_, changes) if changes != pool.changes => {}
+                Unknown::Member(org, _) => {
                     if let Some(key) = value.as_deref().and_then(entry_key) {
                         pool.members.insert(org, key);
                     }
@@ -289,11 +302,17 @@ impl Mempool {
         // Checked without the lock: this is most of the work.
         signed.verify(&self.chain, &key)?;
         let mut pool = self.pool();
+        if pool.members.get(&org) != Some(&key) {
+            // What holds by a key that counts no more would never leave, and keep the lane from going on by the new one.
+            return Err(SubmitError::Changed { org });
+        }
         if let Some(accepted) = pool.standing(&id, first, last, &digest, own)? {
             return Ok(accepted);
         }
+        let members = pool.roll.len().max(1);
+        let (bytes_max, submissions_max) = (self.bytes_max / members, self.submissions_max / members);
         let share = pool.shares.entry(org.clone()).or_default();
-        if share.bytes + signed.encoded().len() > self.share_bytes || share.submissions >= self.share_submissions {
+        if share.bytes + signed.encoded().len() > bytes_max || share.submissions >= submissions_max {
             return Err(SubmitError::Full { org });
         }
         let names = signed.has_attachments();
@@ -385,6 +404,27 @@ impl Mempool {
         Ok(())
     }
 
+    /// How many changes of membership were final so far, for [`Self::set_members`].
+    pub(crate) fn changes(&self) -> u64 {
+        self.pool().changes
+    }
+
+    /// The members of the state after so many changes, with their entry keys: each has its share. What waits already stays, also of one whose
+    /// share became smaller, unless it holds by a key that counts no more. Older news than the mempool's own is no news.
+    pub(crate) fn set_members(&self, members: HashMap<OrgId, PublicKey>, changes: u64) {
+        let mut pool = self.pool();
+        if pool.changes != changes {
+            return;
+        }
+        let other = |(org, key): (&OrgId, &PublicKey)| (members.get(org) != Some(key)).then(|| org.clone());
+        let stale: Vec<OrgId> = pool.members.iter().filter_map(other).collect();
+        stale.iter().for_each(|org| pool.forget(org));
+        pool.roll = members.keys().cloned().collect();
+        pool.members = members;
+        let Pool { shares, roll, .. } = &mut *pool;
+        shares.retain(|org, share| share.submissions > 0 || roll.contains(org));
+    }
+
     /// Takes note that a block was executed: what it orders need not hurry the next one.
     pub(crate) fn saw(&self, block: &Block) {
         let mut pool = self.pool();
@@ -403,6 +443,7 @@ impl Mempool {
             pool.reach((submission.org.clone(), submission.lane), submission.last_seq());
             for entry in &submission.entries {
                 if let Body::Member { member, .. } = &entry.body {
+                    pool.changes = pool.changes.wrapping_add(1);
                     // The key is read from the state again when it next matters, and what waits may not hold by it.
                     pool.members.remove(member);
                     pool.forget(member);

@@ -32,6 +32,12 @@ struct Ear {
     members: Vec<Known>,
 }
 
+impl Ear {
+    fn is_connected(&self, heard: &Heard) -> bool {
+        self.beat.saturating_sub(heard.beat) <= SILENT_BEATS_MAX
+    }
+}
+
 /// Every member's node, as this one hears it.
 pub(crate) struct Peers {
     me: PublicKey,
@@ -77,12 +83,19 @@ impl Peers {
         let validator = |Known { org, key, .. }: &Known| {
             let (connected, height) = match ear.heard.get(key) {
                 _ if *key == self.me => (true, height),
-                Some(heard) => (ear.beat.saturating_sub(heard.beat) <= SILENT_BEATS_MAX, heard.height),
+                Some(heard) => (ear.is_connected(heard), heard.height),
                 None => (false, 0),
             };
             Validator { org: org.clone(), connected, height }
         };
         ear.members.iter().map(validator).collect()
+    }
+
+    /// How many of the other members' nodes were heard from lately.
+    pub(crate) fn connected(&self) -> usize {
+        let ear = self.ear();
+        let others = ear.members.iter().filter(|known| known.key != self.me);
+        others.filter(|known| ear.heard.get(&known.key).is_some_and(|heard| ear.is_connected(heard))).count()
     }
 
     /// The consensus keys of the other members.
@@ -107,5 +120,40 @@ impl Peers {
         let ear = self.ear();
         let other = ear.members.iter().find(|known| known.org == *org && known.key != self.me);
         other.map(|known| known.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> PublicKey {
+        PublicKey::from([n; 32])
+    }
+
+    fn known(keys: &[u8]) -> Vec<Known> {
+        let member = |n: &u8| Known { org: format!("o{n}").parse().unwrap(), role: OrgRole::Hospital, key: key(*n) };
+        keys.iter().map(member).collect()
+    }
+
+    /// One was taken off for the node itself, which is not among the members before it joined, nor after its key was replaced.
+    #[test]
+    fn a_node_counts_the_others_whether_the_roll_has_its_own_key_or_not() {
+        let check = |roll: &[u8], heard: &[u8], beats: u64, expected: usize| {
+            let peers = Peers { me: key(1), ear: Mutex::default() };
+            peers.set(known(roll));
+            heard.iter().for_each(|n| peers.heard(key(*n), 7));
+            (0..beats).for_each(|_| peers.beat());
+            assert_eq!(peers.connected(), expected, "{roll:?} {heard:?} {beats}");
+        };
+        check(&[1, 2, 3, 4], &[], 0, 0);
+        check(&[1, 2, 3, 4], &[2, 3, 4], 0, 3);
+        check(&[2, 3, 4], &[2, 3, 4], 0, 3);
+        check(&[2, 3, 4], &[3], 0, 1);
+        check(&[9, 2, 3, 4], &[2, 3, 4], 0, 3);
+        // Nobody hears strangers, nor itself.
+        check(&[1, 2], &[1, 5], 0, 0);
+        check(&[1, 2], &[2], SILENT_BEATS_MAX, 1);
+        check(&[1, 2], &[2], SILENT_BEATS_MAX + 1, 0);
     }
 }

@@ -56,10 +56,11 @@ impl<E: Runtime> Roster<E> {
         if height == 0 || !(news || always) {
             return Some(());
         }
+        let changes = self.mempool.changes();
         let mut values = state::read(dbs, &[roll_key(), succession_key()]).await?.into_iter();
         let roll: Roll = read(values.next().flatten())?;
         let succession: Succession = read(values.next().flatten())?;
-        let mut organisations = HashMap::new();
+        let (mut organisations, mut entry_keys) = (HashMap::new(), HashMap::new());
         let mut known = Vec::with_capacity(roll.members.len());
         let mut addresses = BTreeMap::new();
         for Voter { org, .. } in &roll.members {
@@ -68,6 +69,7 @@ impl<E: Runtime> Roster<E> {
             organisations.insert(organisation_key(org), organisation.clone()?);
             let (organisation, seat): (Organisation, Seat) = (read(organisation)?, read(seat)?);
             self.add(&mut addresses, org, &seat.consensus_key, &seat.reach.address);
+            entry_keys.insert(org.clone(), organisation.entry_key);
             known.push(Known { org: org.clone(), role: organisation.role, key: seat.consensus_key });
         }
         // Who decides still and is a member no more, or by another key.
@@ -81,6 +83,7 @@ impl<E: Runtime> Roster<E> {
             }
         }
         self.peers.set(known);
+        self.mempool.set_members(entry_keys, changes);
         self.mempool.set_custodians(Custodians::of_state(&roll, &organisations).ok()?);
         self.track(addresses);
         Some(())

@@ -1,7 +1,10 @@
 //! The light check of one record.
 
 use super::world::{World, three_months};
-use crate::{Limits, RecordProof, RecordProven, Refused, Subject, verify_record};
+use crate::{
+    KnownBlock, Limits, RecordProof, RecordProven, Refused, Subject, is_record_proof, verify_record,
+    verify_record_through,
+};
 use contract::state::record_key;
 use record::{RecordTag, record_tag, sha256};
 
@@ -74,4 +77,41 @@ fn every_flipped_byte_is_refused_or_changes_nothing() {
     }
     let unknown = sha256(&[b"another consortium"]);
     assert!(matches!(verify_record(&good, &unknown, &Limits::default()), Err(Refused::OtherGenesis { .. })));
+}
+
+#[test]
+fn a_record_proof_is_told_in_words_and_by_its_format() {
+    let world = three_months();
+    let tag = record_tag(&world.patient, "AllergyIntolerance/a1");
+    let (finality, head) = world.prove_value(record_key(&tag));
+    let opened = world.opened.iter().rfind(|opened| opened.record == "AllergyIntolerance/a1").unwrap().clone();
+    let bytes = opened.bytes.clone();
+    let file = RecordProof::new(finality, tag, head, opened.salt, opened.bytes).to_bytes();
+    let limits = Limits::default();
+    assert!(is_record_proof(&file, &limits) && !is_record_proof(b"no proof", &limits));
+    assert_eq!(RecordProof::record(&file, &limits), Ok(bytes.clone()));
+    let proven = verify_record(&file, &world.id(), &limits).unwrap();
+    let (height, time) = (proven.height, proven.time);
+    assert_eq!(
+        proven.proven(),
+        [
+            format!("Block {height} is final: a quorum of the validators of its time signed it. Its time is {time}."),
+            format!(
+                "Version 2 of the record that the ledger knows by `{}` is the current one at height {height}: the ledger has no later one there.",
+                tag.0.to_hex()
+            ),
+            format!(
+                "The {} bytes in the file are exactly those that mercy committed to as this version, final in block 5. They call themselves AllergyIntolerance/a1.",
+                bytes.len()
+            ),
+        ]
+    );
+    assert!(proven.not_proven()[0].contains("did not change after"));
+    let deleted = RecordProven { deleted: true, name: None, ..proven };
+    let last = deleted.proven().pop().unwrap();
+    assert_eq!(last, "By this version mercy deleted the record.");
+    assert!(deleted.proven()[2].ends_with("They call themselves a record without a name."));
+    assert!(deleted.not_proven()[1].contains("takes its patient's key"));
+    let known = KnownBlock { height: u64::MAX, block: sha256(&[b"another history"]) };
+    assert!(verify_record_through(&file, &world.id(), Some(&known), &limits).is_err());
 }

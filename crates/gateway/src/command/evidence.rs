@@ -16,14 +16,17 @@ use std::{
 /// The largest evidence file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Writes a patient's complete log with its records as one file that anybody can verify, signed by every member that answers.
+/// Writes a file that anybody can verify: a patient's complete log with its records, signed by every member that answers; or one record alone.
 #[derive(Debug, Args)]
 pub(crate) struct Prove {
     #[command(flatten)]
     connection: Connection,
-    /// The id of the Patient.
-    #[arg(long)]
-    patient: String,
+    /// The id of the Patient whose log is proven.
+    #[arg(long, required_unless_present = "record")]
+    patient: Option<String>,
+    /// One record, `Type/id`: a small file that proves its current version and nothing else.
+    #[arg(long, value_name = "TYPE/ID", conflicts_with_all = ["patient", "from", "to"])]
+    record: Option<String>,
     /// For a compliance entity: the id of the open case.
     #[arg(long)]
     case: Option<String>,
@@ -59,7 +62,18 @@ impl Prove {
         let heights = [("through", self.through), ("from", self.from), ("to", self.to)];
         let heights = heights.into_iter().filter_map(|(name, height)| Some(format!("{name}={}", height?)));
         let asked: Vec<String> = case.into_iter().chain(heights).collect();
-        let bytes = client.get(&format!("/evidence/{}?{}", self.patient, asked.join("&"))).await?.good()?.bytes;
+        let path = match (&self.record, &self.patient) {
+            (Some(record), _) => {
+                let parts = record.split_once('/').filter(|(rtype, id)| is_plain(rtype) && is_plain(id));
+                let (rtype, id) = parts.ok_or_else(|| {
+                    BadInput(format!("`{record}` is no record: name it as `Type/id`, such as Observation/42"))
+                })?;
+                format!("/evidence/record/{rtype}/{id}")
+            }
+            (None, Some(patient)) => format!("/evidence/{patient}"),
+            (None, None) => return Err(BadInput("name a patient or a record".to_owned()).into()),
+        };
+        let bytes = client.get(&format!("{path}?{}", asked.join("&"))).await?.good()?.bytes;
         std::fs::write(&self.output, &bytes).with_context(|| format!("cannot write `{}`", self.output.display()))?;
         tell(&format!(
             "{} bytes written to {}; check them with `vitaltrace verify`",
@@ -70,7 +84,12 @@ impl Prove {
     }
 }
 
-/// Checks an evidence or blame file with nothing else than the genesis id: no network, no database.
+/// Whether the text can be a FHIR type or id.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+}
+
+/// Checks an evidence file, the proof of a record, a checkpoint or a blame file with nothing else than the genesis id: no network, no database.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The file.
@@ -89,6 +108,9 @@ pub(crate) struct Verify {
     /// member, and the C2SP checkpoint.
     #[arg(long)]
     receipts: Option<PathBuf>,
+    /// Of the proof of a record: writes the record as it was written into this file, if the proof holds.
+    #[arg(long, value_name = "FILE")]
+    extract: Option<PathBuf>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -111,6 +133,12 @@ impl Verify {
         let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read `{}`", self.file.display()))?;
         if evidence::is_blame(&bytes) {
             return self.blame(&bytes, &id);
+        }
+        if evidence::is_record_proof(&bytes, &evidence::Limits::default()) {
+            return self.record(&bytes, &id);
+        }
+        if self.extract.is_some() {
+            return Err(BadInput("--extract is for the proof of a record, which this file is not".to_owned()).into());
         }
         match evidence::verify_through(&bytes, &id, self.checkpoint.as_ref(), &evidence::Limits::default()) {
             Ok(report) => {
@@ -153,6 +181,54 @@ impl Verify {
         print(&if self.json { serde_json::to_string_pretty(&document)? } else { line });
         Ok(if blamed.is_ok() { Exit::Good } else { Exit::No })
     }
+}
+
+impl Verify {
+    fn record(&self, bytes: &[u8], id: &Digest) -> anyhow::Result<Exit> {
+        if self.receipts.is_some() {
+            return Err(BadInput("the proof of a record has no receipts: its patient's evidence has".to_owned()).into());
+        }
+        let limits = evidence::Limits::default();
+        let record = match evidence::verify_record_through(bytes, id, self.checkpoint.as_ref(), &limits) {
+            Ok(record) => record,
+            Err(refused) => {
+                let document = serde_json::json!({"verified": false, "why": refused.to_string()});
+                print(&if self.json {
+                    serde_json::to_string_pretty(&document)?
+                } else {
+                    format!("NOT verified: {refused}")
+                });
+                return Ok(Exit::No);
+            }
+        };
+        let (proven, not_proven) = (record.proven(), record.not_proven());
+        if self.json {
+            let document = serde_json::json!({
+                "verified": true, "record": record, "proven": proven, "not_proven": not_proven
+            });
+            print(&serde_json::to_string_pretty(&document)?);
+        } else {
+            let name = record.name.as_deref().unwrap_or("nothing");
+            print(&format!(
+                "verified: version {} of a record that calls itself {name}, current at height {}",
+                record.version, record.height
+            ));
+            print("checked from this file and the genesis id alone: no network, no database, nobody's word");
+            print_sentences(&proven, &not_proven);
+        }
+        if let Some(path) = &self.extract {
+            let bytes = evidence::RecordProof::record(bytes, &limits)?;
+            fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
+        Ok(Exit::Good)
+    }
+}
+
+fn print_sentences(proven: &[String], not_proven: &[String]) {
+    print("proven:");
+    proven.iter().for_each(|sentence| print(&format!("  - {sentence}")));
+    print("NOT proven:");
+    not_proven.iter().for_each(|sentence| print(&format!("  - {sentence}")));
 }
 
 /// What an ed25519 key begins with in the form that PEM files have. Source: RFC 8410.
@@ -221,8 +297,5 @@ fn print_report(report: &evidence::Report) {
             if is_current { ", which is the current one" } else { "" }
         ));
     }
-    print("proven:");
-    report.proven.iter().for_each(|sentence| print(&format!("  - {sentence}")));
-    print("NOT proven:");
-    report.not_proven.iter().for_each(|sentence| print(&format!("  - {sentence}")));
+    print_sentences(&report.proven, &report.not_proven);
 }

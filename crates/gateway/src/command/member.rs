@@ -4,7 +4,7 @@ use super::{Asked, BadInput, Connection, Exit, print, tell};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use contract::Member as Introduction;
-use exchange::keys::{NextKey, OrgKeys};
+use exchange::keys::{NextKey, OrgKeys, Replaces};
 use record::{OrgId, Role};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -24,6 +24,8 @@ pub(crate) enum Member {
     Seat(Plain),
     /// Draws a new consensus key and decides by it from the epoch after next: also what a node does that lost its folder.
     RotateKey(Plain),
+    /// Signs this organisation's entries by a new key: the running gateway draws it and goes over to it while people write.
+    RotateEntryKey(RotateEntryKey),
     /// Tells the members where this organisation's validator is reached, and its wrapping key.
     Move(Move),
     /// Leaves the consortium.
@@ -67,6 +69,16 @@ pub(crate) struct Vote {
     against: bool,
 }
 
+/// How far the present key is believed afterwards.
+#[derive(Debug, Args)]
+pub(crate) struct RotateEntryKey {
+    #[command(flatten)]
+    connection: Connection,
+    /// Somebody else may have the present key: what it signed and only the database has is this organisation's no more.
+    #[arg(long)]
+    leaked: bool,
+}
+
 /// Where to.
 #[derive(Debug, Args)]
 pub(crate) struct Move {
@@ -108,13 +120,20 @@ impl Member {
             }
             Self::RotateKey(plain) => {
                 let folder = plain.connection.config()?.keys;
-                let next = NextKey::draw(&folder)?;
+                let next = NextKey::draw(&folder, Replaces::Consensus)?;
                 post(&plain.connection, "/member/seat", &json!({"consensus_key": next.public_key()})).await?;
                 next.put_in_place(&folder)?;
                 tell(
                     "the new key is in place: set `standing = \"later\"` in the configuration and start the node again; it decides from the \
                      epoch after next",
                 );
+            }
+            Self::RotateEntryKey(rotate) => {
+                let answer = post(&rotate.connection, "/member/entry-key", &json!({"leaked": rotate.leaked})).await?;
+                let from = answer["counts_from"].as_u64().context("the gateway gave no height")?;
+                tell(&format!(
+                    "entries are signed by the new key from height {from} on, and the older one is gone: back up keys/entry.key"
+                ));
             }
             Self::Move(moved) => {
                 let wrap_key = OrgKeys::load(&moved.connection.config()?.keys)?.wrap.to_public().to_string();

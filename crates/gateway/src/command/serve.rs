@@ -59,7 +59,7 @@ impl Serve {
                 .map(|peer| ledger::Peer { consensus_key: peer.consensus_key, address: peer.address.clone() })
                 .collect(),
             peers_max: config.peers_max,
-            cache_bytes: config.cache_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+            cache_bytes: config.cache_bytes()?,
             begin: config.begin()?,
             policies: config.policies()?,
         };

@@ -136,16 +136,31 @@ pub(crate) struct Asked {
     to: Option<u64>,
 }
 
+impl Asked {
+    fn scope(self) -> Result<Scope, Refusal> {
+        let Self { case, through, from, to } = self;
+        Ok(Scope { case: case.as_deref().map(ledger_id).transpose()?, through, from, to })
+    }
+}
+
 pub(crate) async fn evidence(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path(patient): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Refusal> {
-    let Asked { case, through, from, to } = asked;
-    let scope = Scope { case: case.as_deref().map(ledger_id).transpose()?, through, from, to };
-    let bundle = doors.node.prove(&caller, &patient, scope).await?;
+    let bundle = doors.node.prove(&caller, &patient, asked.scope()?).await?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.vitaltrace.evidence+cbor")], Bytes::from(bundle)).into_response())
+}
+
+pub(crate) async fn record_proof(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path((rtype, id)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Refusal> {
+    let file = doors.node.prove_record(&caller, &rtype, &id, asked.scope()?).await?;
+    Ok(([(header::CONTENT_TYPE, "application/vnd.vitaltrace.evidence+cbor")], Bytes::from(file)).into_response())
 }
 
 #[derive(Deserialize)]

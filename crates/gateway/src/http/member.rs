@@ -77,6 +77,22 @@ pub(crate) async fn seat(State(doors): State<Doors>, Known(caller): Known, body:
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct EntryKey {
+    leaked: bool,
+}
+
+pub(crate) async fn entry_key(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let EntryKey { leaked } = document(&body)?;
+    let (entry_key, counts_from) = doors.node.rotate_entry_key(&caller, leaked).await?;
+    Ok(Json(json!({"entry_key": entry_key, "counts_from": counts_from})).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Move {
     wrap_key: String,
     address: String,

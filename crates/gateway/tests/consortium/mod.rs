@@ -104,6 +104,11 @@ pub(crate) struct Consortium {
 impl Consortium {
     /// Makes keys, configurations and the genesis document.
     pub(crate) async fn found(members: &[(&str, &str)]) -> Self {
+        Self::found_on(members, None).await
+    }
+
+    /// The same, on the policies that `make` writes into the folder that it is given; every member has a copy of them.
+    pub(crate) async fn found_on(members: &[(&str, &str)], make: Option<&dyn Fn(&Path)>) -> Self {
         let turn = TURN.lock().await;
         let folder = tempfile::Builder::new().prefix("vitaltrace-test-").tempdir().unwrap();
         let database = folder.path().join("cloud.db");
@@ -120,9 +125,18 @@ impl Consortium {
         let genesis = folder.path().join("genesis.json");
         let mut join = Command::new(program());
         join.args(["genesis", "--name", "test", "--output"]).arg(&genesis);
+        let policies = folder.path().join("policies");
+        if let Some(make) = make {
+            fs::create_dir(&policies).unwrap();
+            make(&policies);
+            join.arg("--policies").arg(&policies);
+        }
         good(join.args(nodes.iter().map(|node| node.dir.join("member.json"))).output().unwrap());
         for node in &nodes {
             fs::copy(&genesis, node.dir.join("genesis.json")).unwrap();
+            if make.is_some() {
+                good(Command::new("cp").arg("-r").arg(&policies).arg(node.dir.join("policies")).output().unwrap());
+            }
         }
         Self { _turn: turn, folder: Some(folder), database, nodes }
     }

@@ -127,21 +127,39 @@ impl Wanted {
 pub(crate) struct Custody {
     org: OrgId,
     chain: Digest,
-    key: EntryKey,
+    /// Locked while `wanted` is, or alone.
+    key: Mutex<EntryKey>,
     wanted: Mutex<Wanted>,
 }
 
 impl Custody {
     pub(crate) fn new(org: OrgId, chain: Digest, key: EntryKey) -> Self {
-        Self { org, chain, key, wanted: Mutex::default() }
+        Self { org, chain, key: Mutex::new(key), wanted: Mutex::default() }
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Signs for a submission, and keeps the receipt.
     fn sign(&self, submission: &Digest) -> Holding {
-        Holding::sign(&self.chain, submission, self.org.clone(), self.key.signing())
+        let mut wanted = self.wanted();
+        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        let holding = Holding::sign(&self.chain, submission, self.org.clone(), key.signing());
+        wanted.signed.insert(*submission, holding.clone());
+        holding
+    }
+
+    /// Signs by another key from now on, and keeps no receipt that the one before signed.
+    fn sign_by(&self, key: EntryKey) {
+        let mut wanted = self.wanted();
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        wanted.signed.clear();
+    }
+
+    /// The own receipt for a submission.
+    fn signed(&self, submission: &Digest) -> Option<Holding> {
+        self.wanted().signed.get(submission).cloned()
     }
 }
 
@@ -208,7 +226,6 @@ impl Attachments {
             }
             let submission = pending.digest();
             let holding = custody.sign(&submission);
-            custody.wanted().signed.insert(submission, holding.clone());
             told.push(Told { submission, holding });
         }
         for Told { submission, holding } in &told {
@@ -220,6 +237,13 @@ impl Attachments {
             self.send(None, Message::Held(part.to_vec())).await?;
         }
         Ok(())
+    }
+
+    /// The organisation signs by another key from now on, and again for whatever waits still.
+    pub(crate) async fn sign_by(&self, key: EntryKey) -> Result<(), Unavailable> {
+        let Some(custody) = &self.0.custody else { return Ok(()) };
+        custody.sign_by(key);
+        self.consider(self.0.mempool.naming()).await
     }
 
     /// Once a second: what a custodian lacks is fetched, and receipts that submissions lack are asked for, each less and less often.
@@ -239,6 +263,15 @@ impl Attachments {
             }
         }
         let unheld = self.0.mempool.unheld();
+        if let Some(custody) = &self.0.custody {
+            // The mempool may have learned later than this custodian that it signs by another key.
+            for submission in &unheld {
+                let holding = custody.signed(submission);
+                if let Some(Err(error)) = holding.map(|own| self.0.mempool.hold(submission, own, true)) {
+                    tracing::debug!(%error, "the ledger has another entry key still");
+                }
+            }
+        }
         if unheld.is_empty() { Ok(()) } else { self.send(None, Message::Ask(unheld)).await }
     }
 
@@ -247,7 +280,7 @@ impl Attachments {
         let mut told = Vec::new();
         for submission in submissions {
             let mut holdings = self.0.mempool.holdings_of(submission);
-            let own = self.0.custody.as_ref().and_then(|custody| custody.wanted().signed.get(submission).cloned());
+            let own = self.0.custody.as_ref().and_then(|custody| custody.signed(submission));
             if let Some(own) = own.filter(|own| !holdings.contains(own)) {
                 holdings.push(own);
             }

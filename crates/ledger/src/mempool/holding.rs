@@ -155,6 +155,13 @@ impl Mempool {
         self.pool().naming.contains_key(submission)
     }
 
+    /// All of them.
+    pub(crate) fn naming(&self) -> Vec<Arc<Pending>> {
+        let pool = self.pool();
+        let waiting = pool.naming.keys().filter_map(|submission| pool.waiting_naming(submission));
+        waiting.map(|waiting| waiting.pending.clone()).collect()
+    }
+
     /// Whether any does.
     pub(crate) fn has_naming(&self) -> bool {
         !self.pool().naming.is_empty()

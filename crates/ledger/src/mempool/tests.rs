@@ -231,20 +231,117 @@ fn a_changed_member_must_be_read_again() {
     mempool.finalize(&block(1, vec![sign("a", 1, 1, vec![entry("a", 1, Some(rotated))])]));
     assert_eq!(mempool.size().0, 0);
     let again = submission("b1:1+1");
-    assert!(mempool.unknown([&again]).contains(&Unknown::Member(member)));
-    mempool.learn(vec![Unknown::Member("b".parse().unwrap())], vec![None]);
+    assert!(mempool.unknown([&again]).contains(&Unknown::Member(member.clone(), 1)));
+    mempool.learn(vec![Unknown::Member(member, 1)], vec![None]);
     assert!(admit(&mempool, again).is_err());
+}
+
+/// What was read from the state before a member changed its key could be learned after: the node refused what the member signed from then
+/// on, until it was restarted.
+#[test]
+fn a_key_that_was_read_before_it_changed_is_not_learned_after() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let member: OrgId = "b".parse().unwrap();
+    let organisation = |seed: u8| {
+        let entry_key = public(&key(seed));
+        contract::to_cbor(&Organisation { role: OrgRole::Hospital, entry_key, left: false, unreviewed: 0 })
+    };
+    let rotates = |seq: u64, new: u8| {
+        let step = MemberStep::EntryKeyRotated(public(&key(new)));
+        let body = Body::Member { member: member.clone(), step };
+        block(seq, vec![sign("b", 1, seq, vec![entry("b", 1, Some(body))])])
+    };
+    mempool.finalize(&rotates(1, 7));
+    let by_seed = |seed: u8| {
+        let org = member.clone();
+        let entries = vec![entry("b", 3, None)];
+        Submission { chain: genesis().id(), org, lane: 1, first_seq: 3, entries }.sign(&key(seed))
+    };
+    let read = mempool.unknown([&by_seed(7)]);
+    mempool.finalize(&rotates(2, 8));
+    mempool.learn(read, vec![Some(organisation(7))]);
+    assert!(matches!(admit(&mempool, by_seed(7)), Err(SubmitError::Invalid(SubmissionError::UnknownOrg { .. }))));
+    mempool.learn(mempool.unknown([&by_seed(8)]), vec![Some(organisation(8))]);
+    let refused = admit(&mempool, by_seed(7)).map_err(|error| error.to_string());
+    assert_eq!(refused, Err("the signature of `b` does not hold".to_owned()));
+    assert_eq!(admit(&mempool, by_seed(8)), Ok(Accepted::New));
+}
+
+/// A node that was started again took the founders' keys for those that count: it refused what a member with another key signed.
+#[test]
+fn keys_are_those_of_the_state_that_a_node_starts_with_and_older_news_is_none() {
+    let (mempool, _news) = Mempool::new(&genesis());
+    let member: OrgId = "b".parse().unwrap();
+    let by = |seed: u8| {
+        let entries = vec![entry("b", seed, None)];
+        Submission { chain: genesis().id(), org: member.clone(), lane: 1, first_seq: 1, entries }.sign(&key(seed))
+    };
+    let keys =
+        |seed: u8| HashMap::from([("a".parse().unwrap(), public(&key(1))), (member.clone(), public(&key(seed)))]);
+    admit(&mempool, by(2)).unwrap();
+    admit(&mempool, submission("a1:1+1")).unwrap();
+    mempool.set_members(keys(7), 0);
+    assert_eq!(mempool.size().0, 1, "what holds by the founder's key waits no more");
+    assert!(admit(&mempool, by(2)).is_err());
+    assert_eq!(admit(&mempool, by(7)), Ok(Accepted::New));
+    // The key changes, and somebody has read it before.
+    let step = MemberStep::EntryKeyRotated(public(&key(8)));
+    let body = Body::Member { member: member.clone(), step };
+    mempool.finalize(&block(1, vec![sign("b", 2, 1, vec![entry("b", 1, Some(body))])]));
+    mempool.set_members(keys(7), 0);
+    assert!(!mempool.pool().members.contains_key(&member));
+    mempool.set_members(keys(8), mempool.changes());
+    assert_eq!(admit(&mempool, by(8)), Ok(Accepted::New));
 }
 
 #[test]
 fn one_member_cannot_crowd_out_another() {
     let (mut mempool, _news) = Mempool::new(&genesis());
-    mempool.share_submissions = 2;
+    mempool.submissions_max = 4;
     for text in ["a1:1+1", "a1:2+1"] {
         admit(&mempool, submission(text)).unwrap();
     }
     assert!(matches!(admit(&mempool, submission("a1:3+1")), Err(SubmitError::Full { .. })));
     assert_eq!(admit(&mempool, submission("b1:1+1")), Ok(Accepted::New));
+}
+
+/// The founders had shares that never changed: with every member that joined, more could wait than there is room for.
+#[test]
+fn the_room_is_shared_between_the_members_that_there_are_and_never_becomes_more() {
+    let (mut mempool, _news) = Mempool::new(&genesis());
+    mempool.submissions_max = 12;
+    let roll = |names: &str| {
+        let member = |name: char| (name.to_string().parse().unwrap(), public(&key(if name == 'a' { 1 } else { 2 })));
+        names.chars().map(member).collect()
+    };
+    let mut lanes = 0..;
+    let mut room = |mempool: &Mempool, org: &str| {
+        let mut taken = 0;
+        loop {
+            let entries = vec![entry(org, 1, None)];
+            match admit(mempool, sign(org, lanes.next().unwrap(), 1, entries)) {
+                Ok(accepted) => assert_eq!(accepted, Accepted::New),
+                Err(error) => break assert_eq!(error, SubmitError::Full { org: org.parse().unwrap() }),
+            }
+            taken += 1;
+        }
+        taken
+    };
+    assert_eq!(room(&mempool, "a"), 6);
+    mempool.set_members(roll("abcd"), 0);
+    // Who joined has as much as the others; one that has more than its share keeps it and gets no more.
+    assert_eq!(["a", "b", "c", "d"].map(|org| room(&mempool, org)), [0, 3, 3, 3]);
+    mempool.finalize(&block(1, vec![sign("a", 0, 1, vec![entry("a", 1, None)])]));
+    assert_eq!(room(&mempool, "a"), 0);
+    assert_eq!(mempool.size().0, 5 + 9);
+    // Two left, of whom nothing waits any more.
+    for org in ["c", "d"] {
+        mempool.pool().forget(&org.parse().unwrap());
+    }
+    mempool.set_members(roll("ab"), 0);
+    assert_eq!(["a", "b"].map(|org| room(&mempool, org)), [1, 3]);
+    assert_eq!(mempool.size().0, 12);
+    assert_eq!(mempool.pool().shares.len(), 2);
 }
 
 /// A submission of one entry that names one attachment.

@@ -9,7 +9,9 @@ use crate::{
 };
 use bytes::Bytes;
 use contract::{
-    Attachment, AttachmentKind, Body, Custodians, Entry, GENESIS_VERSION, Genesis, Member, SignedSubmission, Submission,
+    Attachment, AttachmentKind, Body, Custodians, Entry, GENESIS_VERSION, Genesis, Member, SignedSubmission,
+    Submission,
+    state::{Organisation, Roll, Voter, organisation_key},
 };
 use ed25519_dalek::SigningKey;
 use futures::executor::block_on;
@@ -206,6 +208,43 @@ fn a_custodian_that_restarts_has_what_it_signed_for_and_signs_again() {
     let mut node = Node::start(dir.path());
     node.hears_of(&signed);
     assert!(node.signed_for(&signed));
+}
+
+#[test]
+fn a_custodian_with_another_key_signs_again_for_what_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path());
+    let (first, second) = (naming(1, &[b"body"]), naming(2, &[b"later"]));
+    node.hears_of(&first);
+    node.hears_of(&second);
+    node.is_given(b"body");
+    assert!(node.signed_for(&first));
+    block_on(node.attachments.sign_by(EntryKey::from(key(9)))).unwrap();
+    let by_new = |signed: &SignedSubmission| {
+        let holding = Holding::sign(&genesis().id(), &signed.digest(), "a".parse().unwrap(), &key(9));
+        Told { submission: signed.digest(), holding }
+    };
+    assert!(node.sent().contains(&(2, Message::Held(vec![by_new(&first)]))));
+    node.is_given(b"later");
+    assert!(node.sent().contains(&(2, Message::Held(vec![by_new(&second)]))));
+    // Whoever asks is told of no receipt by the key before, but of what was believed while that counted.
+    block_on(node.attachments.receive(public(103), Message::Ask(vec![second.digest()]))).unwrap();
+    assert_eq!(node.sent(), [(1, Message::Held(vec![by_new(&second)]))]);
+    // The mempool believes it once the ledger has the new key.
+    assert_eq!(node.mempool.holdings_of(&second.digest()), []);
+    let organisation = |seed| {
+        let entry_key = public(seed);
+        let held = Organisation { role: OrgRole::Hospital, entry_key, left: false, unreviewed: 0 };
+        contract::to_cbor(&held)
+    };
+    let org: record::OrgId = "a".parse().unwrap();
+    let roll = Roll { members: vec![Voter { org: org.clone(), role: OrgRole::Hospital }] };
+    let values = [(organisation_key(&org), organisation(9))].into();
+    node.mempool.set_custodians(Custodians::of_state(&roll, &values).unwrap());
+    for _ in 0..3 {
+        block_on(node.attachments.look_for_holdings()).unwrap();
+    }
+    assert_eq!(node.mempool.holdings_of(&second.digest()), [by_new(&second).holding]);
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! The key that this organisation signs by: replaced while people write, and what it signed before is still known as its own.
+//!
+//! A member's entry key changes by an entry of its own: what stands in later blocks holds by the new key only. Whatever was signed by then
+//! and is not final has to be signed again; it keeps its numbers, so that nothing is applied twice and nothing that was answered is lost.
+
+use crate::{
+    failure::Failure,
+    keys::{KeyError, NextKey, Replaces, note_older},
+};
+use contract::{Genesis, PublicKey, SignedSubmission, from_cbor, state};
+use ed25519_dalek::SigningKey;
+use record::{Digest, OrgId};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+/// For so long what is sealed goes into the database by the key before, and to the ledger by the next one: other gateways, which read the
+/// database, may have the block that replaced the key a moment later, and know the key before in any case.
+const SEALS_BY_BEFORE: Duration = Duration::from_secs(2);
+
+/// The entry key of the organisation, and what it signed by it. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Signer(Arc<Inner>);
+
+struct Inner {
+    org: OrgId,
+    chain: Digest,
+    /// Where the keys lie.
+    folder: PathBuf,
+    keys: RwLock<Keys>,
+    /// One look at what the ledger says at a time.
+    following: tokio::sync::Mutex<()>,
+}
+
+struct Keys {
+    present: SigningKey,
+    older: Vec<PublicKey>,
+    /// The one before, and until when it seals.
+    before: Option<(SigningKey, Instant)>,
+}
+
+/// What the ledger says of the entry key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It counts, or this node does not know better yet.
+    Counts,
+    /// The key that was drawn last took its place just now.
+    Replaced,
+    /// Another key took its place, which is not here.
+    Spent,
+}
+
+impl Signer {
+    /// `older`: public halves of the keys before.
+    pub(crate) fn new(org: OrgId, chain: Digest, folder: PathBuf, present: SigningKey, older: Vec<PublicKey>) -> Self {
+        let keys = RwLock::new(Keys { present, older, before: None });
+        Self(Arc::new(Inner { org, chain, folder, keys, following: tokio::sync::Mutex::default() }))
+    }
+
+    /// The organisation.
+    pub(crate) fn org(&self) -> &OrgId {
+        &self.0.org
+    }
+
+    /// The chain that it signs for.
+    pub(crate) fn chain(&self) -> Digest {
+        self.0.chain
+    }
+
+    /// The present key.
+    pub(crate) fn key(&self) -> SigningKey {
+        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).present.clone()
+    }
+
+    /// The key to seal with what goes into the database: for a moment after a change the one before.
+    pub(crate) fn sealing_key(&self) -> SigningKey {
+        let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.before.take_if(|(_, until)| Instant::now() >= *until);
+        keys.before.as_ref().map_or(&keys.present, |(before, _)| before).clone()
+    }
+
+    /// Goes over to another key.
+    fn go_over(&self, next: SigningKey, older: Vec<PublicKey>) {
+        let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut keys.present, next);
+        keys.before = Some((before, Instant::now() + SEALS_BY_BEFORE));
+        keys.older = older;
+    }
+
+    /// The public half of the present key.
+    pub(crate) fn public(&self) -> PublicKey {
+        public(&self.key())
+    }
+
+    /// Whether this organisation signed that, by its present key or an older one.
+    pub(crate) fn is_own(&self, signed: &SignedSubmission) -> bool {
+        let keys = {
+            let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
+            [&[public(&keys.present)], keys.older.as_slice()].concat()
+        };
+        signed.submission.org == self.0.org && keys.iter().any(|key| signed.verify(&self.0.chain, key).is_ok())
+    }
+
+    /// The same submission, signed by the present key. `from_journal`: nobody but this gateway can have written it; anything else must be
+    /// signed by this organisation already.
+    pub(crate) fn sign_again(&self, bytes: &[u8], from_journal: bool) -> Option<Vec<u8>> {
+        let signed = SignedSubmission::from_bytes(bytes).ok()?;
+        let ours = signed.submission.org == self.0.org && signed.submission.chain == self.0.chain;
+        (ours && (from_journal || self.is_own(&signed))).then(|| signed.submission.clone().sign(&self.key()).to_bytes())
+    }
+
+    /// Draws the next key, which counts nowhere yet. `leaked`: what the present one signed is believed no more once it is replaced, where
+    /// only the database has it.
+    pub(crate) async fn draw_next(&self, leaked: bool) -> Result<PublicKey, Failure> {
+        let (folder, present) = (self.0.folder.clone(), self.public());
+        on_disk(move || {
+            let next = NextKey::draw(&folder, Replaces::Entry)?;
+            note_older(&folder, &present, !leaked)?;
+            Ok(next.public_key())
+        })
+        .await
+    }
+
+    /// Puts the key that was drawn last in the place of the present one, if the ledger's latest state says that it counts.
+    pub(crate) async fn follow(&self, ledger: &ledger::Handle, genesis: &Genesis) -> Result<Standing, Failure> {
+        let _one = self.0.following.lock().await;
+        let org = &self.0.org;
+        let held: Option<state::Organisation> = value(ledger, state::organisation_key(org)).await?;
+        let counts = held.map(|held| held.entry_key);
+        let counts = counts.or_else(|| genesis.member(org).map(|member| member.entry_key));
+        let present = self.public();
+        let Some(counts) = counts.filter(|counts| *counts != present) else { return Ok(Standing::Counts) };
+        let folder = self.0.folder.clone();
+        let placed = on_disk(move || place(&folder, &counts)).await?;
+        if let Some((key, older)) = placed {
+            self.go_over(key.clone(), older);
+            let told = ledger.sign_by(key.into()).await;
+            told.map_err(|e| Failure::ours("the ledger node does not sign by the new entry key", e))?;
+            tracing::info!(%org, "entries are signed by a new key from now on");
+            return Ok(Standing::Replaced);
+        }
+        // A key that this node does not know of yet may count in blocks that it has not yet.
+        let owner: Option<state::KeyOwner> = value(ledger, state::key_owner_key(&present)).await?;
+        let spent = owner.is_some_and(|owner| owner.until.is_some());
+        Ok(if spent { Standing::Spent } else { Standing::Counts })
+    }
+}
+
+/// The drawn key, put in place if it is the one that counts; and the older ones.
+fn place(folder: &Path, counts: &PublicKey) -> Result<Option<(SigningKey, Vec<PublicKey>)>, KeyError> {
+    let drawn = NextKey::drawn(folder, Replaces::Entry)?.filter(|next| next.public_key() == *counts);
+    let Some(next) = drawn else { return Ok(None) };
+    let key = next.put_in_place(folder)?;
+    Ok(Some((key, crate::keys::older(folder)?)))
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    key.verifying_key().to_bytes().into()
+}
+
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, KeyError> + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|e| Failure::ours("the keys could not be looked at", e))?;
+    done.map_err(|e| Failure::ours("the entry key could not be replaced", e))
+}
+
+async fn value<T: for<'b> minicbor::Decode<'b, ()> + minicbor::Encode<()>>(
+    ledger: &ledger::Handle,
+    key: state::Key,
+) -> Result<Option<T>, Failure> {
+    let values = ledger.get(vec![key]).await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
+    let read = |value: Vec<u8>| from_cbor("state", &value, state::VALUE_BYTES_MAX);
+    let value = values.into_iter().next().flatten().map(read).transpose();
+    value.map_err(|e| Failure::ours("the ledger's state cannot be read", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::{Body, Entry, GrantStep, Submission};
+    use record::{Commitment, Id16, Purpose, TimeMs, sha256};
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn submission(org: &str, by: u8) -> SignedSubmission {
+        let org: OrgId = org.parse().unwrap();
+        let entry = Entry {
+            id: Id16([1; 16]),
+            org: org.clone(),
+            time: TimeMs(1),
+            purpose: Purpose::Treat,
+            policy: Digest([0; 32]),
+            actor: Digest([0; 32]),
+            patient: None,
+            month: None,
+            body: Body::Grant {
+                id: Id16([1; 16]),
+                step: GrantStep::Issued,
+                consent: Commitment(Digest([0; 32])),
+                until: None,
+            },
+        };
+        let chain = sha256(&[b"chain"]);
+        Submission { chain, org, lane: 1, first_seq: 1, entries: vec![entry] }.sign(&key(by))
+    }
+
+    fn signer(older: &[u8]) -> Signer {
+        let older = older.iter().map(|seed| public(&key(*seed))).collect();
+        Signer::new("mercy".parse().unwrap(), sha256(&[b"chain"]), PathBuf::new(), key(3), older)
+    }
+
+    #[test]
+    fn what_older_keys_signed_is_known_as_our_own_and_what_others_signed_is_not() {
+        let check = |older: &[u8], org: &str, by: u8, own: bool| {
+            assert_eq!(signer(older).is_own(&submission(org, by)), own, "{older:?} {org} {by}");
+        };
+        check(&[], "mercy", 3, true);
+        check(&[], "mercy", 2, false);
+        check(&[1, 2], "mercy", 1, true);
+        check(&[1, 2], "mercy", 2, true);
+        check(&[1, 2], "mercy", 4, false);
+        check(&[1, 2], "acme", 3, false);
+    }
+
+    #[test]
+    fn nothing_that_the_database_alone_has_and_nobody_of_ours_signed_is_signed_again() {
+        let check = |org: &str, by: u8, from_journal: bool, signs: bool| {
+            let again = signer(&[2]).sign_again(&submission(org, by).to_bytes(), from_journal);
+            assert_eq!(again.is_some(), signs, "{org} {by} {from_journal}");
+            if let Some(again) = again {
+                assert_eq!(again, submission(org, 3).to_bytes());
+            }
+        };
+        check("mercy", 2, false, true);
+        check("mercy", 3, false, true);
+        // By a key that somebody else may have, or anybody's.
+        check("mercy", 1, false, false);
+        check("mercy", 1, true, true);
+        check("acme", 2, true, false);
+        assert_eq!(signer(&[2]).sign_again(b"no submission", true), None);
+    }
+
+    #[test]
+    fn for_a_moment_after_a_change_the_key_before_seals_and_the_next_one_signs() {
+        let signer = signer(&[]);
+        assert_eq!(signer.sealing_key().to_bytes(), key(3).to_bytes());
+        signer.go_over(key(4), vec![public(&key(3))]);
+        assert_eq!((signer.sealing_key().to_bytes(), signer.key().to_bytes()), (key(3).to_bytes(), key(4).to_bytes()));
+        let sealed = submission("mercy", 3);
+        assert_eq!(signer.sign_again(&sealed.to_bytes(), true), Some(submission("mercy", 4).to_bytes()));
+        signer.0.keys.write().unwrap().before.as_mut().unwrap().1 = Instant::now();
+        assert_eq!(signer.sealing_key().to_bytes(), key(4).to_bytes());
+        assert!(signer.0.keys.read().unwrap().before.is_none(), "it is wiped");
+    }
+}
