@@ -195,7 +195,7 @@ impl<E: StorageContext> Clone for App<E> {
 
 #[cold]
 #[expect(clippy::panic, reason = "a node whose storage fails must stop before it votes; the engine does the same")]
-fn storage_failed(what: &str) -> ! {
+pub(crate) fn storage_failed(what: &str) -> ! {
     panic!("storage failed: {what}")
 }
 

@@ -32,6 +32,7 @@ mod run;
 mod serve;
 mod spaced;
 mod state;
+mod takeover;
 mod vault;
 mod verdicts;
 mod words;
