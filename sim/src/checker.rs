@@ -5,6 +5,7 @@ mod agreement;
 mod blame;
 mod contract;
 mod held;
+mod misdeeds;
 mod regulator;
 mod roots;
 
@@ -14,6 +15,7 @@ use crate::{
     submitter::Submitter,
     tampering::Tampering,
     vault::Shelf,
+    world::Misdeeds,
 };
 use std::collections::BTreeMap;
 
@@ -39,6 +41,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) values: &'a BTreeMap<usize, Values>,
     /// What honest nodes hold against others.
     pub(crate) blames: &'a [Vec<Vec<u8>>],
+    /// What the adversary did.
+    pub(crate) wrong: &'a Misdeeds,
     /// What is not true of all this.
     pub(crate) tampering: Option<Tampering>,
 }
@@ -56,6 +60,7 @@ pub(crate) fn check(evidence: &Evidence<'_>) -> Result<(), Broken> {
     acknowledged::check(evidence)?;
     held::check(evidence)?;
     regulator::check(evidence, &replay)?;
+    misdeeds::check(evidence)?;
     blame::check(evidence)
 }
 

@@ -2,8 +2,8 @@
 
 use crate::vault::Shelf;
 use contract::{
-    Attachment, AttachmentKind, Body, Entry, GENESIS_VERSION, Genesis, Joining, Member, MemberStep, PublicKey, Reach,
-    SignedSubmission, Submission,
+    Attachment, AttachmentKind, Body, Entry, GENESIS_VERSION, Genesis, Holding, Joining, Member, MemberStep, PublicKey,
+    Reach, SignedSubmission, Submission,
 };
 use ed25519_dalek::SigningKey;
 use ledger::{Config, ConsensusKey, EntryKey, Part, VaultPlace};
@@ -168,6 +168,11 @@ impl Consortium {
         let chain = self.genesis.id();
         let org = self.org(member).clone();
         Submission { chain, org, lane, first_seq, entries }.sign(&self.keys[member].entry)
+    }
+
+    /// The word of `custodian` that it holds all that a submission names, signed by `signer`.
+    pub fn holding(&self, custodian: usize, signer: usize, submission: &Digest) -> Holding {
+        Holding::sign(&self.genesis.id(), submission, self.org(custodian).clone(), &self.keys[signer].entry)
     }
 
     /// `count` new entries under the member's signature; they continue `lane` at `first_seq`.

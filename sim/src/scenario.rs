@@ -5,10 +5,14 @@ use crate::{
     world::{Link, MEMBERS},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 /// The most that a machine's clock is off, in milliseconds: two clocks then differ by less than voters allow a block's time to.
 pub const SKEW_MS_MAX: i64 = 800;
+/// Blocks of an epoch: few enough for several epochs in nearly every run.
+const EPOCH_BLOCKS: RangeInclusive<u64> = 4..=12;
+/// How likely a run is to cost a member its disk, if it may.
+const LOST_FOLDER: f64 = 0.4;
 /// The most faults of a stretch between two outages.
 const FAULTS_MAX: u64 = 6;
 
@@ -17,6 +21,9 @@ const FAULTS_MAX: u64 = 6;
 pub enum Wrong {
     /// The member's node is killed, and starts again when the fault ends.
     Crash(usize),
+    /// The member's node is killed and everything on its disk is lost. It starts again when the fault ends, takes over the state at the end of
+    /// an epoch, and votes no more: by the same key it might vote a second time in a view.
+    LostFolder(usize),
     /// The member's disk fails after so many operations more, which ends the node; it starts again at once, on the disk as it was.
     FailingDisk(usize, u64),
     /// The member's disk takes up to so many milliseconds for each write and sync.
@@ -60,8 +67,12 @@ pub struct Scenario {
     pub entries: u64,
     /// The longest pause between two submissions of a member, in milliseconds.
     pub pause_ms: u64,
+    /// Blocks of an epoch.
+    pub epoch_blocks: u64,
     /// The member that breaks the rules, and how.
     pub adversary: Option<(usize, Adversary)>,
+    /// The epoch from which on it does, if it has no node.
+    pub from_epoch: u64,
     /// At least one.
     pub stretches: Vec<Stretch>,
 }
@@ -77,12 +88,22 @@ impl Scenario {
         scenario.skew_ms = std::array::from_fn(|_| random.random_range(-SKEW_MS_MAX..=SKEW_MS_MAX));
         scenario.entries = random.random_range(10..120);
         scenario.pause_ms = random.random_range(100..1_200);
+        scenario.epoch_blocks = random.random_range(EPOCH_BLOCKS);
+        scenario.from_epoch = if random.random_bool(0.5) { 0 } else { random.random_range(1..3) };
         if random.random_bool(0.5) {
             let adversary = Adversary::ALL[random.random_range(0..Adversary::ALL.len())];
             scenario.adversary = Some((random.random_range(0..MEMBERS), adversary));
         }
         let stretches = random.random_range(1..=3);
         scenario.stretches = (0..stretches).map(|_| stretch(&mut random)).collect();
+        let member = random.random_range(0..MEMBERS);
+        if random.random_bool(LOST_FOLDER) && scenario.may_lose(member) {
+            let nth = random.random_range(0..stretches);
+            let Stretch { ms, faults } = &mut scenario.stretches[nth];
+            let (at_ms, for_ms) = (random.random_range(0..*ms), random.random_range(100..8_000));
+            faults.push(Fault { at_ms, for_ms, wrong: Wrong::LostFolder(member) });
+            faults.sort_by_key(|fault| fault.at_ms);
+        }
         scenario
     }
 
@@ -94,9 +115,16 @@ impl Scenario {
             skew_ms: [0; MEMBERS],
             entries: 20,
             pause_ms: 400,
+            epoch_blocks: 8,
             adversary: None,
+            from_epoch: 0,
             stretches: vec![Stretch { ms: 8_000, faults: Vec::new() }],
         }
+    }
+
+    /// Whether the ledger can bear that a member loses its disk. Three of four must vote and do; and of two who hold a copy one must be left.
+    fn may_lose(&self, member: usize) -> bool {
+        self.adversary.is_none_or(|(byzantine, how)| how == Adversary::WithholdsAttachments && byzantine != member)
     }
 
     /// Whether a member keeps to the rules.
@@ -132,9 +160,10 @@ fn fault(random: &mut StdRng, ms: u64) -> Fault {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, link, skew_ms, entries, pause_ms, adversary, stretches } = self;
+        let Self { seed, link, skew_ms, entries, pause_ms, epoch_blocks, adversary, from_epoch, stretches } = self;
         writeln!(f, "seed {seed}: {entries} entries of each member, a submission every {pause_ms} ms or sooner")?;
-        writeln!(f, "  links {link:?}, clocks off by {skew_ms:?} ms, adversary {adversary:?}")?;
+        writeln!(f, "  links {link:?}, clocks off by {skew_ms:?} ms, epochs of {epoch_blocks} blocks")?;
+        writeln!(f, "  adversary {adversary:?}, from epoch {from_epoch} on")?;
         for Stretch { ms, faults } in stretches {
             writeln!(f, "  a stretch of {ms} ms")?;
             for Fault { at_ms, for_ms, wrong } in faults {

@@ -42,6 +42,11 @@ impl Seen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The final block at a height, as the first of them named it.
+    pub(crate) fn at(&self, height: u64) -> Option<Arc<FinalBlock>> {
+        self.chains().of.values().flat_map(BTreeMap::values).find_map(|blocks| blocks.get(&height)).cloned()
+    }
+
     /// A node called the block final. `time`: by the clock of the run.
     pub(crate) fn note(&self, member: usize, life: u64, block: Arc<FinalBlock>, time: u64) {
         let height = block.header().height;

@@ -1,7 +1,8 @@
 //! One run of the consortium: real nodes on simulated machines, faults and load as the scenario says, and the checkers at the end.
 
 use crate::{
-    Consortium, Scenario, adversary,
+    Consortium, Scenario,
+    adversary::{self, Rogue},
     checker::{self, Broken, Evidence},
     machine::{Files, Machine, words},
     scenario::{HEALED, Stretch, Wrong},
@@ -16,11 +17,12 @@ use commonware_runtime::{
     deterministic::{self, FaultConfig, PartialWriteMode, WriteConfig},
 };
 use commonware_utils::probability;
-use ledger::{Handle, KEYS_MAX, Running, StartError, VaultPlace, start};
+use contract::may_hold;
+use ledger::{Begin, Handle, KEYS_MAX, Part, Running, StartError, VaultPlace, start};
 use rand::RngExt as _;
-use record::TimeMs;
+use record::{Digest, TimeMs};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -49,6 +51,8 @@ const GONE: Duration = Duration::from_millis(10);
 pub struct Outcome {
     /// Height of the chain.
     pub height: u64,
+    /// Epochs that have ended.
+    pub epochs: u64,
     /// Entries in the log.
     pub entries: u64,
     /// Of them, how many the contract refused.
@@ -59,6 +63,8 @@ pub struct Outcome {
     pub healed: Duration,
     /// Simulated time of the whole run.
     pub lasted: Duration,
+    /// The epochs in which an adversary without a node broke the rules.
+    pub misdeeds_in: BTreeSet<u64>,
     /// Blocks led by the adversary.
     pub led_by_adversary: u64,
     /// Holding receipts of the adversary in final blocks.
@@ -102,12 +108,14 @@ enum Node {
 /// What lasts longer than a stretch.
 struct Run<'a> {
     scenario: &'a Scenario,
-    consortium: Consortium,
+    consortium: Arc<Consortium>,
     world: World,
     seen: Seen,
     submitters: Vec<Submitter>,
     /// Each member's, over all lives of its node.
     vaults: Vec<Shelf>,
+    /// How often each member lost its disk.
+    losses: [AtomicU64; MEMBERS],
     /// Looks at the machines so far: what the vaults tell the time by.
     clock: Arc<AtomicU64>,
     tampering: Option<Tampering>,
@@ -135,13 +143,14 @@ fn caught(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, 
 }
 
 fn run(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, Failure> {
-    let consortium = consortium(scenario.seed);
+    let consortium = Arc::new(consortium(scenario));
     let world = World::new(scenario.seed, [[scenario.link; MEMBERS]; MEMBERS], scenario.skew_ms);
     let submitters = (0..MEMBERS).map(|member| Submitter::new(&consortium, scenario.seed, member)).collect();
     let clock = Arc::new(AtomicU64::new(0));
     let lies = |member| scenario.adversary.is_some_and(|(liar, how)| liar == member && adversary::lies(how));
     let vaults = (0..MEMBERS).map(|member| Shelf::new(clock.clone(), lies(member))).collect();
-    let run = Run { scenario, consortium, world, seen: Seen::default(), submitters, vaults, clock, tampering };
+    let (seen, losses) = (Seen::default(), std::array::from_fn(|_| AtomicU64::new(0)));
+    let run = Run { scenario, consortium, world, seen, submitters, vaults, losses, clock, tampering };
     if let Some((member, adversary)) = scenario.adversary {
         adversary::prepare(&run.world, member, adversary);
     }
@@ -167,11 +176,10 @@ fn run(scenario: &Scenario, tampering: Option<Tampering>) -> Result<Outcome, Fai
     runner.start(|context| run.last_stretch(context, last))
 }
 
-/// The consortium of a seed.
-pub fn consortium(seed: u64) -> Consortium {
-    let mut consortium = Consortium::new(seed, &std::array::from_fn(listen));
-    // Adversaries know their way about the first epoch only.
-    consortium.genesis.epoch_blocks = contract::EPOCH_BLOCKS_DEFAULT;
+/// The consortium of a scenario.
+pub fn consortium(scenario: &Scenario) -> Consortium {
+    let mut consortium = Consortium::new(scenario.seed, &std::array::from_fn(listen));
+    consortium.genesis.epoch_blocks = scenario.epoch_blocks;
     consortium
 }
 
@@ -258,6 +266,12 @@ impl Run<'_> {
                 self.world.state().faults.crashes += 1;
                 self.kill(context, nodes, member).await;
             }
+            Wrong::LostFolder(member) => {
+                self.world.state().faults.lost_folders += 1;
+                self.kill(context, nodes, member).await;
+                self.losses[member].fetch_add(1, Ordering::Relaxed);
+                self.vaults[member].lose();
+            }
             Wrong::FailingDisk(member, after) => self.world.state().machines[member].disk.fails_after = Some(after),
             Wrong::Partition(_) => self.world.state().faults.partitions += 1,
             Wrong::SlowDisk(..) | Wrong::BadLinks(..) => {}
@@ -282,7 +296,7 @@ impl Run<'_> {
                         link.lost_per_mille += lost;
                     }
                 }
-                Wrong::Crash(_) | Wrong::FailingDisk(..) => {}
+                Wrong::Crash(_) | Wrong::LostFolder(_) | Wrong::FailingDisk(..) => {}
             }
         }
         let mut state = self.world.state();
@@ -341,13 +355,22 @@ impl Run<'_> {
     fn begin(&self, context: &deterministic::Context, member: usize) -> Result<Node, Failure> {
         let mut config = self.consortium.config(member, listen(member), None);
         config.vault = VaultPlace::Given(Arc::new(self.vaults[member].clone()));
+        let losses = self.losses[member].load(Ordering::Relaxed);
+        if losses > 0 {
+            // Nothing of the disk is found again under another name.
+            config.store = format!("{}-{losses}", config.org);
+            config.begin = Begin::State { known: None };
+            config.part = Part::Watcher(self.consortium.genesis.members[member].role);
+        }
         let machine = Machine::start(context, &self.world, member);
         let (files, life) = (machine.files(), machine.life());
         let (up, started) = oneshot::channel();
         let task = if let Some((_, how)) = self.scenario.adversary.filter(|_| self.is_puppet(member)) {
-            let world = self.world.clone();
+            let (world, consortium, seen) = (self.world.clone(), self.consortium.clone(), self.seen.clone());
+            let from_epoch = self.scenario.from_epoch;
+            let rogue = Rogue { member, how, from_epoch, config, world, consortium, seen };
             machine.spawn(move |machine| async move {
-                if let Err(error) = adversary::begin(machine, config, how, world) {
+                if let Err(error) = adversary::begin(machine, rogue) {
                     let _ = up.send(Err(error));
                 }
                 std::future::pending::<()>().await;
@@ -455,14 +478,19 @@ impl Run<'_> {
         honest: &[(usize, &Handle)],
     ) -> Result<(), Failure> {
         let healing = now(context);
-        for (member, handle) in honest {
+        let chain = self.seen.chains().first();
+        let submissions = chain.values().flat_map(|block| block.submissions());
+        let named: BTreeSet<Digest> = submissions.flat_map(|signed| signed.attachments()).map(|a| a.digest).collect();
+        let custodian = |member: usize| may_hold(self.consortium.genesis.members[member].role);
+        for (member, handle) in honest.iter().filter(|(member, _)| custodian(*member)) {
             loop {
                 let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
-                if vault.missing == 0 {
+                let lacks = named.iter().filter(|digest| !self.vaults[*member].holds(digest)).count();
+                if vault.missing == 0 && lacks == 0 {
                     break;
                 }
                 if now(context) > healing + HEALED {
-                    return Err(Failure::Late(format!("member {member} lacks {} attachments", vault.missing)));
+                    return Err(Failure::Late(format!("member {member} lacks {lacks} of {} attachments", named.len())));
                 }
                 context.sleep(TICK).await;
             }
@@ -531,14 +559,18 @@ impl Run<'_> {
         let (mut values, mut chains) = self.read_states(context, &honest).await?;
         let (mut blames, mut missing_attachments, mut held_up) = (Vec::new(), 0, 0);
         for (member, handle) in &honest {
+            let lost = self.losses[*member].load(Ordering::Relaxed) > 0;
+            self.world.state().faults.takeovers += u64::from(lost && handle.status().began_at > 0);
             blames.push(handle.blames());
             let vault = handle.vault_status().await.map_err(|e| Failure::Stopped(*member, e.to_string()))?;
             missing_attachments += vault.missing;
             held_up = held_up.max(handle.status().pending_for_holding as u64);
         }
+        let mut wrong = self.world.state().wrong.clone();
         if let (Some(tampering), Some(member)) = (self.tampering, self.scenario.honest().last()) {
             tampering.of_chains(&mut chains);
             tampering.of_values(&mut values);
+            tampering.of_misdeeds(&mut wrong, &chains);
             tampering.of_vaults(&self.vaults);
             tampering.of_journal(&self.submitters[member]);
         }
@@ -550,6 +582,7 @@ impl Run<'_> {
             vaults: &self.vaults,
             values: &values,
             blames: &blames,
+            wrong: &wrong,
             tampering: self.tampering,
         };
         checker::check(&evidence)?;
@@ -563,11 +596,13 @@ impl Run<'_> {
         let receipts = || first.values().flat_map(|block| &block.receipts);
         Ok(Outcome {
             height: first.len() as u64,
+            epochs: first.len() as u64 / self.scenario.epoch_blocks,
             entries: receipts().count() as u64,
             refused: receipts().filter(|receipt| receipt.verdict != 0).count() as u64,
             faults: self.world.faults(),
             healed,
             lasted: now(context),
+            misdeeds_in: wrong.epochs,
             led_by_adversary: led as u64,
             signed_by_adversary,
             missing_attachments,
@@ -582,7 +617,7 @@ impl Begun {
     /// Whose node stays down while it lasts.
     fn keeps_down(&self) -> Option<usize> {
         match self.wrong {
-            Wrong::Crash(member) => Some(member),
+            Wrong::Crash(member) | Wrong::LostFolder(member) => Some(member),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@ use crate::{
     seen::{Chains, Values},
     submitter::Submitter,
     vault::Shelf,
+    world::Misdeeds,
 };
 use contract::{SignedSubmission, Submission};
 use ledger::FinalBlock;
@@ -33,13 +34,15 @@ pub enum Tampering {
     AppliedAnyway,
     /// Custodians signed for what they never had.
     NeverHeld,
+    /// A block that broke the rules became final.
+    WrongBlock,
     /// Whoever broke the rules is said to have kept them.
     Innocence,
 }
 
 impl Tampering {
     /// Every lie.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AnotherBlock,
         Self::MissingHeight,
         Self::AnotherReceipt,
@@ -50,6 +53,7 @@ impl Tampering {
         Self::ForeignEntry,
         Self::AppliedAnyway,
         Self::NeverHeld,
+        Self::WrongBlock,
         Self::Innocence,
     ];
 
@@ -62,6 +66,7 @@ impl Tampering {
             Self::LostEntry | Self::ForeignEntry => "nothing acknowledged is lost",
             Self::AppliedAnyway => "what a regulator asks",
             Self::NeverHeld => "what is final is held",
+            Self::WrongBlock => "misdeeds",
             Self::Innocence => "blame",
         }
     }
@@ -98,6 +103,12 @@ impl Tampering {
             && let Some((_, value)) = values.values_mut().next_back().and_then(|values| values.first_mut())
         {
             *value = None;
+        }
+    }
+
+    pub(crate) fn of_misdeeds(self, wrong: &mut Misdeeds, chains: &Chains) {
+        if self == Self::WrongBlock {
+            wrong.blocks.extend(chains.first().values().next_back().map(|block| block.digest));
         }
     }
 

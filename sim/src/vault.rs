@@ -46,6 +46,18 @@ impl Shelf {
         self.shelves().since.get(digest).copied()
     }
 
+    /// Its disk is lost, and with it all that it held and knew; when each came first is what happened, and stays.
+    pub(crate) fn lose(&self) {
+        let mut shelves = self.shelves();
+        let since = std::mem::take(&mut shelves.since);
+        *shelves = Shelves { since, ..Shelves::default() };
+    }
+
+    /// Whether it has the attachment now.
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
+        self.shelves().held.contains_key(digest)
+    }
+
     /// As if it had never had any.
     pub(crate) fn forget_since(&self) {
         self.shelves().since.clear();

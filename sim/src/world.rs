@@ -1,8 +1,9 @@
 //! What the simulated machines share: the qualities of links and disks, who lives, and how often something was done to them.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use record::Digest;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     fmt,
     net::SocketAddr,
     ops::AddAssign,
@@ -63,6 +64,10 @@ pub struct Faults {
     pub slow_operations: u64,
     /// Nodes that stopped because their disk failed.
     pub disk_failures: u64,
+    /// Nodes that lost all they had on disk.
+    pub lost_folders: u64,
+    /// Of them, those that took over the state at the end of an epoch.
+    pub takeovers: u64,
     /// What the adversary did that the protocol forbids.
     pub misdeeds: u64,
 }
@@ -77,6 +82,8 @@ impl AddAssign for Faults {
         self.lost_messages += other.lost_messages;
         self.slow_operations += other.slow_operations;
         self.disk_failures += other.disk_failures;
+        self.lost_folders += other.lost_folders;
+        self.takeovers += other.takeovers;
         self.misdeeds += other.misdeeds;
     }
 }
@@ -86,8 +93,9 @@ impl fmt::Display for Faults {
         let Self { crashes, outages, torn_files, partitions, resets, lost_messages, .. } = self;
         write!(f, "{crashes} crashes, {outages} outages, {torn_files} torn files, {partitions} partitions, ")?;
         write!(f, "{resets} connections cut, {lost_messages} messages lost, ")?;
-        let Self { slow_operations, disk_failures, misdeeds, .. } = self;
-        write!(f, "{slow_operations} slow disk operations, {disk_failures} failed disks, {misdeeds} misdeeds")
+        let Self { slow_operations, disk_failures, lost_folders, takeovers, misdeeds, .. } = self;
+        write!(f, "{slow_operations} slow disk operations, {disk_failures} failed disks, ")?;
+        write!(f, "{lost_folders} lost folders ({takeovers} states taken over), {misdeeds} misdeeds")
     }
 }
 
@@ -99,6 +107,19 @@ pub(crate) struct Machine {
     pub(crate) skew_ms: i64,
     pub(crate) disk: Disk,
     pub(crate) death: Option<Death>,
+}
+
+/// What an adversary without a node did, as it knows best itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Misdeeds {
+    /// Blocks that it proposed and nobody may vote for.
+    pub(crate) blocks: BTreeSet<Digest>,
+    /// Votes that others gave to finalise one of them.
+    pub(crate) votes: u64,
+    /// The epochs in which it broke the rules.
+    pub(crate) epochs: BTreeSet<u64>,
+    /// Epochs and views in which it voted to notarise, and to finalise, over all its lives.
+    pub(crate) voted: [BTreeSet<(u64, u64)>; 2],
 }
 
 pub(crate) struct State {
@@ -115,6 +136,7 @@ pub(crate) struct State {
     /// Addresses given out to listeners.
     pub(crate) addresses: u32,
     pub(crate) faults: Faults,
+    pub(crate) wrong: Misdeeds,
 }
 
 /// The shared state of a run. Cheap to clone.
@@ -135,6 +157,7 @@ impl World {
             dialled: HashMap::new(),
             addresses: 0,
             faults: Faults::default(),
+            wrong: Misdeeds::default(),
         })))
     }
 

@@ -8,20 +8,25 @@ use seed::seed;
 use sim::{Adversary, MEMBERS, Outcome, Scenario, consortium, simulate};
 use std::collections::BTreeSet;
 
-/// Runs the adversary at a place drawn from the seed, where nothing else goes wrong; the checkers look at everything.
+/// Runs the adversary at a place drawn from the seed and from an epoch drawn from it, where nothing else goes wrong, over several epochs; the
+/// checkers look at everything.
 fn run(adversary: Adversary) -> (Scenario, Outcome) {
-    let mut scenario = Scenario::calm(seed());
+    let seed = seed();
+    let mut scenario = Scenario { entries: 60, epoch_blocks: 4, from_epoch: seed % 3, ..Scenario::calm(seed) };
+    scenario.stretches[0].ms = 40_000;
     scenario.adversary = Some((scenario.seed as usize % MEMBERS, adversary));
     let outcome = simulate(&scenario).unwrap_or_else(|failure| panic!("{scenario}\n{failure}"));
     let quiet = matches!(adversary, Adversary::WithholdsAttachments | Adversary::SignsWithoutHolding);
     assert!(outcome.faults.misdeeds > 0 || quiet, "it kept to the rules");
+    assert!(outcome.epochs >= 4, "{} epochs have ended", outcome.epochs);
+    assert!(outcome.misdeeds_in.iter().all(|epoch| *epoch >= scenario.from_epoch), "{:?}", outcome.misdeeds_in);
     (scenario, outcome)
 }
 
 /// Runs the adversary and gives what the honest members can prove of it.
 fn check(adversary: Adversary) -> BTreeSet<Misdeed> {
     let (scenario, outcome) = run(adversary);
-    let consortium = consortium(scenario.seed);
+    let consortium = consortium(&scenario);
     let genesis = &consortium.genesis;
     let mut proven = BTreeSet::new();
     for act in outcome.blames.iter().flatten() {
@@ -63,6 +68,17 @@ fn a_finalisation_after_giving_up_is_proven_and_stops_nobody() {
 fn a_block_with_wrong_roots_never_becomes_final() {
     let (_, outcome) = run(Adversary::ProposesWrongRoots);
     assert_eq!(outcome.led_by_adversary, 0);
+    assert!(outcome.misdeeds_in.len() > 1, "in one epoch after the other: {:?}", outcome.misdeeds_in);
+}
+
+/// Its blocks that name nothing become final, so that nothing is wrong with the others but that they do not show who holds what they name. The
+/// checkers see that nobody votes to finalise one of those.
+#[test]
+fn a_block_that_does_not_show_who_holds_what_it_names_gets_no_vote_and_never_becomes_final() {
+    let (_, outcome) = run(Adversary::ProposesWithoutReceipts);
+    assert!(outcome.led_by_adversary > 0, "its other blocks are as good as anybody's");
+    assert!(outcome.faults.misdeeds >= 7, "in every way that there is: {} times", outcome.faults.misdeeds);
+    assert!(outcome.misdeeds_in.len() > 1, "in one epoch after the other: {:?}", outcome.misdeeds_in);
 }
 
 #[test]
@@ -84,7 +100,7 @@ fn who_signs_without_holding_is_never_the_only_one_who_signed() {
     let (scenario, outcome) = run(Adversary::SignsWithoutHolding);
     let (liar, _) = scenario.adversary.unwrap();
     assert_eq!(outcome.missing_attachments, 0, "the honest custodians have everything that is final");
-    let signs = contract::may_hold(consortium(scenario.seed).genesis.members[liar].role);
+    let signs = contract::may_hold(consortium(&scenario).genesis.members[liar].role);
     assert_eq!(outcome.signed_by_adversary > 0, signs);
 }
 

@@ -1,20 +1,36 @@
 //! Who comes late takes over the state, goes on with the others, and fetches the blocks before; under a seed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests; what was seen is printed"
+)]
 
 mod seed;
 mod story;
 
+use commonware_codec::DecodeExt as _;
 use commonware_cryptography::ed25519;
 use commonware_p2p::{Receiver as _, Recipients, Sender as _};
 use commonware_runtime::{Clock as _, Spawner as _, Supervisor as _};
-use contract::{Joining, MemberStep};
+use contract::{Body, Entry, Joining, MemberStep};
 use evidence::{KnownBlock, Limits};
+use futures::{
+    channel::oneshot,
+    future::{Either, select},
+};
 use ledger::{Begin, Config, ConsensusKey, Part, Peer, StartError, join};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::{Digest, OrgRole};
 use seed::seed;
 use sim::NEWCOMER;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use story::{INSURER, REGULATOR, Site, listen, run};
 
 const STATE: Begin = Begin::State { known: None };
@@ -217,6 +233,164 @@ fn lie(question: &[u8], rng: &mut StdRng) -> Option<Vec<u8>> {
     let mut encoder = minicbor::Encoder::new(Vec::new());
     encoder.array(2).ok()?.u32(1).ok()?.array(2).ok()?.u64(id).ok()?.bytes(&bytes).ok()?;
     Some(encoder.into_writer())
+}
+
+/// Carries what two nodes have to say to each other, on the channels that a latecomer needs, and questions about the state only when it may.
+struct Relay {
+    /// Whether it carries questions about the state.
+    opened: Arc<AtomicBool>,
+    /// Whether it heard one.
+    asked: Arc<AtomicBool>,
+}
+
+impl Relay {
+    /// Stands at the place of a member, between the newcomer and the ambulance.
+    fn begin(site: &Site, place: usize) -> Self {
+        let mut config = site.consortium.config(place, listen(place, 0), None);
+        let Joining { consensus_key, reach, .. } = site.consortium.joining(listen(NEWCOMER, 0));
+        config.peers = vec![Peer { consensus_key, address: reach.address }];
+        let key = |key: contract::PublicKey| {
+            ed25519::PublicKey::decode(bytes::Bytes::copy_from_slice(key.as_bytes())).unwrap()
+        };
+        let (ambulance, newcomer) = (key(site.consortium.genesis.members[0].consensus_key), key(consensus_key));
+        let context = site.context.child("relay");
+        let channels = join(&context, &config).unwrap();
+        let relay = Self { opened: Arc::default(), asked: Arc::default() };
+        for (mut sender, mut receiver) in [channels.questions, channels.backfill] {
+            let (ambulance, newcomer) = (ambulance.clone(), newcomer.clone());
+            let (opened, asked) = (relay.opened.clone(), relay.asked.clone());
+            context.child("carry").spawn(move |_| async move {
+                while let Ok((from, bytes)) = receiver.recv().await {
+                    let about_state = from == newcomer && is_about_state(bytes.as_ref());
+                    asked.fetch_or(about_state, Ordering::Relaxed);
+                    let to = if from == newcomer { &ambulance } else { &newcomer };
+                    if opened.load(Ordering::Relaxed) || !about_state {
+                        let _ = sender.send(Recipients::One(to.clone()), bytes, false);
+                    }
+                }
+            });
+        }
+        context.child("open").spawn(move |_| async move {
+            let _open = (channels.votes, channels.certificates, channels.resolver, channels.blocks);
+            let _also = (channels.gossip, channels.attachments, channels.words);
+            channels.task.await
+        });
+        relay
+    }
+}
+
+/// Whether a message is a question about the state.
+fn is_about_state(message: &[u8]) -> bool {
+    let read = || {
+        let mut decoder = minicbor::Decoder::new(message);
+        decoder.array().ok()?;
+        let question = decoder.u32().ok()? == 0;
+        decoder.array().ok()?;
+        decoder.u64().ok()?;
+        decoder.array().ok()?;
+        Some(question && decoder.u32().ok()? == 1)
+    };
+    read().unwrap_or(false)
+}
+
+/// Operations of the state that are removed together.
+const SECTION: u64 = 1 << 16;
+/// Records that are overwritten again and again.
+const RECORDS: u64 = 2_000;
+
+/// Writes versions of the same records until a whole section of the state's operations is no longer needed, and removed.
+async fn overwrite_a_section(site: &Site) {
+    let first: Vec<Entry> = (0..RECORDS).map(|nth| site.consortium.entry(1, &format!("over-{nth}"), &[])).collect();
+    let mut last = first.clone();
+    let mut seq = 1;
+    for round in 1.. {
+        for part in last.chunks(contract::ENTRIES_MAX) {
+            let signed = site.consortium.submission(1, 9, seq, part.to_vec());
+            site.handle(1).submit(&signed.to_bytes()).await.unwrap();
+            seq += part.len() as u64;
+        }
+        while site.handle(1).status().pending > 0 {
+            site.context.sleep(Duration::from_millis(50)).await;
+        }
+        let height = site.handle(1).status().height;
+        let header = site.handle(1).block(height).await.unwrap().unwrap().header().clone();
+        if header.ops_start > SECTION {
+            eprintln!("{round} rounds, height {height}, operations from {} to {}", header.ops_start, header.ops_end);
+            break;
+        }
+        last = last.iter().enumerate().map(|(nth, before)| next_version(site, round, nth, before)).collect();
+    }
+    // It is kept for some hundred blocks more.
+    for _ in 0..2_400 {
+        if pruned_chunks(site).await >= SECTION / (8 * ledger::CHUNK_BYTES as u64) {
+            return;
+        }
+        site.context.sleep(Duration::from_millis(250)).await;
+    }
+    panic!("nothing was removed until height {}", site.handle(0).status().height);
+}
+
+/// How much of the state the ambulance's node has removed, in parts of the bitmap of what is current.
+async fn pruned_chunks(site: &Site) -> u64 {
+    let metrics = site.handle(0).engine_metrics().await.unwrap();
+    let line = metrics.lines().find(|line| line.contains("pruned_chunks") && !line.starts_with('#')).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn next_version(site: &Site, round: u64, nth: usize, before: &Entry) -> Entry {
+    let mut entry = site.consortium.entry(1, &format!("over-{nth}-{round}"), &[]);
+    if let (Body::Record { tag, version, previous, .. }, Body::Record { tag: of, version: last, commitment, .. }) =
+        (&mut entry.body, &before.body)
+    {
+        (*tag, *version, *previous) = (*of, last + 1, Some(*commitment));
+    }
+    entry
+}
+
+/// One that was still fetching when the others removed what it needs went on asking for it until somebody started it again.
+#[test]
+fn a_latecomer_takes_over_a_later_state_when_nobody_has_that_of_its_first_epoch_any_more() {
+    run(|context| async move {
+        let mut site = Site::open_some(context, &[0, 1, INSURER], |config| config.state_blocks = 0).await;
+        write(&mut site, 3, 12).await;
+        // Before it is a member, the newcomer reaches the relay only.
+        let relay = Relay::begin(&site, REGULATOR);
+        let config = newcomer(&site);
+        let context = site.context.child("latecomer");
+        let (up, opened) = oneshot::channel();
+        let task = context.spawn(move |context| async move {
+            if let Some(Ok((handle, task))) = sim::open(context, config).await {
+                let _ = up.send(handle);
+                let _ = task.await;
+            }
+        });
+        while !relay.asked.load(Ordering::Relaxed) {
+            site.context.sleep(Duration::from_millis(250)).await;
+        }
+        let first = site.handle(0).status().height;
+        overwrite_a_section(&site).await;
+        relay.opened.store(true, Ordering::Relaxed);
+        let patience = Box::pin(site.context.sleep(Duration::from_secs(600)));
+        let Either::Left((Ok(handle), _)) = select(opened, patience).await else {
+            panic!("it goes on asking for what nobody has");
+        };
+        let began_at = handle.status().began_at;
+        assert!(began_at > first, "it began at {began_at}, and the others were at {first} when it asked");
+        site.nodes[NEWCOMER] = Some(story::Node { task, handle });
+        // The others connect with it, and it goes on with them.
+        vote_in(&mut site).await;
+        site.lives[NEWCOMER] += 1;
+        write(&mut site, 4, 2).await;
+        has_all_that(&site, NEWCOMER, 0).await;
+        // Once more, from what is on its disk.
+        site.kill(NEWCOMER).await;
+        site.begin(NEWCOMER, newcomer(&site)).await;
+        assert_eq!(
+            (site.handle(NEWCOMER).status().began_at, site.handle(NEWCOMER).status().blocks_from),
+            (began_at, 1)
+        );
+        has_all_that(&site, NEWCOMER, 0).await;
+    });
 }
 
 #[test]

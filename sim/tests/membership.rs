@@ -7,7 +7,7 @@ mod story;
 use commonware_runtime::Clock as _;
 use contract::{MemberStep, Reach};
 use evidence::{KnownBlock, Limits, Refused};
-use ledger::{ConsensusKey, Part};
+use ledger::{Config, ConsensusKey, Part};
 use record::{Digest, OrgRole};
 use seed::seed;
 use sim::NEWCOMER;
@@ -157,6 +157,100 @@ fn a_node_that_crashes_at_the_end_of_an_epoch_goes_on_in_the_next() {
         for member in 0..4 {
             site.reaches(member, height + blocks).await;
         }
+    });
+}
+
+/// Who holds what the submission names that begins a lane of a member, as the final blocks show it.
+async fn holders(site: &Site, door: usize, member: usize, lane: u32) -> Option<Vec<String>> {
+    for height in 1..=site.handle(door).status().height {
+        let block = site.handle(door).block(height).await.unwrap().unwrap();
+        let naming = block.submissions().iter().filter(|signed| signed.has_attachments());
+        for (signed, holdings) in naming.zip(&block.block.holdings) {
+            let of = &signed.submission;
+            if (&of.org, of.lane, of.first_seq) == (site.consortium.org(member), lane, 1) {
+                return Some(holdings.iter().map(|holding| holding.custodian.to_string()).collect());
+            }
+        }
+    }
+    None
+}
+
+/// A copy that the member names in a lane of its own, at the member's node.
+async fn submit_copy(site: &Site, member: usize, lane: u32, copy: &[u8]) -> Digest {
+    let digest = site.handle(member).put_attachments(vec![copy.to_vec()]).await.unwrap()[0];
+    let entry = site.consortium.entry(member, &format!("copy-{lane}"), &[copy]);
+    let signed = site.consortium.submission(member, lane, 1, vec![entry]);
+    site.handle(member).submit(&signed.to_bytes()).await.unwrap();
+    digest
+}
+
+/// Waits until the vault of a member's node has the copy: then it has signed for it, if it signs.
+async fn has_copy(site: &Site, member: usize, copy: Digest) {
+    for _ in 0..240 {
+        if site.handle(member).attachment(copy).await.unwrap().is_some() {
+            return;
+        }
+        site.context.sleep(Duration::from_millis(250)).await;
+    }
+    panic!("member {member} has no copy after a minute");
+}
+
+/// Of the founders that may hold, only the ambulance's node signs for what its vault has.
+fn the_ambulance_alone_signs(config: &mut Config) {
+    if config.org.as_str() != "ambulance" {
+        config.entry_key = None;
+    }
+}
+
+#[test]
+fn a_copy_that_one_custodian_holds_waits_for_the_receipt_of_one_that_joins() {
+    run(|context| async move {
+        let mut site = Site::open_with(context, the_ambulance_alone_signs).await;
+        let copy = submit_copy(&site, 0, 3, b"a copy that waits for a second custodian").await;
+        site.epochs_later(0, 1).await;
+        let status = site.handle(0).status();
+        assert_eq!((status.pending_for_holding, status.custodians), (1, 3));
+        assert_eq!(holders(&site, 0, 0, 3).await, None);
+        site.join().await;
+        has_copy(&site, NEWCOMER, copy).await;
+        site.epochs_later(0, 1).await;
+        let status = site.handle(0).status();
+        assert_eq!((status.pending_for_holding, status.custodians), (0, 4));
+        for door in [0, INSURER, NEWCOMER] {
+            let held = holders(&site, door, 0, 3).await.unwrap_or_default();
+            assert_eq!(held, ["ambulance", "university"], "as member {door} has it");
+        }
+    });
+}
+
+#[test]
+fn a_receipt_of_a_custodian_that_left_counts_no_more() {
+    run(|context| async move {
+        let mut site = Site::open_with(context, the_ambulance_alone_signs).await;
+        site.join().await;
+        site.kill(0).await;
+        // Only the newcomer signs for the insurer's copy; then it leaves.
+        let copy = submit_copy(&site, INSURER, 3, b"a copy whose first custodian leaves").await;
+        has_copy(&site, NEWCOMER, copy).await;
+        site.epochs_later(INSURER, 1).await;
+        assert_eq!(site.handle(INSURER).status().pending_for_holding, 1);
+        site.say(INSURER, NEWCOMER, "leave", NEWCOMER, MemberStep::Left).await;
+        // The ambulance's receipt would be the second, and is the only one.
+        let config = site.consortium.config(0, listen(0, 0), None);
+        site.begin(0, config).await;
+        has_copy(&site, 0, copy).await;
+        site.epochs_later(INSURER, 3).await;
+        let status = site.handle(INSURER).status();
+        assert_eq!((status.pending_for_holding, status.custodians), (1, 3));
+        assert_eq!(holders(&site, INSURER, INSURER, 3).await, None);
+        // The hospital's node gets its key, and signs.
+        site.kill(1).await;
+        let config = site.consortium.config(1, listen(1, 0), None);
+        site.begin(1, config).await;
+        has_copy(&site, 1, copy).await;
+        site.epochs_later(INSURER, 3).await;
+        let held = holders(&site, INSURER, INSURER, 3).await.unwrap_or_default();
+        assert_eq!(held, ["ambulance", "hospital"]);
     });
 }
 

@@ -58,6 +58,12 @@ fn a_node_that_crashed_catches_up_and_has_the_same_roots() {
 }
 
 #[test]
+fn a_node_that_lost_its_disk_takes_over_the_state_while_the_others_go_on_and_has_all_in_the_end() {
+    let outcome = check(&with_faults(&[&[Wrong::LostFolder(1), Wrong::BadLinks(30, 20)], &[Wrong::Crash(1)]]));
+    assert_eq!((outcome.faults.lost_folders, outcome.faults.takeovers, outcome.entries), (1, 1, 80));
+}
+
+#[test]
 fn nothing_is_lost_when_all_are_killed_at_once() {
     let outcome = check(&with_faults(&[&[Wrong::SlowDisk(0, 100), Wrong::SlowDisk(2, 100)], &[]]));
     assert_eq!((outcome.faults.outages, outcome.entries), (1, 80));

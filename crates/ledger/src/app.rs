@@ -20,7 +20,8 @@ use commonware_glue::stateful::{
 use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
 use contract::{
-    BLOCK_BYTES_MAX, Block, Body, Custodians, Executed, Header, InvalidBlock, Parent, SignedSubmission, execute,
+    BLOCK_BYTES_MAX, Block, Body, Custodians, Executed, Header, Holding, InvalidBlock, Parent, SignedSubmission,
+    execute,
     merkle::Frontier,
     state::{self, Key},
     touched,
@@ -195,7 +196,7 @@ impl<E: StorageContext> Clone for App<E> {
 
 #[cold]
 #[expect(clippy::panic, reason = "a node whose storage fails must stop before it votes; the engine does the same")]
-fn storage_failed(what: &str) -> ! {
+pub(crate) fn storage_failed(what: &str) -> ! {
     panic!("storage failed: {what}")
 }
 
@@ -313,7 +314,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         };
         let time = parent.header().time.plus_ms(1).max(now(&context));
         let deciders = self.deciders(parent.header(), &batch).await?;
-        let mut header = self.node.chain.header_on(parent, &deciders, &consensus, time);
+        let header = self.node.chain.header_on(parent, &deciders, &consensus, time);
         let at = Parent { height: header.height, time, log: log.clone() };
         let mut selected = self.select(header.height, &batch).await;
         let mut submissions: Vec<SignedSubmission> =
@@ -332,12 +333,7 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
         let Some(merkleized) = write_batch(batch, std::mem::take(&mut executed.writes)).await else {
             storage_failed("writing the state")
         };
-        header.entry_count = u32::try_from(executed.receipts.len()).ok()?;
-        header.body = Block::body_digest(&log, &submissions, &holdings);
-        header.log_size = executed.log.size();
-        header.log_root = executed.log.root();
-        seal::<E>(&mut header, &merkleized);
-        let block = ChainBlock::new(Block { header, frontier: log, submissions, holdings }).ok()?;
+        let block = complete::<E>(header, log, submissions, holdings, &executed, &merkleized)?;
         self.node.remember(&block, executed);
         Some(Proposed { block, merkleized })
     }
@@ -431,10 +427,22 @@ impl<E: StorageContext + Spawner + Clock> Application<E> for App<E> {
     }
 }
 
-/// Fills in the roots of the state.
-fn seal<E: StorageContext + Spawner>(header: &mut Header, merkleized: &Merkleized<E>) {
+/// The block of a header, with what its body, its execution on the log before it, and the state after it tell filled in.
+pub(crate) fn complete<E: StorageContext + Spawner>(
+    mut header: Header,
+    log: Frontier,
+    submissions: Vec<SignedSubmission>,
+    holdings: Vec<Vec<Holding>>,
+    executed: &Executed,
+    merkleized: &Merkleized<E>,
+) -> Option<ChainBlock> {
+    header.entry_count = u32::try_from(executed.receipts.len()).ok()?;
+    header.body = Block::body_digest(&log, &submissions, &holdings);
+    header.log_size = executed.log.size();
+    header.log_root = executed.log.root();
     header.state_root = crate::block::our_digest(&merkleized.root());
     header.ops_root = crate::block::our_digest(&merkleized.ops_root());
     header.ops_start = merkleized.sync_boundary().as_u64();
     header.ops_end = merkleized.bounds().tip.size.as_u64();
+    ChainBlock::new(Block { header, frontier: log, submissions, holdings }).ok()
 }

@@ -42,6 +42,16 @@ pub enum Begin {
     },
 }
 
+impl Begin {
+    /// What the operator knows.
+    pub(crate) fn known(&self) -> Option<KnownBlock> {
+        match self {
+            Self::State { known } => *known,
+            Self::Blocks => None,
+        }
+    }
+}
+
 /// The end of an epoch that a node began at, with what makes it final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Base {
@@ -103,6 +113,36 @@ impl<E: Context> Begun<E> {
     }
 }
 
+/// What everybody together showed.
+pub(crate) struct Shown {
+    /// The latest end of an epoch that holds.
+    pub(crate) base: Option<Base>,
+    /// Whether anybody said that there is none.
+    empty: bool,
+}
+
+/// Asks everybody once for the end of the last whole epoch.
+pub(crate) async fn latest<E: Runtime>(asker: &Asker<E>, genesis: &Genesis, known: Option<&KnownBlock>) -> Shown {
+    let question = Question::End(known.map(|known| known.height));
+    let peers = asker.peers();
+    let answers = join_all(peers.iter().map(|peer| asker.ask(peer, question.clone(), END_WAIT))).await;
+    let mut shown = Shown { base: None, empty: false };
+    for (peer, answer) in peers.iter().zip(answers) {
+        match answer.as_deref() {
+            None => {}
+            Some([]) => shown.empty = true,
+            Some(bytes) => match Base::read(bytes, genesis, known) {
+                Ok(base) if shown.base.as_ref().is_none_or(|best| best.header.height < base.header.height) => {
+                    shown.base = Some(base);
+                }
+                Ok(_) => {}
+                Err(why) => tracing::warn!(%peer, why, "what a peer shows as the end of an epoch is not believed"),
+            },
+        }
+    }
+    shown
+}
+
 /// Asks everybody for the end of the last whole epoch, and takes the latest that holds. `None`: the chain has none yet, or nobody answered.
 pub(crate) async fn choose<E: Runtime>(
     asker: &Asker<E>,
@@ -110,30 +150,13 @@ pub(crate) async fn choose<E: Runtime>(
     known: Option<&KnownBlock>,
 ) -> Option<Base> {
     let begun = asker.context().current();
-    let question = Question::End(known.map(|known| known.height));
     let mut nothing = 0;
     loop {
-        let peers = asker.peers();
-        let answers = join_all(peers.iter().map(|peer| asker.ask(peer, question.clone(), END_WAIT))).await;
-        let mut best: Option<Base> = None;
-        let mut empty = 0;
-        for (peer, answer) in peers.iter().zip(answers) {
-            match answer.as_deref() {
-                None => {}
-                Some([]) => empty += 1,
-                Some(bytes) => match Base::read(bytes, genesis, known) {
-                    Ok(base) if best.as_ref().is_none_or(|best| best.header.height < base.header.height) => {
-                        best = Some(base);
-                    }
-                    Ok(_) => {}
-                    Err(why) => tracing::warn!(%peer, why, "what a peer shows as the end of an epoch is not believed"),
-                },
-            }
+        let Shown { base, empty } = latest(asker, genesis, known).await;
+        if base.is_some() {
+            return base;
         }
-        if best.is_some() {
-            return best;
-        }
-        nothing += u32::from(empty > 0);
+        nothing += u32::from(empty);
         let looked_for = asker.context().current().duration_since(begun).unwrap_or_default();
         if nothing >= NOTHING_TIMES || looked_for >= LOOKED_FOR {
             return None;

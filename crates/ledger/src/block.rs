@@ -120,9 +120,7 @@ impl ChainBlock {
             leader,
             parent: (View::new(header.parent_view), engine_digest(&header.parent)),
         };
-        let range = NonEmptyRange::new(Location::new(header.ops_start)..Location::new(header.ops_end))
-            .map_err(|_| NotCarried("no state operations"))?;
-        let sync_target = SyncTarget::new(engine_digest(&header.ops_root), range);
+        let sync_target = sync_target(header)?;
         let digest = engine_digest(&header.digest());
         Ok(Self(Arc::new(Inner { block: Arc::new(block), encoded, digest, context, sync_target })))
     }
@@ -140,6 +138,13 @@ impl ChainBlock {
     pub(crate) fn our_digest(&self) -> Digest {
         our_digest(&self.0.digest)
     }
+}
+
+/// What the state after the block is synced to.
+pub(crate) fn sync_target(header: &Header) -> Result<SyncTarget, NotCarried> {
+    let range = NonEmptyRange::new(Location::new(header.ops_start)..Location::new(header.ops_end))
+        .map_err(|_| NotCarried("no state operations"))?;
+    Ok(SyncTarget::new(engine_digest(&header.ops_root), range))
 }
 
 impl Write for ChainBlock {

@@ -35,11 +35,11 @@ use commonware_cryptography::{
     ed25519, sha256,
 };
 use commonware_p2p::{
-    Blocker, Message, Receiver, Sender,
-    utils::mux::{self, MuxHandle, Muxer, SubReceiver, SubSender},
+    Blocker, Message, Receiver, Recipients, Sender,
+    utils::mux::{self, GlobalSender, MuxHandle, Muxer, SubReceiver, SubSender},
 };
 use commonware_parallel::Sequential;
-use commonware_runtime::{Handle as Task, buffer::paged::CacheRef};
+use commonware_runtime::{Handle as Task, IoBuf, IoBufs, buffer::paged::CacheRef};
 use commonware_utils::{NZDuration, NZUsize, TryCollect as _, channel, ordered::Set, vec::NonEmptyVec};
 use contract::{
     Genesis, PublicKey,
@@ -150,18 +150,39 @@ impl Provider for Schemes {
     }
 }
 
-/// The part of a channel that belongs to one epoch.
+/// A channel of consensus with the parts of all epochs together.
 ///
-/// A node divides its channels of consensus so; this is public for simulations of members that do not keep to the protocol.
-pub async fn in_epoch<E: Runtime>(context: &E, (sender, receiver): Channel<E>, epoch: u64) -> Option<EpochChannel<E>> {
-    let (muxer, mut handle) = Muxer::new(context.child("mux"), sender, receiver);
-    muxer.start();
-    handle.register(epoch).await.ok()
+/// A node has the part of one epoch after the other; this is public for simulations of members that do not keep to the protocol.
+pub struct AllEpochs<E: Runtime> {
+    sender: GlobalSender<Wire<E>>,
+    receiver: Backup,
+    /// The channel is divided as long as there is one.
+    _divided: MuxHandle<Wire<E>>,
 }
 
-/// Both ends of an epoch's part of a channel.
-pub type EpochChannel<E> =
-    (SubSender<commonware_p2p::authenticated::lookup::Sender<ed25519::PublicKey, E>>, SubReceiver<ed25519::PublicKey>);
+type Wire<E> = commonware_p2p::authenticated::lookup::Sender<ed25519::PublicKey, E>;
+
+impl<E: Runtime> AllEpochs<E> {
+    /// Takes a channel of consensus over.
+    pub fn new(context: &E, (sender, receiver): Channel<E>) -> Self {
+        use commonware_p2p::utils::mux::Builder as _;
+        let divided = Muxer::builder(context.child("mux"), sender, receiver).with_backup().with_global_sender();
+        let (muxer, handle, receiver, sender) = divided.build();
+        muxer.start();
+        Self { sender, receiver, _divided: handle }
+    }
+
+    /// The next message, and the epoch that it is of. `None`: the network is gone.
+    pub async fn recv(&mut self) -> Option<(u64, IoBuf)> {
+        let (epoch, (_, message)) = self.receiver.recv().await?;
+        Some((epoch, message))
+    }
+
+    /// Sends a message of an epoch to everybody.
+    pub fn send(&mut self, epoch: u64, message: impl Into<IoBufs> + Send) {
+        let _ = self.sender.send(epoch, Recipients::All, message, true);
+    }
+}
 
 type Backup = channel::mpsc::Receiver<(u64, Message<ed25519::PublicKey>)>;
 

@@ -9,6 +9,7 @@ mod app;
 mod archive;
 mod ask;
 mod attachments;
+mod author;
 mod begin;
 mod blame;
 mod block;
@@ -32,18 +33,20 @@ mod run;
 mod serve;
 mod spaced;
 mod state;
+mod takeover;
 mod vault;
 mod verdicts;
 mod words;
 
 pub use app::PROPOSAL_ENTRIES_MAX;
+pub use author::Author;
 pub use begin::Begin;
 pub use config::{
     CACHE_BYTES, Config, ConsensusKey, EntryKey, PEERS_DEFAULT, Part, Peer, STATE_BLOCKS_DEFAULT, StartError,
     VaultPlace, WORKERS_DEFAULT,
 };
 pub use disk::DiskUse;
-pub use epochs::{EpochChannel, in_epoch, verifier};
+pub use epochs::{AllEpochs, verifier};
 pub use handle::{Blocks, FinalBlock, Handle, KEYS_MAX, Proof, Receipt, StateProof, Status, Unavailable, Validator};
 pub use mempool::{Accepted, LANE_AHEAD_MAX, MEMPOOL_BYTES_MAX, MEMPOOL_SUBMISSIONS_MAX, SubmitError};
 pub use network::{Channel, Channels, join};

@@ -22,8 +22,9 @@ use crate::{
     roster::Roster,
     rules::Chain,
     serve::{self, Server},
-    spaced::{Dbs, Only},
-    state::{self, Fetched},
+    spaced::Dbs,
+    state,
+    takeover::Takeover,
     vault::{SqliteVault, Vault},
     verdicts::Verdicts,
     words::{self, Questions},
@@ -116,12 +117,9 @@ async fn settle<E: Runtime>(
     mut begun: Begun<E>,
     config: &Config,
     asker: &Asker<E>,
-) -> Result<(Plan<E>, Option<Base>), StartError> {
+) -> Result<(Plan<E>, (Option<Base>, Begun<E>)), StartError> {
     let failed = |_| StartError::DataDir("storage failed: where it began".to_owned());
-    let known = match config.begin {
-        Begin::State { known } => known,
-        Begin::Blocks => None,
-    };
+    let known = config.begin.known();
     let genesis = &config.genesis;
     if plan.should_sync(config.begin != Begin::Blocks) {
         let chosen = begin::choose(asker, genesis, known.as_ref()).await;
@@ -135,7 +133,7 @@ async fn settle<E: Runtime>(
         let certificate = base.as_ref().and_then(Base::certificate);
         if let (Some(base), Some(certificate)) = (base, certificate) {
             tracing::info!(height = base.header.height, "the node takes over the state at the end of an epoch");
-            return Ok((plan.set_floor(certificate).await, Some(base)));
+            return Ok((plan.set_floor(certificate).await, (Some(base), begun)));
         }
         if let Some(known) = known {
             return Err(StartError::NotThroughCheckpoint(known.height));
@@ -145,7 +143,7 @@ async fn settle<E: Runtime>(
         // It begins with the first block, whatever it had in mind once.
         begun = begun.forget().await.map_err(failed)?;
     }
-    Ok((plan, begun.base(genesis)))
+    Ok((plan, (begun.base(genesis), begun)))
 }
 
 /// Starts a node on a runtime, and returns when it takes submissions and knows its latest state.
@@ -270,9 +268,9 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     tasks.push(context.child("questions").spawn(move |context| ask::hear(context, asking, answering, asked)));
     let plan = SyncPlan::init(context.child("plan"), prefix.to_owned()).await;
     let begun = Begun::open(context.child("begun"), prefix).await.map_err(|_| storage_failed("where it began"))?;
-    let (plan, base) = settle(plan, begun, &config, &asker).await?;
-    let takes_over = base.as_ref().filter(|_| plan.floor().is_some()).map(|base| base.header.clone());
-    if let Some((base, _)) = base.as_ref().zip(takes_over.as_ref()) {
+    let (plan, (base, begun)) = settle(plan, begun, &config, &asker).await?;
+    let takes_over = plan.floor().is_some();
+    if let Some(base) = base.as_ref().filter(|_| takes_over) {
         schemes.trust(base.header.epoch, &base.validators)?;
     }
     let epoch_blocks = NonZeroU64::new(genesis.epoch_blocks).ok_or(StartError::Died)?;
@@ -307,6 +305,9 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let verdicts = verdicts.map_err(|_| storage_failed("verdicts"))?;
     let checkpoints = Checkpoints::open(context.child("checkpoints"), prefix, &cache).await;
     let checkpoints = checkpoints.map_err(|_| storage_failed("checkpoints"))?;
+    let (genesis_of, known_of) = (genesis.clone(), config.begin.known());
+    let began = (base, begun);
+    let takeover = Takeover::new(asker.clone(), genesis_of, known_of, schemes.clone(), marshal_mailbox.clone(), began);
     let (stateful_actor, stateful) = Stateful::new(
         context.child("stateful"),
         StatefulConfig {
@@ -316,7 +317,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
             marshal: (marshal_mailbox.clone(), floor),
             mailbox_size: MAILBOX,
             plan,
-            resolvers: Only(Fetched(asker.clone())),
+            resolvers: takeover.clone(),
             sync_config: SyncEngineConfig {
                 fetch_batch_size: NonZeroU64::new(ask::OPERATIONS_MAX).unwrap_or(NonZeroU64::MIN),
                 apply_batch_size: NonZeroU64::new(ask::OPERATIONS_MAX).unwrap_or(NonZeroU64::MIN),
@@ -340,8 +341,9 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         node.observe(anchor.inner());
     }
     // Operations of the state are checked by their own root. What proofs hold under is another, which the block names as well.
-    if let Some(header) = takes_over
-        && our_digest(&dbs.read().await.root()) != header.state_root
+    let base = takeover.base();
+    if let Some(base) = base.as_ref().filter(|_| takes_over)
+        && our_digest(&dbs.read().await.root()) != base.header.state_root
     {
         return Err(storage_failed("the state that was taken over is not that of its block"));
     }

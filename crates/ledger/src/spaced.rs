@@ -5,10 +5,7 @@
 
 use crate::state::Db;
 use commonware_cryptography::Digest;
-use commonware_glue::stateful::db::{
-    Anchor, AttachableResolver, AttachableResolverSet, Barrier, DatabaseSet, Shared, StateSyncSet, SyncEngineConfig,
-    TipUpdate,
-};
+use commonware_glue::stateful::db::{Anchor, Barrier, DatabaseSet, Shared, StateSyncSet, SyncEngineConfig, TipUpdate};
 use commonware_runtime::{Handle as Task, Spawner};
 use commonware_storage::Context as StorageContext;
 use commonware_utils::channel::ring;
@@ -38,7 +35,7 @@ impl<E: StorageContext> Deref for Dbs<E> {
 }
 
 /// What the engine does with one database.
-type One<E> = Shared<Db<E>>;
+pub(crate) type One<E> = Shared<Db<E>>;
 
 impl<E: StorageContext + Spawner> DatabaseSet<E> for Dbs<E> {
     type Unmerkleized = <One<E> as DatabaseSet<E>>::Unmerkleized;
@@ -98,39 +95,22 @@ impl<E: StorageContext + Spawner> DatabaseSet<E> for Dbs<E> {
     }
 }
 
-/// A resolver of one database, for this set of one.
-#[derive(Debug, Clone)]
-pub(crate) struct Only<R>(pub(crate) R);
-
-impl<E, R> AttachableResolverSet<Dbs<E>> for Only<R>
-where
-    E: StorageContext + Spawner,
-    R: AttachableResolver<Db<E>>,
-{
-    async fn attach_databases(&self, dbs: Dbs<E>) {
-        self.0.attach_database(dbs.db).await;
-    }
-}
-
-impl<E, R> StateSyncSet<E, Only<R>> for Dbs<E>
-where
-    E: StorageContext + Spawner,
-    R: Send + 'static,
-    One<E>: StateSyncSet<E, R>,
-{
-    type Error = <One<E> as StateSyncSet<E, R>>::Error;
-
-    async fn sync<D: Digest>(
+impl<E: StorageContext + Spawner> Dbs<E> {
+    /// As [`StateSyncSet::sync`], of the one database.
+    pub(crate) async fn fetch<R, D: Digest>(
         context: E,
-        config: Self::Config,
-        source: Only<R>,
+        config: <Self as DatabaseSet<E>>::Config,
+        source: R,
         anchor: Anchor<D>,
-        target: Self::SyncTargets,
-        tip_updates: ring::Receiver<TipUpdate<D, Self::SyncTargets>>,
+        target: <Self as DatabaseSet<E>>::SyncTargets,
+        tip_updates: ring::Receiver<TipUpdate<D, <Self as DatabaseSet<E>>::SyncTargets>>,
         sync_config: SyncEngineConfig,
-    ) -> Result<(Self, Anchor<D>), Self::Error> {
+    ) -> Result<(Self, Anchor<D>), <One<E> as StateSyncSet<E, R>>::Error>
+    where
+        One<E>: StateSyncSet<E, R>,
+    {
         let spacing = Arc::new(context.child("spacing"));
-        let (db, anchor) = One::sync(context, config, source.0, anchor, target, tip_updates, sync_config).await?;
+        let (db, anchor) = One::sync(context, config, source, anchor, target, tip_updates, sync_config).await?;
         Ok((Self { db, context: spacing }, anchor))
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use commonware_codec::{Encode as _, RangeCfg};
 use commonware_cryptography::{Sha256, sha256};
-use commonware_glue::stateful::db::{AttachableResolver, DatabaseSet, Shared, Unmerkleized as _};
+use commonware_glue::stateful::db::{DatabaseSet, Unmerkleized as _};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Spawner, buffer::paged::CacheRef};
 use commonware_storage::{
@@ -29,8 +29,10 @@ use commonware_utils::{NZU64, NZUsize, channel};
 use contract::state::{Key, VALUE_BYTES_MAX};
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// Bytes of a chunk of the activity bitmap: part of what proofs say.
 pub const CHUNK_BYTES: usize = 32;
@@ -156,11 +158,26 @@ pub(crate) async fn prove_in<E: Spawner + StorageContext>(db: &Db<E>, keys: &[Ke
 
 /// The state as the others have it, which a latecomer takes over. The engine checks whatever comes, and the next peer is asked when it does
 /// not hold.
-pub(crate) struct Fetched<E: Runtime>(pub(crate) Asker<E>);
+pub(crate) struct Fetched<E: Runtime> {
+    asker: Asker<E>,
+    /// Told when all were asked for something, and whoever answered had nothing.
+    unserved: Arc<Notify>,
+}
 
 impl<E: Runtime> Clone for Fetched<E> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { asker: self.asker.clone(), unserved: self.unserved.clone() }
+    }
+}
+
+impl<E: Runtime> Fetched<E> {
+    pub(crate) fn new(asker: Asker<E>) -> Self {
+        Self { asker, unserved: Arc::default() }
+    }
+
+    /// Waits until all were asked for a part of the state, and whoever answered had nothing.
+    pub(crate) async fn unserved(&self) {
+        self.unserved.notified().await;
     }
 }
 
@@ -177,10 +194,12 @@ impl<E: Runtime> Source for Fetched<E> {
 
     async fn serve(&self, request: Request<mmr::Family>) -> source::Result<Self> {
         let (candidates, mut coming) = channel::mpsc::channel(1);
-        let asker = self.0.clone();
-        self.0.context().child("fetch").spawn(move |context| async move {
+        let Self { asker, unserved } = self.clone();
+        self.asker.context().child("fetch").spawn(move |context| async move {
             // Requests for different places begin with different peers.
             let mut turn = usize::try_from(request.start().as_u64() / OPERATIONS_MAX).unwrap_or_default();
+            // Peers asked in a row without success, and whether any of them said that it has nothing.
+            let (mut asked, mut nothing) = (0, false);
             while !candidates.is_closed() {
                 let peers = asker.peers();
                 let peer = peers.get(turn % peers.len().max(1));
@@ -189,7 +208,13 @@ impl<E: Runtime> Source for Fetched<E> {
                     Some(peer) => asker.ask(peer, Question::State(request.encode().to_vec()), ANSWER_WAIT).await,
                     None => None,
                 };
+                asked += 1;
+                nothing |= answer.as_ref().is_some_and(Vec::is_empty);
                 let Some(response) = answer.and_then(|answer| operations(&request, answer)) else {
+                    if asked >= peers.len() && nothing {
+                        unserved.notify_one();
+                        (asked, nothing) = (0, false);
+                    }
                     context.sleep(FETCHED_AGAIN).await;
                     continue;
                 };
@@ -206,10 +231,6 @@ impl<E: Runtime> Source for Fetched<E> {
         let (response, verdict) = coming.recv().await.ok_or(NobodyAsks)?;
         Ok((response, Some(Feedback::new(verdict, coming))))
     }
-}
-impl<E: Runtime, D: Send + Sync + 'static> AttachableResolver<D> for Fetched<E> {
-    /// Others are answered from the state that the server reads.
-    async fn attach_database(&self, _: Shared<D>) {}
 }
 
 #[cfg(test)]

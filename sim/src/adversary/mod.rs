@@ -6,21 +6,28 @@
 mod censors;
 mod equivocates;
 mod gives_up;
+
+mod follower;
+mod proposes_without_receipts;
 mod proposes_wrong_roots;
+
 mod replays;
 mod signs_without_holding;
 mod withholds;
 
 use crate::{
+    Consortium,
     machine::Machine,
+    seen::Seen,
     world::{MEMBERS, World},
 };
 use commonware_codec::DecodeExt as _;
 use commonware_consensus::simplex::types::Vote;
 use commonware_cryptography::sha256;
-use commonware_p2p::{Receiver as _, Recipients, Sender as _};
 use commonware_runtime::{Spawner as _, Supervisor as _};
-use ledger::{Channels, Config, Scheme, StartError, in_epoch, join, signer};
+use follower::Follower;
+use ledger::{AllEpochs, Channels, Config, Scheme, StartError, join, signer};
+use std::sync::Arc;
 
 /// How a member breaks the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +38,8 @@ pub enum Adversary {
     FinalizesAfterGivingUp,
     /// When it leads, it proposes a block whose roots, signatures, order or time are wrong.
     ProposesWrongRoots,
+    /// When it leads, it proposes a block that names attachments and does not show two custodians who hold them.
+    ProposesWithoutReceipts,
     /// It sends again, later and to everybody, what others sent.
     Replays,
     /// Its entries name attachments that it hands over to nobody.
@@ -43,10 +52,11 @@ pub enum Adversary {
 
 impl Adversary {
     /// Every way.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Equivocates,
         Self::FinalizesAfterGivingUp,
         Self::ProposesWrongRoots,
+        Self::ProposesWithoutReceipts,
         Self::Replays,
         Self::WithholdsAttachments,
         Self::SignsWithoutHolding,
@@ -78,24 +88,53 @@ pub(crate) fn lies(adversary: Adversary) -> bool {
     signs_without_holding::lies(adversary)
 }
 
+/// A member that breaks the rules without a node: what it knows and has.
+#[derive(Clone)]
+pub(crate) struct Rogue {
+    pub(crate) member: usize,
+    pub(crate) how: Adversary,
+    /// Before this epoch it keeps silent.
+    pub(crate) from_epoch: u64,
+    pub(crate) config: Config,
+    pub(crate) world: World,
+    /// Every key of the consortium, as if all had conspired with it.
+    pub(crate) consortium: Arc<Consortium>,
+    pub(crate) seen: Seen,
+}
+
+impl Rogue {
+    /// It does something that the protocol forbids.
+    fn misdeed(&self, epoch: u64) {
+        let mut state = self.world.state();
+        state.faults.misdeeds += 1;
+        state.wrong.epochs.insert(epoch);
+    }
+}
+
 /// Takes the place of a member for as long as its machine lives.
-pub(crate) fn begin(machine: Machine, config: Config, adversary: Adversary, world: World) -> Result<(), StartError> {
-    let scheme = signer(&config)?;
-    let channels = join(&machine, &config)?;
-    let answer: fn(&Scheme, &Ballot) -> Vec<Ballot> = match adversary {
+pub(crate) fn begin(machine: Machine, rogue: Rogue) -> Result<(), StartError> {
+    let scheme = signer(&rogue.config)?;
+    let channels = join(&machine, &rogue.config)?;
+    let answer: fn(&Scheme, &Ballot) -> Vec<Ballot> = match rogue.how {
         Adversary::Equivocates => equivocates::answer,
         Adversary::FinalizesAfterGivingUp => gives_up::answer,
         Adversary::ProposesWrongRoots => {
-            machine.spawn(move |machine| proposes_wrong_roots::run(machine, config, scheme, channels, world));
+            let follower = Follower::new(&machine, rogue.clone(), scheme, channels);
+            machine.spawn(move |_| proposes_wrong_roots::run(rogue, follower));
+            return Ok(());
+        }
+        Adversary::ProposesWithoutReceipts => {
+            let follower = Follower::new(&machine, rogue.clone(), scheme, channels);
+            machine.spawn(move |machine| proposes_without_receipts::run(machine, rogue, follower));
             return Ok(());
         }
         Adversary::Replays => {
-            replays::begin(&machine, channels, &world);
+            replays::begin(&machine, channels, &rogue.world);
             return Ok(());
         }
         Adversary::WithholdsAttachments | Adversary::SignsWithoutHolding | Adversary::Censors => return Ok(()),
     };
-    // Its set decides the first epoch, which is as long as the run; there it does what it does.
+    // The founders decide every epoch of a run: it has its place in each.
     let mux = machine.child("mux");
     machine.spawn(move |_| async move {
         let Channels {
@@ -113,12 +152,15 @@ pub(crate) fn begin(machine: Machine, config: Config, adversary: Adversary, worl
         } = channels;
         // What is not listened to would count as a fault of the connection.
         let _open = (certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task);
-        let Some((mut sender, mut receiver)) = in_epoch(&mux, votes, 0).await else { return };
-        while let Ok((_, message)) = receiver.recv().await {
+        let mut votes = AllEpochs::new(&mux, votes);
+        while let Some((epoch, message)) = votes.recv().await {
             let Ok(vote) = Ballot::decode(message) else { continue };
+            if epoch < rogue.from_epoch {
+                continue;
+            }
             for vote in answer(&scheme, &vote) {
-                world.state().faults.misdeeds += 1;
-                let _ = sender.send(Recipients::All, commonware_codec::Encode::encode(&vote), true);
+                rogue.misdeed(epoch);
+                votes.send(epoch, commonware_codec::Encode::encode(&vote));
             }
         }
     });
