@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 fn run(adversary: Adversary) -> (Scenario, Outcome) {
     let seed = seed();
     let mut scenario = Scenario { entries: 60, epoch_blocks: 4, from_epoch: seed % 3, ..Scenario::calm(seed) };
-    scenario.stretches[0].ms = 40_000;
+    // Long enough for all ways in which a block can show too little: each costs the others a view.
+    scenario.stretches[0].ms = if adversary == Adversary::ProposesWithoutReceipts { 120_000 } else { 40_000 };
     scenario.adversary = Some((scenario.seed as usize % MEMBERS, adversary));
     let outcome = simulate(&scenario).unwrap_or_else(|failure| panic!("{scenario}\n{failure}"));
     let quiet = matches!(adversary, Adversary::WithholdsAttachments | Adversary::SignsWithoutHolding);
