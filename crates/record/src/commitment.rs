@@ -149,7 +149,7 @@ mod tests {
             salt 3ad21850b12f850da24ab7f7fcaa0c7d1e68c56e042ef6d18be458aa58cd74f3
             commitment 710bb180b64104bdc52ba69e74bea502af02bad1bc171f777c56561a4b9b5db3
             tag 691f42f3b805dda706a610de6fcb44b6e06aa3f947a68e4fb96f9b3ca670db0c
-            audit f42c110a44dc9a57652061bc102459b8299228da4d2cb8024da802868c33c0ea
+            audit bf0be86c47f6e3e968207ded102459b8299228da4d2cb8024da802868c33c0ea
         "#]]
         .assert_eq(&format!("salt {salt}\ncommitment {}\ntag {}\naudit {}\n", commitment.0, tag.0, audit.0));
     }

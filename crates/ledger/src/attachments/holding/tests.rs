@@ -176,7 +176,7 @@ fn what_comes_in_one_message_is_taken_in_piece_by_piece_and_given_to_who_asks_in
     assert_eq!(block_on(node.vault.status()).unwrap().held, 2);
     let [first, second, unknown] = [&b"first"[..], b"second", b"unknown"].map(|body| sha256(&[body]));
     let pull = Message::Pull(vec![first, second, first, unknown]);
-    block_on(node.attachments.receive(public(103), pull)).unwrap();
+    block_on(node.attachments.receive(public(102), pull)).unwrap();
     let sent = node.sent();
     let [(1, Message::Push(given))] = &sent[..] else { panic!("{sent:?}") };
     let mut given: Vec<&[u8]> = given.iter().map(|bytes| &bytes[..]).collect();
