@@ -60,17 +60,33 @@ mod tests {
     use crate::{caller::Caller, keys::OrgKeys, node::Settings};
     use contract::{DerivationPolicy, EPOCH_BLOCKS_DEFAULT, Genesis};
     use record::{OrgRole, Purpose, Role};
-    use std::{net::TcpListener, path::Path, time::Duration};
+    use std::{
+        net::{SocketAddr, TcpListener},
+        path::Path,
+        time::Duration,
+    };
 
     /// What a node may take before the test gives up; no test asserts a time.
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// An address that nobody listens on, below the range from which outgoing connections take theirs.
+    fn free_address() -> SocketAddr {
+        loop {
+            let mut bytes = [0; 2];
+            getrandom::fill(&mut bytes).unwrap();
+            let port = 15_000 + u16::from_be_bytes(bytes) % 17_000;
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+                return listener.local_addr().unwrap();
+            }
+        }
+    }
 
     /// A consortium of one hospital, so that nobody else has any copies.
     async fn start(folder: &Path) -> Node {
         let org: record::OrgId = "mercy".parse().unwrap();
         let keys = folder.join("keys");
         let keys = if keys.exists() { OrgKeys::load(&keys) } else { OrgKeys::create(&keys) }.unwrap();
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = free_address();
         let genesis = folder.join("genesis");
         if !genesis.exists() {
             let founding = Genesis {

@@ -114,6 +114,7 @@ impl Node {
         since: Option<TimeMs>,
     ) -> Result<Id16, Failure> {
         self.allow_about(caller, Action::BindDevice, patient).await?;
+        self.takes_writes()?;
         let name = device_name(device).map_err(|_| Failure::NotFound(format!("Device/{device}")))?;
         let invalid = |text: String| Failure::invalid(IssueType::Value, "", text);
         sensing::device_key(key.as_bytes()).map_err(|e| invalid(e.to_string()))?;

@@ -352,6 +352,7 @@ impl Node {
 
     /// Writes entries of a procedure, and the audit event about `whom`.
     pub(crate) async fn take_custody(&self, caller: &Caller, whom: &Subject, taken: &[Taken]) -> Result<(), Failure> {
+        self.takes_writes()?;
         let time = self.now();
         let author = self.author(caller, time);
         let mut gathered = self.empty();

@@ -40,6 +40,12 @@ pub enum Failure {
     /// Too much at once; the caller may try again.
     #[error("too many requests at once: try again in a moment")]
     Busy,
+    /// Another entry key took this gateway's place, which it has not. The operator's to mend.
+    #[error(
+        "this organisation signs its entries by another key since: whoever runs the gateway puts the latest folder of keys into its place, \
+         and writes are taken again"
+    )]
+    SpentKey,
     /// Something of ours failed.
     #[error("{0}")]
     Ours(String),

@@ -27,9 +27,7 @@ impl Node {
             if let Err(error) = self.follow_policies().await {
                 tracing::warn!(%error, "the policies in force could not be looked up");
             }
-            if let Err(error) = self.follow_entry_key().await {
-                tracing::warn!(%error, "the entry key could not be looked up");
-            }
+            self.look_for_entry_key().await;
             let mut blocks = self.ledger.blocks_from(self.mirror.height() + 1);
             if let Err(error) = self.follow_once(&mut blocks).await {
                 tracing::warn!(%error, "following the ledger failed; trying again");
@@ -49,8 +47,9 @@ impl Node {
             self.mirror.extend(run).await?;
             self.settle_own(&entries).await?;
             let of_us = |(entry, _): &(Entry, FinalEntry)| matches!(&entry.body, Body::Member { member, .. } if *member == self.org);
-            if entries.iter().any(of_us) {
-                self.follow_entry_key().await?;
+            if entries.iter().any(of_us) || self.signer.is_unsure() {
+                // What fails here is tried again with the next block, and holds up nothing else.
+                self.look_for_entry_key().await;
             }
             let activated = |(entry, place): &(Entry, FinalEntry)| {
                 place.refused == 0 && matches!(entry.body, Body::Policy { step: PolicyStep::Activated, .. })

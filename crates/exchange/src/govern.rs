@@ -255,6 +255,7 @@ impl Node {
         steps: Vec<PolicyStep>,
         wait: bool,
     ) -> Result<(), Failure> {
+        self.takes_writes()?;
         let (time, nobody) = (self.now(), self.nobody());
         let author = self.author(caller, time);
         let (mut gathered, mut ids) = (self.empty(), Vec::new());

@@ -499,6 +499,7 @@ impl Node {
             // That a condition matched is a disclosure, too.
             return self.leave_trail(caller, None, &[], &[], trail).await;
         }
+        self.takes_writes()?;
         let mut gathered = self.gather(caller, time, drafts)?;
         let consequences = self.consequences(&gathered).await?;
         let author = self.author(caller, time);
@@ -607,6 +608,7 @@ fn failed(failure: &Failure) -> EntryAnswer {
         Failure::Unsupported(_) => (400, IssueType::NotSupported),
         Failure::Tampered(_) => (503, IssueType::Security),
         Failure::Busy => (503, IssueType::Throttled),
+        Failure::SpentKey => (503, IssueType::Exception),
         Failure::Ours(_) => (500, IssueType::Exception),
     };
     let outcome = Some(Outcome::new(Issue::error(kind, failure.to_string())));

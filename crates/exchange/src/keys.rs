@@ -88,13 +88,7 @@ impl OrgKeys {
 
     /// Reads the keys in `dir`, and refuses files that others may read.
     pub fn load(dir: &Path) -> Result<Self, KeyError> {
-        let seed = |name: &str| -> Result<Zeroizing<[u8; 32]>, KeyError> {
-            let path = dir.join(name);
-            let text = read_private(&path)?;
-            let mut seed = Zeroizing::new([0u8; 32]);
-            hex::decode_to_slice(text.trim(), seed.as_mut()).map_err(|_| KeyError::Malformed { path })?;
-            Ok(seed)
-        };
+        let seed = |name: &str| read_seed(dir.join(name));
         let path = dir.join(WRAP);
         let wrap =
             age::x25519::Identity::from_str(read_private(&path)?.trim()).map_err(|_| KeyError::Malformed { path })?;
@@ -132,12 +126,17 @@ pub enum Replaces {
 }
 
 impl Replaces {
-    /// The files of the next key and of the present one.
-    fn files(self, dir: &Path) -> (PathBuf, PathBuf) {
-        let (next, present) = match self {
+    /// The names of the files of the next key and of the present one.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
             Self::Entry => ("entry.next.key", "entry.key"),
             Self::Consensus => ("consensus.next.key", "consensus.key"),
-        };
+        }
+    }
+
+    /// The files of the next key and of the present one.
+    fn files(self, dir: &Path) -> (PathBuf, PathBuf) {
+        let (next, present) = self.names();
         (dir.join(next), dir.join(present))
     }
 }
@@ -154,21 +153,27 @@ impl NextKey {
         if let Some(drawn) = Self::drawn(dir, replaces)? {
             return Ok(drawn);
         }
+        Self::draw_another(dir, replaces)
+    }
+
+    /// Draws a key into `dir`, in the place of a drawn one that can never count.
+    pub(crate) fn draw_another(dir: &Path, replaces: Replaces) -> Result<Self, KeyError> {
         let seed = random()?;
-        write_new(&replaces.files(dir).0, &Zeroizing::new(hex::encode(*seed)))?;
-        sync(dir)?;
+        write_whole(dir, replaces.names().0, &Zeroizing::new(hex::encode(*seed)))?;
         Ok(Self { replaces, key: SigningKey::from_bytes(&seed) })
     }
 
-    /// The key that was drawn into `dir` and is not in place yet, if there is one.
+    /// The key that was drawn into `dir` and is not in place yet, if there is one. A file that holds no key is none: nobody was told of it.
     pub fn drawn(dir: &Path, replaces: Replaces) -> Result<Option<Self>, KeyError> {
         let (path, _) = replaces.files(dir);
         if !path.exists() {
             return Ok(None);
         }
-        let mut seed = Zeroizing::new([0u8; 32]);
-        hex::decode_to_slice(read_private(&path)?.trim(), seed.as_mut()).map_err(|_| KeyError::Malformed { path })?;
-        Ok(Some(Self { replaces, key: SigningKey::from_bytes(&seed) }))
+        match read_seed(path) {
+            Ok(seed) => Ok(Some(Self { replaces, key: SigningKey::from_bytes(&seed) })),
+            Err(KeyError::Malformed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The public half.
@@ -195,15 +200,14 @@ pub(crate) fn note_older(dir: &Path, key: &PublicKey, is_believed: bool) -> Resu
     }
     let latest = keys.len().saturating_sub(OLDER_MAX);
     let lines: Vec<String> = keys[latest..].iter().map(|key| hex::encode(key.as_bytes())).collect();
-    let (path, written) = (dir.join(OLDER), dir.join("entry.older.new"));
-    let file = |source| KeyError::File { path: path.clone(), source };
-    match fs::remove_file(&written) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file(error)),
-        _ => {}
-    }
-    write_new(&written, &lines.join("\n"))?;
-    fs::rename(&written, &path).map_err(file)?;
-    sync(dir)
+    write_whole(dir, OLDER, &lines.join("\n"))
+}
+
+/// The entry key that is in place in `dir`, its name as durable as the file.
+pub(crate) fn entry_in_place(dir: &Path) -> Result<SigningKey, KeyError> {
+    let seed = read_seed(Replaces::Entry.files(dir).1)?;
+    sync(dir)?;
+    Ok(SigningKey::from_bytes(&seed))
 }
 
 /// Older entry keys, the latest last: one a line, 64 hexadecimal digits.
@@ -219,6 +223,19 @@ pub(crate) fn older(dir: &Path) -> Result<Vec<PublicKey>, KeyError> {
         Ok(PublicKey::from(key))
     };
     text.lines().filter(|line| !line.trim().is_empty()).map(key).collect()
+}
+
+/// Writes a file that is there as a whole or not at all, in the place of what has its name.
+fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), KeyError> {
+    let (path, written) = (dir.join(name), dir.join(format!("{name}.new")));
+    let file = |source| KeyError::File { path: path.clone(), source };
+    match fs::remove_file(&written) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file(error)),
+        _ => {}
+    }
+    write_new(&written, text)?;
+    fs::rename(&written, &path).map_err(file)?;
+    sync(dir)
 }
 
 /// Names in the folder are as durable as the files.
@@ -245,6 +262,13 @@ fn write_new(path: &Path, text: &str) -> Result<(), KeyError> {
         io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
         _ => KeyError::File { path: path.to_owned(), source },
     })
+}
+
+fn read_seed(path: PathBuf) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let text = read_private(&path)?;
+    let mut seed = Zeroizing::new([0u8; 32]);
+    hex::decode_to_slice(text.trim(), seed.as_mut()).map_err(|_| KeyError::Malformed { path })?;
+    Ok(seed)
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
@@ -298,6 +322,24 @@ mod tests {
         assert_eq!(after.entry.to_bytes(), key.to_bytes());
         assert_ne!(after.entry.to_bytes(), before.entry.to_bytes());
         assert_eq!(after.consensus.to_bytes(), before.consensus.to_bytes());
+    }
+
+    #[test]
+    fn a_next_key_whose_file_broke_off_is_not_drawn_and_one_that_cannot_count_is_drawn_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        OrgKeys::create(dir.path()).unwrap();
+        let (file, _) = Replaces::Entry.files(dir.path());
+        write_new(&file, "ab").unwrap();
+        fs::write(dir.path().join("entry.next.key.new"), "left by a crash").unwrap();
+        assert!(NextKey::drawn(dir.path(), Replaces::Entry).unwrap().is_none());
+        let drawn = NextKey::draw(dir.path(), Replaces::Entry).unwrap().public_key();
+        assert_eq!(NextKey::draw(dir.path(), Replaces::Entry).unwrap().public_key(), drawn);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let another = NextKey::draw_another(dir.path(), Replaces::Entry).unwrap().public_key();
+        assert_ne!(another, drawn);
+        assert_eq!(NextKey::draw(dir.path(), Replaces::Entry).unwrap().public_key(), another);
+        NextKey::draw(dir.path(), Replaces::Entry).unwrap().put_in_place(dir.path()).unwrap();
+        assert_eq!(entry_in_place(dir.path()).unwrap().verifying_key().to_bytes(), *another.as_bytes());
     }
 
     #[test]

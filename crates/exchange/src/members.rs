@@ -4,8 +4,10 @@ use crate::{
     caller::Caller,
     custody::why,
     failure::Failure,
+    mirror::FinalEntry,
     node::Node,
     row::PENDING_MS_MAX,
+    sense::to_the_end,
     signer::Standing,
     wrap::Custodian,
     write::{Also, Touched, Trail},
@@ -13,9 +15,9 @@ use crate::{
 use contract::{AccessAction, Body, Entry, Event, Joining, MemberStep, PublicKey, Reach, from_cbor, may_hold, state};
 use minicbor::{Decode, Encode};
 use policy::Action;
-use record::{Id16, OrgId, OrgRole, fhir::Interaction};
+use record::{Id16, OrgId, OrgRole, TimeMs, fhir::Interaction};
 use serde::Serialize;
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// How long a step waits to become final before it is answered.
 const FINAL_WAIT: Duration = Duration::from_secs(30);
@@ -45,6 +47,43 @@ pub struct MemberShown {
     pub wrap_key: String,
     /// Where its validator listens.
     pub address: String,
+}
+
+/// Keys, each with the height since which it does not count any more.
+pub(crate) type EntryKeys = Arc<[(PublicKey, Option<u64>)]>;
+
+/// Entry keys that members named, as far as the mirror was looked through.
+#[derive(Default)]
+pub(crate) struct NamedKeys {
+    /// Index of the first entry that was not looked through.
+    next: u64,
+    /// Which keys members named for their entries, whether they came to count or not.
+    keys: HashMap<OrgId, Vec<PublicKey>>,
+    /// From which height on members signed by another key, and the time of the block that said so.
+    changes: HashMap<OrgId, Vec<(u64, TimeMs)>>,
+    /// What is known of members' keys, and at which height of the mirror it was.
+    known: HashMap<OrgId, (u64, EntryKeys)>,
+}
+
+impl NamedKeys {
+    fn read(&mut self, place: &FinalEntry) {
+        let Ok(entry) = Entry::from_bytes(&place.bytes) else { return };
+        let Body::Member { member, step } = entry.body else { return };
+        match step {
+            MemberStep::JoinProposed(joining) => self.keys.entry(member).or_default().push(joining.entry_key),
+            MemberStep::EntryKeyRotated(key) => {
+                self.changes.entry(member.clone()).or_default().push((place.height.saturating_add(1), place.time));
+                self.keys.entry(member).or_default().push(key);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the mirror was waited for already: once is enough for a page of rows.
+#[derive(Default)]
+pub(crate) struct News {
+    awaited: bool,
 }
 
 /// The members and how the ledger is decided.
@@ -166,65 +205,112 @@ impl Node {
     /// This organisation signs its entries by a new key, drawn here, from the next block on; whatever is not final by then is signed again.
     /// `leaked`: somebody else may have the present key. Gives the new key, and the height of the first block that it counts for.
     pub async fn rotate_entry_key(&self, caller: &Caller, leaked: bool) -> Result<(PublicKey, u64), Failure> {
+        let (node, caller) = (self.clone(), caller.clone());
+        to_the_end(async move { node.replace_entry_key(&caller, leaked).await }).await
+    }
+
+    async fn replace_entry_key(&self, caller: &Caller, leaked: bool) -> Result<(PublicKey, u64), Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         let Ok(_one) = self.replacing.try_lock() else {
             return Err(Failure::Conflict("the entry key is being replaced already".to_owned()));
         };
-        let key = self.signer.draw_next(leaked).await?;
-        self.take_step(caller, self.org.clone(), MemberStep::EntryKeyRotated(key)).await?;
+        // What an earlier attempt drew may count by now.
         self.follow_entry_key().await?;
+        self.takes_writes()?;
+        let key = self.signer.draw_next(&self.ledger, leaked).await?;
+        self.take_step(caller, self.org.clone(), MemberStep::EntryKeyRotated(key)).await?;
+        self.look_for_entry_key().await;
+        if self.signer.public() != key {
+            return Err(Failure::Conflict(
+                "the new entry key counts on the ledger, and the gateway could not go over to it: its log says why, and it tries again with \
+                 every block"
+                    .to_owned(),
+            ));
+        }
         let seat: Option<state::Seat> = self.values(vec![state::seat_key(&self.org)]).await?.pop().flatten();
         let seat = seat.ok_or_else(|| Failure::Ours("the ledger names no seat of this organisation".to_owned()))?;
         Ok((key, seat.entry_from))
     }
 
     /// Takes a new entry key into use as soon as the ledger says that it counts.
-    pub(crate) async fn follow_entry_key(&self) -> Result<(), Failure> {
+    async fn follow_entry_key(&self) -> Result<(), Failure> {
+        let was_spent = self.signer.is_spent();
         match self.signer.follow(&self.ledger, &self.genesis).await? {
             Standing::Counts => {}
             Standing::Replaced => self.lane.again(),
+            Standing::Spent if was_spent => {}
             Standing::Spent => {
-                tracing::error!(org = %self.org, "the entry key was replaced elsewhere: the ledger refuses what is signed here");
+                tracing::error!(
+                    org = %self.org,
+                    "the entry key was replaced elsewhere: nothing is written until the latest folder of keys is in its place"
+                );
             }
         }
         Ok(())
     }
 
+    /// The same, where nobody waits for what comes of it.
+    pub(crate) async fn look_for_entry_key(&self) {
+        if let Err(error) = self.follow_entry_key().await {
+            tracing::warn!(%error, "the entry key could not be looked up");
+        }
+    }
+
     /// Keys by which an organisation signed until a moment ago: what they signed may lie in the database still and be signed again.
-    pub(crate) async fn entry_keys_lately(&self, org: &OrgId) -> Result<Vec<PublicKey>, Failure> {
-        // The state may name the next key before the mirror has the entry that says so.
-        let (mut mirrored, height) = (self.mirror.watch_height(), self.ledger.status().height);
-        let _ = tokio::time::timeout(NEWS_WAIT, mirrored.wait_for(|at| *at >= height)).await;
-        let mut named: Vec<PublicKey> = self.genesis.member(org).map(|member| member.entry_key).into_iter().collect();
-        let (mut next, mut lately) = (0, Vec::new());
+    pub(crate) async fn entry_keys_lately(&self, org: &OrgId, news: &mut News) -> Result<Vec<PublicKey>, Failure> {
+        if !std::mem::replace(&mut news.awaited, true) {
+            // The state may name the next key before the mirror has the entry that says so.
+            let (mut mirrored, height) = (self.mirror.watch_height(), self.ledger.status().height);
+            let _ = tokio::time::timeout(NEWS_WAIT, mirrored.wait_for(|at| *at >= height)).await;
+        }
+        let keys = self.entry_keys_ever(org).await?;
+        // By the ledger's own clock, which stands still when the ledger does: nothing is signed again then.
+        let now = self.ledger.status().time;
+        let named = self.named_keys.lock().await;
+        let young = |time: &TimeMs| now.0.saturating_sub(time.0) <= PENDING_MS_MAX;
+        let changes = named.changes.get(org).map(Vec::as_slice).unwrap_or_default();
+        let lately: Vec<u64> = changes.iter().filter(|(_, time)| young(time)).map(|(from, _)| *from).collect();
+        Ok(keys.iter().filter(|(_, until)| until.is_some_and(|at| lately.contains(&at))).map(|(key, _)| *key).collect())
+    }
+
+    /// Every key that an organisation ever signed its entries by, with the height since which it does not any more.
+    pub(crate) async fn entry_keys_ever(&self, org: &OrgId) -> Result<EntryKeys, Failure> {
+        let mut named = self.named_keys.lock().await;
+        let mirrored = self.mirror.height();
+        if let Some((at, keys)) = named.known.get(org)
+            && *at == mirrored
+        {
+            return Ok(keys.clone());
+        }
+        // Each entry is looked through once.
         loop {
-            let entries = self.mirror.entries(next, Some("member".to_owned()), ENTRIES_MAX).await?;
+            let entries = self.mirror.entries(named.next, Some("member".to_owned()), ENTRIES_MAX).await?;
             let Some(last) = entries.last() else { break };
-            next = last.index + 1;
-            for place in entries.iter().filter(|place| place.refused == 0) {
-                let Ok(entry) = Entry::from_bytes(&place.bytes) else { continue };
-                match entry.body {
-                    Body::Member { member, step: MemberStep::JoinProposed(joining) } if member == *org => {
-                        named.push(joining.entry_key);
-                    }
-                    Body::Member { member, step: MemberStep::EntryKeyRotated(key) } if member == *org => {
-                        named.push(key);
-                        let age_ms = self.now().0.saturating_sub(place.time.0);
-                        if age_ms <= PENDING_MS_MAX || self.is_stalled() {
-                            lately.push(place.height.saturating_add(1));
-                        }
-                    }
+            named.next = last.index + 1;
+            entries.iter().filter(|place| place.refused == 0).for_each(|place| named.read(place));
+        }
+        let founder = self.genesis.member(org).map(|member| member.entry_key);
+        let of_org = named.keys.get(org).map(Vec::as_slice).unwrap_or_default();
+        let all: Vec<PublicKey> = founder.into_iter().chain(of_org.iter().copied()).collect();
+        let mut keys = Vec::new();
+        for some in all.chunks(ledger::KEYS_MAX) {
+            let owners = self.values::<state::KeyOwner>(some.iter().map(state::key_owner_key).collect()).await?;
+            for (key, owner) in some.iter().zip(owners) {
+                match owner {
+                    // One that was proposed only never signed anything.
+                    Some(owner) if owner.org == *org && owner.from.is_some() => keys.push((*key, owner.until)),
+                    // Before the first block the state has none.
+                    None if Some(*key) == founder => keys.push((*key, None)),
                     _ => {}
                 }
             }
         }
-        if lately.is_empty() {
-            return Ok(Vec::new());
+        let keys: EntryKeys = keys.into();
+        // Whoever writes to the database can name any number of others, which have none.
+        if !all.is_empty() {
+            named.known.insert(org.clone(), (mirrored, keys.clone()));
         }
-        let owners = self.values::<state::KeyOwner>(named.iter().map(state::key_owner_key).collect()).await?;
-        let ended = |owner: state::KeyOwner| owner.org == *org && owner.until.is_some_and(|at| lately.contains(&at));
-        let keys = named.into_iter().zip(owners).filter(|(_, owner)| owner.clone().is_some_and(ended));
-        Ok(keys.map(|(key, _)| key).collect())
+        Ok(keys)
     }
 
     /// This organisation is reached elsewhere.
@@ -236,6 +322,7 @@ impl Node {
     /// Writes a step with its audit event, and waits until it is final.
     async fn take_step(&self, caller: &Caller, member: OrgId, step: MemberStep) -> Result<Id16, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
+        self.takes_writes()?;
         let time = self.now();
         let author = self.author(caller, time);
         let subject = self.nobody();
@@ -267,5 +354,51 @@ impl Node {
                 )));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::{Digest, Purpose};
+
+    #[test]
+    fn keys_that_members_named_are_known_by_member_and_by_when_they_came_to_count() {
+        let org = |name: &str| name.parse::<OrgId>().unwrap();
+        let key = |n: u8| PublicKey::from([n; 32]);
+        let joining = Joining {
+            role: OrgRole::Hospital,
+            entry_key: key(1),
+            consensus_key: key(2),
+            reach: Reach { wrap_key: "key".to_owned(), address: "host:1".to_owned() },
+        };
+        let mut named = NamedKeys::default();
+        let steps = [
+            ("mercy", MemberStep::JoinProposed(joining)),
+            ("mercy", MemberStep::Seated(key(3))),
+            ("mercy", MemberStep::EntryKeyRotated(key(4))),
+            ("acme", MemberStep::EntryKeyRotated(key(5))),
+        ];
+        for (index, (member, step)) in (0..).zip(steps) {
+            let entry = Entry {
+                id: Id16([1; 16]),
+                org: org("mercy"),
+                time: TimeMs(1),
+                purpose: Purpose::SystemAdmin,
+                policy: Digest([0; 32]),
+                actor: Digest([0; 32]),
+                patient: None,
+                month: None,
+                body: Body::Member { member: org(member), step },
+            };
+            let (height, time, digest, bytes) = (index + 10, TimeMs(index), Digest([0; 32]), entry.to_bytes());
+            named.read(&FinalEntry { index, height, time, digest, bytes, lane: 1, seq: index + 1, refused: 0 });
+        }
+        assert_eq!(named.keys[&org("mercy")], [key(1), key(4)]);
+        assert_eq!(named.changes[&org("mercy")], [(13, TimeMs(2))]);
+        assert_eq!(
+            (&named.keys[&org("acme")][..], &named.changes[&org("acme")][..]),
+            (&[key(5)][..], &[(14, TimeMs(3))][..])
+        );
     }
 }

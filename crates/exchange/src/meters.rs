@@ -210,6 +210,9 @@ impl Node {
     /// Why this node should not be sent requests now, if there is a reason. A ledger that stands still is none: what is essential is
     /// read and written all the same, and anchored later.
     pub async fn not_ready(&self) -> Option<&'static str> {
+        if self.signer.is_spent() {
+            return Some("the entry key was replaced elsewhere: put the latest folder of keys into its place");
+        }
         // No Patient has such an id: what counts is that there is an answer.
         if self.store.read("Patient", "-").await.is_err() {
             return Some("the database does not answer");

@@ -9,6 +9,7 @@ use crate::{
     keyring::Keyring,
     keys::OrgKeys,
     lane::{Lane, RESUBMIT_AFTER},
+    members::NamedKeys,
     meters::Meters,
     mirror::Mirror,
     orphan::{Orphan, later_submissions, signed_lanes},
@@ -94,7 +95,7 @@ pub enum StartError {
     Ledger(String),
     /// The entry key was replaced, and its successor is not here.
     #[error(
-        "`{0}` signs its entries by another key since: put the latest `entry.key` into its folder of keys, as the ledger refuses the older one"
+        "`{0}` signs its entries by another key since: put the latest `entry.key` into its folder of keys, and `entry.older` beside it, as the ledger refuses the older one"
     )]
     SpentKey(OrgId),
     /// The operating system failed.
@@ -117,6 +118,8 @@ pub struct Inner {
     pub(crate) signer: Signer,
     /// One replacement of the entry key at a time.
     pub(crate) replacing: tokio::sync::Mutex<()>,
+    /// Entry keys that members named, as far as the mirror was looked through.
+    pub(crate) named_keys: tokio::sync::Mutex<NamedKeys>,
     /// Signs what this organisation says about the log.
     pub(crate) voice: Voice,
     pub(crate) own: PatientKey,
@@ -225,6 +228,7 @@ impl Node {
                 genesis,
                 signer,
                 replacing: tokio::sync::Mutex::default(),
+                named_keys: tokio::sync::Mutex::default(),
                 voice,
                 own: keys.own.clone(),
                 store,
@@ -288,6 +292,14 @@ impl Node {
             self.attach(&sealed.bytes).await;
         }
         loop {
+            if self.signer.is_spent() {
+                // Nothing that is signed here is taken: it waits until the key that counts is here.
+                self.look_for_entry_key().await;
+                if self.signer.is_spent() {
+                    self.lane.wait().await;
+                    continue;
+                }
+            }
             let due = self.lane.due();
             let mut submissions = due.submissions;
             if let Some(first) = due.from_store {
@@ -309,6 +321,8 @@ impl Node {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         break;
                     }
+                    // It was said when it came to be so.
+                    Err(_) if self.signer.is_spent() => break,
                     // One bad copy must not hold up the others.
                     Err(error) => tracing::error!(%error, first, "a submission of ours is not acceptable"),
                 }
@@ -326,9 +340,7 @@ impl Node {
                 error @ (SubmitError::Invalid(SubmissionError::BadSignature { .. }) | SubmitError::Conflict { .. }),
             ) => {
                 // The ledger may have the next key before this gateway has looked.
-                if let Err(error) = self.follow_entry_key().await {
-                    tracing::warn!(%error, "the entry key could not be looked up");
-                }
+                self.look_for_entry_key().await;
                 match self.signer.sign_again(bytes, from_journal).filter(|again| again != bytes) {
                     Some(again) => self.ledger.submit(&again).await,
                     None => Err(error),

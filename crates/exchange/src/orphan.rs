@@ -4,9 +4,10 @@
 //! twice, and its earlier answers are not lost either: they lie signed in the database.
 
 use crate::{failure::Failure, lane::RESUBMIT_AFTER, node::Node, signer::Signer};
-use contract::{SignedSubmission, state};
+use contract::{SignedSubmission, SubmissionError, state};
 use ledger::SubmitError;
 use std::{
+    collections::HashSet,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -54,6 +55,7 @@ impl Node {
     pub(crate) async fn bring_orphans(&self, mut orphans: Vec<Orphan>) {
         let mut height = self.mirror.watch_height();
         let begin = Instant::now();
+        let mut told = HashSet::new();
         while !orphans.is_empty() {
             height.mark_unchanged();
             let found = match self.adopt(&mut orphans).await {
@@ -83,7 +85,18 @@ impl Node {
                         | SubmitError::Changed { .. }
                         | SubmitError::Stopped,
                     ) => break,
-                    Err(error) => {
+                    // Keys change, and what contradicts it becomes final: it is taken later, and waits until then.
+                    Err(
+                        error @ (SubmitError::Conflict { .. }
+                        | SubmitError::Invalid(
+                            SubmissionError::UnknownOrg { .. } | SubmissionError::BadSignature { .. },
+                        )),
+                    ) => {
+                        if !self.signer.is_spent() && told.insert((lane, first_seq)) {
+                            tracing::warn!(%error, lane, first_seq, "a submission of an earlier lane is not taken yet");
+                        }
+                    }
+                    Err(error @ SubmitError::Invalid(_)) => {
                         tracing::error!(%error, lane, first_seq, "a submission of an earlier lane is not acceptable");
                         orphans.retain(|orphan| orphan.lane != lane);
                     }

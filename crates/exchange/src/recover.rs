@@ -364,7 +364,7 @@ impl<'a> Recovery<'a> {
                     }
                     Worth::Pending | Worth::Refused => false,
                     Worth::Modified(_) | Worth::Duplicated(_) => true,
-                    Worth::Injected => !self.node.is_signed_for(&row).await?,
+                    Worth::Injected => !self.node.was_signed_for(&row).await?,
                 };
                 if bad {
                     tracing::warn!(rtype = %row.rtype, id = %row.id, version = row.version, "a row that does not agree with the ledger is taken out");

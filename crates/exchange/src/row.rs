@@ -1,6 +1,6 @@
 //! Whether a row of the database is what the ledger says it is.
 
-use crate::{failure::Failure, mirror::FinalVersion, node::Node};
+use crate::{failure::Failure, members::News, mirror::FinalVersion, node::Node};
 use contract::{Body, Entry, PublicKey, SignedSubmission};
 use record::{
     Commitment, RecordTag, commit,
@@ -43,13 +43,18 @@ impl Worth {
 impl Node {
     /// Weighs rows, in order.
     pub(crate) async fn weigh(&self, rows: &[Row]) -> Result<Vec<Worth>, Failure> {
+        self.weigh_with(rows, &mut News::default()).await
+    }
+
+    /// The same, for rows that are weighed one after the other.
+    pub(crate) async fn weigh_with(&self, rows: &[Row], news: &mut News) -> Result<Vec<Worth>, Failure> {
         let wanted = rows.iter().map(|row| (row.tag, row.version)).collect();
         let finals = self.mirror.versions(wanted).await?;
         let mut worths = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(finals) {
             worths.push(match known {
                 Some(known) => weigh_final(row, known),
-                None => self.weigh_pending(row).await?,
+                None => self.weigh_pending(row, news).await?,
             });
         }
         Ok(worths)
@@ -69,7 +74,7 @@ impl Node {
 
     /// A row that the ledger does not have: believed for a while if a member's signed submission in the database or our own journal
     /// carries its entry.
-    async fn weigh_pending(&self, row: &Row) -> Result<Worth, Failure> {
+    async fn weigh_pending(&self, row: &Row, news: &mut News) -> Result<Worth, Failure> {
         if let Some(entry) = self.mirror.entry(row.entry, &row.author).await? {
             if entry.refused != 0 {
                 return Ok(Worth::Refused);
@@ -85,37 +90,52 @@ impl Node {
         if age_ms > PENDING_MS_MAX && !ours && !self.is_stalled() {
             return Ok(Worth::Injected);
         }
-        Ok(if self.is_signed_for(row).await? { Worth::Pending } else { Worth::Injected })
+        Ok(if self.signed_entry(row, news).await?.is_some() { Worth::Pending } else { Worth::Injected })
     }
 
-    /// Whether a member's signed submission in the database carries the entry of this very row, however old.
-    pub(crate) async fn is_signed_for(&self, row: &Row) -> Result<bool, Failure> {
-        Ok(self.signed_entry(row).await?.is_some())
+    /// Whether a submission in the database that a member signed, by whatever key it ever had, carries the entry of this very row.
+    pub(crate) async fn was_signed_for(&self, row: &Row) -> Result<bool, Failure> {
+        let Some(signed) = self.claimed_by(row).await? else { return Ok(false) };
+        if entry_of(&signed, row).is_none() {
+            return Ok(false);
+        }
+        let org = &signed.submission.org;
+        let holds = |key: PublicKey| signed.verify(&self.genesis.id(), &key).is_ok();
+        // The mirror may not have the entry that names the present one.
+        let present = self.entry_key(org).await?;
+        Ok(present.is_some_and(holds) || self.entry_keys_ever(org).await?.iter().any(|(key, _)| holds(*key)))
     }
 
     /// The entry of this very row in a member's signed submission in the database.
-    pub(crate) async fn signed_entry(&self, row: &Row) -> Result<Option<Entry>, Failure> {
+    pub(crate) async fn signed_entry(&self, row: &Row, news: &mut News) -> Result<Option<Entry>, Failure> {
+        let Some(signed) = self.claimed_by(row).await? else { return Ok(None) };
+        // Before the signature is looked at: keys cost more than a comparison.
+        let Some(entry) = entry_of(&signed, row) else { return Ok(None) };
+        let org = &signed.submission.org;
+        let holds = |key: PublicKey| signed.verify(&self.genesis.id(), &key).is_ok();
+        let ours = *org == self.org && self.signer.is_own(&signed);
+        let verified = ours
+            || self.entry_key(org).await?.is_some_and(holds)
+            || self.entry_keys_lately(org, news).await?.into_iter().any(holds);
+        Ok(verified.then(|| entry.clone()))
+    }
+
+    /// The submission in the database that says it carries the row's entry, whoever signed it; if the row says of itself what it is.
+    async fn claimed_by(&self, row: &Row) -> Result<Option<SignedSubmission>, Failure> {
         let place = self.store.entry(row.entry).await.map_err(crate::find::search_failure)?;
         let Some(place) = place else { return Ok(None) };
         let submissions = self.store.submissions_since(&place.org, place.lane, place.seq, 1).await;
         let submission = submissions.map_err(crate::find::search_failure)?.into_iter().next();
         let Some(submission) = submission else { return Ok(None) };
-        let Ok(signed) = SignedSubmission::from_bytes(&submission.bytes) else { return Ok(None) };
-        let org = &signed.submission.org;
-        let holds = |key: PublicKey| signed.verify(&self.genesis.id(), &key).is_ok();
-        if !(names_itself(row) && says_of_itself(row)) {
-            return Ok(None);
-        }
-        let ours = *org == self.org && self.signer.is_own(&signed);
-        let verified = ours
-            || self.entry_key(org).await?.is_some_and(holds)
-            || self.entry_keys_lately(org).await?.into_iter().any(holds);
-        if !verified {
-            return Ok(None);
-        }
-        let entry = signed.submission.entries.iter().find(|entry| entry.id == row.entry);
-        Ok(entry.filter(|entry| commits_to(entry, row)).cloned())
+        let sound = names_itself(row) && says_of_itself(row);
+        Ok(SignedSubmission::from_bytes(&submission.bytes).ok().filter(|_| sound))
     }
+}
+
+/// The entry of this very row in a submission.
+fn entry_of<'a>(signed: &'a SignedSubmission, row: &Row) -> Option<&'a Entry> {
+    let entry = signed.submission.entries.iter().find(|entry| entry.id == row.entry);
+    entry.filter(|entry| commits_to(entry, row))
 }
 
 /// Weighs a row whose tag and version the ledger knows.

@@ -5,14 +5,17 @@
 
 use crate::{
     failure::Failure,
-    keys::{KeyError, NextKey, Replaces, note_older},
+    keys::{KeyError, NextKey, Replaces, entry_in_place, note_older},
 };
 use contract::{Genesis, PublicKey, SignedSubmission, from_cbor, state};
 use ed25519_dalek::SigningKey;
 use record::{Digest, OrgId};
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,8 +33,12 @@ struct Inner {
     /// Where the keys lie.
     folder: PathBuf,
     keys: RwLock<Keys>,
-    /// One look at what the ledger says at a time.
-    following: tokio::sync::Mutex<()>,
+    /// The key that the ledger's custodian signs by. One look at what the ledger says at a time.
+    custodian: tokio::sync::Mutex<PublicKey>,
+    /// The last look broke off.
+    is_unsure: AtomicBool,
+    /// As the last look had it: [`Standing::Spent`].
+    is_spent: AtomicBool,
 }
 
 struct Keys {
@@ -55,8 +62,10 @@ pub(crate) enum Standing {
 impl Signer {
     /// `older`: public halves of the keys before.
     pub(crate) fn new(org: OrgId, chain: Digest, folder: PathBuf, present: SigningKey, older: Vec<PublicKey>) -> Self {
+        let custodian = tokio::sync::Mutex::new(public(&present));
         let keys = RwLock::new(Keys { present, older, before: None });
-        Self(Arc::new(Inner { org, chain, folder, keys, following: tokio::sync::Mutex::default() }))
+        let (is_unsure, is_spent) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Inner { org, chain, folder, keys, custodian, is_unsure, is_spent }))
     }
 
     /// The organisation.
@@ -84,9 +93,21 @@ impl Signer {
     /// Goes over to another key.
     fn go_over(&self, next: SigningKey, older: Vec<PublicKey>) {
         let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut keys.present, next);
-        keys.before = Some((before, Instant::now() + SEALS_BY_BEFORE));
         keys.older = older;
+        if public(&keys.present) != public(&next) {
+            let before = std::mem::replace(&mut keys.present, next);
+            keys.before = Some((before, Instant::now() + SEALS_BY_BEFORE));
+        }
+    }
+
+    /// Whether the last look at what the ledger says broke off, so that there is to be another.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.0.is_unsure.load(Ordering::Relaxed)
+    }
+
+    /// Whether another key took this one's place, which is not here.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0.is_spent.load(Ordering::Relaxed)
     }
 
     /// The public half of the present key.
@@ -111,33 +132,62 @@ impl Signer {
         (ours && (from_journal || self.is_own(&signed))).then(|| signed.submission.clone().sign(&self.key()).to_bytes())
     }
 
-    /// Draws the next key, which counts nowhere yet. `leaked`: what the present one signed is believed no more once it is replaced, where
-    /// only the database has it.
-    pub(crate) async fn draw_next(&self, leaked: bool) -> Result<PublicKey, Failure> {
+    /// Draws the next key, which counts nowhere yet; or reads the one that an earlier attempt drew, if it can still come to count. `leaked`:
+    /// what the present one signed is believed no more once it is replaced, where only the database has it.
+    pub(crate) async fn draw_next(&self, ledger: &ledger::Handle, leaked: bool) -> Result<PublicKey, Failure> {
         let (folder, present) = (self.0.folder.clone(), self.public());
-        on_disk(move || {
+        let drawn = on_disk(move || {
             let next = NextKey::draw(&folder, Replaces::Entry)?;
             note_older(&folder, &present, !leaked)?;
             Ok(next.public_key())
         })
-        .await
+        .await?;
+        match value::<state::KeyOwner>(ledger, state::key_owner_key(&drawn)).await? {
+            None => Ok(drawn),
+            Some(owner) if owner.org == self.0.org && owner.from.is_some() && owner.until.is_none() => Err(
+                Failure::Conflict("the entry key was replaced just now by the one that was drawn before".to_owned()),
+            ),
+            // A key is named once: this one can never count again.
+            Some(_) => {
+                let folder = self.0.folder.clone();
+                on_disk(move || Ok(NextKey::draw_another(&folder, Replaces::Entry)?.public_key())).await
+            }
+        }
     }
 
-    /// Puts the key that was drawn last in the place of the present one, if the ledger's latest state says that it counts.
+    /// Puts the key that was drawn last in the place of the present one, if the ledger's latest state says that it counts, and has the
+    /// ledger's custodian sign by it.
     pub(crate) async fn follow(&self, ledger: &ledger::Handle, genesis: &Genesis) -> Result<Standing, Failure> {
-        let _one = self.0.following.lock().await;
+        let mut custodian = self.0.custodian.lock().await;
+        self.0.is_unsure.store(true, Ordering::Relaxed);
+        let standing = self.look(ledger, genesis).await?;
+        self.0.is_spent.store(standing == Standing::Spent, Ordering::Relaxed);
+        // Not only when the key was replaced just now: the look that replaced it may have broken off before this.
+        let key = self.key();
+        if *custodian != public(&key) {
+            let told = ledger.sign_by(key.clone().into()).await;
+            told.map_err(|e| Failure::ours("the ledger node does not sign by the new entry key", e))?;
+            *custodian = public(&key);
+        }
+        self.0.is_unsure.store(false, Ordering::Relaxed);
+        Ok(standing)
+    }
+
+    async fn look(&self, ledger: &ledger::Handle, genesis: &Genesis) -> Result<Standing, Failure> {
         let org = &self.0.org;
         let held: Option<state::Organisation> = value(ledger, state::organisation_key(org)).await?;
         let counts = held.map(|held| held.entry_key);
         let counts = counts.or_else(|| genesis.member(org).map(|member| member.entry_key));
         let present = self.public();
         let Some(counts) = counts.filter(|counts| *counts != present) else { return Ok(Standing::Counts) };
-        let folder = self.0.folder.clone();
-        let placed = on_disk(move || place(&folder, &counts)).await?;
-        if let Some((key, older)) = placed {
-            self.go_over(key.clone(), older);
-            let told = ledger.sign_by(key.into()).await;
-            told.map_err(|e| Failure::ours("the ledger node does not sign by the new entry key", e))?;
+        let signer = self.clone();
+        // File and memory change in one piece of work, which goes on to its end whoever stops waiting for it.
+        let is_placed = on_disk(move || {
+            let Some((key, older)) = place(&signer.0.folder, &counts)? else { return Ok(false) };
+            signer.go_over(key, older);
+            Ok(true)
+        });
+        if is_placed.await? {
             tracing::info!(%org, "entries are signed by a new key from now on");
             return Ok(Standing::Replaced);
         }
@@ -148,12 +198,15 @@ impl Signer {
     }
 }
 
-/// The drawn key, put in place if it is the one that counts; and the older ones.
+/// The key that counts, if it is in the folder: the drawn one is put in place, and one that is there already is read. And the older ones.
 fn place(folder: &Path, counts: &PublicKey) -> Result<Option<(SigningKey, Vec<PublicKey>)>, KeyError> {
     let drawn = NextKey::drawn(folder, Replaces::Entry)?.filter(|next| next.public_key() == *counts);
-    let Some(next) = drawn else { return Ok(None) };
-    let key = next.put_in_place(folder)?;
-    Ok(Some((key, crate::keys::older(folder)?)))
+    let key = match drawn {
+        Some(next) => Some(next.put_in_place(folder)?),
+        // An earlier look broke off after the file was in place, or somebody else put it there.
+        None => Some(entry_in_place(folder)?).filter(|key| public(key) == *counts),
+    };
+    key.map(|key| Ok((key, crate::keys::older(folder)?))).transpose()
 }
 
 fn public(key: &SigningKey) -> PublicKey {
@@ -245,14 +298,34 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_counts_is_put_in_place_once_and_found_there_by_who_comes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = public(&crate::keys::OrgKeys::create(dir.path()).unwrap().entry);
+        let next = NextKey::draw(dir.path(), Replaces::Entry).unwrap().public_key();
+        note_older(dir.path(), &first, true).unwrap();
+        let placed = |counts: &PublicKey| place(dir.path(), counts).unwrap().map(|(key, older)| (public(&key), older));
+        assert_eq!(placed(&public(&key(9))), None);
+        // The second time as after a look that broke off between the file and the memory.
+        for _ in 0..2 {
+            assert_eq!(placed(&next), Some((next, vec![first])));
+        }
+        assert_eq!(placed(&first), None);
+    }
+
+    #[test]
     fn for_a_moment_after_a_change_the_key_before_seals_and_the_next_one_signs() {
         let signer = signer(&[]);
         assert_eq!(signer.sealing_key().to_bytes(), key(3).to_bytes());
         signer.go_over(key(4), vec![public(&key(3))]);
+        // However long what follows takes.
+        let seals_until = |until: Instant| signer.0.keys.write().unwrap().before.as_mut().unwrap().1 = until;
+        seals_until(Instant::now() + Duration::from_secs(3600));
+        // To go over to the same key once more changes nothing.
+        signer.go_over(key(4), vec![public(&key(3))]);
         assert_eq!((signer.sealing_key().to_bytes(), signer.key().to_bytes()), (key(3).to_bytes(), key(4).to_bytes()));
         let sealed = submission("mercy", 3);
         assert_eq!(signer.sign_again(&sealed.to_bytes(), true), Some(submission("mercy", 4).to_bytes()));
-        signer.0.keys.write().unwrap().before.as_mut().unwrap().1 = Instant::now();
+        seals_until(Instant::now());
         assert_eq!(signer.sealing_key().to_bytes(), key(4).to_bytes());
         assert!(signer.0.keys.read().unwrap().before.is_none(), "it is wiped");
     }

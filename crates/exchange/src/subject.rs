@@ -1,6 +1,6 @@
 //! Whom a write is about: the key that commits, and the log that it is filed in.
 
-use crate::{failure::Failure, node::Node};
+use crate::{failure::Failure, members::News, node::Node};
 use contract::{About, AttachmentKind, Body, Filed, LastMonth, from_cbor, may_hold, state};
 use record::{Month, PatientKey, Pseudonym, RecordTag, record_tag};
 use store::{Row, VersionKey};
@@ -68,7 +68,7 @@ impl Node {
         let key = VersionKey { rtype: "Patient".to_owned(), id: patient.to_owned(), version: 1 };
         let first = self.store.vread(key).await.map_err(crate::find::search_failure)?;
         let Some(first) = first else { return Ok(None) };
-        let Some(entry) = self.signed_entry(&first).await? else { return Ok(None) };
+        let Some(entry) = self.signed_entry(&first, &mut News::default()).await? else { return Ok(None) };
         let Body::Record { attachments, .. } = entry.body else { return Ok(None) };
         let wrapped = self.store.wrapped_keys(patient).await.map_err(crate::find::search_failure)?;
         let named = wrapped.iter().find(|wrapped| {
@@ -85,10 +85,17 @@ impl Node {
         let found = self.store.patient_records(patient, &BILLING).await.map_err(crate::find::search_failure)?;
         let mut rows: Vec<Row> = found.rows.into_iter().filter(|row| row.pseudonym.is_some()).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.written_at));
+        let mut news = News::default();
         for row in &rows {
             let Some(pseudonym) = row.pseudonym else { continue };
             let begun = self.mirror.log_counts(vec![pseudonym]).await?.first().is_some_and(|count| *count > 0);
-            if begun && self.weigh(std::slice::from_ref(row)).await?.iter().all(crate::row::Worth::may_be_shown) {
+            if begun
+                && self
+                    .weigh_with(std::slice::from_ref(row), &mut news)
+                    .await?
+                    .iter()
+                    .all(crate::row::Worth::may_be_shown)
+            {
                 return Ok(Some(pseudonym));
             }
         }

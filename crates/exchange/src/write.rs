@@ -283,6 +283,12 @@ impl Node {
         self.put(gathered).await
     }
 
+    /// Refuses what people would write while another key has the place of this gateway's entry key: nobody knows when it would become
+    /// final. Reads, alarms and overrides go on; what they leave is kept in the journal and signed by the key that counts once it is here.
+    pub(crate) fn takes_writes(&self) -> Result<(), Failure> {
+        if self.signer.is_spent() { Err(Failure::SpentKey) } else { Ok(()) }
+    }
+
     /// Puts attachments into the vault, then everything else into database and journal.
     #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn put(&self, gathered: Gathered) -> Result<(), Failure> {

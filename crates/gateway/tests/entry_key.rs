@@ -13,10 +13,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,6 +24,8 @@ use std::{
 const RESCUE: &str = "rescue-one";
 const MERCY: &str = "mercy-hospital";
 const WRITERS: usize = 4;
+/// Records that are written before, between and after the changes of the key, at least.
+const WRITTEN_MIN: usize = 40;
 
 async fn person(doctor: &Client) -> String {
     doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await.id()
@@ -64,6 +66,32 @@ fn rotate(consortium: &Consortium, org: &str, more: &[&str]) {
     assert!(said.contains("entries are signed by the new key from height"), "{said}");
 }
 
+/// Waits until writers wrote so many records more that they cannot have been idle.
+async fn more_are_written(count: &AtomicUsize) {
+    let (before, begin) = (count.load(Ordering::Relaxed), Instant::now());
+    while count.load(Ordering::Relaxed) < before + WRITTEN_MIN {
+        assert!(begin.elapsed() < PATIENCE, "nobody writes");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Starts a node that is to end by itself, and gives what it said.
+async fn serve_to_the_end(consortium: &Consortium, org: &str) -> Output {
+    let mut serve = Command::new(consortium::program());
+    serve.arg("serve").arg("--config").arg(&consortium.node(org).dir);
+    serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let (mut process, begin) = (serve.spawn().unwrap(), Instant::now());
+    while process.try_wait().unwrap().is_none() {
+        if begin.elapsed() > PATIENCE {
+            process.kill().unwrap();
+            let said = process.wait_with_output().unwrap().stderr;
+            panic!("the node of {org} goes on: {}", String::from_utf8_lossy(&said));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    process.wait_with_output().unwrap()
+}
+
 fn log(consortium: &Consortium, org: &str) -> String {
     fs::read_to_string(consortium.node(org).dir.join("node.log")).unwrap()
 }
@@ -79,15 +107,16 @@ async fn an_entry_key_is_replaced_while_people_write_and_nothing_that_was_answer
     let first_file = fs::read(entry_key_file(&consortium, MERCY)).unwrap();
 
     // People write all the time, and one reads on another gateway what is not final yet.
-    let over = Arc::new(AtomicBool::new(false));
+    let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
-            let (doctor, over, patient) = (doctor.clone(), over.clone(), patient.clone());
+            let (doctor, over, count, patient) = (doctor.clone(), over.clone(), count.clone(), patient.clone());
             tokio::spawn(async move {
                 let mut written = Vec::new();
                 while !over.load(Ordering::Relaxed) {
                     written.push(format!("Observation/{}", doctor.create(&pulse(&patient)).await.id()));
                     written.push(format!("Patient/{}", person(&doctor).await));
+                    count.fetch_add(2, Ordering::Relaxed);
                 }
                 written
             })
@@ -99,15 +128,24 @@ async fn an_entry_key_is_replaced_while_people_write_and_nothing_that_was_answer
         tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
                 let fresh = person(&doctor).await;
-                desk.get(&format!("/fhir/Patient/{fresh}")).await.good();
+                let (path, begin) = (format!("/fhir/Patient/{fresh}"), Instant::now());
+                // A node that is behind on a machine with other work may have the row before the block that names the key.
+                loop {
+                    let answer = desk.get(&path).await;
+                    if answer.status == 200 {
+                        break;
+                    }
+                    assert!(begin.elapsed() < PATIENCE, "answered {}: {}", answer.status, answer.text());
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         })
     };
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    more_are_written(&count).await;
     // Twice: a key that was replaced is not the only older one.
     for _ in 0..2 {
         rotate(&consortium, MERCY, &[]);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        more_are_written(&count).await;
     }
     over.store(true, Ordering::Relaxed);
     reading.await.unwrap();
@@ -115,6 +153,7 @@ async fn an_entry_key_is_replaced_while_people_write_and_nothing_that_was_answer
     for writer in writers {
         written.extend(writer.await.unwrap());
     }
+    assert!(written.len() > 3 * WRITTEN_MIN, "{}", written.len());
     let after = doctor.create(&pulse(&patient)).await.id();
     written.push(format!("Observation/{after}"));
     consortium.settle().await;
@@ -147,9 +186,7 @@ async fn an_entry_key_is_replaced_while_people_write_and_nothing_that_was_answer
     let second_file = fs::read(entry_key_file(&consortium, MERCY)).unwrap();
     assert_eq!(consortium.node_mut(MERCY).stop(), Some(0));
     fs::write(entry_key_file(&consortium, MERCY), first_file).unwrap();
-    let mut serve = Command::new(consortium::program());
-    serve.arg("serve").arg("--config").arg(&consortium.node(MERCY).dir);
-    let refused = serve.stdin(Stdio::null()).output().unwrap();
+    let refused = serve_to_the_end(&consortium, MERCY).await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(3), "{said}");
     assert!(said.contains("signs its entries by another key since: put the latest `entry.key`"), "{said}");

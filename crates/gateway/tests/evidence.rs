@@ -1,5 +1,5 @@
 //! Evidence that real nodes make: what it shows beside the log, who signs it, and what is said when somebody does not.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod consortium;
 
@@ -89,6 +89,18 @@ impl Site {
             }
             assert!(begin.elapsed() < PATIENCE, "not every member signs");
         }
+    }
+
+    /// The first block that has a certificate of its own, as not every block has one: its height and digest.
+    async fn certified(&self) -> (u64, String) {
+        let last = self.consortium.node(MERCY).status().await["height"].as_u64().unwrap();
+        for height in 1..last {
+            let block = self.doctor.get(&format!("/ledger/blocks/{height}")).await.good().json();
+            if block["certified"] == true {
+                return (height, block["digest"].as_str().unwrap().to_owned());
+            }
+        }
+        panic!("no block of {last} has a certificate");
     }
 
     fn genesis_file(&self) -> String {
@@ -279,9 +291,9 @@ async fn one_record_is_proven_alone_by_a_small_file_that_says_what_it_proves_and
     body.as_object_mut().unwrap().extend(changed);
     site.doctor.put(&format!("/fhir/{name}"), &body, &[]).await.good();
     site.consortium.settle().await;
-    let block = site.doctor.get("/ledger/blocks/1").await.good().json();
-    let known = format!("1:{}", block["digest"].as_str().unwrap());
-    let (second, made) = prove(&name, "second.vt", &["--through", "1"]);
+    let (height, digest) = site.certified().await;
+    let (known, height) = (format!("{height}:{digest}"), height.to_string());
+    let (second, made) = prove(&name, "second.vt", &["--through", &height]);
     good(made);
     let report = |file: &str, more: &[&str]| -> Value {
         serde_json::from_str(&good(verify(file, &[&["--json"], more].concat()))).unwrap()
@@ -300,7 +312,7 @@ async fn one_record_is_proven_alone_by_a_small_file_that_says_what_it_proves_and
     assert!(code == Some(1) && said.contains("NOT verified") && said.contains(&name), "{said}");
     let other = ["verify", &second, "--genesis-id", &"ab".repeat(32)];
     assert_eq!(ended(&vitaltrace(other)).0, Some(1));
-    let elsewhere = format!("1:{}", "cd".repeat(32));
+    let elsewhere = format!("{height}:{}", "cd".repeat(32));
     assert_eq!(ended(&verify(&second, &["--checkpoint", &elsewhere])).0, Some(1));
 
     // What cannot be proven alone is said, with what to do.

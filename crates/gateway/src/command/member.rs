@@ -132,7 +132,8 @@ impl Member {
                 let answer = post(&rotate.connection, "/member/entry-key", &json!({"leaked": rotate.leaked})).await?;
                 let from = answer["counts_from"].as_u64().context("the gateway gave no height")?;
                 tell(&format!(
-                    "entries are signed by the new key from height {from} on, and the older one is gone: back up keys/entry.key"
+                    "entries are signed by the new key from height {from} on, and the older one is gone: back up the whole \
+                     folder of keys, entry.older too, without which a lost folder's last writes are nobody's"
                 ));
             }
             Self::Move(moved) => {

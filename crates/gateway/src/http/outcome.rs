@@ -78,6 +78,7 @@ pub(crate) fn respond(failure: &Failure) -> Response {
         Failure::Unsupported(_) => (StatusCode::BAD_REQUEST, IssueType::NotSupported),
         Failure::Tampered(_) => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Security),
         Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Throttled),
+        Failure::SpentKey => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Exception),
         Failure::Ours(why) => {
             tracing::error!(why, "a request failed for a reason of ours");
             let text = "something of ours failed; the request's id finds it in the log";
