@@ -31,7 +31,7 @@ use std::{
     },
     time::Duration,
 };
-use story::{INSURER, REGULATOR, Site, listen, run};
+use story::{INSURER, REGULATOR, Site, listen, run, run_seeded};
 
 const STATE: Begin = Begin::State { known: None };
 
@@ -190,7 +190,8 @@ fn a_latecomer_that_is_killed_again_and_again_has_all_in_the_end() {
 
 #[test]
 fn answers_that_do_not_hold_are_passed_over() {
-    run(|context| async move {
+    // Of four the newcomer asks some, by chance: with this seed the liar too.
+    run_seeded(1, |context| async move {
         // The insurer's place is taken by one that answers every question with something else.
         let mut site = Site::open_some(context, &[0, 1, REGULATOR], |_| {}).await;
         let mut config = site.consortium.config(INSURER, listen(INSURER, 0), None);
