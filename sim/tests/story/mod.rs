@@ -150,11 +150,6 @@ impl Site {
 }
 
 pub(crate) fn run<F: Future<Output = ()>>(story: impl FnOnce(deterministic::Context) -> F) {
-    run_seeded(seed(), story);
-}
-
-/// A story in which something must come by chance, so that its seed is one with which it does.
-pub(crate) fn run_seeded<F: Future<Output = ()>>(seed: u64, story: impl FnOnce(deterministic::Context) -> F) {
-    let config = deterministic::Config::new().with_seed(seed).with_timeout(Some(Duration::from_secs(3_600)));
+    let config = deterministic::Config::new().with_seed(seed()).with_timeout(Some(Duration::from_secs(3_600)));
     deterministic::Runner::new(config).start(story);
 }
