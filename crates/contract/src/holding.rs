@@ -1,5 +1,5 @@
 //! Holding receipts: custodians' word that they hold, durably, every attachment which a submission names. A block shows them beside the
-//! submissions, and nobody votes for one that lacks any.
+//! submissions, and nobody votes to finalise one that lacks any.
 
 use crate::{
     Attachment, Block, Body, FormatError, Genesis, PublicKey, Signature, SignedSubmission, from_cbor,

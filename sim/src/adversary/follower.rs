@@ -61,33 +61,28 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(machine: &Machine, rogue: Rogue, scheme: Scheme, channels: Channels<Machine>) -> Self {
-        let Channels {
-            votes,
-            certificates,
-            resolver,
-            backfill,
-            blocks,
-            gossip,
-            attachments,
-            words,
-            questions,
-            task,
-            ..
-        } = channels;
         Self {
             rogue,
             elector: RoundRobin::<Sha256>::default().build(scheme.participants()),
             scheme,
-            votes: AllEpochs::new(&machine.child("votes"), votes),
-            certificates: AllEpochs::new(&machine.child("certificates"), certificates),
-            blocks,
+            votes: AllEpochs::new(&machine.child("votes"), channels.votes),
+            certificates: AllEpochs::new(&machine.child("certificates"), channels.certificates),
+            blocks: channels.blocks,
             heard: HashMap::new(),
             notarized: BTreeMap::new(),
             finalized: BTreeMap::new(),
             given_up: BTreeSet::new(),
             due: BTreeSet::new(),
             proposed: BTreeSet::new(),
-            _open: Box::new((resolver, backfill, gossip, attachments, words, questions, task)),
+            _open: Box::new((
+                channels.resolver,
+                channels.backfill,
+                channels.gossip,
+                channels.attachments,
+                channels.words,
+                channels.questions,
+                channels.task,
+            )),
         }
     }
 

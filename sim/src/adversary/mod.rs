@@ -26,7 +26,7 @@ use commonware_consensus::simplex::types::Vote;
 use commonware_cryptography::sha256;
 use commonware_runtime::{Spawner as _, Supervisor as _};
 use follower::Follower;
-use ledger::{AllEpochs, Channels, Config, Scheme, StartError, join, signer};
+use ledger::{AllEpochs, Config, Scheme, StartError, join, signer};
 use std::sync::Arc;
 
 /// How a member breaks the rules.
@@ -137,22 +137,10 @@ pub(crate) fn begin(machine: Machine, rogue: Rogue) -> Result<(), StartError> {
     // The founders decide every epoch of a run: it has its place in each.
     let mux = machine.child("mux");
     machine.spawn(move |_| async move {
-        let Channels {
-            votes,
-            certificates,
-            resolver,
-            backfill,
-            blocks,
-            gossip,
-            attachments,
-            words,
-            questions,
-            task,
-            ..
-        } = channels;
         // What is not listened to would count as a fault of the connection.
-        let _open = (certificates, resolver, backfill, blocks, gossip, attachments, words, questions, task);
-        let mut votes = AllEpochs::new(&mux, votes);
+        let _open = (channels.certificates, channels.resolver, channels.backfill, channels.blocks, channels.gossip);
+        let _also = (channels.attachments, channels.words, channels.questions, channels.task);
+        let mut votes = AllEpochs::new(&mux, channels.votes);
         while let Some((epoch, message)) = votes.recv().await {
             let Ok(vote) = Ballot::decode(message) else { continue };
             if epoch < rogue.from_epoch {
