@@ -87,3 +87,10 @@ fn a_node_whose_disk_fails_stops_and_goes_on_from_what_was_on_it() {
     assert_eq!((outcome.faults.disk_failures, outcome.entries), (1, 80));
     assert!(outcome.faults.lost_messages > 0);
 }
+
+/// In this run member 3 lost its folder and votes no more, and the disk of member 2 failed between the last block of an epoch, which nobody else had as final, and
+/// its certificate. Member 2 began the next epoch, and the others, who needed its vote to end the one before, stood still.
+#[test]
+fn one_that_alone_has_the_last_block_of_an_epoch_without_its_certificate_votes_with_the_others() {
+    check(&Scenario::of(245));
+}

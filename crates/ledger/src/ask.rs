@@ -53,6 +53,9 @@ pub(crate) enum Question {
     /// Final blocks from that height downwards: a list of [`Older`].
     #[n(2)]
     Blocks(#[n(0)] u64),
+    /// The certificate of the final block at that height itself, in the engine's encoding.
+    #[n(3)]
+    Certificate(#[n(0)] u64),
 }
 
 /// A question or an answer, with the number that the asker gave the question.
@@ -205,6 +208,7 @@ impl<E: Runtime> Server<E> {
             Question::End(through) => self.end(through).await,
             Question::State(request) => self.operations(&request).await,
             Question::Blocks(height) => self.older(height).await,
+            Question::Certificate(height) => self.certificate(height).await,
         }
     }
 

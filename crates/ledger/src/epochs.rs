@@ -5,6 +5,9 @@
 //! certificates of that epoch and of the next one. A node that fell behind hears messages of later epochs, which it cannot check, and asks whoever
 //! sent them for the last block of its own. What it hears of the very next epoch is kept for that engine: the others enter a moment earlier,
 //! and the first proposal would be lost.
+//!
+//! The next epoch begins with the certificate of that last block. A node that has the block as final without it, which a crash can leave behind, goes on in the
+//! epoch before: the others may not have it either, and need its vote.
 
 use crate::{
     Scheme,
@@ -12,6 +15,7 @@ use crate::{
     block::engine_key,
     config::StartError,
     early::{Early, EarlyFirst},
+    ends::Ends,
     network::{Channel, MAILBOX},
     node::Runtime,
     roster::Roster,
@@ -239,6 +243,7 @@ pub(crate) struct Epochs<E: Runtime, A, B> {
     pub(crate) blames: Blames,
     pub(crate) blocker: B,
     pub(crate) marshal: Marshal,
+    pub(crate) ends: Ends<E>,
     pub(crate) dbs: Dbs<E>,
     pub(crate) roster: Roster<E>,
     /// Of the latest final block.
@@ -249,11 +254,30 @@ pub(crate) struct Epochs<E: Runtime, A, B> {
 struct Active {
     epoch: u64,
     engine: Task<()>,
+    /// Asks for the certificate that the epoch before ended with, when it is not there.
+    end: Option<Task<bool>>,
+}
+
+impl Active {
+    /// Completes when the certificate is there that is asked for.
+    async fn certified(end: &mut Option<Task<bool>>) -> Result<(), &'static str> {
+        match end {
+            Some(task) => {
+                let kept = task.await;
+                *end = None;
+                kept.is_ok_and(|kept| kept).then_some(()).ok_or("the certificate of an epoch's end cannot be kept")
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
         self.engine.abort();
+        if let Some(end) = &self.end {
+            end.abort();
+        }
     }
 }
 
@@ -282,7 +306,8 @@ where
         let mut active = self.enter(&context, height, &mut channels).await?;
         loop {
             let changed = Box::pin(self.height.changed());
-            let ended = &mut active.engine;
+            let Active { engine, end, .. } = &mut active;
+            let certified = Active::certified(end);
             let Consensus { votes, certificates, .. } = &mut channels;
             tokio::select! {
                 biased;
@@ -297,10 +322,12 @@ where
                     certificates.early.keep(epoch, message);
                     continue;
                 }
-                _ = ended => return Err("the engine of the epoch ended"),
+                held = certified => held?,
+                _ = engine => return Err("the engine of the epoch ended"),
             }
             height = *self.height.borrow_and_update();
-            if self.genesis.epoch(height.saturating_add(1)) > active.epoch {
+            let turns = self.genesis.epoch(height.saturating_add(1)) > active.epoch;
+            if turns && self.decided_after(height).await.0 > active.epoch {
                 // The one before ends when the next one has begun.
                 active = self.enter(&context, height, &mut channels).await?;
             } else {
@@ -317,17 +344,28 @@ where
         }
     }
 
-    /// Starts the engine of the epoch in which the block after `height`, the latest of the state, will be.
+    /// The epoch that is decided next, after the block at `height`, and the height of a certificate that is not there to begin it with.
+    async fn decided_after(&self, height: u64) -> (u64, Option<u64>) {
+        let next = self.genesis.epoch(height.saturating_add(1));
+        let end = next.saturating_mul(self.genesis.epoch_blocks).saturating_sub(1);
+        if next == 0 || self.ends.has(end).await {
+            return (next, None);
+        }
+        (if end == height { next - 1 } else { next }, Some(end))
+    }
+
+    /// Starts the engine of the epoch that is decided after the block at `height`, the latest of the state.
     async fn enter<S: Sender<PublicKey = ed25519::PublicKey>>(
         &mut self,
         context: &E,
         height: u64,
         channels: &mut Consensus<S>,
     ) -> Result<Active, &'static str> {
-        let epoch = self.genesis.epoch(height.saturating_add(1));
+        let (epoch, lacking) = self.decided_after(height).await;
         if height > 0 {
             let succession = succession(&self.dbs).await.ok_or("the validator sets cannot be read")?;
-            self.schemes.learn(&succession, epoch).map_err(|_| "the state names validators that are none")?;
+            let next = self.genesis.epoch(height.saturating_add(1));
+            self.schemes.learn(&succession, next).map_err(|_| "the state names validators that are none")?;
         }
         self.roster.refresh(&self.dbs, height, true).await.ok_or("the state cannot be read")?;
         let first = epoch.saturating_mul(self.genesis.epoch_blocks);
@@ -379,7 +417,11 @@ where
             let _ = context.remove(&partition(&self.prefix, old), None).await;
         }
         tracing::info!(epoch, decides, "epoch entered");
-        Ok(Active { epoch, engine })
+        let end = lacking.map(|end| {
+            let ends = self.ends.clone();
+            context.child("end").spawn(move |context| ends.fetch(context, end))
+        });
+        Ok(Active { epoch, engine, end })
     }
 }
 

@@ -17,6 +17,7 @@ mod checkpoints;
 mod config;
 mod disk;
 mod early;
+mod ends;
 mod epochs;
 mod gossip;
 mod handle;

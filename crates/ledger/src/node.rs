@@ -11,6 +11,7 @@ use crate::{
     block::{ChainBlock, Known, SyncTarget, our_digest},
     checkpoints::Checkpoints,
     config::{Config, Part, StartError, VaultPlace},
+    ends::Ends,
     epochs::{self, Epochs, Schemes},
     gossip,
     handle::{Handle, Head, REQUESTS_MAX, Shared, Since},
@@ -359,6 +360,12 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         tracked: 0,
         runtime: PhantomData,
     };
+    let ends = Ends {
+        asker: asker.clone(),
+        marshal: marshal_mailbox.clone(),
+        schemes: schemes.clone(),
+        shelf: older_certificates.clone(),
+    };
     let epochs = Epochs {
         genesis: shared_genesis,
         genesis_digest,
@@ -369,6 +376,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         blames,
         blocker: oracle,
         marshal: marshal_mailbox.clone(),
+        ends,
         dbs: dbs.clone(),
         roster,
         height: node.height.subscribe(),
