@@ -1,9 +1,12 @@
 //! Messages of the next epoch, kept until its engine runs here.
 
+use crate::heard::Heard;
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Message, Receiver};
+use commonware_runtime::Clock;
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     num::NonZeroUsize,
 };
 
@@ -41,27 +44,39 @@ impl Early {
         }
     }
 
-    /// The kept messages first, and then what `receiver` receives.
-    pub(crate) fn before<R>(self, receiver: R) -> EarlyFirst<R> {
-        EarlyFirst { early: self.messages, receiver }
+    /// The messages `first`, then those that were kept, and then what `receiver` receives, which `heard` is told of.
+    pub(crate) fn before<R, E>(self, first: Vec<Message<PublicKey>>, receiver: R, heard: Heard<E>) -> EarlyFirst<R, E> {
+        let mut early = VecDeque::from(first);
+        early.extend(self.messages);
+        EarlyFirst { early, receiver, heard }
     }
 }
 
 /// A receiver with messages that came before it was there.
-#[derive(Debug)]
-pub(crate) struct EarlyFirst<R> {
+pub(crate) struct EarlyFirst<R, E> {
     early: VecDeque<Message<PublicKey>>,
     receiver: R,
+    heard: Heard<E>,
 }
 
-impl<R: Receiver<PublicKey = PublicKey>> Receiver for EarlyFirst<R> {
+impl<R: fmt::Debug, E> fmt::Debug for EarlyFirst<R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EarlyFirst").field("early", &self.early.len()).field("receiver", &self.receiver).finish()
+    }
+}
+
+impl<R: Receiver<PublicKey = PublicKey>, E: Clock> Receiver for EarlyFirst<R, E> {
     type Error = R::Error;
     type PublicKey = PublicKey;
 
     async fn recv(&mut self) -> Result<Message<PublicKey>, R::Error> {
         match self.early.pop_front() {
             Some(message) => Ok(message),
-            None => self.receiver.recv().await,
+            None => {
+                let message = self.receiver.recv().await?;
+                self.heard.note(&message.0);
+                Ok(message)
+            }
         }
     }
 
@@ -74,7 +89,7 @@ impl<R: Receiver<PublicKey = PublicKey>> Receiver for EarlyFirst<R> {
 mod tests {
     use super::*;
     use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
-    use commonware_runtime::IoBuf;
+    use commonware_runtime::{IoBuf, Runner as _, deterministic};
     use futures::FutureExt as _;
 
     fn peer(seed: u64) -> PublicKey {
@@ -103,10 +118,12 @@ mod tests {
     }
 
     fn kept(early: Early) -> Vec<(PublicKey, usize)> {
-        let mut receiver = early.before(Silent);
-        std::iter::from_fn(|| receiver.recv().now_or_never())
-            .map(|message| message.map(|(peer, bytes)| (peer, bytes.len())).unwrap())
-            .collect()
+        deterministic::Runner::default().start(|context| async {
+            let mut receiver = early.before(Vec::new(), Silent, Heard::new(context));
+            std::iter::from_fn(|| receiver.recv().now_or_never())
+                .map(|message| message.map(|(peer, bytes)| (peer, bytes.len())).unwrap())
+                .collect()
+        })
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     config::StartError,
     early::{Early, EarlyFirst},
     ends::Ends,
+    heard::Heard,
     network::{Channel, MAILBOX},
     node::Runtime,
     roster::Roster,
@@ -191,28 +192,31 @@ impl<E: Runtime> AllEpochs<E> {
 type Backup = channel::mpsc::Receiver<(u64, Message<ed25519::PublicKey>)>;
 
 /// A channel of which each epoch has its part, and what came for an epoch that has not begun here.
-struct Muxed<S: Sender> {
+struct Muxed<S: Sender, E> {
     handle: MuxHandle<S>,
     later: Backup,
     early: Early,
+    heard: Heard<E>,
 }
 
-impl<S: Sender<PublicKey = ed25519::PublicKey>> Muxed<S> {
-    fn new<E: Runtime, R>(context: E, sender: S, receiver: R) -> Self
+impl<S: Sender<PublicKey = ed25519::PublicKey>, E: Runtime> Muxed<S, E> {
+    fn new<R>(context: E, sender: S, receiver: R) -> Self
     where
         R: Receiver<PublicKey = ed25519::PublicKey>,
     {
         use commonware_p2p::utils::mux::Builder as _;
+        let heard = Heard::new(context.child("heard"));
         let (muxer, handle, later) = Muxer::builder(context, sender, receiver).with_backup().build();
         muxer.start();
-        Self { handle, later, early: Early::default() }
+        Self { handle, later, early: Early::default(), heard }
     }
 
-    /// The part of `epoch`, with what came for it before it was here.
+    /// The part of `epoch`, with the messages `first`, and then what came for it before it was here.
     async fn register(
         &mut self,
         epoch: u64,
-    ) -> Result<(SubSender<S>, EarlyFirst<SubReceiver<ed25519::PublicKey>>), mux::Error> {
+        first: Vec<Message<ed25519::PublicKey>>,
+    ) -> Result<(SubSender<S>, EarlyFirst<SubReceiver<ed25519::PublicKey>, E>), mux::Error> {
         let (sender, receiver) = self.handle.register(epoch).await?;
         self.early.turn_to(epoch);
         // Whatever came before the registration is in this queue, whatever comes after it is not.
@@ -221,14 +225,14 @@ impl<S: Sender<PublicKey = ed25519::PublicKey>> Muxed<S> {
         }
         let early = std::mem::take(&mut self.early);
         self.early.turn_to(epoch.saturating_add(1));
-        Ok((sender, early.before(receiver)))
+        Ok((sender, early.before(first, receiver, self.heard.clone())))
     }
 }
 
 /// The channels of consensus.
-struct Consensus<S: Sender> {
-    votes: Muxed<S>,
-    certificates: Muxed<S>,
+struct Consensus<S: Sender, E> {
+    votes: Muxed<S, E>,
+    certificates: Muxed<S, E>,
     resolver: MuxHandle<S>,
 }
 
@@ -359,7 +363,7 @@ where
         &mut self,
         context: &E,
         height: u64,
-        channels: &mut Consensus<S>,
+        channels: &mut Consensus<S, E>,
     ) -> Result<Active, &'static str> {
         let (epoch, lacking) = self.decided_after(height).await;
         if height > 0 {
@@ -408,8 +412,9 @@ where
             },
         );
         let gone = "the network is gone";
-        let votes = channels.votes.register(epoch).await.map_err(|_| gone)?;
-        let certificates = channels.certificates.register(epoch).await.map_err(|_| gone)?;
+        let alive = channels.votes.heard.signs_of_life(epoch, &scheme, SKIP_TIMEOUT);
+        let votes = channels.votes.register(epoch, alive).await.map_err(|_| gone)?;
+        let certificates = channels.certificates.register(epoch, Vec::new()).await.map_err(|_| gone)?;
         let resolver = channels.resolver.register(epoch).await.map_err(|_| gone)?;
         let engine = engine.start(votes, certificates, resolver);
         // Nobody votes any more in an epoch of which the successor has ended.
@@ -429,8 +434,8 @@ fn partition(prefix: &str, epoch: u64) -> String {
     format!("{prefix}-simplex-{epoch}")
 }
 
-impl<S: Sender<PublicKey = ed25519::PublicKey>> Consensus<S> {
-    fn new<E: Runtime, R>(context: &E, votes: (S, R), certificates: (S, R), resolver: (S, R)) -> Self
+impl<S: Sender<PublicKey = ed25519::PublicKey>, E: Runtime> Consensus<S, E> {
+    fn new<R>(context: &E, votes: (S, R), certificates: (S, R), resolver: (S, R)) -> Self
     where
         R: Receiver<PublicKey = ed25519::PublicKey>,
     {

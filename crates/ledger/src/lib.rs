@@ -21,6 +21,7 @@ mod ends;
 mod epochs;
 mod gossip;
 mod handle;
+mod heard;
 mod mempool;
 mod network;
 mod node;

@@ -28,7 +28,9 @@ const GATHER: Duration = Duration::from_millis(2);
 const GATHER_MAX: Duration = Duration::from_millis(6);
 /// So many entries make a larger group.
 const MANY: u64 = 8;
-/// How long the first entries of all logs may take to be final.
+/// How long members that reach each other may take to have heard each other, before anything is measured.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long the first entries of all logs may take to be final, and the members to reach each other.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Clock ticks of `/proc/self/stat` in a second, on every Linux that Rust runs on.
 const TICKS_PER_S: u64 = 100;
@@ -92,6 +94,7 @@ impl Member {
             gateway.begin_logs(work.beginnings()?).await?;
         }
         let entries = (0..count).map(|_| work.next()).collect::<anyhow::Result<Vec<Entry>>>()?;
+        gateway.connected(genesis.members.len().saturating_sub(1)).await?;
         say("ready")?;
         if lines.next_line().await?.as_deref() != Some("begin") {
             return Ok(Exit::Good);
@@ -136,6 +139,19 @@ impl Gateway {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Waits until this node hears all others, and they had the time to hear each other: who was silent is passed over when its turn comes.
+    async fn connected(&self, others: usize) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while self.handle.status().peers_connected < others {
+            if begun.elapsed() > PATIENCE {
+                bail!("the members do not reach each other");
+            }
+            tokio::time::sleep(GATHER).await;
+        }
+        tokio::time::sleep(SETTLE).await;
+        Ok(())
     }
 
     /// Brings the first entry of every patient's log and waits until all are final.
