@@ -24,6 +24,9 @@ pub enum Wrong {
     /// The member's node is killed and everything on its disk is lost. It starts again when the fault ends, takes over the state at the end of
     /// an epoch, and votes no more: by the same key it might vote a second time in a view.
     LostFolder(usize),
+    /// The member's node is killed, and the file with its certificates is lost, so that it has blocks without their own. It starts again when the
+    /// fault ends.
+    LostCertificates(usize),
     /// The member's disk fails after so many operations more, which ends the node; it starts again at once, on the disk as it was.
     FailingDisk(usize, u64),
     /// The member's disk takes up to so many milliseconds for each write and sync.
@@ -149,7 +152,8 @@ fn stretch(random: &mut StdRng) -> Stretch {
 fn fault(random: &mut StdRng, ms: u64) -> Fault {
     let member = random.random_range(0..MEMBERS);
     let wrong = match random.random_range(0..10) {
-        0..4 => Wrong::Crash(member),
+        0..3 => Wrong::Crash(member),
+        3 => Wrong::LostCertificates(member),
         4 => Wrong::FailingDisk(member, random.random_range(0..1_000)),
         5 | 6 => Wrong::SlowDisk(member, random.random_range(1..200)),
         7 | 8 => Wrong::Partition(std::array::from_fn(|_| random.random_bool(0.5))),

@@ -13,12 +13,12 @@ use crate::{
     world::{Faults, MEMBERS, World},
 };
 use commonware_runtime::{
-    Blob as _, Clock as _, Handle as Task, Runner as _, Spawner as _, Supervisor as _,
+    Blob as _, Clock as _, Handle as Task, Runner as _, Spawner as _, Storage as _, Supervisor as _,
     deterministic::{self, FaultConfig, PartialWriteMode, WriteConfig},
 };
 use commonware_utils::probability;
 use contract::may_hold;
-use ledger::{Begin, Handle, KEYS_MAX, Part, Running, StartError, VaultPlace, start};
+use ledger::{Begin, Config, Handle, KEYS_MAX, Part, Running, StartError, VaultPlace, start};
 use rand::RngExt as _;
 use record::{Digest, TimeMs};
 use std::{
@@ -272,10 +272,26 @@ impl Run<'_> {
                 self.losses[member].fetch_add(1, Ordering::Relaxed);
                 self.vaults[member].lose();
             }
+            Wrong::LostCertificates(member) => self.lose_certificates(context, nodes, member).await,
             Wrong::FailingDisk(member, after) => self.world.state().machines[member].disk.fails_after = Some(after),
             Wrong::Partition(_) => self.world.state().faults.partitions += 1,
             Wrong::SlowDisk(..) | Wrong::BadLinks(..) => {}
         }
+    }
+
+    async fn lose_certificates(&self, context: &deterministic::Context, nodes: &mut [Node], member: usize) {
+        let blocks = self.scenario.epoch_blocks;
+        let at_an_end =
+            matches!(&nodes[member], Node::Up { handle, .. } if handle.status().height % blocks == blocks - 1);
+        self.kill(context, nodes, member).await;
+        let store = self.config(member).store;
+        let mut lost = false;
+        for part in ["metadata", "key", "value"] {
+            lost |= context.remove(&format!("{store}-finalizations-{part}"), None).await.is_ok();
+        }
+        let mut state = self.world.state();
+        state.faults.lost_certificates += u64::from(lost);
+        state.faults.lost_ends += u64::from(lost && at_an_end);
     }
 
     /// Links and disks as the faults that have begun leave them.
@@ -296,7 +312,7 @@ impl Run<'_> {
                         link.lost_per_mille += lost;
                     }
                 }
-                Wrong::Crash(_) | Wrong::LostFolder(_) | Wrong::FailingDisk(..) => {}
+                Wrong::Crash(_) | Wrong::LostFolder(_) | Wrong::LostCertificates(_) | Wrong::FailingDisk(..) => {}
             }
         }
         let mut state = self.world.state();
@@ -352,7 +368,8 @@ impl Run<'_> {
         self.scenario.adversary.is_some_and(|(byzantine, how)| byzantine == member && !how.runs_a_node())
     }
 
-    fn begin(&self, context: &deterministic::Context, member: usize) -> Result<Node, Failure> {
+    /// The configuration of a member's node in its next life.
+    fn config(&self, member: usize) -> Config {
         let mut config = self.consortium.config(member, listen(member), None);
         config.vault = VaultPlace::Given(Arc::new(self.vaults[member].clone()));
         let losses = self.losses[member].load(Ordering::Relaxed);
@@ -362,6 +379,11 @@ impl Run<'_> {
             config.begin = Begin::State { known: None };
             config.part = Part::Watcher(self.consortium.genesis.members[member].role);
         }
+        config
+    }
+
+    fn begin(&self, context: &deterministic::Context, member: usize) -> Result<Node, Failure> {
+        let config = self.config(member);
         let machine = Machine::start(context, &self.world, member);
         let (files, life) = (machine.files(), machine.life());
         let (up, started) = oneshot::channel();
@@ -617,7 +639,7 @@ impl Begun {
     /// Whose node stays down while it lasts.
     fn keeps_down(&self) -> Option<usize> {
         match self.wrong {
-            Wrong::Crash(member) | Wrong::LostFolder(member) => Some(member),
+            Wrong::Crash(member) | Wrong::LostFolder(member) | Wrong::LostCertificates(member) => Some(member),
             _ => None,
         }
     }

@@ -68,6 +68,10 @@ pub struct Faults {
     pub lost_folders: u64,
     /// Of them, those that took over the state at the end of an epoch.
     pub takeovers: u64,
+    /// Nodes that lost their certificates.
+    pub lost_certificates: u64,
+    /// Of them, those that had the last block of an epoch as their latest.
+    pub lost_ends: u64,
     /// What the adversary did that the protocol forbids.
     pub misdeeds: u64,
 }
@@ -84,6 +88,8 @@ impl AddAssign for Faults {
         self.disk_failures += other.disk_failures;
         self.lost_folders += other.lost_folders;
         self.takeovers += other.takeovers;
+        self.lost_certificates += other.lost_certificates;
+        self.lost_ends += other.lost_ends;
         self.misdeeds += other.misdeeds;
     }
 }
@@ -95,7 +101,12 @@ impl fmt::Display for Faults {
         write!(f, "{resets} connections cut, {lost_messages} messages lost, ")?;
         let Self { slow_operations, disk_failures, lost_folders, takeovers, misdeeds, .. } = self;
         write!(f, "{slow_operations} slow disk operations, {disk_failures} failed disks, ")?;
-        write!(f, "{lost_folders} lost folders ({takeovers} states taken over), {misdeeds} misdeeds")
+        write!(f, "{lost_folders} lost folders ({takeovers} states taken over), ")?;
+        let Self { lost_certificates, lost_ends, .. } = self;
+        write!(
+            f,
+            "{lost_certificates} files of certificates lost ({lost_ends} at the end of an epoch), {misdeeds} misdeeds"
+        )
     }
 }
 

@@ -38,8 +38,10 @@ pub(crate) const OPERATIONS_MAX: u64 = 1024;
 const BLOCKS_MAX: usize = 256;
 /// How long a peer may take to answer a question that many bytes answer.
 pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// Questions of others that are answered at the same time; further ones are dropped, and asked again elsewhere.
-const ANSWERED_AT_ONCE_MAX: usize = 8;
+/// Questions of one peer that are answered at the same time; further ones are dropped, and asked again elsewhere.
+const ANSWERED_AT_ONCE_PER_PEER_MAX: usize = 2;
+/// Questions with long answers, of all peers together.
+const LONG_AT_ONCE_MAX: usize = 8;
 
 /// What one node asks another.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -56,6 +58,13 @@ pub(crate) enum Question {
     /// The certificate of the final block at that height itself, in the engine's encoding.
     #[n(3)]
     Certificate(#[n(0)] u64),
+}
+
+impl Question {
+    /// Whether the answer may be much to read and to send.
+    fn is_long(&self) -> bool {
+        matches!(self, Self::State(_) | Self::Blocks(_))
+    }
 }
 
 /// A question or an answer, with the number that the asker gave the question.
@@ -174,7 +183,8 @@ pub(crate) async fn hear<E: Runtime>(
     server: Arc<OnceLock<Server<E>>>,
     (sender, mut receiver): Channel<E>,
 ) {
-    let at_once = Arc::new(Semaphore::new(ANSWERED_AT_ONCE_MAX));
+    let long = Arc::new(Semaphore::new(LONG_AT_ONCE_MAX));
+    let mut shares: BTreeMap<ed25519::PublicKey, Arc<Semaphore>> = BTreeMap::new();
     while let Ok((peer, bytes)) = receiver.recv().await {
         let (id, question) = match minicbor::decode::<Message>(bytes.as_ref()) {
             Ok(Message::Question(id, question)) => (id, question),
@@ -187,7 +197,13 @@ pub(crate) async fn hear<E: Runtime>(
                 continue;
             }
         };
-        let Ok(permit) = at_once.clone().try_acquire_owned() else { continue };
+        // A peer that asks for nothing is not remembered.
+        shares.retain(|_, share| share.available_permits() < ANSWERED_AT_ONCE_PER_PEER_MAX);
+        let share =
+            shares.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(ANSWERED_AT_ONCE_PER_PEER_MAX)));
+        let Ok(share) = share.clone().try_acquire_owned() else { continue };
+        let long = if question.is_long() { long.clone().try_acquire_owned().map(Some) } else { Ok(None) };
+        let Ok(long) = long else { continue };
         let (server, mut sender) = (server.clone(), sender.clone());
         context.child("tell").spawn(move |_| async move {
             let answer = match server.get() {
@@ -196,7 +212,7 @@ pub(crate) async fn hear<E: Runtime>(
             };
             let answer = contract::to_cbor(&Message::Answer(id, answer));
             let _ = sender.send(Recipients::One(peer), answer, false);
-            drop(permit);
+            drop((share, long));
         });
     }
 }

@@ -34,8 +34,10 @@ pub(crate) struct Blames {
 
 const KINDS: [&str; 3] = ["notarized-two", "finalized-two", "finalized-after-giving-up"];
 
-/// The most proofs that are kept: what one validator does in an epoch is proven once for each of the three ways.
-const KEPT_MAX: usize = 1024;
+/// The most proofs that are kept of one validator: what it does in an epoch is proven once for each of the three ways, and that in 64 epochs.
+const KEPT_PER_VALIDATOR_MAX: usize = 3 * 64;
+/// The most proofs that are kept. Nobody takes the room of another one.
+const KEPT_MAX: usize = KEPT_PER_VALIDATOR_MAX * contract::MEMBERS_MAX;
 
 impl Blames {
     /// Reads what was kept before a restart.
@@ -110,7 +112,8 @@ impl Reporter for Blames {
         let Some(which) = which(&activity) else { return Feedback::Ok };
         let kept = {
             let kept = self.kept();
-            kept.contains_key(&which) || kept.len() >= KEPT_MAX
+            let of_validator = kept.keys().filter(|(_, validator, _)| *validator == which.1).count();
+            kept.contains_key(&which) || of_validator >= KEPT_PER_VALIDATOR_MAX
         };
         let Some(scheme) = self.schemes.of(which.0).filter(|_| !kept) else { return Feedback::Ok };
         let act = activity.encode().to_vec();
@@ -123,7 +126,7 @@ impl Reporter for Blames {
             misdeed = which.2,
             "a validator broke the rules; its votes are kept as proof"
         );
-        // A few hundred bytes, and at most three times for each validator.
+        // A few hundred bytes.
         if let Some(dir) = &self.dir
             && let Err(error) = write(&place(dir, which), &act)
         {

@@ -8,76 +8,112 @@ use crate::{
     Finalization,
     archive::ByHeight,
     ask::{Asker, Question},
-    block::ChainBlock,
-    epochs::Schemes,
     node::Runtime,
     older,
-    serve::Marshal,
+    serve::Server,
 };
 use commonware_consensus::types::Height;
 use commonware_cryptography::Digestible as _;
-use std::time::Duration;
+use commonware_storage::archive::Error;
+use futures::{
+    StreamExt as _,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::sync::{mpsc, watch};
 
+/// Ends that were told and not looked at yet. One more is not told, and looked at with the next.
+pub(crate) const ENDED_MAX: usize = 16;
 /// How long a peer may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// How long to wait before the next peer is asked, after one had none.
+/// How long to wait before all are asked again, after none had it.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// Who looks for them.
 pub(crate) struct Ends<E: Runtime> {
     pub(crate) asker: Asker<E>,
-    pub(crate) marshal: Marshal,
-    pub(crate) schemes: Schemes,
+    pub(crate) server: Server<E>,
     /// Where certificates go that came afterwards.
     pub(crate) shelf: ByHeight<E, Finalization>,
-}
-
-impl<E: Runtime> Clone for Ends<E> {
-    fn clone(&self) -> Self {
-        let Self { asker, marshal, schemes, shelf } = self;
-        Self { asker: asker.clone(), marshal: marshal.clone(), schemes: schemes.clone(), shelf: shelf.clone() }
-    }
+    /// Where this node began: what is before comes with the older blocks.
+    pub(crate) began_at: u64,
 }
 
 impl<E: Runtime> Ends<E> {
-    /// Whether the certificate of a block is there.
-    pub(crate) async fn has(&self, height: u64) -> bool {
-        self.marshal.get_finalization(Height::new(height)).await.is_some()
+    /// Looks for every certificate of an epoch's end that is missing, the latest first: consensus may wait for it. Tells through `found` which end
+    /// has got its certificate, from a peer or by consensus here. `ended` says how high the state is when an epoch is over.
+    pub(crate) async fn run(self, mut context: E, mut ended: mpsc::Receiver<u64>, found: watch::Sender<u64>) {
+        if let Err(error) = self.look(&mut context, &mut ended, &found).await {
+            // As after every failure of its storage, the node stops.
+            tracing::error!(%error, "the certificate of an epoch's end cannot be kept");
+        }
     }
 
-    /// Asks one peer after the other for the certificate of a final block, until it is there: from one of them, or from consensus here.
-    /// `false`: the storage failed, and it never will be.
-    pub(crate) async fn fetch(self, mut context: E, height: u64) -> bool {
-        let Some(block) = self.marshal.get_block(Height::new(height)).await else { return false };
-        let mut turn = 0usize;
-        while !self.has(height).await {
-            let peers = self.asker.peers();
-            if let Some(peer) = peers.get(turn % peers.len().max(1)) {
-                let answer = self.asker.ask(peer, Question::Certificate(height), ANSWER_WAIT).await;
-                let answer = answer.filter(|answer| !answer.is_empty());
-                if let Some(bytes) = answer {
-                    match self.fitting(&mut context, block.inner(), &bytes) {
-                        Some(certificate) => return self.keep(height, block.inner(), &certificate).await,
-                        None => tracing::warn!(%peer, height, "a certificate of a peer does not hold for the block"),
-                    }
+    async fn look(
+        &self,
+        context: &mut E,
+        ended: &mut mpsc::Receiver<u64>,
+        found: &watch::Sender<u64>,
+    ) -> Result<(), Error> {
+        let genesis = self.server.node.chain.genesis.clone();
+        let mut missing = BTreeSet::new();
+        // The first epoch of which the end has not been looked at.
+        let mut next = genesis.epoch(self.began_at.saturating_add(1));
+        loop {
+            let height = match missing.last().copied() {
+                None => ended.recv().await,
+                Some(end) if self.has_got(context, end).await? => {
+                    missing.remove(&end);
+                    found.send_replace(end);
+                    continue;
+                }
+                // A later end is the more urgent one.
+                Some(_) => match select(Box::pin(context.sleep(AGAIN)), Box::pin(ended.recv())).await {
+                    Either::Left(_) => continue,
+                    Either::Right((height, _)) => height,
+                },
+            };
+            let Some(height) = height else { return Ok(()) };
+            let begun = genesis.epoch(height.saturating_add(1));
+            for epoch in next..begun {
+                let end = epoch.saturating_add(1).saturating_mul(genesis.epoch_blocks).saturating_sub(1);
+                if self.server.certificate(end).await.is_none() {
+                    missing.insert(end);
                 }
             }
-            turn = turn.wrapping_add(1);
-            context.sleep(AGAIN).await;
+            next = next.max(begun);
         }
-        true
     }
 
-    fn fitting(&self, context: &mut E, block: &ChainBlock, bytes: &[u8]) -> Option<Finalization> {
-        older::certificate(bytes, block, &*self.schemes.of(block.header().epoch)?, context)
-    }
-
-    async fn keep(&self, height: u64, block: &ChainBlock, certificate: &Finalization) -> bool {
-        let put = self.shelf.put(height, block.digest(), certificate).await;
-        let kept = put.is_ok() && self.shelf.sync().await.is_ok();
-        if kept {
-            tracing::info!(height, "the certificate of the last block of an epoch came from a peer");
+    /// Whether the certificate is there, after everybody was asked for it.
+    async fn has_got(&self, context: &mut E, end: u64) -> Result<bool, Error> {
+        if self.server.certificate(end).await.is_some() {
+            return Ok(true);
         }
-        kept
+        let epoch = self.server.node.chain.genesis.epoch(end);
+        let deciders = self.server.deciders(epoch).await;
+        let block = self.server.marshal.get_block(Height::new(end)).await;
+        let (Some(deciders), Some(block)) = (deciders, block) else { return Ok(false) };
+        let peers = self.asker.peers();
+        let asked = peers.iter().map(|peer| async move {
+            (peer, self.asker.ask(peer, Question::Certificate(end), ANSWER_WAIT).await.unwrap_or_default())
+        });
+        let mut answers: FuturesUnordered<_> = asked.collect();
+        while let Some((peer, bytes)) = answers.next().await {
+            if bytes.is_empty() {
+                continue;
+            }
+            let Some(certificate) = older::certificate(&bytes, block.inner(), &deciders, context) else {
+                tracing::warn!(%peer, height = end, "a certificate of a peer does not hold for the block");
+                continue;
+            };
+            self.shelf.put(end, block.digest(), &certificate).await?;
+            self.shelf.sync().await?;
+            tracing::info!(height = end, "the certificate of the last block of an epoch came from a peer");
+            // A shelf that was lost takes everything and gives nothing.
+            return Ok(self.server.certificate(end).await.is_some());
+        }
+        Ok(false)
     }
 }

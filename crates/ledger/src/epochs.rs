@@ -15,7 +15,6 @@ use crate::{
     block::engine_key,
     config::StartError,
     early::{Early, EarlyFirst},
-    ends::Ends,
     heard::Heard,
     network::{Channel, MAILBOX},
     node::Runtime,
@@ -56,7 +55,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How long a leader may take to propose. More than an idle chain's pause between blocks.
 const LEADER_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -196,16 +195,16 @@ struct Muxed<S: Sender, E> {
     handle: MuxHandle<S>,
     later: Backup,
     early: Early,
+    /// Of all channels together.
     heard: Heard<E>,
 }
 
 impl<S: Sender<PublicKey = ed25519::PublicKey>, E: Runtime> Muxed<S, E> {
-    fn new<R>(context: E, sender: S, receiver: R) -> Self
+    fn new<R>(context: E, sender: S, receiver: R, heard: Heard<E>) -> Self
     where
         R: Receiver<PublicKey = ed25519::PublicKey>,
     {
         use commonware_p2p::utils::mux::Builder as _;
-        let heard = Heard::new(context.child("heard"));
         let (muxer, handle, later) = Muxer::builder(context, sender, receiver).with_backup().build();
         muxer.start();
         Self { handle, later, early: Early::default(), heard }
@@ -247,7 +246,10 @@ pub(crate) struct Epochs<E: Runtime, A, B> {
     pub(crate) blames: Blames,
     pub(crate) blocker: B,
     pub(crate) marshal: Marshal,
-    pub(crate) ends: Ends<E>,
+    /// Told how high the state is when an epoch is over.
+    pub(crate) ended: mpsc::Sender<u64>,
+    /// The last end of an epoch that got its certificate after its block.
+    pub(crate) certified: watch::Receiver<u64>,
     pub(crate) dbs: Dbs<E>,
     pub(crate) roster: Roster<E>,
     /// Of the latest final block.
@@ -258,30 +260,11 @@ pub(crate) struct Epochs<E: Runtime, A, B> {
 struct Active {
     epoch: u64,
     engine: Task<()>,
-    /// Asks for the certificate that the epoch before ended with, when it is not there.
-    end: Option<Task<bool>>,
-}
-
-impl Active {
-    /// Completes when the certificate is there that is asked for.
-    async fn certified(end: &mut Option<Task<bool>>) -> Result<(), &'static str> {
-        match end {
-            Some(task) => {
-                let kept = task.await;
-                *end = None;
-                kept.is_ok_and(|kept| kept).then_some(()).ok_or("the certificate of an epoch's end cannot be kept")
-            }
-            None => std::future::pending().await,
-        }
-    }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
         self.engine.abort();
-        if let Some(end) = &self.end {
-            end.abort();
-        }
     }
 }
 
@@ -307,11 +290,12 @@ where
     ) -> Result<(), &'static str> {
         let mut channels = Consensus::new(&context, votes, certificates, resolver);
         let mut height = *self.height.borrow_and_update();
+        let _ = self.ended.try_send(height);
         let mut active = self.enter(&context, height, &mut channels).await?;
         loop {
             let changed = Box::pin(self.height.changed());
-            let Active { engine, end, .. } = &mut active;
-            let certified = Active::certified(end);
+            let certified = Box::pin(self.certified.changed());
+            let engine = &mut active.engine;
             let Consensus { votes, certificates, .. } = &mut channels;
             tokio::select! {
                 biased;
@@ -326,12 +310,15 @@ where
                     certificates.early.keep(epoch, message);
                     continue;
                 }
-                held = certified => held?,
+                certified = certified => certified.map_err(|_| "nobody looks for certificates any more")?,
                 _ = engine => return Err("the engine of the epoch ended"),
             }
             height = *self.height.borrow_and_update();
             let turns = self.genesis.epoch(height.saturating_add(1)) > active.epoch;
-            if turns && self.decided_after(height).await.0 > active.epoch {
+            if turns {
+                let _ = self.ended.try_send(height);
+            }
+            if turns && self.decided_after(height).await > active.epoch {
                 // The one before ends when the next one has begun.
                 active = self.enter(&context, height, &mut channels).await?;
             } else {
@@ -348,14 +335,13 @@ where
         }
     }
 
-    /// The epoch that is decided next, after the block at `height`, and the height of a certificate that is not there to begin it with.
-    async fn decided_after(&self, height: u64) -> (u64, Option<u64>) {
+    /// The epoch that is decided next, after the block at `height`: the same once more, as long as its last block has no certificate.
+    async fn decided_after(&self, height: u64) -> u64 {
         let next = self.genesis.epoch(height.saturating_add(1));
-        let end = next.saturating_mul(self.genesis.epoch_blocks).saturating_sub(1);
-        if next == 0 || self.ends.has(end).await {
-            return (next, None);
-        }
-        (if end == height { next - 1 } else { next }, Some(end))
+        let first = next.saturating_mul(self.genesis.epoch_blocks);
+        let begins = height > 0 && height.saturating_add(1) == first;
+        let lacks = begins && self.marshal.get_finalization(Height::new(height)).await.is_none();
+        if lacks { next.saturating_sub(1) } else { next }
     }
 
     /// Starts the engine of the epoch that is decided after the block at `height`, the latest of the state.
@@ -365,7 +351,7 @@ where
         height: u64,
         channels: &mut Consensus<S, E>,
     ) -> Result<Active, &'static str> {
-        let (epoch, lacking) = self.decided_after(height).await;
+        let epoch = self.decided_after(height).await;
         if height > 0 {
             let succession = succession(&self.dbs).await.ok_or("the validator sets cannot be read")?;
             let next = self.genesis.epoch(height.saturating_add(1));
@@ -422,11 +408,7 @@ where
             let _ = context.remove(&partition(&self.prefix, old), None).await;
         }
         tracing::info!(epoch, decides, "epoch entered");
-        let end = lacking.map(|end| {
-            let ends = self.ends.clone();
-            context.child("end").spawn(move |context| ends.fetch(context, end))
-        });
-        Ok(Active { epoch, engine, end })
+        Ok(Active { epoch, engine })
     }
 }
 
@@ -439,8 +421,9 @@ impl<S: Sender<PublicKey = ed25519::PublicKey>, E: Runtime> Consensus<S, E> {
     where
         R: Receiver<PublicKey = ed25519::PublicKey>,
     {
-        let votes = Muxed::new(context.child("votes"), votes.0, votes.1);
-        let certificates = Muxed::new(context.child("certificates"), certificates.0, certificates.1);
+        let heard = Heard::new(context.child("heard"));
+        let votes = Muxed::new(context.child("votes"), votes.0, votes.1, heard.clone());
+        let certificates = Muxed::new(context.child("certificates"), certificates.0, certificates.1, heard);
         let (muxer, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
         muxer.start();
         Self { votes, certificates, resolver }

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// When each peer was heard last on a channel.
+/// When each peer was heard last, on any channel of consensus.
 pub(crate) struct Heard<E> {
     clock: Arc<E>,
     last: Arc<Mutex<BTreeMap<PublicKey, SystemTime>>>,

@@ -11,7 +11,7 @@ use crate::{
     block::{ChainBlock, Known, SyncTarget, our_digest},
     checkpoints::Checkpoints,
     config::{Config, Part, StartError, VaultPlace},
-    ends::Ends,
+    ends::{ENDED_MAX, Ends},
     epochs::{self, Epochs, Schemes},
     gossip,
     handle::{Handle, Head, REQUESTS_MAX, Shared, Since},
@@ -360,12 +360,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         tracked: 0,
         runtime: PhantomData,
     };
-    let ends = Ends {
-        asker: asker.clone(),
-        marshal: marshal_mailbox.clone(),
-        schemes: schemes.clone(),
-        shelf: older_certificates.clone(),
-    };
+    let ((ended, ends_told), (found, certified)) = (mpsc::channel(ENDED_MAX), watch::channel(0));
     let epochs = Epochs {
         genesis: shared_genesis,
         genesis_digest,
@@ -376,7 +371,8 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         blames,
         blocker: oracle,
         marshal: marshal_mailbox.clone(),
-        ends,
+        ended,
+        certified,
         dbs: dbs.clone(),
         roster,
         height: node.height.subscribe(),
@@ -388,6 +384,9 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let server =
         Server { node, dbs, marshal: marshal_mailbox, verdicts, checkpoints, base: shown, cache: Arc::default() };
     let _ = serving.set(server.clone());
+    let began_at = base.as_ref().map_or(0, |base| base.header.height);
+    let ends = Ends { asker: asker.clone(), server: server.clone(), shelf: shelves.certificates.clone(), began_at };
+    tasks.push(context.child("ends").spawn(move |context| ends.run(context, ends_told, found)));
     if let Some(base) = base {
         let wanted = shelves.wanted(&base).await.map_err(|_| storage_failed("older blocks"))?;
         let blocks_from = wanted.map_or(1, |wanted| wanted.height.saturating_add(1));

@@ -79,10 +79,7 @@ pub(crate) fn fit(
     let certificate = match came.certificate.as_slice() {
         [] if genesis.epoch(header.height.saturating_add(1)) != header.epoch => return Err(Unfit::NoCertificate),
         [] => None,
-        bytes => {
-            let (_, scheme) = deciders.range(..=header.epoch).next_back().ok_or(Unfit::Certificate)?;
-            Some(certificate(bytes, &block, scheme, rng).ok_or(Unfit::Certificate)?)
-        }
+        bytes => Some(certificate(bytes, &block, deciders, rng).ok_or(Unfit::Certificate)?),
     };
     let next = Wanted { height: wanted.height.saturating_sub(1), digest: header.parent };
     Ok((Fitting { verdicts: came.verdicts.clone(), certificate, block }, next))
@@ -92,9 +89,10 @@ pub(crate) fn fit(
 pub(crate) fn certificate(
     bytes: &[u8],
     block: &ChainBlock,
-    scheme: &Scheme,
+    deciders: &Deciders,
     rng: &mut impl CryptoRng,
 ) -> Option<Finalization> {
+    let (_, scheme) = deciders.range(..=block.header().epoch).next_back()?;
     let codec = scheme.certificate_codec_config();
     let certificate = Finalization::decode_cfg(bytes::Bytes::copy_from_slice(bytes), &codec).ok()?;
     (certificate.encode() == bytes && certifies(&certificate, block, scheme, rng)).then_some(certificate)
