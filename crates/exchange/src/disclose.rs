@@ -27,10 +27,10 @@ use store::{PAGE_MAX, Row, VersionKey};
 const BASE: &str = "/fhir";
 
 /// A row that may be shown to the caller.
-struct Cleared {
-    row: Row,
-    pending: bool,
-    decided: Decided,
+pub(crate) struct Cleared {
+    pub(crate) row: Row,
+    pub(crate) pending: bool,
+    pub(crate) decided: Decided,
 }
 
 /// What a search disclosed of one patient.
@@ -185,21 +185,28 @@ impl Node {
             }
         }
         let (cleared, denied) = self.clear(caller, Action::Search, rows).await?;
+        let total = page.total.filter(|_| denied.is_empty() && withheld + lost == 0);
+        let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
+        withheld += included.withheld;
+        lost += included.lost;
         let warning = (withheld + lost > 0).then(|| {
             format!("{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here")
         });
-        let total = page.total.filter(|_| denied.is_empty() && withheld + lost == 0);
         let mut links = vec![("self".to_owned(), format!("{BASE}/{rtype}?{query}"))];
         if let Some(next) = page.next {
             links.push(("next".to_owned(), format!("{BASE}/{rtype}?{}&_cursor={next}", without_cursor(query))));
         }
-        self.trail_of_search(caller, rtype, asked.patient.as_deref(), &asked.query, &cleared).await?;
-        let mut entries: Vec<Found> = cleared
+        let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
+        let shown: Vec<(Cleared, SearchMode)> =
+            matches.chain(included.cleared.into_iter().map(|one| (one, SearchMode::Include))).collect();
+        let all = shown.iter().map(|(one, _)| one);
+        self.trail_of_search(caller, rtype, asked.patient.as_deref(), &asked.query, all).await?;
+        let mut entries: Vec<Found> = shown
             .into_iter()
-            .map(|one| Found {
-                full_url: Some(format!("{BASE}/{rtype}/{}", one.row.id)),
+            .map(|(one, mode)| Found {
+                full_url: Some(format!("{BASE}/{}/{}", one.row.rtype, one.row.id)),
                 resource: one.row.bytes,
-                mode: SearchMode::Match,
+                mode,
             })
             .collect();
         if let Some(warning) = warning {
@@ -231,20 +238,20 @@ impl Node {
     }
 
     /// One access entry for each patient whose records were found, or one for the patient asked for when nothing was.
-    async fn trail_of_search(
+    async fn trail_of_search<'a>(
         &self,
         caller: &Caller,
         rtype: &str,
         patient: Option<&str>,
         query: &str,
-        cleared: &[Cleared],
+        cleared: impl Iterator<Item = &'a Cleared>,
     ) -> Result<(), Failure> {
         let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
         for one in cleared {
             let row = &one.row;
             let found = by_patient.entry(row.patient.clone()).or_default();
             found.versions.push(commit(&row.salt, &row.bytes));
-            found.names.push(format!("{rtype}/{}/_history/{}", row.id, row.version));
+            found.names.push(format!("{}/{}/_history/{}", row.rtype, row.id, row.version));
             found.under = one.decided.under.or(found.under);
         }
         if by_patient.is_empty() {

@@ -1,6 +1,6 @@
 //! Searches as clients write them, as the store understands them.
 
-use crate::{failure::Failure, node::Node};
+use crate::{failure::Failure, include::Include, node::Node};
 use record::fhir::{IssueType, SearchUrl};
 use store::{BadSearch, Criterion, Cursor, PAGE_MAX, ReadError, Search, Sort};
 
@@ -10,6 +10,8 @@ const PAGE_DEFAULT: usize = 50;
 /// A search that was understood.
 pub(crate) struct Asked {
     pub(crate) search: Search,
+    /// What goes along with the matches.
+    pub(crate) includes: Vec<Include>,
     /// The Patient that it is limited to, when it names one.
     pub(crate) patient: Option<String>,
     /// The query as it came, for the audit trail and the `self` link.
@@ -21,6 +23,7 @@ impl Node {
     pub(crate) fn asked(&self, rtype: &str, query: &str) -> Result<Asked, Failure> {
         let parameters = SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let mut search = Search { count: PAGE_DEFAULT, ..Search::of(rtype) };
+        let mut includes = Vec::new();
         let mut patient = None;
         for parameter in &parameters {
             let name = parameter.name.as_str();
@@ -33,6 +36,7 @@ impl Node {
                 "_sort" => search.sort = sort(&value)?,
                 "_cursor" => search.after = Some(value.parse::<Cursor>().map_err(bad_search)?),
                 "_total" => search.total = value != "none",
+                "_include" | "_revinclude" => Include::read(rtype, parameter, &mut includes)?,
                 "_format" | "_pretty" | "_summary" | "_elements" => {}
                 _ => {
                     let criterion = criterion(rtype, parameter)?;
@@ -46,7 +50,7 @@ impl Node {
                 }
             }
         }
-        Ok(Asked { search, patient, query: query.to_owned() })
+        Ok(Asked { search, includes, patient, query: query.to_owned() })
     }
 
     /// The criteria of a condition, such as `identifier=system|value`.

@@ -20,6 +20,7 @@ mod write;
 mod current;
 mod disclose;
 mod find;
+mod include;
 mod row;
 mod set;
 

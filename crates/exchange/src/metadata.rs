@@ -1,9 +1,16 @@
 //! The CapabilityStatement: what this gateway offers to FHIR clients.
 
-use crate::node::Node;
+use crate::{
+    include::{Include, Offered},
+    node::Node,
+};
 use record::fhir::RESOURCE_TYPES;
 use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::LazyLock};
 use store::{Kind, indexed};
+
+/// What may be included in a search of each type.
+static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
 
 impl Node {
     /// `GET /fhir/metadata`.
@@ -25,6 +32,14 @@ impl Node {
                     "updateCreate": true, "conditionalCreate": true, "conditionalRead": "not-supported",
                     "searchParam": parameters
                 });
+                // FHIR has no empty arrays.
+                if let Some(Offered { from, to }) = OFFERED.get(rtype) {
+                    for (name, of) in [("searchInclude", from), ("searchRevInclude", to)] {
+                        if !of.is_empty() {
+                            resource[name] = json!(of);
+                        }
+                    }
+                }
                 if *rtype == "Patient" {
                     let definition = "http://hl7.org/fhir/uv/ips/OperationDefinition/summary";
                     resource["operation"] = json!([{"name": "summary", "definition": definition}]);

@@ -85,6 +85,22 @@ pub fn indexed(rtype: &str) -> Vec<(&'static str, Kind)> {
     all
 }
 
+/// The types that a reference parameter of a type may lead to, sorted; none when it is no reference parameter, or leads to addresses only.
+pub fn reference_targets(rtype: &str, param: &str) -> Vec<&'static str> {
+    let mut targets = Vec::new();
+    for parameter in parameters(rtype).filter(|of| of.name == param && of.kind == Kind::Reference) {
+        let (path, filter) = filter(parameter.path);
+        let mut led = record::fhir::reference_targets(rtype, path);
+        if let Filter::TargetType(wanted) = filter {
+            led.retain(|of| *of == wanted);
+        }
+        targets.append(&mut led);
+    }
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
 /// The values of one resource under all parameters of its type, each once, sorted.
 pub fn extract(rtype: &str, resource: &Value) -> Vec<IndexRow> {
     let mut rows = Vec::new();

@@ -27,7 +27,9 @@ mod fault;
 #[cfg(test)]
 mod crash;
 
-pub use extract::{DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, extract, indexed, kind, normalise};
+pub use extract::{
+    DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, extract, indexed, kind, normalise, reference_targets,
+};
 pub use journal::JournalError;
 pub use put::{
     Committed, Expected, KEY_BYTES_MAX, NewEntry, NewVersion, PUT_BYTES_MAX, Put, PutError, RECORD_BYTES_MAX, Removal,

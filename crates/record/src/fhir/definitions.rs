@@ -69,6 +69,11 @@ impl Structure {
         let at = self.properties.binary_search_by(|(name, _)| name.as_str().cmp(key)).ok()?;
         Some(&self.properties[at].1)
     }
+
+    /// All forms of a choice, by its name such as `value[x]`.
+    pub(super) fn of_choice(&self, name: &str) -> impl Iterator<Item = &Element> {
+        self.properties.iter().map(|(_, element)| element).filter(move |element| element.name == name)
+    }
 }
 
 /// All types.

@@ -14,6 +14,7 @@ mod check;
 mod definitions;
 mod moment;
 mod narrative;
+mod targets;
 
 // Requests in bulk, and answers.
 mod bundle;
@@ -47,4 +48,5 @@ pub use search_url::{
     PARAMETERS_MAX, Parameter, Prefix, QUERY_BYTES_MAX, SearchUrl, SearchUrlError, Token, VALUES_MAX, Value,
 };
 pub use summary::{Completeness, Listed, Section, Standing, Summary, SummaryError};
+pub use targets::reference_targets;
 pub use transaction::{Action, Answer, Plan, Question, Step, TransactionError};

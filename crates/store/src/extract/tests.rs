@@ -118,3 +118,13 @@ fn the_table_is_sound() {
         }
     }
 }
+
+#[test]
+fn reference_parameters_lead_to_the_types_that_their_elements_do() {
+    assert_eq!(reference_targets("Observation", "patient"), ["Patient"]);
+    assert_eq!(reference_targets("Observation", "encounter"), ["Encounter"]);
+    assert!(reference_targets("Observation", "subject").contains(&"Device"));
+    for (rtype, param) in [("Observation", "code"), ("Observation", "nothing"), ("Basic", "subject"), ("", "")] {
+        assert_eq!(reference_targets(rtype, param), [""; 0], "{rtype} {param}");
+    }
+}

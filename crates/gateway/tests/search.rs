@@ -1,0 +1,283 @@
+//! What a search answers: the matches, what goes along with them, and to whom.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod consortium;
+
+use consortium::{
+    Consortium,
+    client::{Answer, Client},
+};
+use rusqlite::Connection;
+use serde_json::json;
+use std::{collections::BTreeSet, time::Duration};
+
+const MERCY: &str = "mercy-hospital";
+const PEOPLE: [(&str, &str, &str); 3] =
+    [(MERCY, "doctor", "doctor"), (MERCY, "desk", "administrator"), (MERCY, "officer", "privacy-officer")];
+
+/// Two patients at one hospital.
+struct Site {
+    consortium: Consortium,
+    doctor: Client,
+    desk: Client,
+    officer: Client,
+    patient: String,
+    other: String,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let consortium = Consortium::running(&PEOPLE).await;
+        let doctor = consortium.client(MERCY, "doctor");
+        let desk = consortium.client(MERCY, "desk");
+        let officer = consortium.client(MERCY, "officer").for_purpose("HOPERAT");
+        let person = json!({"resourceType": "Patient", "name": [{"family": "Nobody"}], "gender": "unknown"});
+        let patient = doctor.create(&person).await.id();
+        let other = doctor.create(&person).await.id();
+        Self { consortium, doctor, desk, officer, patient, other }
+    }
+
+    async fn encounter(&self) -> String {
+        let resource = json!({
+            "resourceType": "Encounter", "status": "finished", "subject": {"reference": format!("Patient/{}", self.patient)},
+            "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "EMER"}
+        });
+        self.doctor.create(&resource).await.id()
+    }
+
+    /// A pulse of a patient, taken at an encounter.
+    async fn pulse(&self, patient: &str, encounter: &str) -> String {
+        let resource = json!({
+            "resourceType": "Observation", "status": "final", "subject": {"reference": format!("Patient/{patient}")},
+            "encounter": {"reference": format!("Encounter/{encounter}")}, "effectiveDateTime": "2026-01-12T10:05:00Z",
+            "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+            "valueQuantity": {"value": 72, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}
+        });
+        self.doctor.create(&resource).await.id()
+    }
+
+    /// Plain SQL, as an administrator of the database would run it.
+    fn sql(&self, statement: &str, values: impl rusqlite::Params) {
+        let database = Connection::open(&self.consortium.database).unwrap();
+        database.busy_timeout(Duration::from_secs(10)).unwrap();
+        assert_ne!(database.execute(statement, values).unwrap(), 0, "{statement}");
+    }
+
+    /// The records that the audit events about a patient's part of searches with this in their query name, each event's apart.
+    async fn trailed(&self, patient: &str, query: &str) -> Vec<BTreeSet<String>> {
+        let found = self.officer.get(&format!("/fhir/AuditEvent?patient={patient}&_count=500")).await.good().json();
+        let mut events = Vec::new();
+        for entry in found["entry"].as_array().unwrap() {
+            let entities = entry["resource"]["entity"].as_array().unwrap();
+            let asked = entities.iter().filter_map(|entity| entity["query"].as_str());
+            // The query is in base64.
+            if !asked.map(decoded).any(|asked| asked.contains(query)) {
+                continue;
+            }
+            let names = entities.iter().filter_map(|entity| entity["what"]["reference"].as_str());
+            events.push(names.filter(|name| name.contains("/_history/")).map(str::to_owned).collect());
+        }
+        events
+    }
+}
+
+/// The text of base64.
+fn decoded(text: &str) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut held, mut bits) = (0_u32, 0);
+    for letter in text.bytes().filter(|letter| *letter != b'=') {
+        held = (held << 6) | LETTERS.iter().position(|of| *of == letter).unwrap() as u32;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((held >> bits) as u8);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// `mode Type/id` of every entry of a search set, sorted; each once.
+#[track_caller]
+fn entries(answer: &Answer) -> Vec<String> {
+    let bundle = answer.json();
+    let mut entries = Vec::new();
+    for entry in bundle["entry"].as_array().into_iter().flatten() {
+        let (mode, resource) = (entry["search"]["mode"].as_str().unwrap(), &entry["resource"]);
+        if mode != "outcome" {
+            let name = format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
+            assert_eq!(entry["fullUrl"], format!("/fhir/{name}"));
+            entries.push(format!("{mode} {name}"));
+        }
+    }
+    entries.sort();
+    let each: BTreeSet<&String> = entries.iter().collect();
+    assert_eq!(each.len(), entries.len(), "{entries:?}");
+    entries
+}
+
+/// What an outcome in a search set says, if there is one.
+fn said(answer: &Answer) -> Option<String> {
+    let bundle = answer.json();
+    let outcome = bundle["entry"].as_array()?.iter().find(|entry| entry["search"]["mode"] == "outcome")?;
+    outcome["resource"]["issue"][0]["diagnostics"].as_str().map(str::to_owned)
+}
+
+fn sorted<const N: usize>(names: [String; N]) -> Vec<String> {
+    let mut names = names.to_vec();
+    names.sort();
+    names
+}
+
+/// The link of a relation.
+fn link(answer: &Answer, relation: &str) -> Option<String> {
+    let bundle = answer.json();
+    let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == relation)?;
+    link["url"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_along_with_matches_is_what_a_read_would_show_to_the_caller() {
+    let site = Site::new().await;
+    let (patient, other) = (site.patient.as_str(), site.other.as_str());
+    let encounter = site.encounter().await;
+    let own = site.pulse(patient, &encounter).await;
+    let others = site.pulse(other, &encounter).await;
+    let elsewhere = site.pulse(patient, "elsewhere").await;
+    site.consortium.settle().await;
+    let one = format!("/fhir/Encounter?_id={encounter}");
+    let matched = format!("match Encounter/{encounter}");
+    let (of_patient, of_own, of_others) = (
+        format!("include Patient/{patient}"),
+        format!("include Observation/{own}"),
+        format!("include Observation/{others}"),
+    );
+
+    // Who treats the patient sees all; each record stands there once, however many ways lead to it.
+    let everything = "&_include=Encounter:subject&_include=Encounter:patient:Patient&_revinclude=Observation:encounter";
+    let answer = site.doctor.get(&format!("{one}{everything}")).await.good();
+    assert_eq!(entries(&answer), sorted([matched.clone(), of_patient.clone(), of_own.clone(), of_others.clone()]));
+    assert_eq!(answer.json()["total"], 1, "what goes along does not count");
+    assert_eq!(link(&answer, "self"), Some(format!("{one}{everything}")));
+
+    // Bytes are those that a read shows.
+    let read = site.doctor.get(&format!("/fhir/Observation/{own}")).await.good();
+    assert!(answer.text().contains(&read.text()));
+
+    // Each patient's part is in the trail about that patient, and in no other.
+    let of = |names: &[String]| names.iter().map(|name| format!("{name}/_history/1")).collect::<BTreeSet<_>>();
+    let parts = site.trailed(patient, everything).await;
+    let named = [format!("Encounter/{encounter}"), format!("Patient/{patient}"), format!("Observation/{own}")];
+    assert_eq!(parts, [of(&named)]);
+    assert_eq!(site.trailed(other, everything).await, [of(&[format!("Observation/{others}")])]);
+
+    // A match is not included again, and what a page's matches do not refer to is not there.
+    let by_patient = format!("/fhir/Observation?patient={patient}&_sort=_lastUpdated&_count=1");
+    let page = site.doctor.get(&format!("{by_patient}&_include=Observation:encounter")).await.good();
+    assert_eq!(entries(&page), sorted([format!("match Observation/{own}"), matched.replace("match", "include")]));
+    let next = link(&page, "next").unwrap();
+    let last = site.doctor.get(&next).await.good();
+    assert_eq!(entries(&last), [format!("match Observation/{elsewhere}")], "{next}");
+
+    // The administration may see who was treated when, and not what was found: nothing says that there is more.
+    let answer = site.desk.get(&format!("{one}{everything}")).await.good();
+    assert_eq!(entries(&answer), sorted([matched.clone(), of_patient.clone()]));
+    assert_eq!((answer.json()["total"].as_u64(), said(&answer)), (Some(1), None));
+    assert!(!answer.text().contains(&own) && !answer.text().contains(&others));
+
+    // What the other patient refused is left out in the same way.
+    site.consortium.add_user(MERCY, "nobody", "patient", Some(other));
+    let nobody = site.consortium.client(MERCY, "nobody").for_purpose("PATRQT");
+    let refusal = json!({
+        "resourceType": "Consent", "status": "active", "patient": {"reference": format!("Patient/{other}")},
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "policy": [{"uri": "https://vitaltrace.org/policy/access"}],
+        "provision": {"type": "deny", "purpose": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}]}
+    });
+    nobody.create(&refusal).await;
+    let refused = site.doctor.get(&format!("{one}{everything}&_tag:missing=true")).await.good();
+    assert_eq!(entries(&refused), sorted([matched.clone(), of_patient, of_own]));
+    assert_eq!((refused.json()["total"].as_u64(), said(&refused)), (Some(1), None));
+    assert_eq!(site.trailed(other, "_tag:missing").await, [] as [BTreeSet<String>; 0]);
+    // Nor does a patient's own login see another's.
+    let own_login = nobody.get(&format!("{one}{everything}")).await.good();
+    assert_eq!(entries(&own_login), [""; 0]);
+
+    for (query, kind) in [
+        ("_include:iterate=Encounter:subject", "not-supported"),
+        ("_revinclude:iterate=Observation:encounter", "not-supported"),
+        ("_include=Encounter:nothing", "not-supported"),
+        ("_include=Encounter", "value"),
+    ] {
+        let answer = site.doctor.get(&format!("{one}&{query}")).await;
+        assert_eq!((answer.status, answer.json()["issue"][0]["code"].as_str()), (422, Some(kind)), "{query}");
+    }
+
+    // What the gateway says that it includes, it does.
+    let metadata = site.doctor.get("/fhir/metadata").await.good().json();
+    let resources = metadata["rest"][0]["resource"].as_array().unwrap();
+    let offered = resources.iter().find(|resource| resource["type"] == "Encounter").unwrap();
+    for (kind, name) in [("searchInclude", "Encounter:subject"), ("searchRevInclude", "Observation:encounter")] {
+        assert!(offered[kind].as_array().unwrap().contains(&json!(name)), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_tampered_with_goes_along_with_a_match_and_the_index_brings_nothing_in() {
+    let site = Site::new().await;
+    let encounter = site.encounter().await;
+    let (changed, removed, good) = (
+        site.pulse(&site.patient, &encounter).await,
+        site.pulse(&site.patient, &encounter).await,
+        site.pulse(&site.patient, &encounter).await,
+    );
+    let foreign = site.pulse(&site.other, "elsewhere").await;
+    site.consortium.settle().await;
+    let of = "WHERE rtype = 'Observation' AND id = ?1";
+    site.sql(
+        &format!("UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), '72', '99') AS BLOB) {of}"),
+        [&changed],
+    );
+    site.sql(&format!("DELETE FROM version {of}"), [&removed]);
+
+    let query = format!("/fhir/Encounter?patient={}&_revinclude=Observation:encounter", site.patient);
+    let answer = site.doctor.get(&query).await.good();
+    assert_eq!(
+        entries(&answer),
+        sorted([format!("match Encounter/{encounter}"), format!("include Observation/{good}")])
+    );
+    let warning = said(&answer).unwrap();
+    assert!(warning.starts_with("1 rows do not agree") && warning.contains("2 records on the ledger"), "{warning}");
+
+    // The encounter's row is changed: who includes it is told, and not shown it.
+    site.sql(
+        "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'finished', 'planned') AS BLOB) WHERE rtype = 'Encounter' AND id = ?1",
+        [&encounter],
+    );
+    let answer = site.doctor.get(&format!("/fhir/Observation?_id={good}&_include=Observation:encounter")).await.good();
+    assert_eq!(entries(&answer), [format!("match Observation/{good}")]);
+    assert!(said(&answer).unwrap().starts_with("1 rows do not agree"));
+
+    // A patient's row comes from the vault, as for a read.
+    site.sql(
+        "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'Nobody', 'Somebody') AS BLOB) WHERE rtype = 'Patient' AND id = ?1",
+        [&site.patient],
+    );
+    let answer = site.doctor.get(&format!("/fhir/Observation?_id={good}&_include=Observation:patient")).await.good();
+    assert_eq!(
+        entries(&answer),
+        sorted([format!("match Observation/{good}"), format!("include Patient/{}", site.patient)])
+    );
+    assert!(answer.text().contains("Nobody") && !answer.text().contains("Somebody"));
+
+    // Whoever writes into the index that a sound record refers to a match does not bring it into the answer.
+    site.sql(
+        "UPDATE reference SET target = ?1 WHERE param = 'patient' AND vid = (SELECT vid FROM version WHERE rtype = 'Observation' AND id = ?2)",
+        [&site.patient, &foreign],
+    );
+    let answer =
+        site.doctor.get(&format!("/fhir/Patient?_id={}&_revinclude=Observation:patient", site.patient)).await.good();
+    assert!(!answer.text().contains(&foreign), "{}", answer.text());
+    assert!(entries(&answer).contains(&format!("include Observation/{good}")));
+}
