@@ -4,6 +4,8 @@ use crate::{
     caller::Caller,
     facts::{Decided, Target},
     failure::Failure,
+    find::{Asked, Handling, Show},
+    include::EXAMINED_MAX,
     ingest::{Shown, check_type},
     node::Node,
     row::Worth,
@@ -21,7 +23,7 @@ use record::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use store::{PAGE_MAX, Row, VersionKey};
+use store::{PAGE_MAX, Row, Search, VersionKey};
 
 /// Before `Type/id` in answers: relative, as one gateway has many names.
 const BASE: &str = "/fhir";
@@ -155,66 +157,104 @@ impl Node {
         Ok(history.to_json())
     }
 
-    /// The records that match a query and that the caller may see.
+    /// The records that match a query and that the caller may see, and what goes along with them.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn search(&self, caller: &Caller, rtype: &str, query: &str) -> Result<Vec<u8>, Failure> {
+    pub async fn search(
+        &self,
+        caller: &Caller,
+        rtype: &str,
+        query: &str,
+        handling: Handling,
+    ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
-        let asked = self.asked(rtype, query)?;
-        let first_page = asked.search.after.is_none();
-        let by_patient_alone = asked.search.criteria.len() == 1 && asked.patient.is_some();
-        let (page, worths) = self.current_page(asked.search).await?;
-        let mut withheld = page.found.malformed.len() as u64;
-        let mut rows: Vec<(Row, bool)> = Vec::new();
-        for (row, worth) in page.found.rows.into_iter().zip(worths) {
-            match worth {
-                Worth::Good(_) => rows.push((row, false)),
-                Worth::Pending => rows.push((row, true)),
-                _ => withheld += 1,
-            }
+        let asked = self.asked(rtype, query, handling)?;
+        if asked.show == Show::Count {
+            return self.count(caller, asked).await;
         }
+        let (page, worths) = self.current_page(asked.search.clone()).await?;
+        let mut withheld = page.found.malformed.len() as u64;
+        let mut rows = sound_of(page.found.rows, worths, &mut withheld);
         let mut lost = 0;
-        if let (Some(patient), true) = (&asked.patient, first_page) {
-            // The set says what no query can: that a matching row may have been hidden.
-            let set = self.patient_set(patient, &[rtype]).await?;
-            lost = set.lost.values().sum();
-            let repaired = set.sound.into_iter().filter(|sound| sound.repaired).map(|sound| sound.row);
-            if by_patient_alone {
-                rows.extend(repaired.map(|row| (row, false)));
-            } else {
-                lost += repaired.count() as u64;
-            }
+        if asked.search.after.is_none() {
+            lost = self.hidden_matches(&asked, &mut rows).await?;
         }
         let (cleared, denied) = self.clear(caller, Action::Search, rows).await?;
         let total = page.total.filter(|_| denied.is_empty() && withheld + lost == 0);
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
-        let warning = (withheld + lost > 0).then(|| {
-            format!("{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here")
-        });
-        let mut links = vec![("self".to_owned(), format!("{BASE}/{rtype}?{query}"))];
+        let mut links = vec![("self".to_owned(), format!("{BASE}/{rtype}?{}", asked.understood))];
         if let Some(next) = page.next {
-            links.push(("next".to_owned(), format!("{BASE}/{rtype}?{}&_cursor={next}", without_cursor(query))));
+            let query = without_cursor(&asked.understood);
+            links.push(("next".to_owned(), format!("{BASE}/{rtype}?{query}&_cursor={next}")));
         }
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
             matches.chain(included.cleared.into_iter().map(|one| (one, SearchMode::Include))).collect();
-        let all = shown.iter().map(|(one, _)| one);
-        self.trail_of_search(caller, rtype, asked.patient.as_deref(), &asked.query, all).await?;
-        let mut entries: Vec<Found> = shown
-            .into_iter()
-            .map(|(one, mode)| Found {
-                full_url: Some(format!("{BASE}/{}/{}", one.row.rtype, one.row.id)),
-                resource: one.row.bytes,
-                mode,
-            })
-            .collect();
-        if let Some(warning) = warning {
-            tracing::warn!(withheld, lost, "a search met rows that do not agree with the ledger");
-            let outcome = Outcome::new(Issue::warning(IssueType::Incomplete, warning));
-            entries.push(Found { full_url: None, resource: outcome.to_json().into_bytes(), mode: SearchMode::Outcome });
+        self.trail_of_search(caller, &asked, shared(shown.iter().map(|(one, _)| one))).await?;
+        let mut entries = Vec::with_capacity(shown.len() + 1);
+        for (one, mode) in shown {
+            let full_url = Some(format!("{BASE}/{}/{}", one.row.rtype, one.row.id));
+            let resource = match (&asked.show, mode) {
+                (Show::Part(subset), SearchMode::Match) => subset.of(&readable(&one.row)?),
+                _ => one.row.bytes,
+            };
+            entries.push(Found { full_url, resource, mode });
         }
+        entries.extend(remarks(&asked, withheld, lost));
         Ok(SearchSet { total, links, entries }.to_json())
+    }
+
+    /// How many records match a query, of those that the caller may see: each is weighed and decided over, as if it were shown.
+    async fn count(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
+        let mut search = Search { count: PAGE_MAX, total: false, after: None, ..asked.search.clone() };
+        let (mut total, mut withheld, mut examined) = (0, 0, 0);
+        let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
+        let mut rows = Vec::new();
+        let lost = self.hidden_matches(&asked, &mut rows).await?;
+        loop {
+            let (page, worths) = self.current_page(search.clone()).await?;
+            examined += page.found.rows.len();
+            withheld += page.found.malformed.len() as u64;
+            rows.extend(sound_of(page.found.rows, worths, &mut withheld));
+            for one in self.clear(caller, Action::Search, std::mem::take(&mut rows)).await?.0 {
+                total += 1;
+                let counted = by_patient.entry(one.row.patient).or_default();
+                counted.under = one.decided.under.or(counted.under);
+            }
+            if examined > EXAMINED_MAX || by_patient.len() > PAGE_MAX {
+                let text = format!(
+                    "more than {EXAMINED_MAX} records, or records of more than {PAGE_MAX} patients, would have to be looked at to \
+                     count them: narrow the search"
+                );
+                return Err(Failure::invalid(IssueType::TooCostly, "", text));
+            }
+            match page.next {
+                Some(next) => search.after = Some(next),
+                None => break,
+            }
+        }
+        self.trail_of_search(caller, &asked, by_patient).await?;
+        let links = vec![("self".to_owned(), format!("{BASE}/{}?{}", search.rtype, asked.understood))];
+        // A count would say that it is complete.
+        let total = (withheld + lost == 0).then_some(total);
+        let entries = remarks(&asked, withheld, lost).into_iter().collect();
+        Ok(SearchSet { total, links, entries }.to_json())
+    }
+
+    /// What no query can say: that a matching row of the patient may have been hidden. Adds those that the vaults give, and says how
+    /// many may be missing.
+    async fn hidden_matches(&self, asked: &Asked, rows: &mut Vec<(Row, bool)>) -> Result<u64, Failure> {
+        let Some(patient) = &asked.patient else { return Ok(0) };
+        let by_patient_alone = asked.search.criteria.len() == 1;
+        let set = self.patient_set(patient, &[&asked.search.rtype]).await?;
+        let lost: u64 = set.lost.values().sum();
+        let repaired = set.sound.into_iter().filter(|sound| sound.repaired).map(|sound| (sound.row, false));
+        if by_patient_alone {
+            rows.extend(repaired);
+            return Ok(lost);
+        }
+        Ok(lost + repaired.count() as u64)
     }
 
     /// The rows that the caller may see, and how many it may not.
@@ -238,28 +278,18 @@ impl Node {
     }
 
     /// One access entry for each patient whose records were found, or one for the patient asked for when nothing was.
-    async fn trail_of_search<'a>(
+    async fn trail_of_search(
         &self,
         caller: &Caller,
-        rtype: &str,
-        patient: Option<&str>,
-        query: &str,
-        cleared: impl Iterator<Item = &'a Cleared>,
+        asked: &Asked,
+        mut by_patient: BTreeMap<Option<String>, Shared>,
     ) -> Result<(), Failure> {
-        let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
-        for one in cleared {
-            let row = &one.row;
-            let found = by_patient.entry(row.patient.clone()).or_default();
-            found.versions.push(commit(&row.salt, &row.bytes));
-            found.names.push(format!("{}/{}/_history/{}", row.rtype, row.id, row.version));
-            found.under = one.decided.under.or(found.under);
-        }
         if by_patient.is_empty() {
-            by_patient.insert(patient.map(str::to_owned), Shared::default());
+            by_patient.insert(asked.patient.clone(), Shared::default());
         }
         for (patient, Shared { versions, names, under }) in by_patient {
             let trail = Trail {
-                query: Some(format!("{rtype}?{query}")),
+                query: Some(format!("{}?{}", asked.search.rtype, asked.query)),
                 under,
                 ..Trail::of(Interaction::Search, AccessAction::Search)
             };
@@ -300,9 +330,7 @@ impl Node {
             .collect();
         let mut resources = Vec::with_capacity(cleared.len());
         for one in &cleared {
-            let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
-            let resource = Resource::parse(&one.row.bytes, limits)
-                .map_err(|e| Failure::ours("a stored record cannot be read", e))?;
+            let resource = readable(&one.row)?;
             let standing = if one.pending { Standing::Pending } else { Standing::Verified };
             resources.push((resource, standing));
         }
@@ -372,6 +400,58 @@ impl Node {
     }
 }
 
+/// What was disclosed, by patient.
+fn shared<'a>(cleared: impl Iterator<Item = &'a Cleared>) -> BTreeMap<Option<String>, Shared> {
+    let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
+    for one in cleared {
+        let row = &one.row;
+        let found = by_patient.entry(row.patient.clone()).or_default();
+        found.versions.push(commit(&row.salt, &row.bytes));
+        found.names.push(format!("{}/{}/_history/{}", row.rtype, row.id, row.version));
+        found.under = one.decided.under.or(found.under);
+    }
+    by_patient
+}
+
+/// The rows that agree with the ledger, and whether they are pending; counts the others.
+fn sound_of(rows: Vec<Row>, worths: Vec<Worth>, withheld: &mut u64) -> Vec<(Row, bool)> {
+    let mut sound = Vec::with_capacity(rows.len());
+    for (row, worth) in rows.into_iter().zip(worths) {
+        match worth {
+            Worth::Good(_) => sound.push((row, false)),
+            Worth::Pending => sound.push((row, true)),
+            _ => *withheld += 1,
+        }
+    }
+    sound
+}
+
+/// What there is to say of an answer: what is missing from it, and what of the query was passed over.
+fn remarks(asked: &Asked, withheld: u64, lost: u64) -> Option<Found> {
+    let mut issues = Vec::new();
+    if withheld + lost > 0 {
+        tracing::warn!(withheld, lost, "a search met rows that do not agree with the ledger");
+        let text = format!(
+            "{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here"
+        );
+        issues.push(Issue::warning(IssueType::Incomplete, text));
+    }
+    let rtype = &asked.search.rtype;
+    issues.extend(asked.ignored.iter().map(|name| {
+        Issue::warning(
+            IssueType::NotSupported,
+            format!("`{rtype}` has no search parameter `{name}`: it was passed over"),
+        )
+    }));
+    let outcome = Outcome::of(issues)?;
+    Some(Found { full_url: None, resource: outcome.to_json().into_bytes(), mode: SearchMode::Outcome })
+}
+
+fn readable(row: &Row) -> Result<Resource, Failure> {
+    let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
+    Resource::parse(&row.bytes, limits).map_err(|e| Failure::ours("a stored record cannot be read", e))
+}
+
 fn merge(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from.clone());
@@ -409,6 +489,5 @@ fn completeness_of(set: &Set) -> Vec<(Section, Completeness)> {
 
 /// The section of the summary that a row would stand in.
 fn section_of(row: &Row) -> Option<Section> {
-    let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
-    Resource::parse(&row.bytes, limits).ok().and_then(|resource| Section::of(&resource))
+    readable(row).ok().and_then(|resource| Section::of(&resource))
 }

@@ -1,11 +1,32 @@
 //! Searches as clients write them, as the store understands them.
 
 use crate::{failure::Failure, include::Include, node::Node};
-use record::fhir::{IssueType, SearchUrl};
-use store::{BadSearch, Criterion, Cursor, PAGE_MAX, ReadError, Search, Sort};
+use record::fhir::{IssueType, Parameter, SearchUrl, Subset};
+use store::{BadSearch, Criterion, Cursor, PAGE_MAX, ReadError, Search, Sort, kind};
 
 /// Rows on a page when the client does not say.
 const PAGE_DEFAULT: usize = 50;
+
+/// What becomes of search parameters that are not known here. Source: FHIR R4 `search.html#errors`, header `Prefer: handling=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Handling {
+    /// The search is refused.
+    #[default]
+    Strict,
+    /// They are passed over, and the answer says so.
+    Lenient,
+}
+
+/// What an answer shows of the matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// Their bytes as stored.
+    Whole,
+    /// A part of each.
+    Part(Subset),
+    /// Only how many there are.
+    Count,
+}
 
 /// A search that was understood.
 pub(crate) struct Asked {
@@ -14,18 +35,27 @@ pub(crate) struct Asked {
     pub(crate) includes: Vec<Include>,
     /// The Patient that it is limited to, when it names one.
     pub(crate) patient: Option<String>,
-    /// The query as it came, for the audit trail and the `self` link.
+    pub(crate) show: Show,
+    /// The query as it came, for the audit trail.
     pub(crate) query: String,
+    /// What of it was understood, for the links.
+    pub(crate) understood: String,
+    /// Names of the parameters that were passed over.
+    pub(crate) ignored: Vec<String>,
 }
 
 impl Node {
     /// Reads `name=value&...`.
-    pub(crate) fn asked(&self, rtype: &str, query: &str) -> Result<Asked, Failure> {
+    pub(crate) fn asked(&self, rtype: &str, query: &str, handling: Handling) -> Result<Asked, Failure> {
         let parameters = SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let mut search = Search { count: PAGE_DEFAULT, ..Search::of(rtype) };
         let mut includes = Vec::new();
         let mut patient = None;
-        for parameter in &parameters {
+        let (mut elements, mut summary) = (None, None);
+        let (mut understood, mut ignored) = (Vec::new(), Vec::new());
+        // Each pair that is not empty is one parameter.
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        for (parameter, pair) in parameters.iter().zip(pairs) {
             let name = parameter.name.as_str();
             let value = parameter.values.first().map(|value| value.text().into_owned()).unwrap_or_default();
             match name {
@@ -37,7 +67,13 @@ impl Node {
                 "_cursor" => search.after = Some(value.parse::<Cursor>().map_err(bad_search)?),
                 "_total" => search.total = value != "none",
                 "_include" | "_revinclude" => Include::read(rtype, parameter, &mut includes)?,
-                "_format" | "_pretty" | "_summary" | "_elements" => {}
+                "_elements" => elements = Some(named_elements(rtype, parameter)?),
+                "_summary" => summary = summarised(&value)?,
+                "_format" | "_pretty" => {}
+                _ if handling == Handling::Lenient && !is_known(rtype, name) => {
+                    ignored.push(name.to_owned());
+                    continue;
+                }
                 _ => {
                     let criterion = criterion(rtype, parameter)?;
                     if matches!(name, "patient" | "subject" | "beneficiary") && parameter.values.len() == 1 {
@@ -49,13 +85,31 @@ impl Node {
                     search.criteria.push(criterion);
                 }
             }
+            understood.push(pair);
         }
-        Ok(Asked { search, includes, patient, query: query.to_owned() })
+        let show = match (elements, summary) {
+            (Some(_), Some(_)) => {
+                let text = "`_elements` and `_summary` cannot be asked for together: leave one out";
+                return Err(Failure::invalid(IssueType::Invalid, "", text));
+            }
+            (None, Some(Show::Part(Subset::Text))) if !includes.is_empty() => {
+                let text =
+                    "`_summary=text` cannot be asked for together with `_include` or `_revinclude`: leave one out";
+                return Err(Failure::invalid(IssueType::NotSupported, "", text));
+            }
+            // R4: a page of no rows asks for the count.
+            _ if search.count == 0 => Show::Count,
+            (Some(elements), None) => Show::Part(elements),
+            (None, Some(show)) => show,
+            (None, None) => Show::Whole,
+        };
+        let understood = understood.join("&");
+        Ok(Asked { search, includes, patient, show, query: query.to_owned(), understood, ignored })
     }
 
     /// The criteria of a condition, such as `identifier=system|value`.
     pub(crate) fn criteria(&self, rtype: &str, query: &str) -> Result<Vec<Criterion>, Failure> {
-        let asked = self.asked(rtype, query)?;
+        let asked = self.asked(rtype, query, Handling::Strict)?;
         if asked.search.criteria.is_empty() {
             return Err(Failure::invalid(IssueType::Invalid, "", "a condition needs at least one search parameter"));
         }
@@ -63,7 +117,41 @@ impl Node {
     }
 }
 
-fn criterion(rtype: &str, parameter: &record::fhir::Parameter) -> Result<Criterion, Failure> {
+/// Whether a type has the parameter, whatever modifier or chain follows its name.
+fn is_known(rtype: &str, name: &str) -> bool {
+    kind(rtype, name.split([':', '.']).next().unwrap_or_default()).is_some()
+}
+
+/// The elements that `_elements` names.
+fn named_elements(rtype: &str, parameter: &Parameter) -> Result<Subset, Failure> {
+    let mut names = Vec::with_capacity(parameter.values.len());
+    for value in &parameter.values {
+        let name = value.text().into_owned();
+        if !Subset::is_element(rtype, &name) {
+            let text = format!("`_elements`: `{rtype}` has no element `{name}` at its top");
+            return Err(Failure::invalid(IssueType::Value, "", text));
+        }
+        names.push(name);
+    }
+    Ok(Subset::Elements(names))
+}
+
+/// What `_summary` leaves of the matches; none when all is to be shown.
+fn summarised(value: &str) -> Result<Option<Show>, Failure> {
+    match value {
+        "false" => Ok(None),
+        "text" => Ok(Some(Show::Part(Subset::Text))),
+        "data" => Ok(Some(Show::Part(Subset::Data))),
+        "count" => Ok(Some(Show::Count)),
+        "true" => {
+            let text = "`_summary=true` is not offered: name the elements by `_elements`";
+            Err(Failure::invalid(IssueType::NotSupported, "", text))
+        }
+        _ => Err(wrong("_summary", "`text`, `data`, `count` or `false`")),
+    }
+}
+
+fn criterion(rtype: &str, parameter: &Parameter) -> Result<Criterion, Failure> {
     let name = match &parameter.modifier {
         Some(modifier) => format!("{}:{modifier}", parameter.name),
         None => parameter.name.clone(),

@@ -4,6 +4,7 @@ use crate::{
     caller::Caller,
     facts::Target,
     failure::Failure,
+    find::Handling,
     keys,
     node::Node,
     subject::Subject,
@@ -165,7 +166,7 @@ impl Node {
                 })
             }
             (Method::Get, Target::Query(rtype, query)) => {
-                let found = self.search(caller, rtype.as_str(), query).await?;
+                let found = self.search(caller, rtype.as_str(), query, Handling::Strict).await?;
                 Ok(EntryAnswer { status: 200, resource: Some(found), ..EntryAnswer::default() })
             }
             _ => {

@@ -65,6 +65,7 @@ pub use consequence::HANDOFF;
 pub use desk::OpenOverride;
 pub use facts::ORG_SYSTEM;
 pub use failure::Failure;
+pub use find::Handling;
 pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};
 pub use members::{MemberShown, Membership};

@@ -7,6 +7,7 @@ use consortium::{
     Consortium,
     client::{Answer, Client},
 };
+use reqwest::Method;
 use rusqlite::Connection;
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -280,4 +281,91 @@ async fn nothing_that_was_tampered_with_goes_along_with_a_match_and_the_index_br
         site.doctor.get(&format!("/fhir/Patient?_id={}&_revinclude=Observation:patient", site.patient)).await.good();
     assert!(!answer.text().contains(&foreign), "{}", answer.text());
     assert!(entries(&answer).contains(&format!("include Observation/{good}")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_matches_are_marked_as_such_and_what_is_counted_is_what_the_caller_may_see() {
+    let site = Site::new().await;
+    let encounter = site.encounter().await;
+    let patient = site.patient.as_str();
+    let first = format!(
+        r#"{{"resourceType":"Observation","text":{{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">a</div>"}},"status":"final","subject":{{"reference":"Patient/{patient}"}},"encounter":{{"reference":"Encounter/{encounter}"}},"code":{{"text":"a"}},"valueQuantity":{{ "value": 72.50 }}}}"#
+    );
+    let created = site.doctor.try_send(Method::POST, "/fhir/Observation", &[], Some(first.into_bytes())).await;
+    let first = created.unwrap().good().id();
+    let second = site.pulse(patient, &encounter).await;
+    site.consortium.settle().await;
+    let query = format!("/fhir/Observation?patient={patient}&_sort=_lastUpdated");
+
+    let page =
+        site.doctor.get(&format!("{query}&_count=1&_elements=value&_include=Observation:encounter")).await.good();
+    let bundle = page.json();
+    let (part, whole) = (&bundle["entry"][0]["resource"], &bundle["entry"][1]["resource"]);
+    let names: BTreeSet<&str> = part.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, BTreeSet::from(["code", "id", "meta", "resourceType", "status", "valueQuantity"]));
+    assert_eq!((&part["id"], &part["meta"]["tag"][0]["code"]), (&json!(first), &json!("SUBSETTED")));
+    assert!(page.text().contains(r#""valueQuantity":{ "value": 72.50 }"#), "{}", page.text());
+    assert_eq!(
+        (&whole["id"], &whole["meta"]["tag"], &whole["status"]),
+        (&json!(encounter), &json!(null), &json!("finished"))
+    );
+    let next = site.doctor.get(&link(&page, "next").unwrap()).await.good();
+    assert_eq!(
+        entries(&next),
+        sorted([format!("match Observation/{second}"), format!("include Encounter/{encounter}")])
+    );
+    assert!(next.json()["entry"][0]["resource"].get("effectiveDateTime").is_none(), "{}", next.text());
+
+    let summary = async |kind: &str| site.doctor.get(&format!("{query}&_summary={kind}")).await;
+    let text = summary("text").await.good().json();
+    let resource = &text["entry"][0]["resource"];
+    assert!(resource["text"].is_object() && resource["code"].is_object() && resource["valueQuantity"].is_null());
+    let data = summary("data").await.good();
+    let read = site.doctor.get(&format!("/fhir/Observation/{second}")).await.good();
+    assert!(data.json()["entry"][0]["resource"]["text"].is_null());
+    assert!(data.text().contains(&read.text()), "what has no narrative is whole");
+    assert!(summary("false").await.good().text().contains(&read.text()));
+    for (more, kind) in [
+        ("_summary=true", "not-supported"),
+        ("_summary=other", "value"),
+        ("_elements=nothing", "value"),
+        ("_elements=code&_summary=text", "invalid"),
+        ("_summary=text&_include=Observation:encounter", "not-supported"),
+    ] {
+        let answer = site.doctor.get(&format!("{query}&{more}")).await;
+        assert_eq!((answer.status, answer.json()["issue"][0]["code"].as_str()), (422, Some(kind)), "{more}");
+    }
+
+    // A page of no rows asks for the same, and told everybody how many there were.
+    for more in ["_summary=count", "_count=0"] {
+        let count = async |client: &Client| client.get(&format!("{query}&{more}")).await.good().json();
+        let (doctors, desks) = (count(&site.doctor).await, count(&site.desk).await);
+        assert_eq!((&doctors["total"], &desks["total"]), (&json!(2), &json!(0)), "{more}");
+        assert!(doctors["entry"].is_null() && desks["entry"].is_null(), "{more}");
+    }
+
+    // Parameters that are not known here.
+    let asked = format!("{query}&colour=red&_elements=code");
+    let prefer = async |value: &str, path: &str| {
+        site.doctor.try_send(Method::GET, path, &[("prefer", value)], None).await.unwrap()
+    };
+    assert_eq!(site.doctor.get(&asked).await.status, 422);
+    for strict in ["handling=strict", "handling=other", "respond-async", "handling=strict, handling=lenient"] {
+        assert_eq!(prefer(strict, &asked).await.status, 422, "{strict}");
+    }
+    for lenient in ["handling=lenient", "respond-async, Handling=lenient"] {
+        let answer = prefer(lenient, &asked).await.good();
+        assert_eq!(entries(&answer).len(), 2);
+        assert_eq!(said(&answer).unwrap(), "`Observation` has no search parameter `colour`: it was passed over");
+        assert_eq!(link(&answer, "self"), Some(format!("{query}&_elements=code")));
+    }
+    for wrong in ["code:exact=a", "_include=Observation:nothing", "_summary=true", "_elements=nothing"] {
+        assert_eq!(prefer("handling=lenient", &format!("{query}&{wrong}")).await.status, 422, "{wrong}");
+    }
+
+    // A count would say that it is complete.
+    site.sql("DELETE FROM version WHERE rtype = 'Observation' AND id = ?1", [&second]);
+    let answer = site.doctor.get(&format!("/fhir/Observation?patient={patient}&_summary=count")).await.good();
+    assert!(answer.json()["total"].is_null());
+    assert!(said(&answer).unwrap().contains("1 records on the ledger may be missing"));
 }

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::{Failure, Shown, Written};
+use exchange::{Failure, Handling, Shown, Written};
 use record::fhir::IssueType;
 
 type Body = Result<Bytes, BytesRejection>;
@@ -51,6 +51,17 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
     let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let version = value.to_str().ok().and_then(|v| v.trim().strip_prefix("W/\"")?.strip_suffix('"')?.parse().ok());
     version.map(Some).ok_or_else(|| Failure::invalid(IssueType::Value, "", "If-Match must be of the form W/\"3\""))
+}
+
+/// The first `handling` that `Prefer` names; what else stands there is not for searches. Source: RFC 7240, FHIR R4 `search.html#errors`.
+fn handling(headers: &HeaderMap) -> Handling {
+    let lines = headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok());
+    let mut preferences = lines.flat_map(|line| line.split([',', ';'])).filter_map(|one| one.split_once('='));
+    let named = preferences.find(|(name, _)| name.trim().eq_ignore_ascii_case("handling"));
+    match named.map(|(_, value)| value.trim().trim_matches('"')) {
+        Some("lenient") => Handling::Lenient,
+        _ => Handling::Strict,
+    }
 }
 
 pub(crate) async fn create(
@@ -129,20 +140,23 @@ pub(crate) async fn search(
     Known(caller): Known,
     Path(kind): Path<String>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    Ok(plain(doors.node.search(&caller, &kind, query.as_deref().unwrap_or_default()).await?))
+    let query = query.as_deref().unwrap_or_default();
+    Ok(plain(doors.node.search(&caller, &kind, query, handling(&headers)).await?))
 }
 
 pub(crate) async fn search_by_form(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path(kind): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let body = body?;
     let query =
         std::str::from_utf8(&body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))?;
-    Ok(plain(doors.node.search(&caller, &kind, query).await?))
+    Ok(plain(doors.node.search(&caller, &kind, query, handling(&headers)).await?))
 }
 
 pub(crate) async fn summary(

@@ -14,6 +14,7 @@ mod check;
 mod definitions;
 mod moment;
 mod narrative;
+mod subset;
 mod targets;
 
 // Requests in bulk, and answers.
@@ -47,6 +48,7 @@ pub use resource_type::{RESOURCE_TYPES, ResourceType, UnknownResourceType};
 pub use search_url::{
     PARAMETERS_MAX, Parameter, Prefix, QUERY_BYTES_MAX, SearchUrl, SearchUrlError, Token, VALUES_MAX, Value,
 };
+pub use subset::Subset;
 pub use summary::{Completeness, Listed, Section, Standing, Summary, SummaryError};
 pub use targets::reference_targets;
 pub use transaction::{Action, Answer, Plan, Question, Step, TransactionError};
