@@ -308,19 +308,17 @@ mod tests {
     use super::*;
     use record::fhir::SearchUrl;
 
+    fn include(way: Way, rtype: &str, param: &str, target: Option<&str>) -> Include {
+        Include { way, rtype: rtype.to_owned(), param: param.to_owned(), target: target.map(str::to_owned) }
+    }
+
     /// What is read of a query of includes, or why it is refused.
-    fn check(searched: &str, query: &str, expected: Result<&[(Way, &str, &str, Option<&str>)], IssueType>) {
+    fn check(searched: &str, query: &str, expected: Result<&[Include], IssueType>) {
         let mut includes = Vec::new();
         let parameters = SearchUrl::parse_query(query).unwrap();
         let read = parameters.iter().try_for_each(|parameter| Include::read(searched, parameter, &mut includes));
         match (read, expected) {
-            (Ok(()), Ok(expected)) => {
-                let read: Vec<_> = includes
-                    .iter()
-                    .map(|of| (of.way, of.rtype.as_str(), of.param.as_str(), of.target.as_deref()))
-                    .collect();
-                assert_eq!(read, expected, "{query}");
-            }
+            (Ok(()), Ok(expected)) => assert_eq!(includes, expected, "{query}"),
             (Err(Failure::Invalid(issues)), Err(kind)) => assert_eq!(issues[0].kind, kind, "{query}: {issues:?}"),
             (read, _) => panic!("{query}: {read:?}, {includes:?}"),
         }
@@ -329,9 +327,9 @@ mod tests {
     #[test]
     fn includes_are_read_and_what_leads_nowhere_is_refused() {
         let some = [
-            (Way::Out, "Observation", "subject", Some("Patient")),
-            (Way::Out, "Observation", "encounter", None),
-            (Way::In, "Observation", "has-member", None),
+            include(Way::Out, "Observation", "subject", Some("Patient")),
+            include(Way::Out, "Observation", "encounter", None),
+            include(Way::In, "Observation", "has-member", None),
         ];
         let query =
             "_include=Observation:subject:Patient&_include=Observation:encounter&_revinclude=Observation:has-member";
@@ -352,7 +350,7 @@ mod tests {
             check(searched, query, Err(kind));
         }
         let many = vec!["_revinclude=Observation:patient"; INCLUDES_MAX].join("&");
-        check("Patient", &many, Ok(&vec![(Way::In, "Observation", "patient", None); INCLUDES_MAX]));
+        check("Patient", &many, Ok(&vec![include(Way::In, "Observation", "patient", None); INCLUDES_MAX]));
         check("Patient", &format!("{many}&_revinclude=Observation:patient"), Err(IssueType::TooCostly));
     }
 
