@@ -21,10 +21,8 @@ use futures::{
     stream::FuturesUnordered,
 };
 use std::{collections::BTreeSet, time::Duration};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-/// Ends that were told and not looked at yet. One more is not told, and looked at with the next.
-pub(crate) const ENDED_MAX: usize = 16;
 /// How long a peer may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait before all are asked again, after none had it.
@@ -43,7 +41,7 @@ pub(crate) struct Ends<E: Runtime> {
 impl<E: Runtime> Ends<E> {
     /// Looks for every certificate of an epoch's end that is missing, the latest first: consensus may wait for it. Tells through `found` which end
     /// has got its certificate, from a peer or by consensus here. `ended` says how high the state is when an epoch is over.
-    pub(crate) async fn run(self, mut context: E, mut ended: mpsc::Receiver<u64>, found: watch::Sender<u64>) {
+    pub(crate) async fn run(self, mut context: E, mut ended: watch::Receiver<u64>, found: watch::Sender<u64>) {
         if let Err(error) = self.look(&mut context, &mut ended, &found).await {
             // As after every failure of its storage, the node stops.
             tracing::error!(%error, "the certificate of an epoch's end cannot be kept");
@@ -53,7 +51,7 @@ impl<E: Runtime> Ends<E> {
     async fn look(
         &self,
         context: &mut E,
-        ended: &mut mpsc::Receiver<u64>,
+        ended: &mut watch::Receiver<u64>,
         found: &watch::Sender<u64>,
     ) -> Result<(), Error> {
         let genesis = self.server.node.chain.genesis.clone();
@@ -61,21 +59,23 @@ impl<E: Runtime> Ends<E> {
         // The first epoch of which the end has not been looked at.
         let mut next = genesis.epoch(self.began_at.saturating_add(1));
         loop {
-            let height = match missing.last().copied() {
-                None => ended.recv().await,
+            let told = match missing.last().copied() {
+                None => ended.changed().await,
                 Some(end) if self.has_got(context, end).await? => {
                     missing.remove(&end);
                     found.send_replace(end);
                     continue;
                 }
                 // A later end is the more urgent one.
-                Some(_) => match select(Box::pin(context.sleep(AGAIN)), Box::pin(ended.recv())).await {
+                Some(_) => match select(Box::pin(context.sleep(AGAIN)), Box::pin(ended.changed())).await {
                     Either::Left(_) => continue,
-                    Either::Right((height, _)) => height,
+                    Either::Right((told, _)) => told,
                 },
             };
-            let Some(height) = height else { return Ok(()) };
-            let begun = genesis.epoch(height.saturating_add(1));
+            if told.is_err() {
+                return Ok(());
+            }
+            let begun = genesis.epoch(ended.borrow_and_update().saturating_add(1));
             for epoch in next..begun {
                 let end = epoch.saturating_add(1).saturating_mul(genesis.epoch_blocks).saturating_sub(1);
                 if self.server.certificate(end).await.is_none() {
@@ -83,6 +83,11 @@ impl<E: Runtime> Ends<E> {
                 }
             }
             next = next.max(begun);
+            let latest = begun.saturating_mul(genesis.epoch_blocks).saturating_sub(1);
+            if !missing.contains(&latest) {
+                // It came between the question and this look: the engine reports what it had noted before a crash.
+                found.send_replace(latest);
+            }
         }
     }
 

@@ -55,7 +55,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// How long a leader may take to propose. More than an idle chain's pause between blocks.
 const LEADER_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -247,7 +247,7 @@ pub(crate) struct Epochs<E: Runtime, A, B> {
     pub(crate) blocker: B,
     pub(crate) marshal: Marshal,
     /// Told how high the state is when an epoch is over.
-    pub(crate) ended: mpsc::Sender<u64>,
+    pub(crate) ended: watch::Sender<u64>,
     /// The last end of an epoch that got its certificate after its block.
     pub(crate) certified: watch::Receiver<u64>,
     pub(crate) dbs: Dbs<E>,
@@ -290,7 +290,7 @@ where
     ) -> Result<(), &'static str> {
         let mut channels = Consensus::new(&context, votes, certificates, resolver);
         let mut height = *self.height.borrow_and_update();
-        let _ = self.ended.try_send(height);
+        self.ended.send_replace(height);
         let mut active = self.enter(&context, height, &mut channels).await?;
         loop {
             let changed = Box::pin(self.height.changed());
@@ -316,7 +316,7 @@ where
             height = *self.height.borrow_and_update();
             let turns = self.genesis.epoch(height.saturating_add(1)) > active.epoch;
             if turns {
-                let _ = self.ended.try_send(height);
+                self.ended.send_replace(height);
             }
             if turns && self.decided_after(height).await > active.epoch {
                 // The one before ends when the next one has begun.

@@ -11,7 +11,7 @@ use crate::{
     block::{ChainBlock, Known, SyncTarget, our_digest},
     checkpoints::Checkpoints,
     config::{Config, Part, StartError, VaultPlace},
-    ends::{ENDED_MAX, Ends},
+    ends::Ends,
     epochs::{self, Epochs, Schemes},
     gossip,
     handle::{Handle, Head, REQUESTS_MAX, Shared, Since},
@@ -360,7 +360,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         tracked: 0,
         runtime: PhantomData,
     };
-    let ((ended, ends_told), (found, certified)) = (mpsc::channel(ENDED_MAX), watch::channel(0));
+    let ((ended, ends_told), (found, certified)) = (watch::channel(0), watch::channel(0));
     let epochs = Epochs {
         genesis: shared_genesis,
         genesis_digest,
