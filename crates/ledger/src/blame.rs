@@ -34,9 +34,9 @@ pub(crate) struct Blames {
 
 const KINDS: [&str; 3] = ["notarized-two", "finalized-two", "finalized-after-giving-up"];
 
-/// The most proofs that are kept of one validator: what it does in an epoch is proven once for each of the three ways, and that in 64 epochs.
+/// The most proofs that are kept of one place in the sets of validators: what a validator does there in an epoch is proven once for each of the three ways, and that in 64 epochs.
 const KEPT_PER_VALIDATOR_MAX: usize = 3 * 64;
-/// The most proofs that are kept. Nobody takes the room of another one.
+/// The most proofs that are read after a restart: those of all places.
 const KEPT_MAX: usize = KEPT_PER_VALIDATOR_MAX * contract::MEMBERS_MAX;
 
 impl Blames {

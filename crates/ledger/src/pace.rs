@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 /// The longest time between two blocks of an idle chain, in milliseconds.
 pub const IDLE_MS: u64 = 1_000;
 /// The shortest time from one block to the next, in milliseconds: of the order of a round of votes with its syncs. Without it four members that share
-/// two cores spent a third more processor time, and entries became final no sooner.
+/// two cores spent a fifth more processor time, and entries became final no sooner.
 const SPACING_MS: u64 = 14;
 
 /// A state machine that waits before it proposes nothing.
