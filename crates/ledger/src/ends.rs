@@ -34,7 +34,7 @@ pub(crate) struct Ends<E: Runtime> {
     pub(crate) server: Server<E>,
     /// Where certificates go that came afterwards.
     pub(crate) shelf: ByHeight<E, Finalization>,
-    /// Where this node began: what is before comes with the older blocks.
+    /// The height of the end at which this node began: what is before comes with the older blocks.
     pub(crate) began_at: u64,
 }
 
@@ -57,7 +57,7 @@ impl<E: Runtime> Ends<E> {
         let genesis = self.server.node.chain.genesis.clone();
         let mut missing = BTreeSet::new();
         // The first epoch of which the end has not been looked at.
-        let mut next = genesis.epoch(self.began_at.saturating_add(1));
+        let mut next = genesis.epoch(self.began_at);
         loop {
             let told = match missing.last().copied() {
                 None => ended.changed().await,

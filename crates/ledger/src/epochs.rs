@@ -246,6 +246,8 @@ pub(crate) struct Epochs<E: Runtime, A, B> {
     pub(crate) blames: Blames,
     pub(crate) blocker: B,
     pub(crate) marshal: Marshal,
+    /// The height of the end at which this node began; 0 for the first block.
+    pub(crate) began_at: u64,
     /// Told how high the state is when an epoch is over.
     pub(crate) ended: watch::Sender<u64>,
     /// The last end of an epoch that got its certificate after its block.
@@ -339,7 +341,8 @@ where
     async fn decided_after(&self, height: u64) -> u64 {
         let next = self.genesis.epoch(height.saturating_add(1));
         let first = next.saturating_mul(self.genesis.epoch_blocks);
-        let begins = height > 0 && height.saturating_add(1) == first;
+        // Where this node began it has nothing of the epoch before, and was shown that it is over.
+        let begins = height > self.began_at && height.saturating_add(1) == first;
         let lacks = begins && self.marshal.get_finalization(Height::new(height)).await.is_none();
         if lacks { next.saturating_sub(1) } else { next }
     }

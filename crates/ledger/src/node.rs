@@ -360,6 +360,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         tracked: 0,
         runtime: PhantomData,
     };
+    let began_at = base.as_ref().map_or(0, |base| base.header.height);
     let ((ended, ends_told), (found, certified)) = (watch::channel(0), watch::channel(0));
     let epochs = Epochs {
         genesis: shared_genesis,
@@ -371,6 +372,7 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
         blames,
         blocker: oracle,
         marshal: marshal_mailbox.clone(),
+        began_at,
         ended,
         certified,
         dbs: dbs.clone(),
@@ -384,7 +386,6 @@ pub async fn start<E: Runtime>(context: E, config: Config) -> Result<(Handle, Ru
     let server =
         Server { node, dbs, marshal: marshal_mailbox, verdicts, checkpoints, base: shown, cache: Arc::default() };
     let _ = serving.set(server.clone());
-    let began_at = base.as_ref().map_or(0, |base| base.header.height);
     let ends = Ends { asker: asker.clone(), server: server.clone(), shelf: shelves.certificates.clone(), began_at };
     tasks.push(context.child("ends").spawn(move |context| ends.run(context, ends_told, found)));
     if let Some(base) = base {
