@@ -34,6 +34,14 @@ impl TimeMs {
         Timestamp::from_millisecond(ms).map(|at| format!("{at:.3}")).unwrap_or_default()
     }
 
+    /// Writes a date as HTTP has it, to the second: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+    pub fn to_http_date(self) -> String {
+        let ms = i64::try_from(self.0.min(LAST_MS)).unwrap_or(0);
+        Timestamp::from_millisecond(ms)
+            .map(|at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+            .unwrap_or_default()
+    }
+
     /// The calendar month in UTC.
     pub fn month(self) -> Month {
         let ms = i64::try_from(self.0.min(LAST_MS)).unwrap_or(0);
@@ -83,6 +91,12 @@ mod tests {
         assert_eq!(TimeMs::from_instant("2026-11-21"), Err(BadInstant));
         assert_eq!(TimeMs::from_instant("1969-12-31T23:59:59Z"), Err(BadInstant));
         assert_eq!(TimeMs(u64::MAX).to_instant(), "9999-12-30T22:00:00.000Z");
+    }
+
+    #[test]
+    fn http_dates_are_in_gmt_to_the_second() {
+        let at = TimeMs::from_instant("1994-11-06T09:49:37.999+01:00").unwrap();
+        assert_eq!(at.to_http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
     #[test]

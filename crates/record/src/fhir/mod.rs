@@ -17,8 +17,9 @@ mod narrative;
 mod subset;
 mod targets;
 
-// Requests in bulk, and answers.
+// Requests in bulk and in part, and answers.
 mod bundle;
+mod patch;
 mod transaction;
 
 mod answer;
@@ -40,6 +41,7 @@ pub use check::{CheckFault, PROBLEMS_MAX, Problem, check};
 pub use json::{Json, Kind, Node, push_string, rewrite_strings};
 pub use narrative::{NarrativeFault, check_narrative, push_escaped};
 pub use outcome::{Issue, IssueType, Outcome, Severity};
+pub use patch::{JSON_PATCH, OPERATIONS_MAX, PatchError, patch_in, patched};
 pub use resource::{
     BUNDLE_BYTES_MAX, Confidentiality, DEPTH_MAX, Fault, FoundReference, Limits, ParseError, RESOURCE_BYTES_MAX,
     Resource, is_id,

@@ -8,7 +8,10 @@ use super::{
     Target, bundle::BundleFault, is_id,
 };
 use indexmap::IndexMap;
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 /// What the caller has to look up before a transaction can be carried out: which records match a query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -337,7 +340,11 @@ impl Record {
                     }
                     (Fate::Update, Some((*rtype, id)))
                 }
-                None => (Fate::Create, assigned.map(|id| (*rtype, id))),
+                // R4: an update as create under the id that the sender chose, if there is one.
+                None => {
+                    let own = entry.resource.as_ref().and_then(Resource::id).map(Cow::into_owned);
+                    (Fate::Create, own.or(assigned).map(|id| (*rtype, id)))
+                }
             },
             (Method::Patch, Target::Instance(rtype, id)) => (Fate::Patch, Some((*rtype, id.clone()))),
             (Method::Patch, Target::Query(rtype, _)) => match matched {
