@@ -64,7 +64,7 @@ impl Node {
         if row.deleted {
             return Err(Failure::Gone(name));
         }
-        Ok(Shown { bytes: row.bytes, version: row.version, pending, repaired })
+        Ok(Shown { bytes: row.bytes, version: row.version, written_at: row.written_at, pending, repaired })
     }
 
     /// A row that agrees with the ledger; from a vault, when the database's does not.
@@ -447,7 +447,7 @@ fn remarks(asked: &Asked, withheld: u64, lost: u64) -> Option<Found> {
     Some(Found { full_url: None, resource: outcome.to_json().into_bytes(), mode: SearchMode::Outcome })
 }
 
-fn readable(row: &Row) -> Result<Resource, Failure> {
+pub(crate) fn readable(row: &Row) -> Result<Resource, Failure> {
     let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
     Resource::parse(&row.bytes, limits).map_err(|e| Failure::ours("a stored record cannot be read", e))
 }

@@ -31,6 +31,9 @@ pub enum Failure {
     /// More than a bound allows. The caller's.
     #[error("{0}")]
     TooLarge(String),
+    /// Sent in a form that is not read here. The caller's.
+    #[error("{0}")]
+    MediaType(String),
     /// Not offered here. The caller's.
     #[error("{0}")]
     Unsupported(String),

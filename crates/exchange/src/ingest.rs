@@ -1,6 +1,7 @@
 //! What comes in: create, update, delete, and bundles of them.
 
 use crate::{
+    amend::{self, Matched},
     caller::Caller,
     facts::Target,
     failure::Failure,
@@ -21,10 +22,10 @@ use record::{
     },
 };
 use std::collections::{BTreeMap, HashMap};
-use store::{Criterion, Row, Unless};
+use store::{Row, Unless};
 
 /// How often a write that lost against another one is tried again before the caller is told.
-const ATTEMPTS: usize = 3;
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// Entries of a batch that are carried out side by side.
 const BATCH_AT_ONCE: usize = 16;
@@ -36,6 +37,8 @@ pub struct Shown {
     pub bytes: Vec<u8>,
     /// Their version.
     pub version: u64,
+    /// When that version was written.
+    pub written_at: TimeMs,
     /// Whether its entry is not final yet.
     pub pending: bool,
     /// Whether the database's row was bad and this comes from a vault.
@@ -53,8 +56,17 @@ pub struct Written {
     pub shown: Shown,
 }
 
+impl Written {
+    /// What a draft is once it is written.
+    pub(crate) fn of(draft: &Draft, time: TimeMs) -> Self {
+        let (bytes, version) = (draft.bytes.clone(), draft.version);
+        let shown = Shown { bytes, version, written_at: time, pending: true, repaired: false };
+        Self { record: draft.name(), created: version == 1, shown }
+    }
+}
+
 /// Patients that one request enrols: their keys, until the request is written.
-type Newcomers = HashMap<String, PatientKey>;
+pub(crate) type Newcomers = HashMap<String, PatientKey>;
 
 impl Node {
     /// Creates a record under a new id. With a condition, only if no record matches it.
@@ -68,25 +80,31 @@ impl Node {
     ) -> Result<Written, Failure> {
         let resource = admit(rtype, bytes)?;
         let id = uuid::Uuid::new_v4().to_string();
-        let mut conditions = Vec::new();
-        if let Some(query) = condition {
-            let criteria = self.criteria(rtype, query)?;
-            match self.matching(rtype, &criteria).await?.as_slice() {
-                [] => conditions.push(Unless { rtype: rtype.to_owned(), criteria }),
-                [existing] => {
-                    let shown = self.read(caller, rtype, existing, None).await?;
-                    return Ok(Written { record: format!("{rtype}/{existing}"), created: false, shown });
-                }
-                _ => return Err(Failure::Precondition("more than one record matches the condition".to_owned())),
+        let Some(query) = condition else { return self.create_as(caller, &id, &resource, Vec::new()).await };
+        match self.the_one_matching(caller, rtype, query).await? {
+            Matched::None(unless) => self.create_as(caller, &id, &resource, vec![unless]).await,
+            Matched::One(existing) => {
+                let shown = self.read(caller, rtype, &existing, None).await?;
+                Ok(Written { record: format!("{rtype}/{existing}"), created: false, shown })
             }
         }
+    }
+
+    /// Writes the first version of a record, unless something meets one of the conditions by then.
+    pub(crate) async fn create_as(
+        &self,
+        caller: &Caller,
+        id: &str,
+        resource: &Resource,
+        conditions: Vec<Unless>,
+    ) -> Result<Written, Failure> {
         let time = self.now();
         let mut newcomers = Newcomers::new();
-        let draft = self.draft_new(caller, &id, &resource, time, &mut newcomers).await?;
-        let shown = Shown { bytes: draft.bytes.clone(), version: 1, pending: true, repaired: false };
+        let draft = self.draft_new(caller, id, resource, time, &mut newcomers).await?;
+        let written = Written::of(&draft, time);
         self.write(caller, time, vec![draft], conditions, &Trail::of(Interaction::Create, AccessAction::Write)).await?;
         self.welcome(newcomers);
-        Ok(Written { record: format!("{rtype}/{id}"), created: true, shown })
+        Ok(written)
     }
 
     /// Writes the next version of a record, or its first under an id that the client chose.
@@ -101,11 +119,22 @@ impl Node {
     ) -> Result<Written, Failure> {
         let resource = admit(rtype, bytes)?;
         check_id(&resource, id)?;
+        self.replace(caller, id, &resource, if_match).await
+    }
+
+    /// Writes the next version of a record, or its first.
+    pub(crate) async fn replace(
+        &self,
+        caller: &Caller,
+        id: &str,
+        resource: &Resource,
+        if_match: Option<u64>,
+    ) -> Result<Written, Failure> {
         for attempt in 1.. {
             let time = self.now();
             let mut newcomers = Newcomers::new();
-            let draft = self.draft_next(caller, id, &resource, if_match, time, &mut newcomers).await?;
-            let (version, bytes) = (draft.version, draft.bytes.clone());
+            let draft = self.draft_next(caller, id, resource, if_match, time, &mut newcomers).await?;
+            let written = Written::of(&draft, time);
             let trail = Trail::of(Interaction::Update, AccessAction::Write);
             match self.write(caller, time, vec![draft], Vec::new(), &trail).await {
                 // Somebody else was faster. The caller named no version, so theirs comes after.
@@ -113,8 +142,7 @@ impl Node {
                 Err(failure) => return Err(failure),
                 Ok(()) => {
                     self.welcome(newcomers);
-                    let shown = Shown { bytes, version, pending: true, repaired: false };
-                    return Ok(Written { record: format!("{rtype}/{id}"), created: version == 1, shown });
+                    return Ok(written);
                 }
             }
         }
@@ -195,7 +223,7 @@ impl Node {
         let questions: Vec<Question> = plan.questions().cloned().collect();
         let mut answers = Vec::with_capacity(questions.len());
         for question in &questions {
-            answers.push(self.answer(question).await?);
+            answers.push(self.answer(caller, question).await?);
         }
         let steps = plan.resolve(&answers).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let time = self.now();
@@ -242,9 +270,9 @@ impl Node {
         Ok(replies.into_values().collect())
     }
 
-    async fn answer(&self, question: &Question) -> Result<fhir::Answer, Failure> {
+    async fn answer(&self, caller: &Caller, question: &Question) -> Result<fhir::Answer, Failure> {
         let criteria = self.criteria(question.rtype.as_str(), &question.query)?;
-        Ok(match self.matching(question.rtype.as_str(), &criteria).await?.as_slice() {
+        Ok(match self.matching(caller, question.rtype.as_str(), &criteria).await?.as_slice() {
             [] => fhir::Answer::None,
             [id] => fhir::Answer::One(id.clone()),
             _ => fhir::Answer::Many,
@@ -262,7 +290,12 @@ impl Node {
         match step.action {
             fhir::Action::Create { id, resource } => {
                 check(&resource)?;
-                if let Some(query) = &step.entry.if_none_exist {
+                // The condition of a create, or of an update that nothing met.
+                let condition = match (&step.entry.if_none_exist, &step.entry.target) {
+                    (Some(query), _) | (None, fhir::Target::Query(_, query)) => Some(query),
+                    _ => None,
+                };
+                if let Some(query) = condition {
                     let rtype = resource.rtype().as_str().to_owned();
                     let criteria = self.criteria(&rtype, query)?;
                     conditions.push(Unless { rtype, criteria });
@@ -286,7 +319,13 @@ impl Node {
                 })
             }
             fhir::Action::NothingToDelete => Ok(Drafted::Answer(EntryAnswer { status: 204, ..EntryAnswer::default() })),
-            fhir::Action::Patch { .. } | fhir::Action::Other => {
+            fhir::Action::Patch { rtype, id, if_match, patch } => {
+                let if_match = version_of(if_match.as_deref())?;
+                let patch = fhir::patch_in(&patch).map_err(amend::not_patched)?;
+                let draft = self.draft_patched(caller, rtype.as_str(), &id, &patch, if_match, time).await?;
+                Ok(Drafted::Draft(Box::new(draft)))
+            }
+            fhir::Action::Other => {
                 Err(Failure::Unsupported("this kind of entry is not offered in a transaction".to_owned()))
             }
         }
@@ -377,6 +416,19 @@ impl Node {
             return self.draft_new(caller, id, resource, time, newcomers).await;
         };
         expect_version(&row, if_match)?;
+        self.draft_after(caller, row, previous, resource, time).await
+    }
+
+    /// Decides, and drafts the version after this one.
+    pub(crate) async fn draft_after(
+        &self,
+        caller: &Caller,
+        row: Row,
+        previous: Commitment,
+        resource: &Resource,
+        time: TimeMs,
+    ) -> Result<Draft, Failure> {
+        let (rtype, id) = (row.rtype.as_str(), row.id.as_str());
         let patient = if rtype == "Patient" { Some(id.to_owned()) } else { patient_of(resource) };
         let value = resource.value();
         let label = resource.confidentiality().code();
@@ -456,7 +508,7 @@ impl Node {
     }
 
     /// The current version of a record with its commitment. A row that does not agree with the ledger is not built upon.
-    async fn current(&self, rtype: &str, id: &str) -> Result<Option<(Row, Commitment)>, Failure> {
+    pub(crate) async fn current(&self, rtype: &str, id: &str) -> Result<Option<(Row, Commitment)>, Failure> {
         let Some((row, worth)) = self.current_row(rtype, id).await? else {
             // A row that is gone although the ledger has the record is not a place for a new one.
             return match self.mirror.tag(format!("{rtype}/{id}")).await? {
@@ -471,15 +523,6 @@ impl Node {
         Ok(Some((row, commitment)))
     }
 
-    /// The ids of at most two current records that meet all criteria.
-    async fn matching(&self, rtype: &str, criteria: &[Criterion]) -> Result<Vec<String>, Failure> {
-        let search = store::Search { criteria: criteria.to_vec(), count: 2, total: false, ..store::Search::of(rtype) };
-        // What does not agree with the ledger decides nothing.
-        let (page, worths) = self.current_page(search).await?;
-        let sound = page.found.rows.into_iter().zip(worths).filter(|(_, worth)| worth.may_be_shown());
-        Ok(sound.map(|(row, _)| row.id).collect())
-    }
-
     /// Keeps the keys of patients that are enrolled now.
     fn welcome(&self, newcomers: Newcomers) {
         for (patient, key) in newcomers {
@@ -488,7 +531,7 @@ impl Node {
     }
 
     /// Writes drafts with everything that follows from them.
-    async fn write(
+    pub(crate) async fn write(
         &self,
         caller: &Caller,
         time: TimeMs,
@@ -542,7 +585,7 @@ pub(crate) fn check_type(rtype: &str) -> Result<(), Failure> {
 }
 
 /// Reads a resource of the type that the address names, and checks it.
-fn admit(rtype: &str, bytes: &[u8]) -> Result<Resource, Failure> {
+pub(crate) fn admit(rtype: &str, bytes: &[u8]) -> Result<Resource, Failure> {
     check_type(rtype)?;
     let resource = Resource::parse(bytes, Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
     if resource.rtype() != rtype {
@@ -553,7 +596,7 @@ fn admit(rtype: &str, bytes: &[u8]) -> Result<Resource, Failure> {
     Ok(resource)
 }
 
-fn check(resource: &Resource) -> Result<(), Failure> {
+pub(crate) fn check(resource: &Resource) -> Result<(), Failure> {
     fhir::check(resource).map_err(|problems| Failure::Invalid(problems.into_iter().map(Issue::from).collect()))
 }
 
@@ -565,7 +608,7 @@ fn check_id(resource: &Resource, id: &str) -> Result<(), Failure> {
     }
 }
 
-fn expect_version(row: &Row, if_match: Option<u64>) -> Result<(), Failure> {
+pub(crate) fn expect_version(row: &Row, if_match: Option<u64>) -> Result<(), Failure> {
     match if_match {
         Some(version) if version != row.version => Err(Failure::Precondition(format!(
             "`{}/{}` is at version W/\"{}\": read it again and repeat the change",
@@ -606,6 +649,7 @@ fn failed(failure: &Failure) -> EntryAnswer {
         Failure::Precondition(_) => (412, IssueType::Conflict),
         Failure::Conflict(_) => (409, IssueType::Conflict),
         Failure::TooLarge(_) => (413, IssueType::TooLong),
+        Failure::MediaType(_) => (415, IssueType::NotSupported),
         Failure::Unsupported(_) => (400, IssueType::NotSupported),
         Failure::Tampered(_) => (503, IssueType::Security),
         Failure::Busy => (503, IssueType::Throttled),

@@ -10,6 +10,7 @@ mod failure;
 pub mod keys;
 mod node;
 
+mod amend;
 mod consequence;
 mod facts;
 mod inforce;

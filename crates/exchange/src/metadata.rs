@@ -4,7 +4,7 @@ use crate::{
     include::{Include, Offered},
     node::Node,
 };
-use record::fhir::RESOURCE_TYPES;
+use record::fhir::{JSON_PATCH, RESOURCE_TYPES};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::LazyLock};
 use store::{Kind, indexed};
@@ -16,7 +16,7 @@ impl Node {
     /// `GET /fhir/metadata`.
     pub fn metadata(&self) -> Vec<u8> {
         let interactions: Vec<Value> =
-            ["read", "vread", "update", "delete", "history-instance", "create", "search-type"]
+            ["read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type"]
                 .iter()
                 .map(|code| json!({"code": code}))
                 .collect();
@@ -29,8 +29,8 @@ impl Node {
                     .collect();
                 let mut resource = json!({
                     "type": rtype, "interaction": interactions, "versioning": "versioned-update", "readHistory": true,
-                    "updateCreate": true, "conditionalCreate": true, "conditionalRead": "not-supported",
-                    "searchParam": parameters
+                    "updateCreate": true, "conditionalCreate": true, "conditionalRead": "not-match", "conditionalUpdate": true,
+                    "conditionalDelete": "single", "searchParam": parameters
                 });
                 // FHIR has no empty arrays.
                 if let Some(Offered { from, to }) = OFFERED.get(rtype) {
@@ -49,7 +49,7 @@ impl Node {
             .collect();
         let statement = json!({
             "resourceType": "CapabilityStatement", "status": "active", "date": self.genesis.time.to_instant(),
-            "kind": "instance", "fhirVersion": "4.0.1", "format": ["json"],
+            "kind": "instance", "fhirVersion": "4.0.1", "format": ["json"], "patchFormat": [JSON_PATCH],
             "software": {"name": "Vitaltrace", "version": env!("CARGO_PKG_VERSION")},
             "implementation": {"description": format!("Gateway of {}", self.org)},
             "rest": [{

@@ -72,7 +72,8 @@ impl Node {
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
         self.leave_trail(caller, Some(&row.patient), &[Commitment(digest)], &[frame_reference(&digest)], &trail)
             .await?;
-        Ok(Shown { bytes, version: 1, pending: standing == Standing::Pending, repaired: false })
+        let (written_at, pending) = (row.received_at, standing == Standing::Pending);
+        Ok(Shown { bytes, version: 1, written_at, pending, repaired: false })
     }
 
     /// What ties a frame's device to the patient that the database names; none when nothing does.

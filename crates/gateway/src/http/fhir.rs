@@ -3,26 +3,26 @@
 use super::{
     Doors,
     auth::Known,
+    headers::{self, Return},
     outcome::{FHIR_JSON, Refusal},
 };
 use axum::{
     body::Bytes,
     extract::{Path, RawQuery, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::{Failure, Handling, Shown, Written};
-use record::fhir::IssueType;
+use exchange::{Failure, Shown, Written};
+use record::fhir::{Issue, IssueType, Outcome};
 
 type Body = Result<Bytes, BytesRejection>;
-const IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
 
 fn shown(status: StatusCode, shown: Shown) -> Response {
     let mut response = (status, [(header::CONTENT_TYPE, FHIR_JSON)], Bytes::from(shown.bytes)).into_response();
     let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(&format!("W/\"{}\"", shown.version)) {
-        headers.insert(header::ETAG, etag);
-    }
+    let says =
+        [(header::ETAG, format!("W/\"{}\"", shown.version)), (header::LAST_MODIFIED, shown.written_at.to_http_date())];
+    headers.extend(says.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?))));
     if shown.pending {
         headers.insert("x-vitaltrace-state", HeaderValue::from_static("pending"));
     }
@@ -32,11 +32,34 @@ fn shown(status: StatusCode, shown: Shown) -> Response {
     response
 }
 
-fn written(written: Written) -> Response {
+/// A record that was read; without it, if the caller has this version already.
+fn read_or_known(headers: &HeaderMap, read: Shown) -> Response {
+    let known = headers::has_already(headers, read.version);
+    let mut response = shown(StatusCode::OK, read);
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        *response.body_mut() = axum::body::Body::empty();
+    }
+    response
+}
+
+fn written(headers: &HeaderMap, written: Written) -> Response {
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let location = format!("/fhir/{}/_history/{}", written.record, written.shown.version);
+    let version = format!("{}/_history/{}", written.record, written.shown.version);
     let mut response = shown(status, written.shown);
-    if let Ok(location) = HeaderValue::from_str(&location) {
+    match headers::wanted(headers) {
+        Return::Representation => {}
+        Return::Minimal => {
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            *response.body_mut() = axum::body::Body::empty();
+        }
+        Return::Outcome => {
+            let outcome = Outcome::new(Issue::information(format!("`{version}` is written")));
+            *response.body_mut() = outcome.to_json().into();
+        }
+    }
+    if let Ok(location) = HeaderValue::from_str(&format!("/fhir/{version}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
@@ -46,24 +69,6 @@ fn plain(bytes: Vec<u8>) -> Response {
     (StatusCode::OK, [(header::CONTENT_TYPE, FHIR_JSON)], Bytes::from(bytes)).into_response()
 }
 
-/// The version that `If-Match` names.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let version = value.to_str().ok().and_then(|v| v.trim().strip_prefix("W/\"")?.strip_suffix('"')?.parse().ok());
-    version.map(Some).ok_or_else(|| Failure::invalid(IssueType::Value, "", "If-Match must be of the form W/\"3\""))
-}
-
-/// The first `handling` that `Prefer` names; what else stands there is not for searches. Source: RFC 7240, FHIR R4 `search.html#errors`.
-fn handling(headers: &HeaderMap) -> Handling {
-    let lines = headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok());
-    let mut preferences = lines.flat_map(|line| line.split([',', ';'])).filter_map(|one| one.split_once('='));
-    let named = preferences.find(|(name, _)| name.trim().eq_ignore_ascii_case("handling"));
-    match named.map(|(_, value)| value.trim().trim_matches('"')) {
-        Some("lenient") => Handling::Lenient,
-        _ => Handling::Strict,
-    }
-}
-
 pub(crate) async fn create(
     State(doors): State<Doors>,
     Known(caller): Known,
@@ -71,16 +76,10 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let condition = match headers.get(&IF_NONE_EXIST) {
-        Some(value) => {
-            let text =
-                value.to_str().map_err(|_| Failure::invalid(IssueType::Value, "", "If-None-Exist is not text"))?;
-            Some(text.to_owned())
-        }
-        None => None,
-    };
+    let condition = headers::if_none_exist(&headers)?;
+    headers::is_json(&headers)?;
     let body = body?;
-    Ok(written(doors.node.create(&caller, &kind, &body, condition.as_deref()).await?))
+    Ok(written(&headers, doors.node.create(&caller, &kind, &body, condition).await?))
 }
 
 pub(crate) async fn update(
@@ -90,9 +89,51 @@ pub(crate) async fn update(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let expected = if_match(&headers)?;
+    let expected = headers::if_match(&headers)?;
+    headers::is_json(&headers)?;
     let body = body?;
-    Ok(written(doors.node.update(&caller, &kind, &id, &body, expected).await?))
+    Ok(written(&headers, doors.node.update(&caller, &kind, &id, &body, expected).await?))
+}
+
+pub(crate) async fn update_matching(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(kind): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let (query, expected) = (query.unwrap_or_default(), headers::if_match(&headers)?);
+    headers::is_json(&headers)?;
+    let body = body?;
+    Ok(written(&headers, doors.node.update_matching(&caller, &kind, &query, &body, expected).await?))
+}
+
+pub(crate) async fn patch(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path((kind, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let expected = headers::if_match(&headers)?;
+    headers::is_json_patch(&headers)?;
+    let body = body?;
+    Ok(written(&headers, doors.node.patch(&caller, &kind, &id, &body, expected).await?))
+}
+
+pub(crate) async fn patch_matching(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(kind): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let (query, expected) = (query.unwrap_or_default(), headers::if_match(&headers)?);
+    headers::is_json_patch(&headers)?;
+    let body = body?;
+    Ok(written(&headers, doors.node.patch_matching(&caller, &kind, &query, &body, expected).await?))
 }
 
 pub(crate) async fn delete(
@@ -101,11 +142,29 @@ pub(crate) async fn delete(
     Path((kind, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    doors.node.delete(&caller, &kind, &id, if_match(&headers)?).await?;
+    doors.node.delete(&caller, &kind, &id, headers::if_match(&headers)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-pub(crate) async fn bundle(State(doors): State<Doors>, Known(caller): Known, body: Body) -> Result<Response, Refusal> {
+pub(crate) async fn delete_matching(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(kind): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let (query, expected) = (query.unwrap_or_default(), headers::if_match(&headers)?);
+    doors.node.delete_matching(&caller, &kind, &query, expected).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(crate) async fn bundle(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    headers::is_json(&headers)?;
     let body = body?;
     Ok(plain(doors.node.bundle(&caller, &body).await?))
 }
@@ -114,17 +173,19 @@ pub(crate) async fn read(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path((kind, id)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    Ok(shown(StatusCode::OK, doors.node.read(&caller, &kind, &id, None).await?))
+    Ok(read_or_known(&headers, doors.node.read(&caller, &kind, &id, None).await?))
 }
 
 pub(crate) async fn vread(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path((kind, id, version)): Path<(String, String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let version = version.parse().map_err(|_| Failure::NotFound(format!("{kind}/{id}/_history/{version}")))?;
-    Ok(shown(StatusCode::OK, doors.node.read(&caller, &kind, &id, Some(version)).await?))
+    Ok(read_or_known(&headers, doors.node.read(&caller, &kind, &id, Some(version)).await?))
 }
 
 pub(crate) async fn history(
@@ -143,7 +204,7 @@ pub(crate) async fn search(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let query = query.as_deref().unwrap_or_default();
-    Ok(plain(doors.node.search(&caller, &kind, query, handling(&headers)).await?))
+    Ok(plain(doors.node.search(&caller, &kind, query, headers::handling(&headers)).await?))
 }
 
 pub(crate) async fn search_by_form(
@@ -156,7 +217,7 @@ pub(crate) async fn search_by_form(
     let body = body?;
     let query =
         std::str::from_utf8(&body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))?;
-    Ok(plain(doors.node.search(&caller, &kind, query, handling(&headers)).await?))
+    Ok(plain(doors.node.search(&caller, &kind, query, headers::handling(&headers)).await?))
 }
 
 pub(crate) async fn summary(

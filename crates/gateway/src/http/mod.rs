@@ -4,6 +4,7 @@ mod auth;
 mod desk;
 mod fhir;
 mod frames;
+mod headers;
 mod ledger;
 mod member;
 mod outcome;
@@ -80,9 +81,16 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/fhir", post(fhir::bundle))
         .route("/fhir/", post(fhir::bundle))
         .route("/fhir/metadata", get(fhir::metadata))
-        .route("/fhir/{kind}", get(fhir::search).post(fhir::create))
+        .route(
+            "/fhir/{kind}",
+            get(fhir::search)
+                .post(fhir::create)
+                .put(fhir::update_matching)
+                .patch(fhir::patch_matching)
+                .delete(fhir::delete_matching),
+        )
         .route("/fhir/{kind}/_search", post(fhir::search_by_form))
-        .route("/fhir/{kind}/{id}", get(fhir::read).put(fhir::update).delete(fhir::delete))
+        .route("/fhir/{kind}/{id}", get(fhir::read).put(fhir::update).patch(fhir::patch).delete(fhir::delete))
         .route("/fhir/{kind}/{id}/_history", get(fhir::history))
         .route("/fhir/{kind}/{id}/_history/{version}", get(fhir::vread))
         .route("/fhir/{kind}/{id}/_provenance", get(fhir::provenance))
@@ -129,6 +137,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(middleware::map_response(outcome::in_our_form))
+        .layer(middleware::from_fn(headers::in_json))
         .layer(middleware::from_fn_with_state(doors.clone(), policy::one_policy))
         .layer(middleware::from_fn_with_state(doors.clone(), bounded))
         .layer(CatchPanicLayer::custom(outcome::panicked))

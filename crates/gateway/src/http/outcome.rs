@@ -51,6 +51,12 @@ pub(crate) fn too_large() -> Response {
     response
 }
 
+/// The answer to a request for another format than JSON.
+pub(crate) fn not_acceptable() -> Response {
+    let text = "FHIR is spoken in JSON here: ask for application/fhir+json, by Accept or `_format=json`";
+    answer(StatusCode::NOT_ACCEPTABLE, &Outcome::new(Issue::error(IssueType::NotSupported, text)))
+}
+
 /// The answer to a failure.
 pub(crate) fn respond(failure: &Failure) -> Response {
     let (status, kind) = match failure {
@@ -75,6 +81,7 @@ pub(crate) fn respond(failure: &Failure) -> Response {
         Failure::Precondition(_) => (StatusCode::PRECONDITION_FAILED, IssueType::Conflict),
         Failure::Conflict(_) => (StatusCode::CONFLICT, IssueType::Conflict),
         Failure::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, IssueType::TooLong),
+        Failure::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, IssueType::NotSupported),
         Failure::Unsupported(_) => (StatusCode::BAD_REQUEST, IssueType::NotSupported),
         Failure::Tampered(_) => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Security),
         Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Throttled),
