@@ -386,12 +386,7 @@ impl Node {
             None => Ok(self.nobody()),
             Some(patient) => match newcomers.get(patient) {
                 Some(key) => Ok(self.newcomer(patient, key.clone())),
-                None => self.subject(patient).await.map_err(|failure| match failure {
-                    Failure::NotFound(record) => {
-                        Failure::invalid(IssueType::NotFound, "", format!("it refers to `{record}`, which is not here"))
-                    }
-                    other => other,
-                }),
+                None => self.subject(patient).await.map_err(refers_to),
             },
         }
     }
@@ -451,7 +446,8 @@ impl Node {
             id: Some(id),
         };
         self.allow(caller, Action::Update, &after).await?;
-        let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, patient.as_deref()).await?;
+        let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, patient.as_deref()).await;
+        let subject = subject.map_err(refers_to)?;
         let version = row.version + 1;
         Ok(Draft {
             rtype: rtype.to_owned(),
@@ -562,6 +558,16 @@ enum Drafted {
 fn new_key() -> Result<PatientKey, Failure> {
     let bytes = keys::random().map_err(|e| Failure::ours("no patient key could be made", e))?;
     Ok(PatientKey::from_bytes(*bytes))
+}
+
+/// What is missing is the patient that the resource refers to, and not what the address names.
+fn refers_to(failure: Failure) -> Failure {
+    match failure {
+        Failure::NotFound(record) => {
+            Failure::invalid(IssueType::NotFound, "", format!("it refers to `{record}`, which is not here"))
+        }
+        other => other,
+    }
 }
 
 /// The bytes of the version that deletes a record. They name it, so that it is a row like any other, and hold nothing else, so that

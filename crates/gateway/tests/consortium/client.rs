@@ -83,7 +83,10 @@ impl Client {
             request = request.header(*name, *value);
         }
         if let Some(body) = body {
-            request = request.header("content-type", "application/fhir+json").body(body);
+            if !headers.iter().any(|(name, _)| *name == "content-type") {
+                request = request.header("content-type", "application/fhir+json");
+            }
+            request = request.body(body);
         }
         let response = request.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -93,6 +96,12 @@ impl Client {
     #[track_caller]
     fn there(&self, answer: Option<Answer>) -> Answer {
         answer.unwrap_or_else(|| panic!("{} gave no answer", self.base))
+    }
+
+    /// Sends one request with a body, or without one when it is null.
+    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let body = (!body.is_null()).then(|| serde_json::to_vec(body).unwrap());
+        self.there(self.try_send(method, path, headers, body).await)
     }
 
     pub(crate) async fn try_get(&self, path: &str) -> Option<Answer> {
@@ -108,7 +117,7 @@ impl Client {
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
-        self.there(self.try_send(Method::PUT, path, headers, Some(serde_json::to_vec(body).unwrap())).await)
+        self.send(Method::PUT, path, headers, body).await
     }
 
     /// FHIR create.
