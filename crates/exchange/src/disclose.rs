@@ -4,7 +4,7 @@ use crate::{
     caller::Caller,
     facts::{Decided, Target},
     failure::Failure,
-    find::{Asked, Handling, Show},
+    find::{Asked, Handling, Show, Total},
     include::EXAMINED_MAX,
     ingest::{Shown, check_type},
     node::Node,
@@ -17,8 +17,8 @@ use policy::Action;
 use record::{
     Commitment, commit,
     fhir::{
-        Completeness, Found, History, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, PastVersion,
-        Resource, SearchMode, SearchSet, Section, Standing, Summary,
+        Completeness, Found, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, Resource, SearchMode,
+        SearchSet, Section, Standing, Summary,
     },
 };
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use store::{PAGE_MAX, Row, Search, VersionKey};
 
 /// Before `Type/id` in answers: relative, as one gateway has many names.
-const BASE: &str = "/fhir";
+pub(crate) const BASE: &str = "/fhir";
 
 /// A row that may be shown to the caller.
 pub(crate) struct Cleared {
@@ -35,12 +35,22 @@ pub(crate) struct Cleared {
     pub(crate) decided: Decided,
 }
 
-/// What a search disclosed of one patient.
+/// What was disclosed of one patient.
 #[derive(Default)]
-struct Shared {
-    versions: Vec<Commitment>,
-    names: Vec<String>,
-    under: Option<record::Id16>,
+pub(crate) struct Shared {
+    pub(crate) versions: Vec<Commitment>,
+    pub(crate) names: Vec<String>,
+    pub(crate) under: Option<record::Id16>,
+}
+
+/// How many records match, and of whom.
+#[derive(Default)]
+struct Counted {
+    /// None when rows do not agree with the ledger.
+    total: Option<u64>,
+    by_patient: BTreeMap<Option<String>, Shared>,
+    withheld: u64,
+    lost: u64,
 }
 
 impl Node {
@@ -125,38 +135,6 @@ impl Node {
         }
     }
 
-    /// All versions of a record, newest first.
-    #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn history(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Vec<u8>, Failure> {
-        check_type(rtype)?;
-        let found = self.store.history(rtype, id, None, PAGE_MAX).await.map_err(crate::find::search_failure)?;
-        let Some(newest) = found.rows.first() else { return Err(Failure::NotFound(format!("{rtype}/{id}"))) };
-        let patient = newest.patient.clone();
-        let worths = self.weigh(&found.rows).await?;
-        self.meters.weighed(&worths);
-        let mut versions = Vec::new();
-        let mut commitments = Vec::new();
-        let mut names = Vec::new();
-        let mut under = None;
-        for (row, _) in found.rows.iter().zip(worths).filter(|(_, worth)| worth.may_be_shown()) {
-            // One version that is denied denies the history: gaps in it would tell what was hidden.
-            under = self.allow(caller, Action::Read, &Target::of(row)).await?.under;
-            commitments.push(commit(&row.salt, &row.bytes));
-            names.push(format!("{rtype}/{id}/_history/{}", row.version));
-            versions.push(PastVersion {
-                full_url: format!("{BASE}/{rtype}/{id}"),
-                record: format!("{rtype}/{id}"),
-                version: row.version,
-                written: row.written_at,
-                resource: (!row.deleted).then(|| row.bytes.clone()),
-            });
-        }
-        let trail = Trail { under, ..Trail::of(Interaction::History, AccessAction::Read) };
-        self.leave_trail(caller, patient.as_deref(), &commitments, &names, &trail).await?;
-        let history = History { total: versions.len() as u64, links: Vec::new(), versions };
-        Ok(history.to_json())
-    }
-
     /// The records that match a query and that the caller may see, and what goes along with them.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn search(
@@ -178,8 +156,15 @@ impl Node {
         if asked.search.after.is_none() {
             lost = self.hidden_matches(&asked, &mut rows).await?;
         }
-        let (cleared, denied) = self.clear(caller, Action::Search, rows).await?;
-        let total = page.total.filter(|_| denied.is_empty() && withheld + lost == 0);
+        let (cleared, _) = self.clear(caller, Action::Search, rows).await?;
+        let whole = asked.search.after.is_none() && page.next.is_none();
+        let mut counted = Counted::default();
+        if asked.total == Total::Accurate && !whole {
+            counted = self.counted(caller, &asked).await?;
+        } else if asked.total != Total::Omitted && whole && withheld + lost == 0 {
+            // What the caller may not see is not counted either.
+            counted.total = Some(cleared.len() as u64);
+        }
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
@@ -191,7 +176,11 @@ impl Node {
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
             matches.chain(included.cleared.into_iter().map(|one| (one, SearchMode::Include))).collect();
-        self.trail_of_search(caller, &asked, shared(shown.iter().map(|(one, _)| one))).await?;
+        let mut told = shared(shown.iter().map(|(one, _)| one));
+        for (patient, shared) in counted.by_patient {
+            told.entry(patient).or_insert(shared);
+        }
+        self.trail_of_search(caller, &asked, told).await?;
         let mut entries = Vec::with_capacity(shown.len() + 1);
         for (one, mode) in shown {
             let full_url = Some(format!("{BASE}/{}/{}", one.row.rtype, one.row.id));
@@ -199,19 +188,28 @@ impl Node {
                 (Show::Part(subset), SearchMode::Match) => subset.of(&readable(&one.row)?),
                 _ => one.row.bytes,
             };
-            entries.push(Found { full_url, resource, mode });
+            entries.push(Found { full_url, resource, mode, grade: None });
         }
-        entries.extend(remarks(&asked, withheld, lost));
+        entries.extend(Remarks::on(&asked, withheld, lost).found());
+        Ok(SearchSet { total: counted.total, links, entries }.to_json())
+    }
+
+    /// The answer to a search that asks for a count alone.
+    async fn count(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
+        let Counted { total, by_patient, withheld, lost } = self.counted(caller, &asked).await?;
+        self.trail_of_search(caller, &asked, by_patient).await?;
+        let links = vec![("self".to_owned(), format!("{BASE}/{}?{}", asked.search.rtype, asked.understood))];
+        let entries = Remarks::on(&asked, withheld, lost).found().into_iter().collect();
         Ok(SearchSet { total, links, entries }.to_json())
     }
 
     /// How many records match a query, of those that the caller may see: each is weighed and decided over, as if it were shown.
-    async fn count(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
+    async fn counted(&self, caller: &Caller, asked: &Asked) -> Result<Counted, Failure> {
         let mut search = Search { count: PAGE_MAX, total: false, after: None, ..asked.search.clone() };
         let (mut total, mut withheld, mut examined) = (0, 0, 0);
         let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
         let mut rows = Vec::new();
-        let lost = self.hidden_matches(&asked, &mut rows).await?;
+        let lost = self.hidden_matches(asked, &mut rows).await?;
         loop {
             let (page, worths) = self.current_page(search.clone()).await?;
             examined += page.found.rows.len();
@@ -234,17 +232,14 @@ impl Node {
                 None => break,
             }
         }
-        self.trail_of_search(caller, &asked, by_patient).await?;
-        let links = vec![("self".to_owned(), format!("{BASE}/{}?{}", search.rtype, asked.understood))];
         // A count would say that it is complete.
         let total = (withheld + lost == 0).then_some(total);
-        let entries = remarks(&asked, withheld, lost).into_iter().collect();
-        Ok(SearchSet { total, links, entries }.to_json())
+        Ok(Counted { total, by_patient, withheld, lost })
     }
 
     /// What no query can say: that a matching row of the patient may have been hidden. Adds those that the vaults give, and says how
     /// many may be missing.
-    async fn hidden_matches(&self, asked: &Asked, rows: &mut Vec<(Row, bool)>) -> Result<u64, Failure> {
+    pub(crate) async fn hidden_matches(&self, asked: &Asked, rows: &mut Vec<(Row, bool)>) -> Result<u64, Failure> {
         let Some(patient) = &asked.patient else { return Ok(0) };
         let by_patient_alone = asked.search.criteria.len() == 1;
         let set = self.patient_set(patient, &[&asked.search.rtype]).await?;
@@ -278,7 +273,7 @@ impl Node {
     }
 
     /// One access entry for each patient whose records were found, or one for the patient asked for when nothing was.
-    async fn trail_of_search(
+    pub(crate) async fn trail_of_search(
         &self,
         caller: &Caller,
         asked: &Asked,
@@ -401,7 +396,7 @@ impl Node {
 }
 
 /// What was disclosed, by patient.
-fn shared<'a>(cleared: impl Iterator<Item = &'a Cleared>) -> BTreeMap<Option<String>, Shared> {
+pub(crate) fn shared<'a>(cleared: impl Iterator<Item = &'a Cleared>) -> BTreeMap<Option<String>, Shared> {
     let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
     for one in cleared {
         let row = &one.row;
@@ -414,7 +409,7 @@ fn shared<'a>(cleared: impl Iterator<Item = &'a Cleared>) -> BTreeMap<Option<Str
 }
 
 /// The rows that agree with the ledger, and whether they are pending; counts the others.
-fn sound_of(rows: Vec<Row>, worths: Vec<Worth>, withheld: &mut u64) -> Vec<(Row, bool)> {
+pub(crate) fn sound_of(rows: Vec<Row>, worths: Vec<Worth>, withheld: &mut u64) -> Vec<(Row, bool)> {
     let mut sound = Vec::with_capacity(rows.len());
     for (row, worth) in rows.into_iter().zip(worths) {
         match worth {
@@ -427,24 +422,39 @@ fn sound_of(rows: Vec<Row>, worths: Vec<Worth>, withheld: &mut u64) -> Vec<(Row,
 }
 
 /// What there is to say of an answer: what is missing from it, and what of the query was passed over.
-fn remarks(asked: &Asked, withheld: u64, lost: u64) -> Option<Found> {
-    let mut issues = Vec::new();
-    if withheld + lost > 0 {
-        tracing::warn!(withheld, lost, "a search met rows that do not agree with the ledger");
-        let text = format!(
-            "{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here"
-        );
-        issues.push(Issue::warning(IssueType::Incomplete, text));
+#[derive(Default)]
+pub(crate) struct Remarks<'a> {
+    /// Rows that do not agree with the ledger.
+    pub(crate) withheld: u64,
+    /// Records on the ledger that were not found.
+    pub(crate) lost: u64,
+    /// The type that was searched, and names that are no parameters of it.
+    pub(crate) ignored: (&'a str, &'a [String]),
+}
+
+impl<'a> Remarks<'a> {
+    fn on(asked: &'a Asked, withheld: u64, lost: u64) -> Self {
+        Self { withheld, lost, ignored: (&asked.search.rtype, &asked.ignored) }
     }
-    let rtype = &asked.search.rtype;
-    issues.extend(asked.ignored.iter().map(|name| {
-        Issue::warning(
-            IssueType::NotSupported,
-            format!("`{rtype}` has no search parameter `{name}`: it was passed over"),
-        )
-    }));
-    let outcome = Outcome::of(issues)?;
-    Some(Found { full_url: None, resource: outcome.to_json().into_bytes(), mode: SearchMode::Outcome })
+
+    /// As an entry of the answer, if there is anything to say.
+    pub(crate) fn found(self) -> Option<Found> {
+        let Self { withheld, lost, ignored: (rtype, ignored) } = self;
+        let mut issues = Vec::new();
+        if withheld + lost > 0 {
+            tracing::warn!(withheld, lost, "a search met rows that do not agree with the ledger");
+            let text = format!(
+                "{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here"
+            );
+            issues.push(Issue::warning(IssueType::Incomplete, text));
+        }
+        issues.extend(ignored.iter().map(|name| {
+            let text = format!("`{rtype}` has no search parameter `{name}`: it was passed over");
+            Issue::warning(IssueType::NotSupported, text)
+        }));
+        let outcome = Outcome::of(issues)?;
+        Some(Found { full_url: None, resource: outcome.to_json().into_bytes(), mode: SearchMode::Outcome, grade: None })
+    }
 }
 
 pub(crate) fn readable(row: &Row) -> Result<Resource, Failure> {

@@ -5,7 +5,7 @@ use record::fhir::{IssueType, Parameter, SearchUrl, Subset};
 use store::{BadSearch, Criterion, Cursor, PAGE_MAX, ReadError, Search, Sort, kind};
 
 /// Rows on a page when the client does not say.
-const PAGE_DEFAULT: usize = 50;
+pub(crate) const PAGE_DEFAULT: usize = 50;
 
 /// What becomes of search parameters that are not known here. Source: FHIR R4 `search.html#errors`, header `Prefer: handling=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +28,17 @@ pub(crate) enum Show {
     Count,
 }
 
+/// Whether an answer says how many records match. Source: FHIR R4 `search.html#total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Total {
+    /// It does not.
+    Omitted,
+    /// If all of them are on its one page: to count the others, each has to be decided over.
+    IfWhole,
+    /// It does, or is refused.
+    Accurate,
+}
+
 /// A search that was understood.
 pub(crate) struct Asked {
     pub(crate) search: Search,
@@ -36,6 +47,7 @@ pub(crate) struct Asked {
     /// The Patient that it is limited to, when it names one.
     pub(crate) patient: Option<String>,
     pub(crate) show: Show,
+    pub(crate) total: Total,
     /// The query as it came, for the audit trail.
     pub(crate) query: String,
     /// What of it was understood, for the links.
@@ -48,7 +60,8 @@ impl Node {
     /// Reads `name=value&...`.
     pub(crate) fn asked(&self, rtype: &str, query: &str, handling: Handling) -> Result<Asked, Failure> {
         let parameters = SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))?;
-        let mut search = Search { count: PAGE_DEFAULT, ..Search::of(rtype) };
+        let mut search = Search { count: PAGE_DEFAULT, total: false, ..Search::of(rtype) };
+        let mut total = Total::IfWhole;
         let mut includes = Vec::new();
         let mut patient = None;
         let (mut elements, mut summary) = (None, None);
@@ -65,7 +78,7 @@ impl Node {
                 }
                 "_sort" => search.sort = sort(&value)?,
                 "_cursor" => search.after = Some(value.parse::<Cursor>().map_err(bad_search)?),
-                "_total" => search.total = value != "none",
+                "_total" => total = totalled(&value)?,
                 "_include" | "_revinclude" => Include::read(rtype, parameter, &mut includes)?,
                 "_elements" => elements = Some(named_elements(rtype, parameter)?),
                 "_summary" => summary = summarised(&value)?,
@@ -104,7 +117,7 @@ impl Node {
             (None, None) => Show::Whole,
         };
         let understood = understood.join("&");
-        Ok(Asked { search, includes, patient, show, query: query.to_owned(), understood, ignored })
+        Ok(Asked { search, includes, patient, show, total, query: query.to_owned(), understood, ignored })
     }
 
     /// The criteria of a condition, such as `identifier=system|value`.
@@ -134,6 +147,16 @@ fn named_elements(rtype: &str, parameter: &Parameter) -> Result<Subset, Failure>
         names.push(name);
     }
     Ok(Subset::Elements(names))
+}
+
+/// What `_total` asks for.
+fn totalled(value: &str) -> Result<Total, Failure> {
+    match value {
+        "none" => Ok(Total::Omitted),
+        "estimate" => Ok(Total::IfWhole),
+        "accurate" => Ok(Total::Accurate),
+        _ => Err(wrong("_total", "`none`, `estimate` or `accurate`")),
+    }
 }
 
 /// What `_summary` leaves of the matches; none when all is to be shown.
@@ -172,7 +195,7 @@ fn sort(value: &str) -> Result<Sort, Failure> {
     }
 }
 
-fn wrong(name: &str, expected: &str) -> Failure {
+pub(crate) fn wrong(name: &str, expected: &str) -> Failure {
     Failure::invalid(IssueType::Value, "", format!("the value of `{name}` is not {expected}"))
 }
 

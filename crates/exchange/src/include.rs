@@ -3,7 +3,13 @@
 //! Nothing leaves here that a read of it would not show to the same caller. References are taken from bytes that agree with the ledger,
 //! never from the database's index, so that nobody brings a record into an answer by changing the index.
 
-use crate::{caller::Caller, disclose::Cleared, facts::Target, failure::Failure, node::Node};
+use crate::{
+    caller::Caller,
+    disclose::Cleared,
+    facts::{Decided, Target},
+    failure::Failure,
+    node::Node,
+};
 use policy::Action;
 use record::fhir::{IssueType, Parameter, RESOURCE_TYPES};
 use serde_json::Value;
@@ -16,6 +22,8 @@ pub(crate) const INCLUDED_MAX: usize = 500;
 pub(crate) const EXAMINED_MAX: usize = 5_000;
 /// The most `_include` and `_revinclude` of one search.
 const INCLUDES_MAX: usize = 16;
+/// How often includes are applied to what they brought, at most.
+const ROUNDS_MAX: usize = 16;
 /// Rows of one step through the records that refer to matches.
 const STEP_LEN: usize = 500;
 
@@ -38,6 +46,8 @@ pub(crate) struct Include {
     param: String,
     /// The only type to which, when one is named.
     target: Option<String>,
+    /// Whether it holds for what goes along as well, and not for the matches alone.
+    iterate: bool,
 }
 
 /// What goes along, and what would if the database agreed with the ledger.
@@ -54,24 +64,28 @@ impl Include {
     /// Reads the values of an `_include` or `_revinclude` of a search of type `searched`, and adds them to `includes`.
     pub(crate) fn read(searched: &str, parameter: &Parameter, includes: &mut Vec<Self>) -> Result<(), Failure> {
         let name = parameter.name.as_str();
-        if let Some(modifier) = &parameter.modifier {
-            let text = format!(
-                "`{name}:{modifier}` is not offered: ask for what the included records refer to in a search of its own"
-            );
-            return Err(Failure::invalid(IssueType::NotSupported, "", text));
-        }
+        let iterate = match parameter.modifier.as_deref() {
+            None => false,
+            // The second is what R3 calls it, and what many clients still send.
+            Some("iterate" | "recurse") => true,
+            Some(modifier) => {
+                let text = format!("`{name}:{modifier}` is not offered: there is `{name}:iterate`");
+                return Err(Failure::invalid(IssueType::NotSupported, "", text));
+            }
+        };
+        let way = if name == "_include" { Way::Out } else { Way::In };
         for value in &parameter.values {
             if includes.len() == INCLUDES_MAX {
                 let text = format!("a search has at most {INCLUDES_MAX} of `_include` and `_revinclude`");
                 return Err(Failure::invalid(IssueType::TooCostly, "", text));
             }
-            let include = Self::parse(searched, if name == "_include" { Way::Out } else { Way::In }, &value.text());
+            let include = Self::parse(searched, way, iterate, &value.text());
             includes.push(include.map_err(|(kind, why)| Failure::invalid(kind, "", format!("`{name}`: {why}")))?);
         }
         Ok(())
     }
 
-    fn parse(searched: &str, way: Way, text: &str) -> Result<Self, (IssueType, String)> {
+    fn parse(searched: &str, way: Way, iterate: bool, text: &str) -> Result<Self, (IssueType, String)> {
         let parts: Vec<&str> = text.split(':').collect();
         let (rtype, param, target) = match parts.as_slice() {
             [rtype, param] => (*rtype, *param, None),
@@ -92,6 +106,7 @@ impl Include {
             return Err((IssueType::NotSupported, format!("`{rtype}:{param}` leads to no `{target}`")));
         }
         let meets = match way {
+            _ if iterate => !targets.is_empty(),
             Way::Out => rtype == searched && !targets.is_empty(),
             Way::In => targets.contains(&searched) && target.is_none_or(|target| target == searched),
         };
@@ -102,7 +117,7 @@ impl Include {
             };
             return Err((IssueType::NotSupported, why));
         }
-        Ok(Self { way, rtype: rtype.to_owned(), param: param.to_owned(), target: target.map(str::to_owned) })
+        Ok(Self { way, rtype: rtype.to_owned(), param: param.to_owned(), target: target.map(str::to_owned), iterate })
     }
 
     /// `Type:parameter` of everything that may be included in a search of each type, and reversely included in it.
@@ -133,6 +148,7 @@ pub(crate) struct Offered {
 }
 
 /// What was found so far.
+#[derive(Default)]
 struct Gathering {
     /// Type and id of everything that was looked at, the matches first: each record stands in an answer once.
     seen: BTreeSet<(String, String)>,
@@ -141,7 +157,8 @@ struct Gathering {
     /// Type and id of the rows that do not agree with the ledger.
     withheld: BTreeSet<(String, String)>,
     malformed: u64,
-    lost: u64,
+    /// By FHIR type, as sets count them.
+    lost: BTreeMap<String, u64>,
 }
 
 impl Gathering {
@@ -152,6 +169,10 @@ impl Gathering {
 
     fn is_new(&mut self, rtype: &str, id: &str) -> bool {
         self.seen.insert((rtype.to_owned(), id.to_owned()))
+    }
+
+    fn included(self, cleared: Vec<Cleared>) -> Included {
+        Included { cleared, withheld: self.withheld.len() as u64 + self.malformed, lost: self.lost.values().sum() }
     }
 }
 
@@ -167,39 +188,104 @@ impl Node {
         if includes.is_empty() || matches.is_empty() {
             return Ok(Included::default());
         }
-        let seen: BTreeSet<(String, String)> =
-            matches.iter().map(|one| (one.row.rtype.clone(), one.row.id.clone())).collect();
-        let named = seen.clone();
-        let mut gathering =
-            Gathering { seen, examined: 0, candidates: Vec::new(), withheld: BTreeSet::new(), malformed: 0, lost: 0 };
-        let out: Vec<&Include> = includes.iter().filter(|include| include.way == Way::Out).collect();
-        for one in matches.iter().filter(|_| !out.is_empty()) {
-            for (rtype, id) in references(&one.row, &out) {
-                self.referred(&rtype, &id, &mut gathering).await?;
+        let mut gathering = Gathering { seen: names_of(matches), ..Gathering::default() };
+        let all: Vec<&Include> = includes.iter().collect();
+        let iterating: Vec<&Include> = includes.iter().filter(|include| include.iterate).collect();
+        self.along(&all, matches, patient, &mut gathering).await?;
+        let mut cleared = self.cleared_of(caller, &mut gathering).await?;
+        let (mut fresh, mut rounds) = (0..cleared.len(), 0);
+        while !iterating.is_empty() && !fresh.is_empty() {
+            rounds += 1;
+            if rounds > ROUNDS_MAX {
+                return Err(too_costly());
+            }
+            // Only what the caller may see leads on: else it would be told what leads to what.
+            self.along(&iterating, &cleared[fresh.clone()], patient, &mut gathering).await?;
+            cleared.append(&mut self.cleared_of(caller, &mut gathering).await?);
+            fresh = fresh.end..cleared.len();
+            if cleared.len() > INCLUDED_MAX {
+                return Err(too_costly());
             }
         }
-        let inward: Vec<&Include> = includes.iter().filter(|include| include.way == Way::In).collect();
+        Ok(gathering.included(cleared))
+    }
+
+    /// Gathers what goes along with some records.
+    async fn along(
+        &self,
+        includes: &[&Include],
+        records: &[Cleared],
+        patient: Option<&str>,
+        gathering: &mut Gathering,
+    ) -> Result<(), Failure> {
+        let named = names_of(records);
+        let of = |way| includes.iter().copied().filter(|include| include.way == way).collect::<Vec<&Include>>();
+        let (out, inward) = (of(Way::Out), of(Way::In));
+        for one in records.iter().filter(|_| !out.is_empty()) {
+            for (rtype, id) in references(&one.row, &out) {
+                self.referred(&rtype, &id, gathering).await?;
+            }
+        }
         for include in &inward {
-            self.referring(include, matches, &named, &mut gathering).await?;
+            self.referring(include, records, &named, gathering).await?;
         }
         if let (Some(patient), false) = (patient, inward.is_empty()) {
-            self.hidden(&inward, patient, &named, &mut gathering).await?;
+            self.hidden(&inward, patient, &named, gathering).await?;
         }
-        let Gathering { candidates, withheld, malformed, lost, .. } = gathering;
+        Ok(())
+    }
+
+    /// The records of `types` that records refer to, whom the caller may see, and those of them that these refer to.
+    pub(crate) async fn referred_by(
+        &self,
+        caller: &Caller,
+        records: &[Cleared],
+        types: &[&str],
+    ) -> Result<Included, Failure> {
+        let mut gathering = Gathering { seen: names_of(records), ..Gathering::default() };
+        for one in records {
+            self.referred_of(&one.row, types, &mut gathering).await?;
+        }
+        let mut cleared = self.cleared_of(caller, &mut gathering).await?;
+        for one in &cleared {
+            self.referred_of(&one.row, types, &mut gathering).await?;
+        }
+        cleared.append(&mut self.cleared_of(caller, &mut gathering).await?);
+        Ok(gathering.included(cleared))
+    }
+
+    async fn referred_of(&self, row: &Row, types: &[&str], gathering: &mut Gathering) -> Result<(), Failure> {
+        let value: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
+        for of in extract(&row.rtype, &value) {
+            if let IndexValue::Reference { rtype, id } = of.value
+                && types.contains(&rtype.as_str())
+            {
+                self.referred(&rtype, &id, gathering).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was gathered since and the caller may see. What it may not is passed over without a word.
+    async fn cleared_of(&self, caller: &Caller, gathering: &mut Gathering) -> Result<Vec<Cleared>, Failure> {
         let mut cleared = Vec::new();
-        for (row, pending) in candidates {
-            // Found by a search, and shown as a read shows it: both must be allowed. What is not is passed over without a word.
-            let target = Target::of(&row);
-            let found = self.decide(caller, Action::Search, &target).await?;
-            let decided = self.decide(caller, Action::Read, &target).await?;
-            if found.decision.allow && decided.decision.allow {
+        for (row, pending) in std::mem::take(&mut gathering.candidates) {
+            if let Some(decided) = self.decide_to_show(caller, &row).await? {
                 cleared.push(Cleared { row, pending, decided });
             }
             if cleared.len() > INCLUDED_MAX {
                 return Err(too_costly());
             }
         }
-        Ok(Included { cleared, withheld: withheld.len() as u64 + malformed, lost })
+        Ok(cleared)
+    }
+
+    /// Found by a search, and shown as a read shows it: both must be allowed.
+    pub(crate) async fn decide_to_show(&self, caller: &Caller, row: &Row) -> Result<Option<Decided>, Failure> {
+        let target = Target::of(row);
+        let found = self.decide(caller, Action::Search, &target).await?;
+        let decided = self.decide(caller, Action::Read, &target).await?;
+        Ok((found.decision.allow && decided.decision.allow).then_some(decided))
     }
 
     /// A record that a match refers to, as a read finds it.
@@ -263,7 +349,7 @@ impl Node {
     ) -> Result<(), Failure> {
         let types: BTreeSet<&str> = inward.iter().map(|include| include.rtype.as_str()).collect();
         let set = self.patient_set(patient, &types.into_iter().collect::<Vec<_>>()).await?;
-        gathering.lost += set.lost.values().sum::<u64>();
+        gathering.lost.extend(set.lost);
         for sound in set.sound.into_iter().filter(|sound| sound.repaired) {
             let row = sound.row;
             let refers = inward.iter().any(|include| include.rtype == row.rtype && refers(&row, include, named));
@@ -273,6 +359,10 @@ impl Node {
         }
         Ok(())
     }
+}
+
+fn names_of(records: &[Cleared]) -> BTreeSet<(String, String)> {
+    records.iter().map(|one| (one.row.rtype.clone(), one.row.id.clone())).collect()
 }
 
 /// Type and id of what a row's bytes refer to by any of the includes.
@@ -309,7 +399,8 @@ mod tests {
     use record::fhir::SearchUrl;
 
     fn include(way: Way, rtype: &str, param: &str, target: Option<&str>) -> Include {
-        Include { way, rtype: rtype.to_owned(), param: param.to_owned(), target: target.map(str::to_owned) }
+        let target = target.map(str::to_owned);
+        Include { way, rtype: rtype.to_owned(), param: param.to_owned(), target, iterate: false }
     }
 
     /// What is read of a query of includes, or why it is refused.
@@ -335,8 +426,8 @@ mod tests {
             "_include=Observation:subject:Patient&_include=Observation:encounter&_revinclude=Observation:has-member";
         check("Observation", query, Ok(&some));
         for (searched, query, kind) in [
-            ("Observation", "_include:iterate=Observation:subject", IssueType::NotSupported),
-            ("Observation", "_revinclude:recurse=Observation:has-member", IssueType::NotSupported),
+            ("Observation", "_include:logical=Observation:subject", IssueType::NotSupported),
+            ("Observation", "_include:iterate=Observation:code", IssueType::NotSupported),
             ("Observation", "_include=Observation", IssueType::Value),
             ("Observation", "_include=*", IssueType::Value),
             ("Observation", "_include=Observation:*", IssueType::NotSupported),
@@ -349,6 +440,10 @@ mod tests {
         ] {
             check(searched, query, Err(kind));
         }
+        let iterate = Include { iterate: true, ..include(Way::Out, "Encounter", "service-provider", None) };
+        for name in ["_include:iterate", "_include:recurse"] {
+            check("Observation", &format!("{name}=Encounter:service-provider"), Ok(std::slice::from_ref(&iterate)));
+        }
         let many = vec!["_revinclude=Observation:patient"; INCLUDES_MAX].join("&");
         check("Patient", &many, Ok(&vec![include(Way::In, "Observation", "patient", None); INCLUDES_MAX]));
         check("Patient", &format!("{many}&_revinclude=Observation:patient"), Err(IssueType::TooCostly));
@@ -360,7 +455,7 @@ mod tests {
         assert!(offered["Patient"].to.iter().any(|name| name == "Observation:patient"));
         for (rtype, Offered { from, to }) in &offered {
             for (way, name) in from.iter().map(|name| (Way::Out, name)).chain(to.iter().map(|name| (Way::In, name))) {
-                assert!(Include::parse(rtype, way, name).is_ok(), "{rtype} {name}");
+                assert!(Include::parse(rtype, way, false, name).is_ok(), "{rtype} {name}");
             }
         }
     }

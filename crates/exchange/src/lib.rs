@@ -20,10 +20,15 @@ mod write;
 
 mod current;
 mod disclose;
+mod everything;
 mod find;
+mod history;
 mod include;
+mod lastn;
 mod row;
+mod same_person;
 mod set;
+mod validate;
 
 mod audit;
 mod case;

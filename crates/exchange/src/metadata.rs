@@ -12,11 +12,20 @@ use store::{Kind, indexed};
 /// What may be included in a search of each type.
 static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
 
+/// The operations, with the type of which they are; none: of every type.
+const OPERATIONS: [(Option<&str>, &str, &str); 5] = [
+    (Some("Patient"), "summary", "http://hl7.org/fhir/uv/ips/OperationDefinition/summary"),
+    (Some("Patient"), "everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything"),
+    (Some("Patient"), "match", "http://hl7.org/fhir/OperationDefinition/Patient-match"),
+    (Some("Observation"), "lastn", "http://hl7.org/fhir/OperationDefinition/Observation-lastn"),
+    (None, "validate", "http://hl7.org/fhir/OperationDefinition/Resource-validate"),
+];
+
 impl Node {
     /// `GET /fhir/metadata`.
     pub fn metadata(&self) -> Vec<u8> {
         let interactions: Vec<Value> =
-            ["read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type"]
+            ["read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type"]
                 .iter()
                 .map(|code| json!({"code": code}))
                 .collect();
@@ -40,10 +49,9 @@ impl Node {
                         }
                     }
                 }
-                if *rtype == "Patient" {
-                    let definition = "http://hl7.org/fhir/uv/ips/OperationDefinition/summary";
-                    resource["operation"] = json!([{"name": "summary", "definition": definition}]);
-                }
+                let operations = OPERATIONS.iter().filter(|(of, ..)| of.is_none_or(|of| of == *rtype));
+                resource["operation"] =
+                    operations.map(|(_, name, definition)| json!({"name": name, "definition": definition})).collect();
                 resource
             })
             .collect();
@@ -55,7 +63,7 @@ impl Node {
             "rest": [{
                 "mode": "server", "resource": resources,
                 "security": {"description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."},
-                "interaction": [{"code": "transaction"}, {"code": "batch"}]
+                "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "history-system"}]
             }]
         });
         serde_json::to_vec(&statement).unwrap_or_default()

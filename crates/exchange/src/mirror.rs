@@ -20,6 +20,9 @@ mod tree;
 /// Connections that read at the same time.
 const READERS: usize = 4;
 
+/// Entries of the log that are looked at together for a history.
+const SPAN_LEN: i64 = 20_000;
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS block (height INTEGER PRIMARY KEY, time INTEGER NOT NULL, digest BLOB NOT NULL, entries INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS entry (
@@ -38,6 +41,7 @@ CREATE TABLE IF NOT EXISTS version (
   fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patient IS NOT NULL;
 CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_type = 'Consent';
+CREATE INDEX IF NOT EXISTS version_idx ON version (idx);
 CREATE TABLE IF NOT EXISTS repeated (idx INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL, patient TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS name_name ON name (name);
@@ -111,6 +115,17 @@ pub(crate) struct FinalVersion {
     pub copy: Option<Digest>,
     /// Digest of the wrapped patient key, for the Patient record that enrols.
     pub wrapped_key: Option<Digest>,
+}
+
+/// A version with its place on the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// Index of its entry in the log over all entries.
+    pub index: u64,
+    /// The version.
+    pub version: FinalVersion,
+    /// What its record is called, if this organisation ever saw it.
+    pub named: Option<Named>,
 }
 
 /// What was erased: everything under some pseudonyms, and single records that stand in no log.
@@ -300,6 +315,70 @@ impl Mirror {
                     select.query_row(params![tag.0.as_ref(), signed(*version)], version_row).optional()
                 })
                 .collect()
+        })
+        .await
+    }
+
+    /// Versions of a record below `before`, the latest first.
+    pub(crate) async fn versions_below(
+        &self,
+        tag: RecordTag,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<FinalVersion>, MirrorError> {
+        let before = before.map_or(i64::MAX, signed);
+        self.read(move |c| {
+            c.prepare_cached(&format!(
+                "{SELECT_VERSION} WHERE tag = ?1 AND version < ?2 ORDER BY version DESC LIMIT ?3"
+            ))?
+            .query_map(params![tag.0.as_ref(), before, limit as i64], version_row)?
+            .collect()
+        })
+        .await
+    }
+
+    /// Versions of the records of a type, or of all types but the audit trail, below an index of the log, the latest first. Looks at
+    /// [`SPAN_LEN`] entries of the log at most, and says where it goes on.
+    pub(crate) async fn latest(
+        &self,
+        below: Option<u64>,
+        rtype: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<Placed>, Option<u64>), MirrorError> {
+        self.read(move |c| {
+            let below = match below {
+                Some(below) => signed(below),
+                None => c.query_row("SELECT coalesce(max(idx), -1) + 1 FROM version", [], |row| row.get(0))?,
+            };
+            let from = below.saturating_sub(SPAN_LEN).max(0);
+            let columns = SELECT_VERSION.replace(
+                " FROM version",
+                ", idx, (SELECT name FROM name WHERE name.tag = version.tag),
+                 (SELECT patient FROM name WHERE name.tag = version.tag) FROM version",
+            );
+            // The type stands in the ledger where the policy lets it show, and in the name where this organisation saw the record.
+            let of_type = match &rtype {
+                Some(_) => {
+                    "(fhir_type = ?4 OR (fhir_type IS NULL
+                      AND EXISTS (SELECT 1 FROM name WHERE name.tag = version.tag AND name >= ?4 || '/' AND name < ?4 || '0')))"
+                }
+                None => "?4 IS NULL AND fhir_type IS NOT 'AuditEvent'",
+            };
+            let sql = format!("{columns} WHERE idx >= ?1 AND idx < ?2 AND {of_type} ORDER BY idx DESC LIMIT ?3");
+            let found: Vec<Placed> = c
+                .prepare_cached(&sql)?
+                .query_map(params![from, below, limit as i64, rtype], |row| {
+                    let version = version_row(row)?;
+                    let (name, patient) = (row.get::<_, Option<String>>(13)?, row.get(14)?);
+                    let named = name.map(|name| Named { tag: version.tag, name, patient });
+                    Ok(Placed { index: unsigned(row.get(12)?), version, named })
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            let next = match found.last() {
+                Some(last) if found.len() == limit => last.index,
+                _ => unsigned(from),
+            };
+            Ok((found, (next > 0).then_some(next)))
         })
         .await
     }

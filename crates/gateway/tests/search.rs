@@ -206,8 +206,8 @@ async fn what_goes_along_with_matches_is_what_a_read_would_show_to_the_caller() 
     assert_eq!(entries(&own_login), [""; 0]);
 
     for (query, kind) in [
-        ("_include:iterate=Encounter:subject", "not-supported"),
-        ("_revinclude:iterate=Observation:encounter", "not-supported"),
+        ("_include:logical=Encounter:subject", "not-supported"),
+        ("_revinclude:iterate=Observation:code", "not-supported"),
         ("_include=Encounter:nothing", "not-supported"),
         ("_include=Encounter", "value"),
     ] {

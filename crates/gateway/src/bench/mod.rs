@@ -1,7 +1,9 @@
 //! `vitaltrace bench`: measures on this machine, and prints what it saw. Nothing here decides anything.
 
+mod fhir;
 mod ledger;
 mod member;
+mod sample;
 mod verify;
 mod workload;
 
@@ -11,6 +13,7 @@ use clap::Subcommand;
 /// Measures on this machine.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    Fhir(fhir::Fhir),
     Ledger(ledger::Ledger),
     Verify(verify::Verify),
     #[command(hide = true)]
@@ -20,6 +23,7 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         match self {
+            Self::Fhir(fhir) => fhir.run().await,
             Self::Ledger(ledger) => ledger.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Member(member) => member.run().await,

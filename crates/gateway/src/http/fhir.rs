@@ -192,8 +192,26 @@ pub(crate) async fn history(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path((kind, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    Ok(plain(doors.node.history(&caller, &kind, &id).await?))
+    Ok(plain(doors.node.history(&caller, &kind, &id, &query.unwrap_or_default()).await?))
+}
+
+pub(crate) async fn history_of_type(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(kind): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    Ok(plain(doors.node.history_of(&caller, Some(&kind), &query.unwrap_or_default()).await?))
+}
+
+pub(crate) async fn history_of_all(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    Ok(plain(doors.node.history_of(&caller, None, &query.unwrap_or_default()).await?))
 }
 
 pub(crate) async fn search(
@@ -226,6 +244,48 @@ pub(crate) async fn summary(
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
     Ok(plain(doors.node.summary(&caller, &id).await?))
+}
+
+pub(crate) async fn everything(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    Ok(plain(doors.node.everything(&caller, &id, &query.unwrap_or_default()).await?))
+}
+
+pub(crate) async fn lastn(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let query = query.unwrap_or_default();
+    Ok(plain(doors.node.lastn(&caller, &query, headers::handling(&headers)).await?))
+}
+
+pub(crate) async fn same_person(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    headers::is_json(&headers)?;
+    let body = body?;
+    Ok(plain(doors.node.same_person(&caller, &body).await?))
+}
+
+pub(crate) async fn validate(
+    State(doors): State<Doors>,
+    Known(_): Known,
+    Path(kind): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    headers::is_json(&headers)?;
+    let body = body?;
+    Ok(plain(doors.node.validate(&kind, &body)?))
 }
 
 pub(crate) async fn provenance(

@@ -81,6 +81,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/fhir", post(fhir::bundle))
         .route("/fhir/", post(fhir::bundle))
         .route("/fhir/metadata", get(fhir::metadata))
+        .route("/fhir/_history", get(fhir::history_of_all))
         .route(
             "/fhir/{kind}",
             get(fhir::search)
@@ -89,12 +90,17 @@ pub(crate) fn router(doors: Doors) -> Router {
                 .patch(fhir::patch_matching)
                 .delete(fhir::delete_matching),
         )
+        .route("/fhir/{kind}/_history", get(fhir::history_of_type))
         .route("/fhir/{kind}/_search", post(fhir::search_by_form))
         .route("/fhir/{kind}/{id}", get(fhir::read).put(fhir::update).patch(fhir::patch).delete(fhir::delete))
         .route("/fhir/{kind}/{id}/_history", get(fhir::history))
         .route("/fhir/{kind}/{id}/_history/{version}", get(fhir::vread))
         .route("/fhir/{kind}/{id}/_provenance", get(fhir::provenance))
         .route("/fhir/Patient/{id}/$summary", get(fhir::summary))
+        .route("/fhir/Patient/{id}/$everything", get(fhir::everything))
+        .route("/fhir/Patient/$match", post(fhir::same_person))
+        .route("/fhir/Observation/$lastn", get(fhir::lastn))
+        .route("/fhir/{kind}/$validate", post(fhir::validate))
         .route("/fhir/Device/{id}/$bind", post(frames::bind))
         .route("/fhir/Device/{id}/$unbind", post(frames::unbind))
         .route("/frames", post(frames::frame).layer(DefaultBodyLimit::max(sensing::FRAME_BYTES_MAX)))

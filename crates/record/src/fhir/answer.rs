@@ -171,6 +171,9 @@ fn status_line(status: u16) -> String {
     format!("{status} {reason}")
 }
 
+/// The extension that says how surely a found person is the one that was asked for.
+const MATCH_GRADE: &str = "http://hl7.org/fhir/StructureDefinition/match-grade";
+
 /// Why a resource is in a search result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SearchMode {
@@ -191,6 +194,9 @@ pub struct Found {
     pub resource: Vec<u8>,
     /// Why it is here.
     pub mode: SearchMode,
+    /// How well it matches, of a search for a person: hundredths of a full match, and a code of
+    /// <http://terminology.hl7.org/CodeSystem/match-grade>.
+    pub grade: Option<(u32, &'static str)>,
 }
 
 /// A page of a search result.
@@ -224,11 +230,35 @@ impl SearchSet {
                         SearchMode::Include => "include",
                         SearchMode::Outcome => "outcome",
                     };
-                    out.object("search", |out| out.string("mode", mode));
+                    out.object("search", |out| {
+                        if let Some((_, code)) = found.grade {
+                            out.array("extension", [code], |out, code| {
+                                out.item(|out| {
+                                    out.string("url", MATCH_GRADE);
+                                    out.string("valueCode", code);
+                                });
+                            });
+                        }
+                        out.string("mode", mode);
+                        if let Some((hundredths, _)) = found.grade {
+                            out.value("score", format!("{}.{:02}", hundredths / 100, hundredths % 100).as_bytes());
+                        }
+                    });
                 });
             });
         })
     }
+}
+
+/// What a history shows of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The resource as stored.
+    Stored(Vec<u8>),
+    /// The version deletes the record.
+    Deleted,
+    /// There is such a version, and it cannot be shown: what there is to say of it.
+    Withheld(Outcome),
 }
 
 /// One version in a history.
@@ -242,15 +272,21 @@ pub struct PastVersion {
     pub version: u64,
     /// When it was written.
     pub written: TimeMs,
-    /// The resource as stored; none of a deletion.
-    pub resource: Option<Vec<u8>>,
+    /// What is shown of it.
+    pub content: Content,
+}
+
+impl PastVersion {
+    fn resource(&self) -> Option<&[u8]> {
+        if let Content::Stored(bytes) = &self.content { Some(bytes) } else { None }
+    }
 }
 
 /// A history, newest version first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    /// How many versions there are in all.
-    pub total: u64,
+    /// How many versions there are in all, if that is known.
+    pub total: Option<u64>,
     /// Relation (`self`, `next`, ...) and URL.
     pub links: Vec<(String, String)>,
     /// The versions, newest first.
@@ -260,10 +296,11 @@ pub struct History {
 impl History {
     /// The Bundle.
     pub fn to_json(&self) -> Vec<u8> {
-        let bytes: usize =
-            self.versions.iter().map(|version| version.resource.as_ref().map_or(0, Vec::len) + 320).sum();
+        let bytes: usize = self.versions.iter().map(|version| version.resource().map_or(0, <[u8]>::len) + 320).sum();
         bundle("history", bytes + 512, |out| {
-            out.number("total", self.total);
+            if let Some(total) = self.total {
+                out.number("total", total);
+            }
             links(out, &self.links);
             out.array("entry", &self.versions, |out, version| out.item(|out| past_version(out, version)));
         })
@@ -273,12 +310,12 @@ impl History {
 fn past_version(out: &mut Writer, version: &PastVersion) {
     out.string("fullUrl", &version.full_url);
     let rtype = version.record.split('/').next().unwrap_or_default();
-    let (method, url, status) = match (&version.resource, version.version) {
-        (None, _) => ("DELETE", version.record.as_str(), 204),
-        (Some(_), 1) => ("POST", rtype, 201),
-        (Some(_), _) => ("PUT", version.record.as_str(), 200),
+    let (method, url, status) = match (&version.content, version.version) {
+        (Content::Deleted, _) => ("DELETE", version.record.as_str(), 204),
+        (_, 1) => ("POST", rtype, 201),
+        (_, _) => ("PUT", version.record.as_str(), 200),
     };
-    if let Some(resource) = &version.resource {
+    if let Some(resource) = version.resource() {
         out.value("resource", resource);
     }
     out.object("request", |out| {
@@ -286,9 +323,13 @@ fn past_version(out: &mut Writer, version: &PastVersion) {
         out.string("url", url);
     });
     out.object("response", |out| {
-        out.string("status", &status_line(status));
+        let withheld = if let Content::Withheld(outcome) = &version.content { Some(outcome) } else { None };
+        out.string("status", &status_line(if withheld.is_some() { 503 } else { status }));
         out.string("etag", &format!("W/\"{}\"", version.version));
         out.string("lastModified", &version.written.to_instant());
+        if let Some(outcome) = withheld {
+            out.value("outcome", outcome.to_json().as_bytes());
+        }
     });
 }
 
@@ -417,6 +458,7 @@ mod tests {
             full_url: Some("http://a/Observation/1".to_owned()),
             resource: STORED.to_vec(),
             mode: SearchMode::Match,
+            grade: Some((85, "probable")),
         };
         let set = SearchSet {
             total: Some(1),
@@ -439,10 +481,10 @@ mod tests {
             record: "Observation/1".to_owned(),
             version,
             written: AT,
-            resource: resource.map(<[u8]>::to_vec),
+            content: resource.map_or(Content::Deleted, |bytes| Content::Stored(bytes.to_vec())),
         };
         let history = History {
-            total: 3,
+            total: Some(3),
             links: Vec::new(),
             versions: vec![version(3, None), version(2, Some(STORED)), version(1, Some(STORED))],
         };

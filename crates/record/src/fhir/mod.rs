@@ -33,7 +33,7 @@ mod summary;
 pub mod codes;
 
 pub use answer::{
-    Document, EntryAnswer, Found, History, PastVersion, SearchMode, SearchSet, bundle_response, collection,
+    Content, Document, EntryAnswer, Found, History, PastVersion, SearchMode, SearchSet, bundle_response, collection,
 };
 pub use audit_event::{AuditEvent, AuditOutcome, Event, Interaction, Machine, Party, User};
 pub use bundle::{Bundle, BundleError, BundleFault, BundleKind, ENTRIES_MAX, Entry, Method, Target, URL_BYTES_MAX};
