@@ -15,6 +15,7 @@ mod seal;
 
 mod extract;
 mod search;
+mod select;
 
 mod readers;
 mod writer;

@@ -1,9 +1,10 @@
 //! Taking rows out: those that recovery found to be bad, and those of a patient that is erased.
 
-use super::{schema::VALUE_TABLES, write::Writer};
+use super::write::Writer;
 use crate::{
     extract::extract,
     put::{PutError, Removal},
+    select::VALUE_TABLES,
 };
 use record::Digest;
 use rusqlite::{OptionalExtension, params};

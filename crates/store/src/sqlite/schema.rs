@@ -73,9 +73,6 @@ CREATE TABLE wrapped_key (
   patient TEXT NOT NULL, org TEXT NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (patient, org)) STRICT, WITHOUT ROWID;
 ";
 
-/// The tables that hold search values, all with a column `vid`.
-pub(super) const VALUE_TABLES: [&str; 4] = ["token", "text", "date", "reference"];
-
 /// How long a writer waits for the writers of other processes.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 /// How often it looks whether they are done.

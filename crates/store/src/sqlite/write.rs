@@ -1,15 +1,12 @@
 //! The writing connection: one transaction for a group of puts, a savepoint for each of them.
 
-use super::{
-    columns::int,
-    schema::{self, VALUE_TABLES},
-    select::{ABOUT_MANY, PATIENT_PARAMS, ids},
-};
+use super::{columns::int, schema};
 use crate::{
     extract::{IndexRow, IndexValue, cut, normalise},
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError, Unless},
     row::{EntryPlace, Frame, Row},
     seal::SealedSubmission,
+    select::{Dialect, VALUE_TABLES, filed_about, ids},
     store::OpenError,
 };
 use record::OrgId;
@@ -151,7 +148,7 @@ impl Writer {
         if unless.criteria.is_empty() {
             return Err(PutError::Invalid("a condition without criteria"));
         }
-        let sql = ids(&unless.rtype, &unless.criteria, SHOWN);
+        let sql = ids(Dialect::Sqlite, &unless.rtype, &unless.criteria, SHOWN);
         let mut statement = self.db.prepare_cached(&sql.text)?;
         let found = statement.query_map(params_from_iter(sql.values), |columns| columns.get(0))?;
         let ids: Vec<String> = found.collect::<Result<_, _>>()?;
@@ -240,7 +237,7 @@ impl Writer {
     }
 
     pub(super) fn index(&self, vid: i64, rtype: &str, rows: &[IndexRow]) -> Result<(), PutError> {
-        let about = about(rows);
+        let about = filed_about(rows);
         for IndexRow { param, value } in rows {
             let param = param.as_ref();
             match value {
@@ -340,21 +337,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// The one patient that all patient references of a record name; empty for none, [`ABOUT_MANY`] otherwise.
-fn about(rows: &[IndexRow]) -> &str {
-    let mut about = "";
-    for row in rows {
-        if let IndexValue::Reference { rtype, id } = &row.value
-            && PATIENT_PARAMS.contains(&row.param.as_ref())
-        {
-            let id = cut(id);
-            if rtype != "Patient" || !(about.is_empty() || about == id) {
-                return ABOUT_MANY;
-            }
-            about = id;
-        }
-    }
-    about
 }

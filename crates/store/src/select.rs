@@ -1,4 +1,4 @@
-//! From a typed search to SQL.
+//! From a typed search to SQL, put together once for every database.
 //!
 //! The most selective criterion *drives*: its index yields candidate versions, and every other criterion is probed per candidate by
 //! primary key. The order is chosen here and not by the planner, so that it does not depend on statistics. A code alone selects badly,
@@ -6,61 +6,114 @@
 //! patient narrows its driving code by it. That loses nothing: a record whose patient references do not all name one patient is
 //! filed as `*`, which every such search includes, and the patient criterion is probed all the same.
 
-use super::schema::VALUE_TABLES;
 use crate::{
-    extract::{DateRange, cut, normalise},
+    extract::{DateRange, IndexRow, IndexValue, cut, normalise},
     search::{
         ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Prefix, Search, Sort, TextMatch,
     },
 };
-use rusqlite::types::Value;
+
+/// The tables that hold search values, all with a column `vid`.
+pub(crate) const VALUE_TABLES: [&str; 4] = ["token", "text", "date", "reference"];
 
 /// Parameters that name the patient a record is about.
-pub(super) const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
+const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
 /// What tokens of a record with several patients, or another subject, are filed under.
-pub(super) const ABOUT_MANY: &str = "*";
+const ABOUT_MANY: &str = "*";
+
+/// Where the databases differ. Tables and columns have the same names in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Names the index, and joins in the order that is written.
+    Sqlite,
+}
+
+impl Dialect {
+    fn parameter(self) -> char {
+        match self {
+            Self::Sqlite => '?',
+        }
+    }
+
+    /// Which index the rows of the table before are looked up in, where the database can be told.
+    fn by_index(self, index: &str) -> String {
+        match self {
+            Self::Sqlite => format!(" INDEXED BY {index}"),
+        }
+    }
+
+    /// A join that keeps the order of the tables.
+    fn join(self) -> &'static str {
+        match self {
+            Self::Sqlite => "CROSS JOIN",
+        }
+    }
+
+    /// The function that tells where in a text another one begins, from 1; 0 if nowhere.
+    fn position(self) -> &'static str {
+        match self {
+            Self::Sqlite => "instr",
+        }
+    }
+}
+
+/// A parameter of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(String),
+}
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
 
 /// SQL text with its parameters, which are bound by position.
-#[derive(Debug, Default)]
-pub(super) struct Sql {
-    pub(super) text: String,
-    pub(super) values: Vec<Value>,
+#[derive(Debug)]
+pub(crate) struct Sql {
+    dialect: Dialect,
+    pub(crate) text: String,
+    pub(crate) values: Vec<Value>,
 }
 
 impl Sql {
+    fn new(dialect: Dialect) -> Self {
+        Self { dialect, text: String::new(), values: Vec::new() }
+    }
     fn push(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
     }
     fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.values.push(value.into());
-        self.text.push('?');
+        self.text.push(self.dialect.parameter());
         self.text.push_str(&self.values.len().to_string());
         self
     }
 }
 
 /// The page's rows: key, then `columns`.
-pub(super) fn page(search: &Search, columns: &str) -> Result<Sql, BadSearch> {
+pub(crate) fn page(dialect: Dialect, search: &Search, columns: &str) -> Result<Sql, BadSearch> {
     check(search)?;
-    let mut sql = Sql::default();
-    let descending = match &search.sort {
-        Sort::Written { newest_first } => {
-            sql.push("SELECT v.written_at AS sort_key, ");
-            *newest_first
-        }
-        Sort::Date { param, newest_first } => {
-            let (bound, none) = if *newest_first { ("max", i64::MIN) } else { ("min", i64::MAX) };
-            sql.push(&format!("SELECT coalesce((SELECT {bound}(lo) FROM date x WHERE x.vid = v.vid AND x.param = "));
-            sql.bind(param.clone()).push("), ").bind(none).push(") AS sort_key, ");
-            *newest_first
-        }
-    };
-    sql.push(columns);
+    let mut sql = Sql::new(dialect);
+    sql.push("SELECT ");
+    sort_key(&mut sql, &search.sort);
+    sql.push(" AS sort_key, ").push(columns);
     matching(&mut sql, &search.rtype, &search.criteria);
+    let (Sort::Written { newest_first: descending } | Sort::Date { newest_first: descending, .. }) = search.sort;
     if let Some(Cursor { key, vid }) = search.after {
+        sql.push(" AND (");
+        sort_key(&mut sql, &search.sort);
         let beyond = if descending { "<" } else { ">" };
-        sql.push(&format!(" AND (sort_key, v.vid) {beyond} (")).bind(key).push(", ").bind(vid).push(")");
+        sql.push(&format!(", v.vid) {beyond} (")).bind(key).push(", ").bind(vid).push(")");
     }
     let direction = if descending { "DESC" } else { "ASC" };
     sql.push(&format!(" ORDER BY sort_key {direction}, v.vid {direction} LIMIT "));
@@ -69,22 +122,54 @@ pub(super) fn page(search: &Search, columns: &str) -> Result<Sql, BadSearch> {
     Ok(sql)
 }
 
+/// What the page is sorted by. Not every database knows the name of a column in the conditions of its own query.
+fn sort_key(sql: &mut Sql, sort: &Sort) {
+    match sort {
+        Sort::Written { .. } => {
+            sql.push("v.written_at");
+        }
+        Sort::Date { param, newest_first } => {
+            let (bound, none) = if *newest_first { ("max", i64::MIN) } else { ("min", i64::MAX) };
+            sql.push(&format!("coalesce((SELECT {bound}(lo) FROM date x WHERE x.vid = v.vid AND x.param = "));
+            sql.bind(param.clone()).push("), ").bind(none).push(")");
+        }
+    }
+}
+
 /// How many match.
-pub(super) fn total(search: &Search) -> Result<Sql, BadSearch> {
+pub(crate) fn total(dialect: Dialect, search: &Search) -> Result<Sql, BadSearch> {
     check(search)?;
-    let mut sql = Sql::default();
+    let mut sql = Sql::new(dialect);
     sql.push("SELECT count(*)");
     matching(&mut sql, &search.rtype, &search.criteria);
     Ok(sql)
 }
 
 /// Logical ids of what matches, at most `limit`.
-pub(super) fn ids(rtype: &str, criteria: &[Criterion], limit: i64) -> Sql {
-    let mut sql = Sql::default();
+pub(crate) fn ids(dialect: Dialect, rtype: &str, criteria: &[Criterion], limit: i64) -> Sql {
+    let mut sql = Sql::new(dialect);
     sql.push("SELECT v.id");
     matching(&mut sql, rtype, criteria);
     sql.push(" LIMIT ").bind(limit);
     sql
+}
+
+/// The one patient that all patient references of a record name, as its tokens are filed under it; empty for none, [`ABOUT_MANY`]
+/// otherwise.
+pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
+    let mut about = "";
+    for row in rows {
+        if let IndexValue::Reference { rtype, id } = &row.value
+            && PATIENT_PARAMS.contains(&row.param.as_ref())
+        {
+            let id = cut(id);
+            if rtype != "Patient" || !(about.is_empty() || about == id) {
+                return ABOUT_MANY;
+            }
+            about = id;
+        }
+    }
+    about
 }
 
 fn check(search: &Search) -> Result<(), BadSearch> {
@@ -96,22 +181,22 @@ fn check(search: &Search) -> Result<(), BadSearch> {
 }
 
 fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
-    let about = about(criteria);
+    let about = patient_of(criteria);
     let driver = (0..criteria.len()).filter_map(|i| Some((rank(&criteria[i], about.is_some())?, i))).min();
     let driver = driver.map(|(_, index)| index);
     match driver {
         Some(index) => {
             sql.push(" FROM (");
             drive(sql, rtype, &criteria[index], about);
-            // CROSS JOIN keeps the order of the tables.
-            sql.push(") d CROSS JOIN version v ON v.vid = d.vid WHERE v.current = 1 AND v.deleted = 0 AND v.rtype = ");
-            sql.bind(rtype.to_owned());
+            let join = sql.dialect.join();
+            sql.push(&format!(") d {join} version v ON v.vid = d.vid"));
         }
         None => {
-            sql.push(" FROM version v INDEXED BY version_written WHERE v.current = 1 AND v.deleted = 0 AND v.rtype = ");
-            sql.bind(rtype.to_owned());
+            let index = sql.dialect.by_index("version_written");
+            sql.push(&format!(" FROM version v{index}"));
         }
     }
+    sql.push(" WHERE v.current = 1 AND v.deleted = 0 AND v.rtype = ").bind(rtype.to_owned());
     for (index, criterion) in criteria.iter().enumerate() {
         if Some(index) != driver {
             sql.push(if criterion.negate { " AND NOT (" } else { " AND (" });
@@ -122,7 +207,7 @@ fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
 }
 
 /// The patient that all matches are about, if a criterion says so.
-fn about(criteria: &[Criterion]) -> Option<&str> {
+fn patient_of(criteria: &[Criterion]) -> Option<&str> {
     criteria.iter().find_map(|criterion| match criterion.any.as_slice() {
         [Match::Reference { rtype, id }]
             if !criterion.negate
@@ -169,18 +254,19 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
             Match::Date { .. } => ("date", "date_lo"),
             Match::Reference { .. } | Match::Missing(_) => ("reference", "reference_target"),
         };
-        sql.push(&format!(" vid FROM {table} x INDEXED BY {index} WHERE x.rtype = ")).bind(rtype.to_owned());
+        let index = sql.dialect.by_index(index);
+        sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned());
         sql.push(" AND x.param = ").bind(criterion.param.clone()).push(" AND ");
         value_is(sql, value);
         if let (Some(about), Match::Token { .. }) = (about, value) {
-            sql.push(" AND x.about IN (").bind(about.to_owned()).push(", '*')");
+            sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
         }
     }
 }
 
 fn any(sql: &mut Sql, criterion: &Criterion, one: impl Fn(&mut Sql, &str, &Match)) {
     if criterion.any.is_empty() {
-        sql.push("0");
+        sql.push("FALSE");
     }
     for (index, value) in criterion.any.iter().enumerate() {
         if index > 0 {
@@ -200,10 +286,10 @@ fn probe(sql: &mut Sql, param: &str, value: &Match) {
             relation(sql, "v.written_at", "v.written_at + 1", *prefix, *span);
         }
         ("_id" | "_lastUpdated", Match::Missing(missing)) => {
-            sql.push(if *missing { "0" } else { "1" });
+            sql.push(if *missing { "FALSE" } else { "TRUE" });
         }
         ("_id" | "_lastUpdated", _) => {
-            sql.push("0");
+            sql.push("FALSE");
         }
         (_, Match::Missing(missing)) => {
             sql.push(if *missing { "NOT (" } else { "(" });
@@ -233,7 +319,7 @@ fn probe(sql: &mut Sql, param: &str, value: &Match) {
 fn value_is(sql: &mut Sql, value: &Match) {
     match value {
         Match::Token { system, code } => {
-            sql.push("(1");
+            sql.push("(TRUE");
             if let Some(code) = code {
                 sql.push(" AND x.code = ").bind(cut(code).to_owned());
             }
@@ -252,7 +338,8 @@ fn value_is(sql: &mut Sql, value: &Match) {
             sql.push(" AND x.norm < ").bind(norm + "\u{10ffff}");
         }
         Match::Text { text, how: TextMatch::Contains } => {
-            sql.push("instr(x.norm, ").bind(normalise(text)).push(") > 0");
+            let position = sql.dialect.position();
+            sql.push(&format!("{position}(x.norm, ")).bind(normalise(text)).push(") > 0");
         }
         Match::Date { prefix, span } => relation(sql, "x.lo", "x.hi", *prefix, *span),
         Match::Reference { rtype, id } => {
@@ -262,7 +349,7 @@ fn value_is(sql: &mut Sql, value: &Match) {
             }
         }
         Match::Missing(_) => {
-            sql.push("0");
+            sql.push("FALSE");
         }
     }
 }
@@ -303,95 +390,5 @@ fn relation(sql: &mut Sql, lo: &str, hi: &str, prefix: Prefix, span: DateRange) 
             compare(lo, "<", hi_ms);
             compare(&format!(" AND {hi}"), ">", lo_ms);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sqlite::schema::open_writer;
-    use expect_test::{Expect, expect};
-    use rusqlite::params_from_iter;
-
-    /// How SQLite walks through the tables, before it has statistics.
-    fn check(search: &Search, expected: Expect) {
-        let folder = tempfile::tempdir().unwrap();
-        let db = open_writer(&folder.path().join("db")).unwrap();
-        let sql = page(search, "v.vid").unwrap();
-        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text)).unwrap();
-        let steps = statement.query_map(params_from_iter(sql.values), |row| row.get::<_, String>(3)).unwrap();
-        expected.assert_eq(&steps.map(|step| step.unwrap() + "\n").collect::<String>());
-    }
-
-    #[test]
-    fn patient_and_code_are_one_look_into_one_index() {
-        let search = Search::of("Observation")
-            .with(Criterion::reference("patient", "Patient", "1"))
-            .with(Criterion::token("code", "http://loinc.org", "8867-4"));
-        check(
-            &search,
-            expect![[r#"
-            CO-ROUTINE d
-            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=? AND about=?)
-            SCAN d
-            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-            SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND target=? AND target_type=?)
-            USE TEMP B-TREE FOR ORDER BY
-        "#]],
-        );
-    }
-
-    #[test]
-    fn identifier_name_date_and_type_have_their_indexes() {
-        check(
-            &Search::of("Patient").with(Criterion::token("identifier", "s", "1")),
-            expect![[r#"
-            CO-ROUTINE d
-            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
-            SCAN d
-            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-            USE TEMP B-TREE FOR ORDER BY
-        "#]],
-        );
-        let family = Match::Text { text: "M".into(), how: TextMatch::Prefix };
-        check(
-            &Search::of("Patient").with(Criterion::one("family", family)),
-            expect![[r#"
-            CO-ROUTINE d
-            SEARCH x USING COVERING INDEX text_norm (rtype=? AND param=? AND norm>? AND norm<?)
-            USE TEMP B-TREE FOR DISTINCT
-            SCAN d
-            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-            USE TEMP B-TREE FOR ORDER BY
-        "#]],
-        );
-        let day = Match::Date { prefix: Prefix::Eq, span: DateRange { lo_ms: 0, hi_ms: 1 } };
-        check(
-            &Search::of("Observation").with(Criterion::one("date", day)),
-            expect![[r#"
-            CO-ROUTINE d
-            SEARCH x USING COVERING INDEX date_lo (rtype=? AND param=? AND lo>? AND lo<?)
-            USE TEMP B-TREE FOR DISTINCT
-            SCAN d
-            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-            USE TEMP B-TREE FOR ORDER BY
-        "#]],
-        );
-        check(
-            &Search::of("Observation"),
-            expect![[r#"
-            SEARCH v USING COVERING INDEX version_written (rtype=? AND deleted=?)
-        "#]],
-        );
-        check(
-            &Search::of("Observation").with(Criterion::code("_id", "1")),
-            expect![[r#"
-            CO-ROUTINE d
-            SEARCH v USING COVERING INDEX version_key (rtype=? AND id=?)
-            SCAN d
-            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-            USE TEMP B-TREE FOR ORDER BY
-        "#]],
-        );
     }
 }
