@@ -1,9 +1,10 @@
-//! The project's own chores: `cargo xtask tidy | test | demo | sim | help`.
+//! The project's own chores: `cargo xtask tidy | test | demo | sim | definitions | help`.
 
 mod failures;
 mod packages;
 mod run;
 
+mod definitions;
 mod demo;
 mod sim;
 mod test;
@@ -17,6 +18,8 @@ cargo xtask test                  everything that must hold before a change land
 cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, receipts, demo, demo-shared
 cargo xtask sim [--seeds N] [--first S] [--jobs J]
                                   N seeds (20) from S (1) on, each a simulated consortium with its own faults and load; a failing seed is named and repeats itself
+cargo xtask definitions [--check] writes the tables of FHIR R4's elements and search parameters anew from the published definitions, which it
+                                  fetches; --check only tells whether they are what would be written
 cargo xtask tidy                  the house rules alone, in a second
 cargo xtask help                  this text
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("tidy") if rest.is_empty() => tidy::tidy(&root()).map(code),
         Some("test") => test::test(&root(), rest).map(code),
+        Some("definitions") => definitions::definitions(&root(), rest).map(code),
         Some("sim") => sim::sim(&root(), rest).map(code),
         Some("demo") => demo::demo(&root(), rest),
         None | Some("help" | "--help" | "-h") => {
