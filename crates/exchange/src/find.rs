@@ -178,7 +178,9 @@ fn wrong(name: &str, expected: &str) -> Failure {
 
 fn bad_search(error: BadSearch) -> Failure {
     let kind = match error {
-        BadSearch::UnknownParameter { .. } | BadSearch::Modifier { .. } => IssueType::NotSupported,
+        BadSearch::UnknownParameter { .. } | BadSearch::Modifier { .. } | BadSearch::NotOffered { .. } => {
+            IssueType::NotSupported
+        }
         BadSearch::Value { .. } | BadSearch::Cursor => IssueType::Value,
         BadSearch::TooMuch => IssueType::TooCostly,
     };

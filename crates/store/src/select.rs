@@ -6,15 +6,20 @@
 //! patient narrows its driving code by it. That loses nothing: a record whose patient references do not all name one patient is
 //! filed as `*`, which every such search includes, and the patient criterion is probed all the same.
 
+mod value;
+
 use crate::{
-    extract::{DateRange, IndexRow, IndexValue, cut, normalise},
+    extract::{IndexRow, IndexValue, WHOLE, cut, stands_whole},
     search::{
         ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Prefix, Search, Sort, TextMatch,
+        UriMatch,
     },
 };
+pub(crate) use value::above;
+use value::{named, one_is, relation, table};
 
 /// The tables that hold search values, all with a column `vid`.
-pub(crate) const VALUE_TABLES: [&str; 4] = ["token", "text", "date", "reference"];
+pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference", "quantity"];
 
 /// Parameters that name the patient a record is about.
 const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
@@ -58,12 +63,19 @@ impl Dialect {
 }
 
 /// A parameter of a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     /// A number.
     Int(i64),
+    /// A number with a fraction.
+    Real(f64),
     /// A text.
     Text(String),
+}
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
+    }
 }
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
@@ -105,13 +117,13 @@ pub(crate) fn page(dialect: Dialect, search: &Search, columns: &str) -> Result<S
     check(search)?;
     let mut sql = Sql::new(dialect);
     sql.push("SELECT ");
-    sort_key(&mut sql, &search.sort);
+    sort_key(&mut sql, search);
     sql.push(" AS sort_key, ").push(columns);
     matching(&mut sql, &search.rtype, &search.criteria);
     let (Sort::Written { newest_first: descending } | Sort::Date { newest_first: descending, .. }) = search.sort;
     if let Some(Cursor { key, vid }) = search.after {
         sql.push(" AND (");
-        sort_key(&mut sql, &search.sort);
+        sort_key(&mut sql, search);
         let beyond = if descending { "<" } else { ">" };
         sql.push(&format!(", v.vid) {beyond} (")).bind(key).push(", ").bind(vid).push(")");
     }
@@ -123,15 +135,16 @@ pub(crate) fn page(dialect: Dialect, search: &Search, columns: &str) -> Result<S
 }
 
 /// What the page is sorted by. Not every database knows the name of a column in the conditions of its own query.
-fn sort_key(sql: &mut Sql, sort: &Sort) {
-    match sort {
+fn sort_key(sql: &mut Sql, search: &Search) {
+    match &search.sort {
         Sort::Written { .. } => {
             sql.push("v.written_at");
         }
         Sort::Date { param, newest_first } => {
             let (bound, none) = if *newest_first { ("max", i64::MIN) } else { ("min", i64::MAX) };
-            sql.push(&format!("coalesce((SELECT {bound}(lo) FROM date x WHERE x.vid = v.vid AND x.param = "));
-            sql.bind(param.clone()).push("), ").bind(none).push(")");
+            sql.push(&format!("coalesce((SELECT {bound}(lo) FROM date x WHERE x.vid = v.vid AND "));
+            named(sql, "x", &search.rtype, param);
+            sql.push("), ").bind(none).push(")");
         }
     }
 }
@@ -200,7 +213,7 @@ fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
     for (index, criterion) in criteria.iter().enumerate() {
         if Some(index) != driver {
             sql.push(if criterion.negate { " AND NOT (" } else { " AND (" });
-            any(sql, criterion, probe);
+            any(sql, rtype, criterion);
             sql.push(")");
         }
     }
@@ -225,18 +238,23 @@ fn rank(criterion: &Criterion, about_known: bool) -> Option<u8> {
     if criterion.negate || criterion.any.is_empty() || criterion.param == "_lastUpdated" {
         return None;
     }
-    let ranks = criterion.any.iter().map(|value| match value {
-        Match::Token { code: Some(_), .. } if criterion.param == "_id" => Some(0),
-        Match::Token { code: Some(_), .. } if criterion.param == "identifier" => Some(1),
+    let ranks = criterion.any.iter().map(|value| rank_of(&criterion.param, value, about_known));
+    // The worst alternative decides.
+    ranks.collect::<Option<Vec<u8>>>()?.into_iter().max()
+}
+
+fn rank_of(param: &str, value: &Match, about_known: bool) -> Option<u8> {
+    match value {
+        Match::Token { code: Some(_), .. } if param == "_id" => Some(0),
+        Match::Token { code: Some(_), .. } if param == "identifier" => Some(1),
         Match::Token { code: Some(_), .. } if about_known => Some(2),
         Match::Reference { .. } => Some(3),
         Match::Text { how: TextMatch::Prefix | TextMatch::Exact, .. } => Some(4),
-        Match::Token { code: Some(_), .. } => Some(5),
+        Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),
         Match::Date { prefix: Prefix::Eq, .. } => Some(6),
+        Match::Composite(parts) => rank_of("", parts.first()?, about_known),
         _ => None,
-    });
-    // The worst alternative decides.
-    ranks.collect::<Option<Vec<u8>>>()?.into_iter().max()
+    }
 }
 
 /// Candidate versions, each once.
@@ -245,26 +263,28 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
         sql.push(if index == 0 { "SELECT DISTINCT" } else { " UNION SELECT" });
         if criterion.param == "_id" {
             sql.push(" vid FROM version v WHERE rtype = ").bind(rtype.to_owned()).push(" AND ");
-            probe(sql, "_id", value);
+            probe(sql, rtype, "_id", value);
             continue;
         }
-        let (table, index) = match value {
-            Match::Token { .. } => ("token", "token_code"),
-            Match::Text { .. } => ("text", "text_norm"),
-            Match::Date { .. } => ("date", "date_lo"),
-            Match::Reference { .. } | Match::Missing(_) => ("reference", "reference_target"),
-        };
+        let (table, index) = table(value);
         let index = sql.dialect.by_index(index);
-        sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned());
-        sql.push(" AND x.param = ").bind(criterion.param.clone()).push(" AND ");
-        value_is(sql, value);
-        if let (Some(about), Match::Token { .. }) = (about, value) {
+        sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned()).push(" AND ");
+        one_is(sql, "x", rtype, &criterion.param, value);
+        // Known to be so; said so that the database need not look for versions that it has given already.
+        if stands_whole(rtype, &criterion.param) {
+            sql.push(&format!(" AND x.part = {WHOLE}"));
+        }
+        let token = match value {
+            Match::Composite(parts) => parts.first(),
+            value => Some(value),
+        };
+        if let (Some(about), Some(Match::Token { .. })) = (about, token) {
             sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
         }
     }
 }
 
-fn any(sql: &mut Sql, criterion: &Criterion, one: impl Fn(&mut Sql, &str, &Match)) {
+fn any(sql: &mut Sql, rtype: &str, criterion: &Criterion) {
     if criterion.any.is_empty() {
         sql.push("FALSE");
     }
@@ -272,12 +292,12 @@ fn any(sql: &mut Sql, criterion: &Criterion, one: impl Fn(&mut Sql, &str, &Match
         if index > 0 {
             sql.push(" OR ");
         }
-        one(sql, &criterion.param, value);
+        probe(sql, rtype, &criterion.param, value);
     }
 }
 
 /// Whether version `v` meets one alternative.
-fn probe(sql: &mut Sql, param: &str, value: &Match) {
+fn probe(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
     match (param, value) {
         ("_id", Match::Token { code: Some(code), .. }) => {
             sql.push("v.id = ").bind(code.clone());
@@ -295,100 +315,17 @@ fn probe(sql: &mut Sql, param: &str, value: &Match) {
             sql.push(if *missing { "NOT (" } else { "(" });
             for (index, table) in VALUE_TABLES.iter().enumerate() {
                 sql.push(if index > 0 { " OR " } else { "" });
-                sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = v.vid AND x.param = "));
-                sql.bind(param.to_owned()).push(")");
+                sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = v.vid AND "));
+                named(sql, "x", rtype, param);
+                sql.push(")");
             }
             sql.push(")");
         }
         (_, value) => {
-            let table = match value {
-                Match::Token { .. } => "token",
-                Match::Text { .. } => "text",
-                Match::Date { .. } => "date",
-                Match::Reference { .. } | Match::Missing(_) => "reference",
-            };
-            sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = v.vid AND x.param = "));
-            sql.bind(param.to_owned()).push(" AND ");
-            value_is(sql, value);
+            let (table, _) = table(value);
+            sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = v.vid AND "));
+            one_is(sql, "x", rtype, param, value);
             sql.push(")");
-        }
-    }
-}
-
-/// Whether the search value `x` is the one looked for.
-fn value_is(sql: &mut Sql, value: &Match) {
-    match value {
-        Match::Token { system, code } => {
-            sql.push("(TRUE");
-            if let Some(code) = code {
-                sql.push(" AND x.code = ").bind(cut(code).to_owned());
-            }
-            if let Some(system) = system {
-                sql.push(" AND x.system = ").bind(cut(system).to_owned());
-            }
-            sql.push(")");
-        }
-        Match::Text { text, how: TextMatch::Exact } => {
-            sql.push("x.exact = ").bind(cut(text).to_owned());
-            sql.push(" AND x.norm = ").bind(normalise(text));
-        }
-        Match::Text { text, how: TextMatch::Prefix } => {
-            let norm = normalise(text);
-            sql.push("x.norm >= ").bind(norm.clone());
-            sql.push(" AND x.norm < ").bind(norm + "\u{10ffff}");
-        }
-        Match::Text { text, how: TextMatch::Contains } => {
-            let position = sql.dialect.position();
-            sql.push(&format!("{position}(x.norm, ")).bind(normalise(text)).push(") > 0");
-        }
-        Match::Date { prefix, span } => relation(sql, "x.lo", "x.hi", *prefix, *span),
-        Match::Reference { rtype, id } => {
-            sql.push("x.target = ").bind(cut(id).to_owned());
-            if let Some(rtype) = rtype {
-                sql.push(" AND x.target_type = ").bind(rtype.clone());
-            }
-        }
-        Match::Missing(_) => {
-            sql.push("FALSE");
-        }
-    }
-}
-
-/// How the span from `lo` until before `hi` relates to `span`.
-fn relation(sql: &mut Sql, lo: &str, hi: &str, prefix: Prefix, span: DateRange) {
-    let DateRange { lo_ms, hi_ms } = span;
-    let mut compare = |column: &str, operator: &str, value: i64| {
-        sql.push(&format!("{column} {operator} ")).bind(value);
-    };
-    match prefix {
-        Prefix::Eq => {
-            // The upper bound of `lo` follows from the others; it ends the scan of the index.
-            compare(lo, ">=", lo_ms);
-            compare(&format!(" AND {lo}"), "<", hi_ms);
-            compare(&format!(" AND {hi}"), "<=", hi_ms);
-        }
-        Prefix::Ne => {
-            compare(&format!("({lo}"), "<", lo_ms);
-            compare(&format!(" OR {hi}"), ">", hi_ms);
-            sql.push(")");
-        }
-        Prefix::Gt => compare(hi, ">", hi_ms),
-        Prefix::Lt => compare(lo, "<", lo_ms),
-        Prefix::Ge => {
-            compare(&format!("({hi}"), ">", hi_ms);
-            compare(&format!(" OR {lo}"), ">=", lo_ms);
-            sql.push(")");
-        }
-        Prefix::Le => {
-            compare(&format!("({lo}"), "<", lo_ms);
-            compare(&format!(" OR {hi}"), "<=", hi_ms);
-            sql.push(")");
-        }
-        Prefix::Sa => compare(lo, ">=", hi_ms),
-        Prefix::Eb => compare(hi, "<=", lo_ms),
-        Prefix::Ap => {
-            compare(lo, "<", hi_ms);
-            compare(&format!(" AND {hi}"), ">", lo_ms);
         }
     }
 }

@@ -4,6 +4,7 @@ mod columns;
 mod read;
 mod remove;
 mod schema;
+mod values;
 mod write;
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         match self {
             Self::Int(number) => number.to_sql(),
+            Self::Real(number) => number.to_sql(),
             Self::Text(text) => text.to_sql(),
         }
     }

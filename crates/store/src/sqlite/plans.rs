@@ -27,13 +27,13 @@ fn patient_and_code_are_one_look_into_one_index() {
     check(
         &search,
         expect![[r#"
-        CO-ROUTINE d
-        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=? AND about=?)
-        SCAN d
-        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-        SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND target=? AND target_type=?)
-        USE TEMP B-TREE FOR ORDER BY
-    "#]],
+            CO-ROUTINE d
+            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=? AND about=?)
+            SCAN d
+            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+            SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND target=? AND target_type=?)
+            USE TEMP B-TREE FOR ORDER BY
+        "#]],
     );
 }
 
@@ -42,12 +42,12 @@ fn identifier_name_date_and_type_have_their_indexes() {
     check(
         &Search::of("Patient").with(Criterion::token("identifier", "s", "1")),
         expect![[r#"
-        CO-ROUTINE d
-        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
-        SCAN d
-        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-        USE TEMP B-TREE FOR ORDER BY
-    "#]],
+            CO-ROUTINE d
+            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+            SCAN d
+            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+            USE TEMP B-TREE FOR ORDER BY
+        "#]],
     );
     let family = Match::Text { text: "M".into(), how: TextMatch::Prefix };
     check(
