@@ -68,7 +68,7 @@ pub(crate) fn definitions(root: &Path, arguments: &[String]) -> anyhow::Result<b
 }
 
 /// The folder of the unpacked definitions; fetched once.
-fn fetched(root: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn fetched(root: &Path) -> anyhow::Result<PathBuf> {
     let folder = target(root)?.join("definitions");
     let unpacked = folder.join(INTEGRITY.replace(['/', '+', '='], "_"));
     if unpacked.is_dir() {

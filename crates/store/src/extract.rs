@@ -144,7 +144,7 @@ pub fn indexed(rtype: &str) -> Vec<(&'static str, Kind)> {
 }
 
 /// The parameters that the values of a parameter are filed under: itself, unless others have exactly its values together.
-pub(crate) fn filed(rtype: &str, param: &str) -> Vec<&'static str> {
+pub fn filed(rtype: &str, param: &str) -> Vec<&'static str> {
     parameter(rtype, param).map(|parameter| parameter.filed.clone()).unwrap_or_default()
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn stands_whole(rtype: &str, param: &str) -> bool {
 }
 
 /// The parameters of a composite one, in their order; none for any other.
-pub(crate) fn parts(rtype: &str, param: &str) -> &'static [&'static str] {
+pub fn parts(rtype: &str, param: &str) -> &'static [&'static str] {
     parameter(rtype, param).map_or(&[], |parameter| &parameter.parts)
 }
 

@@ -29,8 +29,8 @@ mod fault;
 mod crash;
 
 pub use extract::{
-    APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, indexed, kind,
-    normalise, reference_targets,
+    APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, filed,
+    indexed, kind, normalise, parts, reference_targets,
 };
 pub use journal::JournalError;
 pub use put::{

@@ -51,11 +51,13 @@ struct Segment {
 impl Shapes {
     pub(super) fn of(definitions: &Definitions) -> anyhow::Result<Self> {
         let mut shapes = Self { elements: HashMap::new(), bases: HashMap::new() };
-        for structure in elements::structures(definitions) {
-            let name = text(structure, "name").context("a type without a name")?.to_owned();
-            if let Some(base) = text(structure, "baseDefinition").and_then(|base| base.strip_prefix(STRUCTURE)) {
-                shapes.bases.insert(name, base.to_owned());
+        for structure in &definitions.structures {
+            let base = text(structure, "baseDefinition").and_then(|base| base.strip_prefix(STRUCTURE));
+            if let (Some(name), Some(base)) = (text(structure, "name"), base) {
+                shapes.bases.insert(name.to_owned(), base.to_owned());
             }
+        }
+        for structure in elements::structures(definitions) {
             for element in items(&structure["differential"], "element") {
                 let path = text(element, "path").context("an element without a path")?.to_owned();
                 let types =
@@ -96,7 +98,7 @@ impl Shapes {
         let (path, element, choice) = self.find(at, &segment.name)?;
         let mut types = element.types.clone();
         if let Some(cast) = &segment.cast {
-            types.retain(|of| of.eq_ignore_ascii_case(cast));
+            types.retain(|of| self.is_a(of, cast));
             ensure!(!types.is_empty(), "`{path}` is never a `{cast}`");
         }
         if let Some(same) = &element.same_as {
@@ -115,6 +117,11 @@ impl Shapes {
             self.follow(&inside, rest, &steps, paths)?;
         }
         Ok(())
+    }
+
+    /// Whether a type is another one or made from it, as `canonical` from `uri`. R4 writes `DateTime` once.
+    fn is_a(&self, of: &str, wanted: &str) -> bool {
+        of.eq_ignore_ascii_case(wanted) || self.bases.get(of).is_some_and(|base| self.is_a(base, wanted))
     }
 
     /// An element of a type or of its bases, and whether it is a choice.
