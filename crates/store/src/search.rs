@@ -268,6 +268,7 @@ const NOT_OFFERED: [(&str, &str); 7] = [
     ("_type", "search for one type at a time"),
     ("near", "distances on the globe are not computed"),
 ];
+const NO_CHAINS: &str = "search for the records in between first, and then for what refers to them";
 const NO_WORDS: &str = "the whole text of records is not indexed; search for codes by `:text`, or for names";
 const NO_TERMINOLOGY: &str = "it asks for a terminology, and none is kept here; search for the codes themselves";
 
@@ -301,6 +302,9 @@ impl Criterion {
             None => (name, None),
         };
         let not_offered = |why| BadSearch::NotOffered { what: name.to_owned(), why };
+        if param == "_has" || name.contains('.') {
+            return Err(not_offered(NO_CHAINS));
+        }
         if let Some((_, why)) = NOT_OFFERED.iter().find(|(other, _)| *other == param) {
             return Err(not_offered(why));
         }
@@ -623,6 +627,14 @@ mod tests {
                 "`_text` is not offered: the whole text of records is not indexed; search for codes by `:text`, or for names"
             ],
         );
+        // Once a chain was taken for the type of a reference, and found nothing without a word.
+        let chains = ["subject:Patient.name", "patient.identifier", "_has:Observation:patient:code"];
+        for chain in chains {
+            assert!(
+                matches!(Criterion::parse("Observation", chain, "x"), Err(BadSearch::NotOffered { .. })),
+                "{chain}"
+            );
+        }
         check("_profile:contains", "x", expect!["search parameter `_profile` does not take modifier `contains`"]);
     }
 
