@@ -76,6 +76,9 @@ impl Node {
                 }
                 _ => {
                     let criterion = criterion(rtype, parameter)?;
+                    if criterion.is_chained() {
+                        return Err(chained(parameter));
+                    }
                     if matches!(name, "patient" | "subject" | "beneficiary") && parameter.values.len() == 1 {
                         patient = Some(value.trim_start_matches("Patient/").to_owned());
                     }
@@ -170,6 +173,15 @@ fn sort(value: &str) -> Result<Sort, Failure> {
         "" => Err(wrong("_sort", "a parameter such as -date")),
         _ => Ok(Sort::Date { param: param.to_owned(), newest_first }),
     }
+}
+
+/// A match would tell of records in between, which nothing has decided over.
+fn chained(parameter: &Parameter) -> Failure {
+    let text = format!(
+        "`{}` is not offered: search for the records in between first, and then for what they refer to or what refers to them",
+        parameter.name
+    );
+    Failure::invalid(IssueType::NotSupported, "", text)
 }
 
 fn wrong(name: &str, expected: &str) -> Failure {

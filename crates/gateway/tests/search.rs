@@ -411,6 +411,7 @@ async fn amounts_composites_and_words_are_found_and_what_is_not_offered_is_named
     for (more, said) in [
         ("code:below=http://loinc.org%7C8867-4", "`code:below` is not offered"),
         ("subject:Patient.name=nobody", "`subject:Patient.name` is not offered"),
+        ("_has:Provenance:target:agent=a", "`_has:Provenance:target:agent` is not offered"),
         ("_text=pain", "`_text` is not offered"),
         ("value-quantity=much", "search parameter `value-quantity`"),
     ] {

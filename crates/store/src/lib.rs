@@ -13,6 +13,7 @@ mod put;
 mod row;
 mod seal;
 
+mod chain;
 mod extract;
 mod search;
 mod select;
@@ -28,6 +29,7 @@ mod fault;
 #[cfg(test)]
 mod crash;
 
+pub use chain::{CHAIN_LINKS_MAX, rests_on};
 pub use extract::{
     APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, filed,
     indexed, kind, normalise, parts, reference_targets,

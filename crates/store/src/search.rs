@@ -1,6 +1,7 @@
 //! What is looked for: a typed search over the index, and the page that answers it.
 
 use crate::{
+    chain::{self, CHAIN_LINKS_MAX},
     extract::{DateRange, Kind, Written, kind, parts, typed},
     row::Rows,
     select::above,
@@ -164,6 +165,22 @@ pub enum Match {
         /// How it must agree.
         how: UriMatch,
     },
+    /// The parameter refers to a record of this type that meets the criterion.
+    To {
+        /// FHIR type of the target.
+        rtype: String,
+        /// What it must meet.
+        criterion: Box<Criterion>,
+    },
+    /// Another record refers to this one by a parameter, and meets the criterion; of `_has`.
+    From {
+        /// FHIR type of the one that refers.
+        rtype: String,
+        /// Its parameter.
+        param: String,
+        /// What it must meet.
+        criterion: Box<Criterion>,
+    },
     /// Values that stand together, one for each part of the composite in its order.
     Composite(Vec<Match>),
     /// `:missing`: the record has no value (true) or some value (false).
@@ -268,7 +285,6 @@ const NOT_OFFERED: [(&str, &str); 7] = [
     ("_type", "search for one type at a time"),
     ("near", "distances on the globe are not computed"),
 ];
-const NO_CHAINS: &str = "search for the records in between first, and then for what refers to them";
 const NO_WORDS: &str = "the whole text of records is not indexed; search for codes by `:text`, or for names";
 const NO_TERMINOLOGY: &str = "it asks for a terminology, and none is kept here; search for the codes themselves";
 
@@ -296,15 +312,22 @@ impl Criterion {
     /// Reads `name=value` of a FHIR search: `code:not=http://loinc.org|8867-4,8480-6`, `date=ge2024-01`, `patient=Patient/1`.
     ///
     /// `value` is already percent-decoded; `\,`, `\|`, `\$` and `\\` are FHIR's own escapes.
+    ///
+    /// Chains have at most [`CHAIN_LINKS_MAX`] links; what their matches rest on is not theirs alone to show, see [`crate::rests_on`].
     pub fn parse(rtype: &str, name: &str, value: &str) -> Result<Self, BadSearch> {
+        Self::parse_linked(rtype, name, value, CHAIN_LINKS_MAX)
+    }
+
+    /// Reads a criterion with at most `links` links.
+    pub(crate) fn parse_linked(rtype: &str, name: &str, value: &str, links: usize) -> Result<Self, BadSearch> {
+        if chain::is_chain(name) {
+            return chain::parse(rtype, name, value, links);
+        }
         let (param, modifier) = match name.split_once(':') {
             Some((param, modifier)) => (param, Some(modifier)),
             None => (name, None),
         };
         let not_offered = |why| BadSearch::NotOffered { what: name.to_owned(), why };
-        if param == "_has" || name.contains('.') {
-            return Err(not_offered(NO_CHAINS));
-        }
         if let Some((_, why)) = NOT_OFFERED.iter().find(|(other, _)| *other == param) {
             return Err(not_offered(why));
         }
@@ -627,14 +650,6 @@ mod tests {
                 "`_text` is not offered: the whole text of records is not indexed; search for codes by `:text`, or for names"
             ],
         );
-        // Once a chain was taken for the type of a reference, and found nothing without a word.
-        let chains = ["subject:Patient.name", "patient.identifier", "_has:Observation:patient:code"];
-        for chain in chains {
-            assert!(
-                matches!(Criterion::parse("Observation", chain, "x"), Err(BadSearch::NotOffered { .. })),
-                "{chain}"
-            );
-        }
         check("_profile:contains", "x", expect!["search parameter `_profile` does not take modifier `contains`"]);
     }
 

@@ -213,7 +213,7 @@ fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
     for (index, criterion) in criteria.iter().enumerate() {
         if Some(index) != driver {
             sql.push(if criterion.negate { " AND NOT (" } else { " AND (" });
-            any(sql, rtype, criterion);
+            any(sql, "v", rtype, criterion);
             sql.push(")");
         }
     }
@@ -253,6 +253,7 @@ fn rank_of(param: &str, value: &Match, about_known: bool) -> Option<u8> {
         Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),
         Match::Date { prefix: Prefix::Eq, .. } => Some(6),
         Match::Composite(parts) => rank_of("", parts.first()?, about_known),
+        Match::To { criterion, .. } | Match::From { criterion, .. } => rank(criterion, false).map(|rank| rank + 4),
         _ => None,
     }
 }
@@ -263,7 +264,11 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
         sql.push(if index == 0 { "SELECT DISTINCT" } else { " UNION SELECT" });
         if criterion.param == "_id" {
             sql.push(" vid FROM version v WHERE rtype = ").bind(rtype.to_owned()).push(" AND ");
-            probe(sql, rtype, "_id", value);
+            probe(sql, "v", rtype, "_id", value);
+            continue;
+        }
+        if matches!(value, Match::To { .. } | Match::From { .. }) {
+            drive_link(sql, rtype, &criterion.param, value);
             continue;
         }
         let (table, index) = table(value);
@@ -284,7 +289,8 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
     }
 }
 
-fn any(sql: &mut Sql, rtype: &str, criterion: &Criterion) {
+/// Whether version `of` meets one of the alternatives.
+fn any(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
     if criterion.any.is_empty() {
         sql.push("FALSE");
     }
@@ -292,18 +298,18 @@ fn any(sql: &mut Sql, rtype: &str, criterion: &Criterion) {
         if index > 0 {
             sql.push(" OR ");
         }
-        probe(sql, rtype, &criterion.param, value);
+        probe(sql, of, rtype, &criterion.param, value);
     }
 }
 
-/// Whether version `v` meets one alternative.
-fn probe(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
+/// Whether version `of` meets one alternative.
+fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
     match (param, value) {
         ("_id", Match::Token { code: Some(code), .. }) => {
-            sql.push("v.id = ").bind(code.clone());
+            sql.push(&format!("{of}.id = ")).bind(code.clone());
         }
         ("_lastUpdated", Match::Date { prefix, span }) => {
-            relation(sql, "v.written_at", "v.written_at + 1", *prefix, *span);
+            relation(sql, &format!("{of}.written_at"), &format!("{of}.written_at + 1"), *prefix, *span);
         }
         ("_id" | "_lastUpdated", Match::Missing(missing)) => {
             sql.push(if *missing { "FALSE" } else { "TRUE" });
@@ -315,17 +321,86 @@ fn probe(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
             sql.push(if *missing { "NOT (" } else { "(" });
             for (index, table) in VALUE_TABLES.iter().enumerate() {
                 sql.push(if index > 0 { " OR " } else { "" });
-                sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = v.vid AND "));
+                sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
                 named(sql, "x", rtype, param);
                 sql.push(")");
             }
             sql.push(")");
         }
+        (param, Match::To { rtype: target, criterion }) => {
+            let (link, other) = beyond(of);
+            let join = sql.dialect.join();
+            sql.push(&format!(
+                "EXISTS (SELECT 1 FROM reference {link} {join} version {other} ON {other}.rtype = {link}.target_type \
+                 AND {other}.id = {link}.target WHERE {link}.vid = {of}.vid AND "
+            ));
+            named(sql, &link, rtype, param);
+            sql.push(&format!(" AND {link}.target_type = ")).bind(target.clone());
+            meets(sql, &other, target, criterion);
+            sql.push(")");
+        }
+        (_, Match::From { rtype: from, param, criterion }) => {
+            let (link, other) = beyond(of);
+            let (join, index) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
+            sql.push(&format!(
+                "EXISTS (SELECT 1 FROM reference {link}{index} {join} version {other} ON {other}.vid = {link}.vid \
+                 WHERE {link}.target = {of}.id AND {link}.target_type = {of}.rtype AND {link}.rtype = "
+            ));
+            sql.bind(from.clone()).push(" AND ");
+            named(sql, &link, from, param);
+            meets(sql, &other, from, criterion);
+            sql.push(")");
+        }
         (_, value) => {
             let (table, _) = table(value);
-            sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = v.vid AND "));
+            sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
             one_is(sql, "x", rtype, param, value);
             sql.push(")");
         }
+    }
+}
+
+/// Names for the reference and the version on the other side of a link from `of`: `r1` and `v1` from `v`, then `r11` and `v11`.
+fn beyond(of: &str) -> (String, String) {
+    let links = of.trim_start_matches('v');
+    (format!("r{links}1"), format!("v{links}1"))
+}
+
+/// That version `of` is current and meets a criterion.
+fn meets(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
+    sql.push(&format!(" AND {of}.current = 1 AND {of}.deleted = 0 AND {of}.rtype = ")).bind(rtype.to_owned());
+    sql.push(if criterion.negate { " AND NOT (" } else { " AND (" });
+    any(sql, of, rtype, criterion);
+    sql.push(")");
+}
+
+/// Versions that are on this side of a link to records which a criterion drives to.
+fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
+    let (join, by_target) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
+    match value {
+        Match::To { rtype: target, criterion } => {
+            sql.push(" r.vid FROM (");
+            drive(sql, target, criterion, None);
+            sql.push(&format!(
+                ") d {join} version t ON t.vid = d.vid {join} reference r{by_target} ON r.target = t.id WHERE t.current = 1 \
+                 AND t.deleted = 0 AND t.rtype = "
+            ));
+            sql.bind(target.clone()).push(" AND r.rtype = ").bind(rtype.to_owned()).push(" AND ");
+            named(sql, "r", rtype, param);
+            sql.push(" AND r.target_type = ").bind(target.clone());
+        }
+        Match::From { rtype: from, param, criterion } => {
+            let by_key = sql.dialect.by_index("version_key");
+            sql.push(" t.vid FROM (");
+            drive(sql, from, criterion, None);
+            sql.push(&format!(
+                ") d {join} version f ON f.vid = d.vid {join} reference r ON r.vid = f.vid {join} version t{by_key} ON t.id = r.target \
+                 WHERE f.current = 1 AND f.deleted = 0 AND f.rtype = "
+            ));
+            sql.bind(from.clone()).push(" AND ");
+            named(sql, "r", from, param);
+            sql.push(" AND r.target_type = ").bind(rtype.to_owned()).push(" AND t.rtype = ").bind(rtype.to_owned());
+        }
+        _ => {}
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn table(value: &Match) -> (&'static str, &'static str) {
         Match::Date { .. } => ("date", "date_lo"),
         Match::Quantity { .. } => ("quantity", ""),
         Match::Composite(values) => values.first().map_or(("token", "token_code"), table),
-        Match::Reference { .. } | Match::Missing(_) => ("reference", "reference_target"),
+        Match::Reference { .. } | Match::To { .. } | Match::From { .. } | Match::Missing(_) => {
+            ("reference", "reference_target")
+        }
     }
 }
 
@@ -139,8 +141,8 @@ fn value_is(sql: &mut Sql, alias: &str, value: &Match) {
                 sql.push(&format!(" AND {alias}.target_type = ")).bind(rtype.clone());
             }
         }
-        // Composites have no composites as parts, and what is missing is no value.
-        Match::Composite(_) | Match::Missing(_) => {
+        // Composites have no composites as parts; what is missing, and what links lead to, is no value.
+        Match::Composite(_) | Match::To { .. } | Match::From { .. } | Match::Missing(_) => {
             sql.push("FALSE");
         }
     }

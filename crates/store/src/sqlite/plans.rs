@@ -90,3 +90,53 @@ fn identifier_name_date_and_type_have_their_indexes() {
     "#]],
     );
 }
+
+#[test]
+fn composites_and_chains_begin_where_their_most_selective_value_is() {
+    let search =
+        |rtype: &str, name: &str, value: &str| Search::of(rtype).with(Criterion::parse(rtype, name, value).unwrap());
+    check(
+        &search("Observation", "component-code-value-quantity", "8480-6$gt100"),
+        expect![[r#"
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        SEARCH x0 EXISTS USING PRIMARY KEY (vid=? AND param=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    check(
+        &search("Observation", "patient.identifier", "s|1"),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        SCAN d
+        SEARCH t USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH r USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    check(
+        &search("Patient", "_has:Observation:patient:code", "8867-4"),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH f USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH r USING PRIMARY KEY (vid=? AND param=?)
+        SEARCH t USING COVERING INDEX version_key (rtype=? AND id=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+}

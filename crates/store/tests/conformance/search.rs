@@ -8,8 +8,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use record::TimeMs;
 use std::collections::BTreeSet;
 use store::{
-    APART, Criterion, DateRange, IndexRow, IndexValue, Match, Number, Page, Prefix, Put, Row, Search, Sort, Store,
-    TextMatch, UriMatch, WHOLE, Written, normalise,
+    APART, CHAIN_LINKS_MAX, Criterion, DateRange, IndexRow, IndexValue, Match, Number, Page, Prefix, Put, Row, Search,
+    Sort, Store, TextMatch, UriMatch, WHOLE, Written, normalise,
 };
 use tempfile::tempdir;
 
@@ -45,6 +45,10 @@ fn value(random: &mut StdRng, param: &'static str) -> IndexRow {
         "name" => IndexValue::Text(pick(random, &WORDS).into()),
         "value-quantity" | "component-value-quantity" => quantity(random),
         "_profile" => IndexValue::Uri(pick(random, &ADDRESSES).into()),
+        "focus" => IndexValue::Reference {
+            rtype: pick(random, &["Observation", "Condition", ""]).into(),
+            id: format!("r{}", random.random_range(0..STORED)),
+        },
         "date" => IndexValue::Date(span(random)),
         _ => IndexValue::Reference {
             rtype: pick(random, &["Patient", "Patient", "Patient", "Group", ""]).into(),
@@ -73,8 +77,10 @@ fn quantity(random: &mut StdRng) -> IndexValue {
 
 const ADDRESSES: [&str; 6] =
     ["http://a.org", "http://a.org/", "http://a.org/x", "http://a.org/x/y", "http://a.org/xy", "urn:x"];
+/// How many records there are.
+const STORED: usize = 60;
 /// What values are filed under.
-const PARAMS: [&str; 11] = [
+const PARAMS: [&str; 12] = [
     "code",
     "component-code",
     "component-value-quantity",
@@ -82,6 +88,7 @@ const PARAMS: [&str; 11] = [
     "status",
     "name",
     "date",
+    "focus",
     "patient",
     "subject",
     "value-quantity",
@@ -154,7 +161,21 @@ fn one(random: &mut StdRng, param: &'static str) -> Match {
     }
 }
 
-fn criterion(random: &mut StdRng) -> Criterion {
+/// A link by `focus`, in either direction.
+fn link(random: &mut StdRng, links: usize) -> Criterion {
+    let rtype = pick(random, &["Observation", "Condition"]).to_owned();
+    let criterion = Box::new(criterion(random, links));
+    if random.random() {
+        return Criterion { param: "focus".into(), negate: false, any: vec![Match::To { rtype, criterion }] };
+    }
+    let from = Match::From { rtype, param: "focus".into(), criterion };
+    Criterion { param: "_has".into(), negate: false, any: vec![from] }
+}
+
+fn criterion(random: &mut StdRng, links: usize) -> Criterion {
+    if links > 0 && random.random_range(0..5) == 0 {
+        return link(random, links - 1);
+    }
     match random.random_range(0..14) {
         12 => {
             let (param, parts) = *COMPOSITES.choose(random).unwrap();
@@ -166,7 +187,7 @@ fn criterion(random: &mut StdRng) -> Criterion {
             let (param, _) = *TOGETHER.choose(random).unwrap();
             Criterion { param: param.into(), negate: random.random_bool(0.2), any: vec![alternative(random, param)] }
         }
-        0 => Criterion::code("_id", format!("r{}", random.random_range(0..60))),
+        0 => Criterion::code("_id", format!("r{}", random.random_range(0..STORED))),
         1 => {
             let prefix = *PREFIXES.choose(random).unwrap();
             let lo_ms = random.random_range(0..50);
@@ -275,7 +296,13 @@ fn stand_together(stored: &Stored, param: &str, wanted: &[Match]) -> bool {
         .any(|first| values(stored, parts[1]).iter().any(|row| row.part == first.part && is(&row.value, &wanted[1])))
 }
 
-fn meets(stored: &Stored, criterion: &Criterion) -> bool {
+/// Whether a record refers by `focus` to another one.
+fn refers(from: &Stored, to: &Stored) -> bool {
+    let name = IndexValue::Reference { rtype: to.row.rtype.clone(), id: to.row.id.clone() };
+    from.index.iter().any(|row| row.param == "focus" && row.value == name)
+}
+
+fn meets(all: &[Stored], stored: &Stored, criterion: &Criterion) -> bool {
     let values = values(stored, &criterion.param);
     let any = criterion.any.iter().any(|wanted| match (criterion.param.as_str(), wanted) {
         ("_id", Match::Token { code, .. }) => code.as_ref() == Some(&stored.row.id),
@@ -284,6 +311,12 @@ fn meets(stored: &Stored, criterion: &Criterion) -> bool {
             related(written, written + 1, *prefix, *span)
         }
         (_, Match::Missing(missing)) => values.is_empty() == *missing,
+        (_, Match::To { rtype, criterion }) => {
+            all.iter().any(|to| to.row.rtype == *rtype && refers(stored, to) && meets(all, to, criterion))
+        }
+        (_, Match::From { rtype, criterion, .. }) => {
+            all.iter().any(|from| from.row.rtype == *rtype && refers(from, stored) && meets(all, from, criterion))
+        }
         (param, Match::Composite(wanted)) => stand_together(stored, param, wanted),
         (_, wanted) => values.iter().any(|row| is(&row.value, wanted)),
     });
@@ -327,7 +360,7 @@ pub(crate) async fn searches_agree_with_a_plain_filter(backend: &impl Backend) {
     let mut random = StdRng::seed_from_u64(seed);
     let folder = tempdir().unwrap();
     let store = backend.store(folder.path());
-    let all_stored: Vec<Stored> = (0..60).map(|number| stored(&mut random, number)).collect();
+    let all_stored: Vec<Stored> = (0..STORED).map(|number| stored(&mut random, number)).collect();
     let puts = all_stored.iter().map(|stored| create(stored.row.clone(), stored.index.clone()));
     store.put(Put { records: puts.flat_map(|put| put.records).collect(), ..Put::default() }).await.unwrap();
     for round in 0..2_000 {
@@ -340,14 +373,17 @@ pub(crate) async fn searches_agree_with_a_plain_filter(backend: &impl Backend) {
         } else {
             Sort::Date { param: "date".into(), newest_first }
         };
-        let criteria: Vec<Criterion> = (0..random.random_range(0..4)).map(|_| criterion(&mut random)).collect();
+        let criteria: Vec<Criterion> =
+            (0..random.random_range(0..4)).map(|_| criterion(&mut random, CHAIN_LINKS_MAX)).collect();
         let count = *[1, 5, 100].choose(&mut random).unwrap();
         let search = Search { criteria, sort, count, ..Search::of(pick(&mut random, &["Observation", "Condition"])) };
 
         let mut expected: Vec<(i64, usize)> = all_stored
             .iter()
             .enumerate()
-            .filter(|(_, stored)| stored.row.rtype == search.rtype && search.criteria.iter().all(|c| meets(stored, c)))
+            .filter(|(_, stored)| {
+                stored.row.rtype == search.rtype && search.criteria.iter().all(|c| meets(&all_stored, stored, c))
+            })
             .map(|(number, stored)| (key(stored, &search.sort), number))
             .collect();
         expected.sort_unstable();
