@@ -2,7 +2,7 @@
 
 use crate::{
     packages,
-    run::{cargo, receipt_checker, say, shown, streamed, target, vitaltrace},
+    run::{cargo, receipt_checker, say, shared_data, shown, streamed, target, vitaltrace},
 };
 use anyhow::Context;
 use serde_json::Value;
@@ -62,9 +62,7 @@ impl Input {
 
     /// The shared test data, or the folder that it was looked for in.
     pub(crate) fn shared(root: &Path) -> Result<Self, PathBuf> {
-        let data = std::env::var_os("VITALTRACE_SHARED")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| root.join("..").join("shared").join("data"));
+        let data = shared_data(root);
         let patients = data.join("fhir/synthea/2021-blaze");
         let ecg = data.join("signals/mitdb/100.hea");
         if !patients.is_dir() || !ecg.is_file() {

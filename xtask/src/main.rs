@@ -1,10 +1,12 @@
-//! The project's own chores: `cargo xtask tidy | test | demo | sim | help`.
+//! The project's own chores: `cargo xtask tidy | test | demo | sim | definitions | help`.
 
 mod failures;
 mod packages;
 mod run;
 
+mod definitions;
 mod demo;
+mod oracle;
 mod sim;
 mod test;
 mod tidy;
@@ -13,17 +15,20 @@ use std::{path::PathBuf, process::ExitCode};
 
 const HELP: &str = "\
 cargo xtask demo [-- ARGUMENTS]   build `vitaltrace` and play the accident on four organisations; ARGUMENTS go to `vitaltrace demo`
-cargo xtask test                  everything that must hold before a change lands: format, lints, tidy, documentation, tests, web, receipts, demo
-cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, receipts, demo, demo-shared
+cargo xtask test                  everything that must hold before a change lands: format, lints, tidy, documentation, tests, web, oracle, receipts, demo
+cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, oracle, receipts, demo, demo-shared
 cargo xtask sim [--seeds N] [--first S] [--jobs J]
                                   N seeds (20) from S (1) on, each a simulated consortium with its own faults and load; a failing seed is named and repeats itself
+cargo xtask definitions [--check] writes the tables of FHIR R4's elements and search parameters anew from the published definitions, which it
+                                  fetches; --check only tells whether they are what would be written
 cargo xtask tidy                  the house rules alone, in a second
 cargo xtask help                  this text
 
-The web stage of `test` needs Node 20 or later, and fetches two libraries and a compiler for the second verifier. The receipts
+The web stage of `test` needs Node 20 or later, and fetches two libraries and a compiler for the second verifier. The oracle stage needs
+Node as well, and fetches FHIR R4's definitions and an evaluator of its expressions. The receipts
 stage needs Python 3, and fetches a package that checks receipts; without them it is skipped, unless CI is set.
 
-The demo stage of `test` also runs on shared test data where there is any: in the folder that VITALTRACE_SHARED names, or in
+The oracle and demo stages of `test` also run on shared test data where there is any: in the folder that VITALTRACE_SHARED names, or in
 `../shared/data` beside the project.";
 
 fn main() -> ExitCode {
@@ -32,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("tidy") if rest.is_empty() => tidy::tidy(&root()).map(code),
         Some("test") => test::test(&root(), rest).map(code),
+        Some("definitions") => definitions::definitions(&root(), rest).map(code),
         Some("sim") => sim::sim(&root(), rest).map(code),
         Some("demo") => demo::demo(&root(), rest),
         None | Some("help" | "--help" | "-h") => {

@@ -84,6 +84,11 @@ pub(crate) fn target(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(metadata["target_directory"].as_str().context("cargo names no target directory")?.into())
 }
 
+/// Where shared test data is, if there is any.
+pub(crate) fn shared_data(root: &Path) -> PathBuf {
+    std::env::var_os("VITALTRACE_SHARED").map_or_else(|| root.join("..").join("shared").join("data"), PathBuf::from)
+}
+
 /// Where the release build leaves the product's program.
 pub(crate) fn vitaltrace(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(target(root)?.join("release").join("vitaltrace"))

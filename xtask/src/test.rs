@@ -3,7 +3,7 @@
 use crate::{
     demo,
     failures::Failures,
-    packages,
+    oracle, packages,
     run::{RECEIPTS, cargo, output, receipt_checker, say, streamed, target, watched},
     tidy,
 };
@@ -40,6 +40,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "docs", run: docs },
     Stage { name: "tests", run: tests },
     Stage { name: "web", run: web },
+    Stage { name: "oracle", run: oracle },
     Stage { name: "receipts", run: receipts },
     Stage { name: "demo", run: demo_generated },
     Stage { name: "demo-shared", run: demo_shared },
@@ -140,12 +141,18 @@ fn tests(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     Ok(verdict(good && tally.failed == 0 && tally.passed > 0))
 }
 
-/// The second verifier: its own tests, and its agreement with the first on freshly written mutants.
-fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
+/// Node of the version that is needed, or an error that says so.
+fn node() -> anyhow::Result<()> {
     let node = output(Command::new("node").arg("--version"))?;
     if node_major(&node).is_none_or(|major| major < NODE_MAJOR) {
         bail!("Node {NODE_MAJOR} or later is needed, this is {}", node.trim());
     }
+    Ok(())
+}
+
+/// The second verifier: its own tests, and its agreement with the first on freshly written mutants.
+fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
+    node()?;
     let mutants = target(root)?.join("mutants.ndjson");
     let mut write = cargo(root, &["run", "--release", "--locked", "--package", "evidence", "--example", "mutants"]);
     write.arg("--").arg(MUTANTS).arg(&mutants);
@@ -165,6 +172,12 @@ fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     notes.lines.append(&mut tally.skipped);
     notes.lines.push(format!("web: {} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored));
     Ok(verdict(good && tally.failed == 0 && tally.ignored == 0 && tally.passed > 0))
+}
+
+/// What the store extracts of resources, compared with R4's own expressions.
+fn oracle(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
+    node()?;
+    oracle::agrees(root, &mut notes.lines).map(verdict)
 }
 
 /// The published COSE receipt, checked by a package that shares no code with ours. Where `CI` is set nothing excuses it.

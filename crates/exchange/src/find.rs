@@ -89,6 +89,9 @@ impl Node {
                 }
                 _ => {
                     let criterion = criterion(rtype, parameter)?;
+                    if criterion.is_chained() {
+                        return Err(chained(parameter));
+                    }
                     if matches!(name, "patient" | "subject" | "beneficiary") && parameter.values.len() == 1 {
                         patient = Some(value.trim_start_matches("Patient/").to_owned());
                     }
@@ -195,13 +198,24 @@ fn sort(value: &str) -> Result<Sort, Failure> {
     }
 }
 
+/// A match would tell of records in between, which nothing has decided over.
+fn chained(parameter: &Parameter) -> Failure {
+    let text = format!(
+        "`{}` is not offered: search for the records in between first, and then for what they refer to or what refers to them",
+        parameter.name
+    );
+    Failure::invalid(IssueType::NotSupported, "", text)
+}
+
 pub(crate) fn wrong(name: &str, expected: &str) -> Failure {
     Failure::invalid(IssueType::Value, "", format!("the value of `{name}` is not {expected}"))
 }
 
 fn bad_search(error: BadSearch) -> Failure {
     let kind = match error {
-        BadSearch::UnknownParameter { .. } | BadSearch::Modifier { .. } => IssueType::NotSupported,
+        BadSearch::UnknownParameter { .. } | BadSearch::Modifier { .. } | BadSearch::NotOffered { .. } => {
+            IssueType::NotSupported
+        }
         BadSearch::Value { .. } | BadSearch::Cursor => IssueType::Value,
         BadSearch::TooMuch => IssueType::TooCostly,
     };

@@ -7,7 +7,7 @@ use crate::{
 use record::fhir::{JSON_PATCH, RESOURCE_TYPES};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::LazyLock};
-use store::{Kind, indexed};
+use store::indexed;
 
 /// What may be included in a search of each type.
 static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
@@ -32,10 +32,8 @@ impl Node {
         let resources: Vec<Value> = RESOURCE_TYPES
             .iter()
             .map(|rtype| {
-                let parameters: Vec<Value> = indexed(rtype)
-                    .into_iter()
-                    .map(|(name, kind)| json!({"name": name, "type": kind_code(kind)}))
-                    .collect();
+                let parameters: Vec<Value> =
+                    indexed(rtype).into_iter().map(|(name, kind)| json!({"name": name, "type": kind.name()})).collect();
                 let mut resource = json!({
                     "type": rtype, "interaction": interactions, "versioning": "versioned-update", "readHistory": true,
                     "updateCreate": true, "conditionalCreate": true, "conditionalRead": "not-match", "conditionalUpdate": true,
@@ -67,14 +65,5 @@ impl Node {
             }]
         });
         serde_json::to_vec(&statement).unwrap_or_default()
-    }
-}
-
-fn kind_code(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Token => "token",
-        Kind::Text => "string",
-        Kind::Date => "date",
-        Kind::Reference => "reference",
     }
 }

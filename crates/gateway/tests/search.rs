@@ -369,3 +369,64 @@ async fn parts_of_matches_are_marked_as_such_and_what_is_counted_is_what_the_cal
     assert!(answer.json()["total"].is_null());
     assert!(said(&answer).unwrap().contains("1 records on the ledger may be missing"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amounts_composites_and_words_are_found_and_what_is_not_offered_is_named() {
+    let site = Site::new().await;
+    let encounter = site.encounter().await;
+    let patient = site.patient.as_str();
+    let pulse = format!("match Observation/{}", site.pulse(patient, &encounter).await);
+    let component = |code: &str, value: f64| {
+        let unit = json!({"value": value, "unit": "mmHg", "system": "http://unitsofmeasure.org", "code": "mm[Hg]"});
+        json!({"code": {"coding": [{"system": "http://loinc.org", "code": code}]}, "valueQuantity": unit})
+    };
+    let pressure = json!({
+        "resourceType": "Observation", "status": "final", "subject": {"reference": format!("Patient/{patient}")},
+        "meta": {"profile": ["http://hl7.org/fhir/StructureDefinition/bp"]},
+        "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9", "display": "Blood pressure panel"}]},
+        "component": [component("8480-6", 118.0), component("8462-4", 78.5)]
+    });
+    let pressure = format!("match Observation/{}", site.doctor.create(&pressure).await.id());
+    let query = format!("/fhir/Observation?patient={patient}");
+
+    for (more, found) in [
+        ("value-quantity=72", &[&pulse][..]),
+        ("value-quantity=72.0%7Chttp://unitsofmeasure.org%7C/min", &[&pulse]),
+        ("value-quantity=72%7C%7CmmHg", &[]),
+        ("combo-value-quantity=gt70", &[&pulse, &pressure]),
+        ("component-value-quantity=78", &[]),
+        ("component-value-quantity=ap80", &[&pressure]),
+        ("component-code-value-quantity=8480-6$gt100", &[&pressure]),
+        ("component-code-value-quantity=8462-4$gt100", &[]),
+        ("combo-code-value-quantity=8480-6$lt100,8867-4$72", &[&pulse]),
+        ("combo-code=8462-4,8867-4", &[&pulse, &pressure]),
+        ("code:text=blood%20PRESS", &[&pressure]),
+        ("_profile:below=http://hl7.org/fhir", &[&pressure]),
+        ("_profile:missing=true&value-quantity:missing=false", &[&pulse]),
+    ] {
+        let mut expected: Vec<String> = found.iter().map(|name| (*name).clone()).collect();
+        expected.sort();
+        assert_eq!(entries(&site.doctor.get(&format!("{query}&{more}")).await.good()), expected, "{more}");
+    }
+    for (more, said) in [
+        ("code:below=http://loinc.org%7C8867-4", "`code:below` is not offered"),
+        ("subject:Patient.name=nobody", "`subject:Patient.name` is not offered"),
+        ("_has:Provenance:target:agent=a", "`_has:Provenance:target:agent` is not offered"),
+        ("_text=pain", "`_text` is not offered"),
+        ("value-quantity=much", "search parameter `value-quantity`"),
+    ] {
+        let refused = site.doctor.get(&format!("{query}&{more}")).await;
+        assert_eq!(refused.status, 422, "{more}");
+        assert!(refused.text().contains(said), "{more}: {}", refused.text());
+    }
+
+    let metadata = site.doctor.get("/fhir/metadata").await.good().json();
+    let resources = metadata["rest"][0]["resource"].as_array().unwrap();
+    let observation = resources.iter().find(|resource| resource["type"] == "Observation").unwrap();
+    let parameters = observation["searchParam"].as_array().unwrap();
+    for (name, kind) in
+        [("component-code-value-quantity", "composite"), ("value-quantity", "quantity"), ("_profile", "uri")]
+    {
+        assert!(parameters.contains(&json!({"name": name, "type": kind})), "{name}");
+    }
+}

@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
-    Config, Criterion, DateRange, Expected, IndexRow, IndexValue, NewEntry, NewVersion, Put, Row, Seal, SealError,
-    SealedSubmission, Search, Store,
+    Config, Criterion, DateRange, Expected, IndexRow, IndexValue, NewEntry, NewVersion, Number, Put, Row, Seal,
+    SealError, SealedSubmission, Search, Store,
 };
 
 const PATIENTS: u64 = 1_000;
@@ -38,22 +38,24 @@ fn observation(number: u64) -> Put {
     let patient = format!("patient-{:032}", number * 7_919 % PATIENTS);
     // Ids spread as random ones do.
     let id = format!("{:032x}", u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-    let token = |param: &'static str, system: &str, code: String| IndexRow {
-        param: param.into(),
-        value: IndexValue::Token { system: system.into(), code },
+    let token = |param: &'static str, system: &str, code: String, text: &str| {
+        IndexRow::whole(param, IndexValue::Token { system: system.into(), code, text: text.into() })
     };
-    let reference = |param: &'static str| IndexRow {
-        param: param.into(),
-        value: IndexValue::Reference { rtype: "Patient".into(), id: patient.clone() },
+    let reference = |param: &'static str| {
+        IndexRow::whole(param, IndexValue::Reference { rtype: "Patient".into(), id: patient.clone() })
     };
     let lo_ms = number as i64 * 1_000;
-    let date = IndexRow { param: "date".into(), value: IndexValue::Date(DateRange { lo_ms, hi_ms: lo_ms + 1_000 }) };
+    let date = IndexRow::whole("date", IndexValue::Date(DateRange { lo_ms, hi_ms: lo_ms + 1_000 }));
+    let number_of = Number::new((number % 120) as f64 + 40.0).unwrap();
+    let (system, code, unit) = ("http://unitsofmeasure.org".into(), "/min".into(), String::new());
+    let quantity = IndexValue::Quantity { lo: number_of, hi: number_of, system, code, unit };
     let index = vec![
-        token("code", "http://loinc.org", format!("{}-4", number / PATIENTS % 40)),
-        token("status", "", "final".into()),
+        token("code", "http://loinc.org", format!("{}-4", number / PATIENTS % 40), "heart rate"),
+        token("status", "", "final".into(), ""),
         reference("patient"),
         reference("subject"),
         date,
+        IndexRow::whole("value-quantity", quantity),
     ];
     let mut entry = [0; 16];
     entry[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());

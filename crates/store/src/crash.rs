@@ -92,7 +92,8 @@ fn entry_id(org: &OrgId, task: u32, round: u64, which: u8) -> Id16 {
 /// Round `round` of a task: a new record, the next version of the task's counter, a frame, two entries.
 fn put(org: &OrgId, task: u32, round: u64) -> Put {
     let version = |rtype: &str, id: String, version: u64, expected, which| {
-        let value = IndexValue::Token { system: String::new(), code: format!("{org}-{task}-{round}") };
+        let value =
+            IndexValue::Token { system: String::new(), code: format!("{org}-{task}-{round}"), text: String::new() };
         NewVersion {
             row: Row {
                 rtype: rtype.into(),
@@ -110,7 +111,7 @@ fn put(org: &OrgId, task: u32, round: u64) -> Put {
                 label: String::new(),
             },
             expected,
-            index: vec![IndexRow { param: "code".into(), value }],
+            index: vec![IndexRow::whole("code", value)],
         }
     };
     let record = version("Observation", format!("{org}-{task}-{round}"), 1, Expected::New, 0);

@@ -13,8 +13,10 @@ mod put;
 mod row;
 mod seal;
 
+mod chain;
 mod extract;
 mod search;
+mod select;
 
 mod readers;
 mod writer;
@@ -27,8 +29,10 @@ mod fault;
 #[cfg(test)]
 mod crash;
 
+pub use chain::{CHAIN_LINKS_MAX, rests_on};
 pub use extract::{
-    DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, extract, indexed, kind, normalise, reference_targets,
+    APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, filed,
+    indexed, kind, normalise, parts, reference_targets,
 };
 pub use journal::JournalError;
 pub use put::{
@@ -40,7 +44,7 @@ pub use row::{Attachment, EntryPlace, Frame, Malformed, Row, Rows, Submission, V
 pub use seal::{Kept, Seal, SealError, SealedSubmission};
 pub use search::{
     ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Page, Prefix, Search, Sort,
-    TextMatch,
+    TextMatch, UriMatch,
 };
 pub use store::{Config, LaneEnd, OpenError, Opened, Store};
 pub use writer::{GROUP_BYTES_MAX, GROUP_MS_MAX, GROUP_PUTS_MAX, QUEUE_BYTES_MAX, QUEUE_LEN_MAX};

@@ -1,8 +1,10 @@
 //! What is looked for: a typed search over the index, and the page that answers it.
 
 use crate::{
-    extract::{DateRange, Kind, kind},
+    chain::{self, CHAIN_LINKS_MAX},
+    extract::{DateRange, Kind, Written, kind, parts, typed},
     row::Rows,
+    select::above,
 };
 use std::{fmt, str::FromStr};
 
@@ -104,7 +106,7 @@ pub struct Page {
 /// One condition on one search parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Criterion {
-    /// The parameter, such as `code`; also `_id` and `_lastUpdated`.
+    /// The parameter, such as `code`; also `_id` and `_lastUpdated`, `p:identifier` of references and `p:of-type` of identifiers.
     pub param: String,
     /// `:not`: none of `any` may hold.
     pub negate: bool,
@@ -122,6 +124,8 @@ pub enum Match {
         /// None: any code of the system.
         code: Option<String>,
     },
+    /// `:text`: what is said of a token in words begins with it; case and accents do not matter.
+    Words(String),
     /// A string.
     Text {
         /// What is looked for.
@@ -143,6 +147,42 @@ pub enum Match {
         /// Logical id of the target, or its whole address.
         id: String,
     },
+    /// A number, or an amount with its unit.
+    Quantity {
+        /// How the record's number relates to this one.
+        prefix: Prefix,
+        /// The number.
+        number: Written,
+        /// System of the unit. None: any; then `code` may also be the unit in words.
+        system: Option<String>,
+        /// Code of the unit. None: any unit.
+        code: Option<String>,
+    },
+    /// An address.
+    Uri {
+        /// The address.
+        uri: String,
+        /// How it must agree.
+        how: UriMatch,
+    },
+    /// The parameter refers to a record of this type that meets the criterion.
+    To {
+        /// FHIR type of the target.
+        rtype: String,
+        /// What it must meet.
+        criterion: Box<Criterion>,
+    },
+    /// Another record refers to this one by a parameter, and meets the criterion; of `_has`.
+    From {
+        /// FHIR type of the one that refers.
+        rtype: String,
+        /// Its parameter.
+        param: String,
+        /// What it must meet.
+        criterion: Box<Criterion>,
+    },
+    /// Values that stand together, one for each part of the composite in its order.
+    Composite(Vec<Match>),
     /// `:missing`: the record has no value (true) or some value (false).
     Missing(bool),
 }
@@ -158,10 +198,21 @@ pub enum TextMatch {
     Contains,
 }
 
-/// How a record's span of time relates to the one searched for (FHIR R4 search, section 3.1.1.4.5).
+/// How an address must agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UriMatch {
+    /// The value is it.
+    Exact,
+    /// The value is it or an address in the folder that it names.
+    Below,
+    /// The value is it or the address of a folder that it is in.
+    Above,
+}
+
+/// How a record's span of time or number relates to the one searched for (FHIR R4 search, section 3.1.1.4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefix {
-    /// Lies within it.
+    /// Lies within it; of numbers, within what it stands for.
     Eq,
     /// Does not lie within it.
     Ne,
@@ -177,7 +228,7 @@ pub enum Prefix {
     Sa,
     /// Ends before its start.
     Eb,
-    /// Overlaps it.
+    /// Overlaps it; of numbers, at most a tenth away.
     Ap,
 }
 
@@ -200,6 +251,14 @@ pub enum BadSearch {
         /// The modifier.
         modifier: String,
     },
+    /// A part of FHIR's search that is not offered.
+    #[error("`{what}` is not offered: {why}")]
+    NotOffered {
+        /// The parameter with its modifier.
+        what: String,
+        /// The reason, and what to do.
+        why: &'static str,
+    },
     /// The value has not the form of the parameter's kind.
     #[error("the value of search parameter `{param}` has not the form of its kind")]
     Value {
@@ -215,6 +274,19 @@ pub enum BadSearch {
     )]
     TooMuch,
 }
+
+/// Parameters of every type or of one that this store has no values for, and why.
+const NOT_OFFERED: [(&str, &str); 7] = [
+    ("_text", NO_WORDS),
+    ("_content", NO_WORDS),
+    ("_query", "no named queries are known here"),
+    ("_filter", "write the criteria as parameters of their own"),
+    ("_list", "read the List, and search for the `_id`s that it names"),
+    ("_type", "search for one type at a time"),
+    ("near", "distances on the globe are not computed"),
+];
+const NO_WORDS: &str = "the whole text of records is not indexed; search for codes by `:text`, or for names";
+const NO_TERMINOLOGY: &str = "it asks for a terminology, and none is kept here; search for the codes themselves";
 
 impl Criterion {
     /// A token of any system.
@@ -240,45 +312,66 @@ impl Criterion {
     /// Reads `name=value` of a FHIR search: `code:not=http://loinc.org|8867-4,8480-6`, `date=ge2024-01`, `patient=Patient/1`.
     ///
     /// `value` is already percent-decoded; `\,`, `\|`, `\$` and `\\` are FHIR's own escapes.
+    ///
+    /// Chains have at most [`CHAIN_LINKS_MAX`] links; what their matches rest on is not theirs alone to show, see [`crate::rests_on`].
     pub fn parse(rtype: &str, name: &str, value: &str) -> Result<Self, BadSearch> {
+        Self::parse_linked(rtype, name, value, CHAIN_LINKS_MAX)
+    }
+
+    /// Reads a criterion with at most `links` links.
+    pub(crate) fn parse_linked(rtype: &str, name: &str, value: &str, links: usize) -> Result<Self, BadSearch> {
+        if chain::is_chain(name) {
+            return chain::parse(rtype, name, value, links);
+        }
         let (param, modifier) = match name.split_once(':') {
             Some((param, modifier)) => (param, Some(modifier)),
             None => (name, None),
         };
+        let not_offered = |why| BadSearch::NotOffered { what: name.to_owned(), why };
+        if let Some((_, why)) = NOT_OFFERED.iter().find(|(other, _)| *other == param) {
+            return Err(not_offered(why));
+        }
         let kind = kind(rtype, param)
             .ok_or_else(|| BadSearch::UnknownParameter { rtype: rtype.to_owned(), param: param.to_owned() })?;
         let bad_value = || BadSearch::Value { param: param.to_owned() };
         let bad_modifier =
             || BadSearch::Modifier { param: param.to_owned(), modifier: modifier.unwrap_or_default().to_owned() };
 
-        if modifier == Some("missing") {
+        if modifier == Some("missing") && kind != Kind::Composite {
             let missing = value.parse().map_err(|_| bad_value())?;
             return Ok(Self::one(param, Match::Missing(missing)));
         }
-        // The logical identifiers of references are tokens of their own.
-        if (kind, modifier) == (Kind::Reference, Some("identifier")) {
-            let any = alternatives(value).map(|text| token(&text)).collect::<Option<Vec<_>>>().ok_or_else(bad_value)?;
-            return Self { param: name.to_owned(), negate: false, any }.bounded();
-        }
         type Parse<'a> = Box<dyn Fn(&str) -> Option<Match> + 'a>;
         let parse: Parse<'_> = match (kind, modifier) {
-            (Kind::Token, None | Some("not")) => Box::new(token),
-            (Kind::Text, None) => Box::new(|text| string(text, TextMatch::Prefix)),
+            (Kind::Token, Some("not")) => Box::new(token),
+            (Kind::Token, Some("text")) => Box::new(words),
+            (Kind::Token, Some("of-type")) => Box::new(of_type),
+            (Kind::Token, Some("in" | "not-in" | "above" | "below")) => return Err(not_offered(NO_TERMINOLOGY)),
             (Kind::Text, Some("exact")) => Box::new(|text| string(text, TextMatch::Exact)),
             (Kind::Text, Some("contains")) => Box::new(|text| string(text, TextMatch::Contains)),
-            (Kind::Date, None) => Box::new(date),
-            (Kind::Reference, None) => Box::new(|text| reference(text, None)),
+            (Kind::Uri, Some("below")) => Box::new(|text| uri(text, UriMatch::Below)),
+            (Kind::Uri, Some("above")) => Box::new(|text| uri(text, UriMatch::Above)),
+            // The logical identifiers of references are tokens of their own.
+            (Kind::Reference, Some("identifier")) => Box::new(token),
             (Kind::Reference, Some(rtype)) if rtype.starts_with(|c: char| c.is_ascii_uppercase()) => {
                 Box::new(move |text| reference(text, Some(rtype)))
             }
+            (_, None) => Box::new(move |text| plain(rtype, param, kind, text)),
             _ => return Err(bad_modifier()),
         };
         let any = alternatives(value).map(|text| parse(&text)).collect::<Option<Vec<_>>>().ok_or_else(bad_value)?;
+        let filed_apart =
+            matches!((kind, modifier), (Kind::Token, Some("of-type")) | (Kind::Reference, Some("identifier")));
+        let param = if filed_apart { name } else { param };
         Self { param: param.to_owned(), negate: modifier == Some("not"), any }.bounded()
     }
 
     fn bounded(self) -> Result<Self, BadSearch> {
-        if self.any.len() > ALTERNATIVES_MAX { Err(BadSearch::TooMuch) } else { Ok(self) }
+        let addresses = self.any.iter().map(|value| match value {
+            Match::Uri { uri, how: UriMatch::Above } => above(uri).count(),
+            _ => 1,
+        });
+        if addresses.sum::<usize>() > ALTERNATIVES_MAX { Err(BadSearch::TooMuch) } else { Ok(self) }
     }
 }
 
@@ -332,7 +425,73 @@ fn string(text: &str, how: TextMatch) -> Option<Match> {
     (!text.is_empty()).then_some(Match::Text { text, how })
 }
 
+/// A value without modifier.
+fn plain(rtype: &str, param: &str, kind: Kind, text: &str) -> Option<Match> {
+    match kind {
+        Kind::Token => token(text),
+        Kind::Text => string(text, TextMatch::Prefix),
+        Kind::Date => date(text),
+        Kind::Reference => reference(text, None),
+        Kind::Number => {
+            let (prefix, rest) = prefixed(text);
+            Some(Match::Quantity { prefix, number: Written::parse(rest)?, system: None, code: None })
+        }
+        Kind::Quantity => quantity(text),
+        Kind::Uri => uri(text, UriMatch::Exact),
+        Kind::Composite => composite(rtype, param, text),
+    }
+}
+
+fn words(text: &str) -> Option<Match> {
+    let text = unescape(text);
+    (!text.trim().is_empty()).then_some(Match::Words(text))
+}
+
+/// System of the type, code of the type, and value of an identifier: all three must be there.
+fn of_type(text: &str) -> Option<Match> {
+    let parts: Vec<String> = split(text, '|').iter().map(|part| unescape(part)).collect();
+    match parts.as_slice() {
+        [system, code, value] if parts.iter().all(|part| !part.is_empty()) => {
+            Some(Match::Token { system: Some(system.clone()), code: Some(typed(code, value)) })
+        }
+        _ => None,
+    }
+}
+
+fn uri(text: &str, how: UriMatch) -> Option<Match> {
+    let uri = unescape(text);
+    (!uri.is_empty()).then_some(Match::Uri { uri, how })
+}
+
+fn composite(rtype: &str, param: &str, text: &str) -> Option<Match> {
+    let (parts, values) = (parts(rtype, param), split(text, '$'));
+    if parts.len() != values.len() {
+        return None;
+    }
+    let parts = parts.iter().zip(&values).map(|(part, value)| plain(rtype, part, kind(rtype, part)?, value));
+    parts.collect::<Option<Vec<_>>>().map(Match::Composite)
+}
+
+/// `[prefix][number]`, or with `|[system]|[code]` behind it.
+fn quantity(text: &str) -> Option<Match> {
+    let parts: Vec<String> = split(text, '|').iter().map(|part| unescape(part)).collect();
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let (number, system, code) = match parts.as_slice() {
+        [number] => (number, None, None),
+        [number, system, code] => (number, some(system), some(code)),
+        _ => return None,
+    };
+    let (prefix, number) = prefixed(number);
+    Some(Match::Quantity { prefix, number: Written::parse(number)?, system, code })
+}
+
 fn date(text: &str) -> Option<Match> {
+    let (prefix, rest) = prefixed(text);
+    Some(Match::Date { prefix, span: DateRange::parse(rest)? })
+}
+
+/// The prefix of a date, number or quantity, and what follows.
+fn prefixed(text: &str) -> (Prefix, &str) {
     const PREFIXES: [(&str, Prefix); 9] = [
         ("eq", Prefix::Eq),
         ("ne", Prefix::Ne),
@@ -344,11 +503,8 @@ fn date(text: &str) -> Option<Match> {
         ("eb", Prefix::Eb),
         ("ap", Prefix::Ap),
     ];
-    let (prefix, rest) = PREFIXES
-        .iter()
-        .find_map(|(name, prefix)| text.strip_prefix(name).map(|rest| (*prefix, rest)))
-        .unwrap_or((Prefix::Eq, text));
-    Some(Match::Date { prefix, span: DateRange::parse(rest)? })
+    let found = PREFIXES.iter().find_map(|(name, prefix)| text.strip_prefix(name).map(|rest| (*prefix, rest)));
+    found.unwrap_or((Prefix::Eq, text))
 }
 
 fn reference(text: &str, rtype: Option<&str>) -> Option<Match> {
@@ -392,6 +548,109 @@ mod tests {
         check("code", r"a\,b\|c", expect![[r#"code [Token { system: None, code: Some("a,b|c") }]"#]]);
         check("code", "|", expect!["the value of search parameter `code` has not the form of its kind"]);
         check("code:exact", "a", expect!["search parameter `code` does not take modifier `exact`"]);
+    }
+
+    #[test]
+    fn what_is_said_of_codes_and_identifiers_of_a_type_are_looked_for() {
+        check("code:text", "heart rate", expect![[r#"code [Words("heart rate")]"#]]);
+        check(
+            "identifier:of-type",
+            "http://v2|MR|12",
+            expect![[r#"identifier:of-type [Token { system: Some("http://v2"), code: Some("MR|12") }]"#]],
+        );
+        check(
+            "identifier:of-type",
+            "MR|12",
+            expect!["the value of search parameter `identifier` has not the form of its kind"],
+        );
+    }
+
+    #[test]
+    fn amounts_are_as_precise_as_they_are_written() {
+        check(
+            "value-quantity",
+            "5.4",
+            expect![
+                "value-quantity [Quantity { prefix: Eq, number: Written { exact: Number(5.4), from: Number(5.35), until: Number(5.45), about_from: Number(4.86), about_to: Number(5.94) }, system: None, code: None }]"
+            ],
+        );
+        check(
+            "value-quantity",
+            "gt5.40e1|http://unitsofmeasure.org|mg",
+            expect![[
+                r#"value-quantity [Quantity { prefix: Gt, number: Written { exact: Number(54.0), from: Number(53.95), until: Number(54.05), about_from: Number(48.6), about_to: Number(59.4) }, system: Some("http://unitsofmeasure.org"), code: Some("mg") }]"#
+            ]],
+        );
+        check(
+            "value-quantity",
+            "ap5||mg",
+            expect![[
+                r#"value-quantity [Quantity { prefix: Ap, number: Written { exact: Number(5.0), from: Number(4.5), until: Number(5.5), about_from: Number(4.5), about_to: Number(5.5) }, system: None, code: Some("mg") }]"#
+            ]],
+        );
+        check(
+            "value-quantity",
+            "5|mg",
+            expect!["the value of search parameter `value-quantity` has not the form of its kind"],
+        );
+        check(
+            "value-quantity",
+            "much",
+            expect!["the value of search parameter `value-quantity` has not the form of its kind"],
+        );
+    }
+
+    #[test]
+    fn addresses_and_composites_are_read() {
+        check(
+            "_profile:below",
+            "http://a.org/fhir",
+            expect![[r#"_profile [Uri { uri: "http://a.org/fhir", how: Below }]"#]],
+        );
+        check("_source", "urn:x", expect![[r#"_source [Uri { uri: "urn:x", how: Exact }]"#]]);
+        check(
+            "code-value-concept",
+            r"s|a$s|b\$c",
+            expect![[
+                r#"code-value-concept [Composite([Token { system: Some("s"), code: Some("a") }, Token { system: Some("s"), code: Some("b$c") }])]"#
+            ]],
+        );
+        check(
+            "component-code-value-quantity",
+            "8480-6$lt60,8462-4$lt40",
+            expect![[
+                r#"component-code-value-quantity [Composite([Token { system: None, code: Some("8480-6") }, Quantity { prefix: Lt, number: Written { exact: Number(60.0), from: Number(59.5), until: Number(60.5), about_from: Number(54.0), about_to: Number(66.0) }, system: None, code: None }]), Composite([Token { system: None, code: Some("8462-4") }, Quantity { prefix: Lt, number: Written { exact: Number(40.0), from: Number(39.5), until: Number(40.5), about_from: Number(36.0), about_to: Number(44.0) }, system: None, code: None }])]"#
+            ]],
+        );
+        check(
+            "component-code-value-quantity",
+            "8480-6",
+            expect!["the value of search parameter `component-code-value-quantity` has not the form of its kind"],
+        );
+        check(
+            "component-code-value-quantity:missing",
+            "true",
+            expect!["search parameter `component-code-value-quantity` does not take modifier `missing`"],
+        );
+    }
+
+    #[test]
+    fn what_is_not_offered_is_said_with_its_reason() {
+        check(
+            "code:below",
+            "http://loinc.org|8867-4",
+            expect![
+                "`code:below` is not offered: it asks for a terminology, and none is kept here; search for the codes themselves"
+            ],
+        );
+        check(
+            "_text",
+            "pain",
+            expect![
+                "`_text` is not offered: the whole text of records is not indexed; search for codes by `:text`, or for names"
+            ],
+        );
+        check("_profile:contains", "x", expect!["search parameter `_profile` does not take modifier `contains`"]);
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! SQLite: all SQL of the crate, behind functions that a second database can mirror.
+//! SQLite: a database in a file, behind functions that a second database can mirror.
 
 mod columns;
 mod read;
 mod remove;
 mod schema;
-mod select;
+mod values;
 mod write;
+
+#[cfg(test)]
+mod plans;
 
 pub(crate) use read::{
     attachment, counts, entry, frame, frames, history, lanes, patient_records, read, search, submissions_since, sweep,

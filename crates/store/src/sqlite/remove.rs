@@ -1,9 +1,10 @@
 //! Taking rows out: those that recovery found to be bad, and those of a patient that is erased.
 
-use super::{schema::VALUE_TABLES, write::Writer};
+use super::{values, write::Writer};
 use crate::{
     extract::extract,
     put::{PutError, Removal},
+    select::VALUE_TABLES,
 };
 use record::Digest;
 use rusqlite::{OptionalExtension, params};
@@ -53,7 +54,7 @@ impl Writer {
             .query_row([vid], |columns| Ok((columns.get(0)?, columns.get(1)?, columns.get(2)?)))?;
         let (rtype, deleted, bytes) = row;
         match serde_json::from_slice(&bytes) {
-            Ok(resource) if !deleted => self.index(vid, &rtype, &extract(&rtype, &resource)),
+            Ok(resource) if !deleted => Ok(values::insert(&self.db, vid, &rtype, &extract(&rtype, &resource))?),
             // A deletion is found by nothing, and what is no JSON was not written by a gateway.
             _ => Ok(()),
         }

@@ -1,5 +1,6 @@
 //! Tables, indexes, and how connections are set up.
 
+use super::values;
 use crate::store::OpenError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 use std::{
@@ -11,7 +12,9 @@ use std::{
 /// Marks a database file as ours: "VtTr".
 const APPLICATION_ID: i64 = 0x5674_5472;
 /// Version of the tables below.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+/// The version whose search values are filed anew.
+const FORMAT_BEFORE: i64 = 1;
 
 /// The largest value or statement that SQLite may handle, in bytes.
 const VALUE_BYTES_MAX: i32 = 64 << 20;
@@ -24,8 +27,7 @@ const CACHE_KIB: i64 = 32 << 10;
 /// Part of the database file that is read through the page cache of the operating system, in bytes.
 const MMAP_BYTES: i64 = 256 << 20;
 
-/// Search values are filed under the version (`vid`), so that they go with it, and indexed by value. `about` is the patient that
-/// the record's references name: empty for none, `*` when they do not name exactly one; see `select`.
+/// The tables of everything but search values.
 const TABLES: &str = "
 CREATE TABLE version (
   vid INTEGER PRIMARY KEY AUTOINCREMENT, current INTEGER NOT NULL, rtype TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
@@ -34,23 +36,6 @@ CREATE TABLE version (
 CREATE UNIQUE INDEX version_key ON version (rtype, id, version);
 CREATE INDEX version_written ON version (rtype, deleted, written_at) WHERE current = 1;
 CREATE INDEX version_patient ON version (patient, rtype) WHERE current = 1 AND patient IS NOT NULL;
-
-CREATE TABLE token (
-  vid INTEGER NOT NULL, param TEXT NOT NULL, code TEXT NOT NULL, system TEXT NOT NULL, rtype TEXT NOT NULL, about TEXT NOT NULL,
-  PRIMARY KEY (vid, param, code, system)) STRICT, WITHOUT ROWID;
-CREATE INDEX token_code ON token (rtype, param, code, about);
-CREATE TABLE text (
-  vid INTEGER NOT NULL, param TEXT NOT NULL, exact TEXT NOT NULL, norm TEXT NOT NULL, rtype TEXT NOT NULL,
-  PRIMARY KEY (vid, param, exact)) STRICT, WITHOUT ROWID;
-CREATE INDEX text_norm ON text (rtype, param, norm);
-CREATE TABLE date (
-  vid INTEGER NOT NULL, param TEXT NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL, rtype TEXT NOT NULL,
-  PRIMARY KEY (vid, param, lo, hi)) STRICT, WITHOUT ROWID;
-CREATE INDEX date_lo ON date (rtype, param, lo, hi);
-CREATE TABLE reference (
-  vid INTEGER NOT NULL, param TEXT NOT NULL, target TEXT NOT NULL, target_type TEXT NOT NULL, rtype TEXT NOT NULL,
-  PRIMARY KEY (vid, param, target, target_type)) STRICT, WITHOUT ROWID;
-CREATE INDEX reference_target ON reference (target, rtype, param, target_type);
 
 CREATE TABLE submission (
   org TEXT NOT NULL, lane INTEGER NOT NULL, first_seq INTEGER NOT NULL, count INTEGER NOT NULL, bytes BLOB NOT NULL,
@@ -73,8 +58,32 @@ CREATE TABLE wrapped_key (
   patient TEXT NOT NULL, org TEXT NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (patient, org)) STRICT, WITHOUT ROWID;
 ";
 
-/// The tables that hold search values, all with a column `vid`.
-pub(super) const VALUE_TABLES: [&str; 4] = ["token", "text", "date", "reference"];
+/// Search values are filed under the version (`vid`), so that they go with it, and indexed by value. `about` is the patient that
+/// the record's references name: empty for none, `*` when they do not name exactly one; see `select`. Values of one version with the
+/// same `part` that is not negative stand together in a composite. `words` says in words what a token is, normalised, one on each line.
+/// Addresses are tokens without system. Quantities have no index of their own: a search for one alone walks through its type.
+const VALUES: &str = "
+CREATE TABLE token (
+  vid INTEGER NOT NULL, param TEXT NOT NULL, code TEXT NOT NULL, system TEXT NOT NULL, part INTEGER NOT NULL, words TEXT NOT NULL,
+  rtype TEXT NOT NULL, about TEXT NOT NULL, PRIMARY KEY (vid, param, code, system, part)) STRICT, WITHOUT ROWID;
+CREATE INDEX token_code ON token (rtype, param, code, about);
+CREATE TABLE text (
+  vid INTEGER NOT NULL, param TEXT NOT NULL, exact TEXT NOT NULL, norm TEXT NOT NULL, part INTEGER NOT NULL, rtype TEXT NOT NULL,
+  PRIMARY KEY (vid, param, exact, part)) STRICT, WITHOUT ROWID;
+CREATE INDEX text_norm ON text (rtype, param, norm);
+CREATE TABLE date (
+  vid INTEGER NOT NULL, param TEXT NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL, part INTEGER NOT NULL, rtype TEXT NOT NULL,
+  PRIMARY KEY (vid, param, lo, hi, part)) STRICT, WITHOUT ROWID;
+CREATE INDEX date_lo ON date (rtype, param, lo, hi);
+CREATE TABLE reference (
+  vid INTEGER NOT NULL, param TEXT NOT NULL, target TEXT NOT NULL, target_type TEXT NOT NULL, part INTEGER NOT NULL,
+  rtype TEXT NOT NULL, PRIMARY KEY (vid, param, target, target_type, part)) STRICT, WITHOUT ROWID;
+CREATE INDEX reference_target ON reference (target, rtype, param, target_type);
+CREATE TABLE quantity (
+  vid INTEGER NOT NULL, param TEXT NOT NULL, lo REAL NOT NULL, hi REAL NOT NULL, system TEXT NOT NULL, code TEXT NOT NULL,
+  unit TEXT NOT NULL, part INTEGER NOT NULL, rtype TEXT NOT NULL,
+  PRIMARY KEY (vid, param, lo, hi, system, code, unit, part)) STRICT, WITHOUT ROWID;
+";
 
 /// How long a writer waits for the writers of other processes.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
@@ -94,6 +103,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
             done => break done.map_err(failed)?,
         }
     }
+    bring_up(&mut connection)?;
     format(&connection)?;
     Ok(connection)
 }
@@ -110,10 +120,23 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(VALUES)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
     transaction.commit()
+}
+
+/// Files the search values of a database of an earlier format anew. All of it or nothing: who stops it begins again.
+fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
+    if (pragma("application_id")?, pragma("user_version")?) != (APPLICATION_ID, FORMAT_BEFORE) {
+        return Ok(());
+    }
+    values::file_anew(&transaction, VALUES).map_err(|error| OpenError::Database(error.to_string()))?;
+    transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
+    transaction.commit().map_err(failed)
 }
 
 fn is_locked(error: &rusqlite::Error) -> bool {
@@ -196,5 +219,113 @@ mod tests {
                 }
             });
         }
+    }
+
+    /// The tables of values as format 1 had them.
+    const VALUES_1: &str = "
+        CREATE TABLE token (
+          vid INTEGER NOT NULL, param TEXT NOT NULL, code TEXT NOT NULL, system TEXT NOT NULL, rtype TEXT NOT NULL, about TEXT NOT NULL,
+          PRIMARY KEY (vid, param, code, system)) STRICT, WITHOUT ROWID;
+        CREATE INDEX token_code ON token (rtype, param, code, about);
+        CREATE TABLE text (
+          vid INTEGER NOT NULL, param TEXT NOT NULL, exact TEXT NOT NULL, norm TEXT NOT NULL, rtype TEXT NOT NULL,
+          PRIMARY KEY (vid, param, exact)) STRICT, WITHOUT ROWID;
+        CREATE INDEX text_norm ON text (rtype, param, norm);
+        CREATE TABLE date (
+          vid INTEGER NOT NULL, param TEXT NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL, rtype TEXT NOT NULL,
+          PRIMARY KEY (vid, param, lo, hi)) STRICT, WITHOUT ROWID;
+        CREATE INDEX date_lo ON date (rtype, param, lo, hi);
+        CREATE TABLE reference (
+          vid INTEGER NOT NULL, param TEXT NOT NULL, target TEXT NOT NULL, target_type TEXT NOT NULL, rtype TEXT NOT NULL,
+          PRIMARY KEY (vid, param, target, target_type)) STRICT, WITHOUT ROWID;
+        CREATE INDEX reference_target ON reference (target, rtype, param, target_type);";
+
+    const PRESSURE: &str = r#"{"resourceType":"Observation","status":"final","subject":{"reference":"Patient/p"},
+        "code":{"coding":[{"system":"http://loinc.org","code":"85354-9"}],"text":"Blood pressure"},"effectiveDateTime":"2026-11-28",
+        "component":[{"code":{"coding":[{"code":"8480-6"}]},"valueQuantity":{"value":120,"unit":"mmHg"}}]}"#;
+
+    /// A database of format 1: a current record, a version before it, a deletion, and a current one that is no JSON.
+    fn of_format_1(path: &Path) -> Connection {
+        let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
+        db.execute_batch(&format!("{TABLES}{VALUES_1}")).unwrap();
+        for (current, id, version, deleted, bytes) in
+            [(0, "a", 1, 0, PRESSURE), (1, "a", 2, 0, PRESSURE), (1, "b", 1, 1, PRESSURE), (1, "c", 1, 0, "no JSON")]
+        {
+            db.execute(
+                "INSERT INTO version (current, rtype, id, version, deleted, written_at, author, entry, salt, tag, label, bytes) \
+                 VALUES (?1, 'Observation', ?2, ?3, ?4, 0, 'ems', x'', x'', x'', '', CAST(?5 AS BLOB))",
+                rusqlite::params![current, id, version, deleted, bytes],
+            )
+            .unwrap();
+        }
+        db.execute("INSERT INTO token VALUES (2, 'combo-code', '85354-9', 'http://loinc.org', 'Observation', 'p')", [])
+            .unwrap();
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        db.pragma_update(None, "user_version", 1).unwrap();
+        db
+    }
+
+    /// Every value with its version, as text.
+    fn filed(db: &Connection) -> Vec<String> {
+        let mut found = Vec::new();
+        for (table, value) in [
+            ("token", "system || '|' || code || '#' || part || words || about"),
+            ("text", "exact"),
+            ("date", "lo || '..' || hi"),
+            ("reference", "target_type || '/' || target"),
+            ("quantity", "lo || '..' || hi || unit || '#' || part"),
+        ] {
+            let mut statement =
+                db.prepare(&format!("SELECT vid || ' ' || param || ' ' || {value} FROM {table}")).unwrap();
+            found.extend(statement.query_map([], |row| row.get(0)).unwrap().map(Result::<String, _>::unwrap));
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_database_of_the_format_before_is_opened_with_its_values_filed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloud.db");
+        drop(of_format_1(&path));
+        for _ in 0..2 {
+            let db = open_writer(&path).unwrap();
+            assert_eq!(
+                filed(&db),
+                [
+                    "2 code http://loinc.org|85354-9#0blood pressurep",
+                    "2 component-code |8480-6#1p",
+                    "2 component-value-quantity 120.0..120.0mmHg#1",
+                    "2 date 1795824000000..1795910400000",
+                    "2 patient Patient/p",
+                    "2 status |final#0p",
+                    "2 subject Patient/p",
+                ]
+            );
+            assert_eq!(check_format(&path), Ok(()));
+        }
+    }
+
+    #[test]
+    fn who_is_stopped_while_values_are_filed_anew_leaves_the_format_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloud.db");
+        let mut db = of_format_1(&path);
+        let transaction = db.transaction().unwrap();
+        values::file_anew(&transaction, VALUES).unwrap();
+        drop(transaction);
+        let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let tokens: i64 = db.query_row("SELECT count(*) FROM token", [], |row| row.get(0)).unwrap();
+        assert_eq!((version, tokens), (1, 1));
+    }
+
+    #[test]
+    fn a_database_of_a_later_format_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloud.db");
+        let db = of_format_1(&path);
+        db.pragma_update(None, "user_version", FORMAT + 1).unwrap();
+        assert!(matches!(open_writer(&path), Err(OpenError::Format { .. })));
+        assert!(matches!(check_format(&path), Err(OpenError::Format { .. })));
     }
 }

@@ -1,15 +1,11 @@
 //! The writing connection: one transaction for a group of puts, a savepoint for each of them.
 
-use super::{
-    columns::int,
-    schema::{self, VALUE_TABLES},
-    select::{ABOUT_MANY, PATIENT_PARAMS, ids},
-};
+use super::{columns::int, schema, values};
 use crate::{
-    extract::{IndexRow, IndexValue, cut, normalise},
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError, Unless},
     row::{EntryPlace, Frame, Row},
     seal::SealedSubmission,
+    select::{Dialect, VALUE_TABLES, ids},
     store::OpenError,
 };
 use record::OrgId;
@@ -151,7 +147,7 @@ impl Writer {
         if unless.criteria.is_empty() {
             return Err(PutError::Invalid("a condition without criteria"));
         }
-        let sql = ids(&unless.rtype, &unless.criteria, SHOWN);
+        let sql = ids(Dialect::Sqlite, &unless.rtype, &unless.criteria, SHOWN);
         let mut statement = self.db.prepare_cached(&sql.text)?;
         let found = statement.query_map(params_from_iter(sql.values), |columns| columns.get(0))?;
         let ids: Vec<String> = found.collect::<Result<_, _>>()?;
@@ -198,7 +194,7 @@ impl Writer {
         }
         let vid = self.row(&new.row, number, current)?;
         if current && !new.row.deleted {
-            self.index(vid, rtype, &new.index)?;
+            values::insert(&self.db, vid, rtype, &new.index)?;
         }
         Ok(())
     }
@@ -237,36 +233,6 @@ impl Writer {
                 row.bytes,
             ])?;
         Ok(self.db.last_insert_rowid())
-    }
-
-    pub(super) fn index(&self, vid: i64, rtype: &str, rows: &[IndexRow]) -> Result<(), PutError> {
-        let about = about(rows);
-        for IndexRow { param, value } in rows {
-            let param = param.as_ref();
-            match value {
-                IndexValue::Token { system, code } => self
-                    .db
-                    .prepare_cached(
-                        "INSERT OR IGNORE INTO token (vid, param, code, system, rtype, about) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                    )?
-                    .execute(params![vid, param, cut(code), cut(system), rtype, about])?,
-                IndexValue::Text(text) => self
-                    .db
-                    .prepare_cached("INSERT OR IGNORE INTO text (vid, param, exact, norm, rtype) VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![vid, param, cut(text), normalise(text), rtype])?,
-                IndexValue::Date(span) => self
-                    .db
-                    .prepare_cached("INSERT OR IGNORE INTO date (vid, param, lo, hi, rtype) VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![vid, param, span.lo_ms, span.hi_ms, rtype])?,
-                IndexValue::Reference { rtype: target_type, id } => self
-                    .db
-                    .prepare_cached(
-                        "INSERT OR IGNORE INTO reference (vid, param, target, target_type, rtype) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    )?
-                    .execute(params![vid, param, cut(id), target_type, rtype])?,
-            };
-        }
-        Ok(())
     }
 
     fn frame(&self, frame: &Frame) -> Result<(), PutError> {
@@ -340,21 +306,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// The one patient that all patient references of a record name; empty for none, [`ABOUT_MANY`] otherwise.
-fn about(rows: &[IndexRow]) -> &str {
-    let mut about = "";
-    for row in rows {
-        if let IndexValue::Reference { rtype, id } = &row.value
-            && PATIENT_PARAMS.contains(&row.param.as_ref())
-        {
-            let id = cut(id);
-            if rtype != "Patient" || !(about.is_empty() || about == id) {
-                return ABOUT_MANY;
-            }
-            about = id;
-        }
-    }
-    about
 }

@@ -8,8 +8,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use record::TimeMs;
 use std::collections::BTreeSet;
 use store::{
-    Criterion, DateRange, IndexRow, IndexValue, Match, Page, Prefix, Put, Row, Search, Sort, Store, TextMatch,
-    normalise,
+    APART, CHAIN_LINKS_MAX, Criterion, DateRange, IndexRow, IndexValue, Match, Number, Page, Prefix, Put, Row, Search,
+    Sort, Store, TextMatch, UriMatch, WHOLE, Written, normalise,
 };
 use tempfile::tempdir;
 
@@ -37,21 +37,74 @@ fn pick<'a>(random: &mut StdRng, all: &[&'a str]) -> &'a str {
 
 fn value(random: &mut StdRng, param: &'static str) -> IndexRow {
     let value = match param {
-        "code" | "identifier" | "status" => IndexValue::Token {
-            system: pick(random, &["", "s", "t"]).into(),
-            code: pick(random, &["a", "b", "c", "A"]).into(),
-        },
+        "code" | "component-code" | "identifier" | "status" => {
+            let codes = [("a", ""), ("b", "ana maria"), ("c", "muller\nana"), ("A", "z\nmuller")];
+            let (code, text) = *codes.choose(random).unwrap();
+            IndexValue::Token { system: pick(random, &["", "s", "t"]).into(), code: code.into(), text: text.into() }
+        }
         "name" => IndexValue::Text(pick(random, &WORDS).into()),
+        "value-quantity" | "component-value-quantity" => quantity(random),
+        "_profile" => IndexValue::Uri(pick(random, &ADDRESSES).into()),
+        "focus" => IndexValue::Reference {
+            rtype: pick(random, &["Observation", "Condition", ""]).into(),
+            id: format!("r{}", random.random_range(0..STORED)),
+        },
         "date" => IndexValue::Date(span(random)),
         _ => IndexValue::Reference {
             rtype: pick(random, &["Patient", "Patient", "Patient", "Group", ""]).into(),
             id: pick(random, &["1", "2", "3"]).into(),
         },
     };
-    IndexRow { param: param.into(), value }
+    let part = match param {
+        "component-code" | "component-value-quantity" => *[1, 2, 3, APART].choose(random).unwrap(),
+        _ => WHOLE,
+    };
+    IndexRow { param: param.into(), part, value }
 }
 
-const PARAMS: [&str; 7] = ["code", "identifier", "status", "name", "date", "patient", "subject"];
+fn quantity(random: &mut StdRng) -> IndexValue {
+    let number = |tenths: i32| Number::new(f64::from(tenths) / 10.0).unwrap();
+    let lo = random.random_range(-20..20);
+    let (lo, hi) = match random.random_range(0..6) {
+        0 => (number(lo), number(lo + 4)),
+        1 => (Number::LEAST, number(lo)),
+        2 => (number(lo), Number::MOST),
+        _ => (number(lo), number(lo)),
+    };
+    let [system, code, unit] = [&["", "s"], &["a", "b"], &["", "b"]].map(|all| pick(random, all).to_owned());
+    IndexValue::Quantity { lo, hi, system, code, unit }
+}
+
+const ADDRESSES: [&str; 6] =
+    ["http://a.org", "http://a.org/", "http://a.org/x", "http://a.org/x/y", "http://a.org/xy", "urn:x"];
+/// How many records there are.
+const STORED: usize = 60;
+/// What values are filed under.
+const PARAMS: [&str; 12] = [
+    "code",
+    "component-code",
+    "component-value-quantity",
+    "identifier",
+    "status",
+    "name",
+    "date",
+    "focus",
+    "patient",
+    "subject",
+    "value-quantity",
+    "_profile",
+];
+/// Parameters of Observation that have the values of others together.
+const TOGETHER: [(&str, [&str; 2]); 2] = [
+    ("combo-code", ["code", "component-code"]),
+    ("combo-value-quantity", ["value-quantity", "component-value-quantity"]),
+];
+/// Composites of Observation with their parts.
+const COMPOSITES: [(&str, [&str; 2]); 3] = [
+    ("code-value-quantity", ["code", "value-quantity"]),
+    ("component-code-value-quantity", ["component-code", "component-value-quantity"]),
+    ("combo-code-value-quantity", ["combo-code", "combo-value-quantity"]),
+];
 
 fn stored(random: &mut StdRng, number: usize) -> Stored {
     let mut index = Vec::new();
@@ -68,8 +121,16 @@ fn alternative(random: &mut StdRng, param: &'static str) -> Match {
     if random.random_range(0..12) == 0 {
         return Match::Missing(random.random());
     }
-    match (param, value(random, param).value) {
-        (_, IndexValue::Token { system, code }) => {
+    one(random, param)
+}
+
+fn one(random: &mut StdRng, param: &'static str) -> Match {
+    let of = TOGETHER.iter().find(|(name, _)| *name == param).map_or(param, |(_, [first, _])| first);
+    match (param, value(random, of).value) {
+        (_, IndexValue::Token { text, .. }) if random.random_range(0..6) == 0 => {
+            Match::Words(text.split('\n').next_back().unwrap().chars().take(3).collect())
+        }
+        (_, IndexValue::Token { system, code, .. }) => {
             let code = random.random_bool(0.9).then_some(code);
             let system = (code.is_none() || random.random()).then_some(system);
             Match::Token { system, code }
@@ -82,12 +143,51 @@ fn alternative(random: &mut StdRng, param: &'static str) -> Match {
         (_, IndexValue::Reference { rtype, id }) => {
             Match::Reference { rtype: (random.random() && !rtype.is_empty()).then_some(rtype), id }
         }
+        (_, IndexValue::Quantity { system, code, .. }) => {
+            let tenths = random.random_range(-20..20);
+            let text = if random.random() {
+                format!("{}.{}", tenths / 10, (tenths % 10_i32).abs())
+            } else {
+                format!("{}", tenths / 10)
+            };
+            let number = Written::parse(&text).unwrap();
+            let system = (random.random() && !system.is_empty()).then_some(system);
+            let code = random.random::<bool>().then_some(code);
+            Match::Quantity { prefix: *PREFIXES.choose(random).unwrap(), number, system, code }
+        }
+        (_, IndexValue::Uri(uri)) => {
+            Match::Uri { uri, how: *[UriMatch::Exact, UriMatch::Below, UriMatch::Above].choose(random).unwrap() }
+        }
     }
 }
 
-fn criterion(random: &mut StdRng) -> Criterion {
-    match random.random_range(0..12) {
-        0 => Criterion::code("_id", format!("r{}", random.random_range(0..60))),
+/// A link by `focus`, in either direction.
+fn link(random: &mut StdRng, links: usize) -> Criterion {
+    let rtype = pick(random, &["Observation", "Condition"]).to_owned();
+    let criterion = Box::new(criterion(random, links));
+    if random.random() {
+        return Criterion { param: "focus".into(), negate: false, any: vec![Match::To { rtype, criterion }] };
+    }
+    let from = Match::From { rtype, param: "focus".into(), criterion };
+    Criterion { param: "_has".into(), negate: false, any: vec![from] }
+}
+
+fn criterion(random: &mut StdRng, links: usize) -> Criterion {
+    if links > 0 && random.random_range(0..5) == 0 {
+        return link(random, links - 1);
+    }
+    match random.random_range(0..14) {
+        12 => {
+            let (param, parts) = *COMPOSITES.choose(random).unwrap();
+            let any = (0..*[1, 1, 2].choose(random).unwrap())
+                .map(|_| Match::Composite(parts.map(|part| one(random, part)).into()));
+            Criterion { param: param.into(), negate: false, any: any.collect() }
+        }
+        13 => {
+            let (param, _) = *TOGETHER.choose(random).unwrap();
+            Criterion { param: param.into(), negate: random.random_bool(0.2), any: vec![alternative(random, param)] }
+        }
+        0 => Criterion::code("_id", format!("r{}", random.random_range(0..STORED))),
         1 => {
             let prefix = *PREFIXES.choose(random).unwrap();
             let lo_ms = random.random_range(0..50);
@@ -117,9 +217,93 @@ fn related(lo: i64, hi: i64, prefix: Prefix, span: DateRange) -> bool {
     }
 }
 
-fn meets(stored: &Stored, criterion: &Criterion) -> bool {
-    let values: Vec<&IndexValue> =
-        stored.index.iter().filter(|row| row.param == criterion.param).map(|row| &row.value).collect();
+fn amounts(lo: Number, hi: Number, prefix: Prefix, number: Written) -> bool {
+    let within = lo >= number.from && hi < number.until;
+    match prefix {
+        Prefix::Eq => within,
+        Prefix::Ne => !within,
+        Prefix::Gt => hi > number.exact,
+        Prefix::Lt => lo < number.exact,
+        Prefix::Ge => hi >= number.exact,
+        Prefix::Le => lo <= number.exact,
+        Prefix::Sa => lo > number.exact,
+        Prefix::Eb => hi < number.exact,
+        Prefix::Ap => lo <= number.about_to && hi >= number.about_from,
+    }
+}
+
+/// Whether the address `below` is `above` or in the folder that it names.
+fn is_in(below: &str, above: &str) -> bool {
+    below == above || below.strip_prefix(above.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn is(value: &IndexValue, wanted: &Match) -> bool {
+    match (wanted, value) {
+        (Match::Token { system, code }, IndexValue::Token { system: has_system, code: has_code, .. }) => {
+            system.as_ref().is_none_or(|system| system == has_system)
+                && code.as_ref().is_none_or(|code| code == has_code)
+        }
+        (Match::Words(words), IndexValue::Token { text, .. }) => {
+            text.split('\n').any(|line| line.starts_with(&normalise(words)))
+        }
+        (Match::Text { text, how: TextMatch::Exact }, IndexValue::Text(has)) => has == text,
+        (Match::Text { text, how: TextMatch::Prefix }, IndexValue::Text(has)) => {
+            normalise(has).starts_with(&normalise(text))
+        }
+        (Match::Text { text, how: TextMatch::Contains }, IndexValue::Text(has)) => {
+            normalise(has).contains(&normalise(text))
+        }
+        (Match::Date { prefix, span }, IndexValue::Date(has)) => related(has.lo_ms, has.hi_ms, *prefix, *span),
+        (Match::Reference { rtype, id }, IndexValue::Reference { rtype: has_type, id: has_id }) => {
+            id == has_id && rtype.as_ref().is_none_or(|rtype| rtype == has_type)
+        }
+        (
+            Match::Quantity { prefix, number, system, code },
+            IndexValue::Quantity { lo, hi, system: has_system, code: has_code, unit },
+        ) => {
+            let of_unit = |code: &String| code == has_code || (system.is_none() && code == unit);
+            amounts(*lo, *hi, *prefix, *number)
+                && system.as_ref().is_none_or(|system| system == has_system)
+                && code.as_ref().is_none_or(of_unit)
+        }
+        (Match::Uri { uri, how }, IndexValue::Uri(has)) => match how {
+            UriMatch::Exact => has == uri,
+            UriMatch::Below => is_in(has, uri),
+            UriMatch::Above => is_in(uri, has),
+        },
+        _ => false,
+    }
+}
+
+/// The values under a parameter of a record.
+fn values<'a>(stored: &'a Stored, param: &str) -> Vec<&'a IndexRow> {
+    let together = TOGETHER.iter().find(|(name, _)| *name == param && stored.row.rtype == "Observation");
+    let has = |row: &&IndexRow| match together {
+        Some((_, names)) => names.contains(&row.param.as_ref()),
+        None => row.param == param,
+    };
+    stored.index.iter().filter(has).collect()
+}
+
+fn stand_together(stored: &Stored, param: &str, wanted: &[Match]) -> bool {
+    let Some((_, parts)) = COMPOSITES.iter().find(|(name, _)| *name == param && stored.row.rtype == "Observation")
+    else {
+        return false;
+    };
+    values(stored, parts[0])
+        .iter()
+        .filter(|row| row.part >= 0 && is(&row.value, &wanted[0]))
+        .any(|first| values(stored, parts[1]).iter().any(|row| row.part == first.part && is(&row.value, &wanted[1])))
+}
+
+/// Whether a record refers by `focus` to another one.
+fn refers(from: &Stored, to: &Stored) -> bool {
+    let name = IndexValue::Reference { rtype: to.row.rtype.clone(), id: to.row.id.clone() };
+    from.index.iter().any(|row| row.param == "focus" && row.value == name)
+}
+
+fn meets(all: &[Stored], stored: &Stored, criterion: &Criterion) -> bool {
+    let values = values(stored, &criterion.param);
     let any = criterion.any.iter().any(|wanted| match (criterion.param.as_str(), wanted) {
         ("_id", Match::Token { code, .. }) => code.as_ref() == Some(&stored.row.id),
         ("_lastUpdated", Match::Date { prefix, span }) => {
@@ -127,24 +311,14 @@ fn meets(stored: &Stored, criterion: &Criterion) -> bool {
             related(written, written + 1, *prefix, *span)
         }
         (_, Match::Missing(missing)) => values.is_empty() == *missing,
-        (_, wanted) => values.iter().any(|value| match (wanted, value) {
-            (Match::Token { system, code }, IndexValue::Token { system: has_system, code: has_code }) => {
-                system.as_ref().is_none_or(|system| system == has_system)
-                    && code.as_ref().is_none_or(|code| code == has_code)
-            }
-            (Match::Text { text, how: TextMatch::Exact }, IndexValue::Text(has)) => has == text,
-            (Match::Text { text, how: TextMatch::Prefix }, IndexValue::Text(has)) => {
-                normalise(has).starts_with(&normalise(text))
-            }
-            (Match::Text { text, how: TextMatch::Contains }, IndexValue::Text(has)) => {
-                normalise(has).contains(&normalise(text))
-            }
-            (Match::Date { prefix, span }, IndexValue::Date(has)) => related(has.lo_ms, has.hi_ms, *prefix, *span),
-            (Match::Reference { rtype, id }, IndexValue::Reference { rtype: has_type, id: has_id }) => {
-                id == has_id && rtype.as_ref().is_none_or(|rtype| rtype == has_type)
-            }
-            _ => false,
-        }),
+        (_, Match::To { rtype, criterion }) => {
+            all.iter().any(|to| to.row.rtype == *rtype && refers(stored, to) && meets(all, to, criterion))
+        }
+        (_, Match::From { rtype, criterion, .. }) => {
+            all.iter().any(|from| from.row.rtype == *rtype && refers(from, stored) && meets(all, from, criterion))
+        }
+        (param, Match::Composite(wanted)) => stand_together(stored, param, wanted),
+        (_, wanted) => values.iter().any(|row| is(&row.value, wanted)),
     });
     any != criterion.negate
 }
@@ -186,7 +360,7 @@ pub(crate) async fn searches_agree_with_a_plain_filter(backend: &impl Backend) {
     let mut random = StdRng::seed_from_u64(seed);
     let folder = tempdir().unwrap();
     let store = backend.store(folder.path());
-    let all_stored: Vec<Stored> = (0..60).map(|number| stored(&mut random, number)).collect();
+    let all_stored: Vec<Stored> = (0..STORED).map(|number| stored(&mut random, number)).collect();
     let puts = all_stored.iter().map(|stored| create(stored.row.clone(), stored.index.clone()));
     store.put(Put { records: puts.flat_map(|put| put.records).collect(), ..Put::default() }).await.unwrap();
     for round in 0..2_000 {
@@ -199,14 +373,17 @@ pub(crate) async fn searches_agree_with_a_plain_filter(backend: &impl Backend) {
         } else {
             Sort::Date { param: "date".into(), newest_first }
         };
-        let criteria: Vec<Criterion> = (0..random.random_range(0..4)).map(|_| criterion(&mut random)).collect();
+        let criteria: Vec<Criterion> =
+            (0..random.random_range(0..4)).map(|_| criterion(&mut random, CHAIN_LINKS_MAX)).collect();
         let count = *[1, 5, 100].choose(&mut random).unwrap();
         let search = Search { criteria, sort, count, ..Search::of(pick(&mut random, &["Observation", "Condition"])) };
 
         let mut expected: Vec<(i64, usize)> = all_stored
             .iter()
             .enumerate()
-            .filter(|(_, stored)| stored.row.rtype == search.rtype && search.criteria.iter().all(|c| meets(stored, c)))
+            .filter(|(_, stored)| {
+                stored.row.rtype == search.rtype && search.criteria.iter().all(|c| meets(&all_stored, stored, c))
+            })
             .map(|(number, stored)| (key(stored, &search.sort), number))
             .collect();
         expected.sort_unstable();

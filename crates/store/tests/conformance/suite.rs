@@ -52,7 +52,7 @@ pub(crate) fn row(rtype: &str, id: &str, version: u64, bytes: &[u8]) -> Row {
 }
 
 pub(crate) fn token(param: &'static str, code: &str) -> IndexRow {
-    IndexRow { param: param.into(), value: IndexValue::Token { system: "s".into(), code: code.into() } }
+    IndexRow::whole(param, IndexValue::Token { system: "s".into(), code: code.into(), text: String::new() })
 }
 
 pub(crate) fn create(row: Row, index: Vec<IndexRow>) -> Put {

@@ -1,0 +1,406 @@
+//! From a typed search to SQL, put together once for every database.
+//!
+//! The most selective criterion *drives*: its index yields candidate versions, and every other criterion is probed per candidate by
+//! primary key. The order is chosen here and not by the planner, so that it does not depend on statistics. A code alone selects badly,
+//! patient and code together select well; therefore tokens carry the patient that the record is `about`, and a search that names a
+//! patient narrows its driving code by it. That loses nothing: a record whose patient references do not all name one patient is
+//! filed as `*`, which every such search includes, and the patient criterion is probed all the same.
+
+mod value;
+
+use crate::{
+    extract::{IndexRow, IndexValue, WHOLE, cut, stands_whole},
+    search::{
+        ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Prefix, Search, Sort, TextMatch,
+        UriMatch,
+    },
+};
+pub(crate) use value::above;
+use value::{named, one_is, relation, table};
+
+/// The tables that hold search values, all with a column `vid`.
+pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference", "quantity"];
+
+/// Parameters that name the patient a record is about.
+const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
+/// What tokens of a record with several patients, or another subject, are filed under.
+const ABOUT_MANY: &str = "*";
+
+/// Where the databases differ. Tables and columns have the same names in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Names the index, and joins in the order that is written.
+    Sqlite,
+}
+
+impl Dialect {
+    fn parameter(self) -> char {
+        match self {
+            Self::Sqlite => '?',
+        }
+    }
+
+    /// Which index the rows of the table before are looked up in, where the database can be told.
+    fn by_index(self, index: &str) -> String {
+        match self {
+            Self::Sqlite => format!(" INDEXED BY {index}"),
+        }
+    }
+
+    /// A join that keeps the order of the tables.
+    fn join(self) -> &'static str {
+        match self {
+            Self::Sqlite => "CROSS JOIN",
+        }
+    }
+
+    /// The function that tells where in a text another one begins, from 1; 0 if nowhere.
+    fn position(self) -> &'static str {
+        match self {
+            Self::Sqlite => "instr",
+        }
+    }
+}
+
+/// A parameter of a statement.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    /// A number.
+    Int(i64),
+    /// A number with a fraction.
+    Real(f64),
+    /// A text.
+    Text(String),
+}
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
+    }
+}
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// SQL text with its parameters, which are bound by position.
+#[derive(Debug)]
+pub(crate) struct Sql {
+    dialect: Dialect,
+    pub(crate) text: String,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Sql {
+    fn new(dialect: Dialect) -> Self {
+        Self { dialect, text: String::new(), values: Vec::new() }
+    }
+    fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+    fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.values.push(value.into());
+        self.text.push(self.dialect.parameter());
+        self.text.push_str(&self.values.len().to_string());
+        self
+    }
+}
+
+/// The page's rows: key, then `columns`.
+pub(crate) fn page(dialect: Dialect, search: &Search, columns: &str) -> Result<Sql, BadSearch> {
+    check(search)?;
+    let mut sql = Sql::new(dialect);
+    sql.push("SELECT ");
+    sort_key(&mut sql, search);
+    sql.push(" AS sort_key, ").push(columns);
+    matching(&mut sql, &search.rtype, &search.criteria);
+    let (Sort::Written { newest_first: descending } | Sort::Date { newest_first: descending, .. }) = search.sort;
+    if let Some(Cursor { key, vid }) = search.after {
+        sql.push(" AND (");
+        sort_key(&mut sql, search);
+        let beyond = if descending { "<" } else { ">" };
+        sql.push(&format!(", v.vid) {beyond} (")).bind(key).push(", ").bind(vid).push(")");
+    }
+    let direction = if descending { "DESC" } else { "ASC" };
+    sql.push(&format!(" ORDER BY sort_key {direction}, v.vid {direction} LIMIT "));
+    let count = i64::try_from(search.count).unwrap_or(i64::MAX);
+    sql.bind(count.saturating_add(1));
+    Ok(sql)
+}
+
+/// What the page is sorted by. Not every database knows the name of a column in the conditions of its own query.
+fn sort_key(sql: &mut Sql, search: &Search) {
+    match &search.sort {
+        Sort::Written { .. } => {
+            sql.push("v.written_at");
+        }
+        Sort::Date { param, newest_first } => {
+            let (bound, none) = if *newest_first { ("max", i64::MIN) } else { ("min", i64::MAX) };
+            sql.push(&format!("coalesce((SELECT {bound}(lo) FROM date x WHERE x.vid = v.vid AND "));
+            named(sql, "x", &search.rtype, param);
+            sql.push("), ").bind(none).push(")");
+        }
+    }
+}
+
+/// How many match.
+pub(crate) fn total(dialect: Dialect, search: &Search) -> Result<Sql, BadSearch> {
+    check(search)?;
+    let mut sql = Sql::new(dialect);
+    sql.push("SELECT count(*)");
+    matching(&mut sql, &search.rtype, &search.criteria);
+    Ok(sql)
+}
+
+/// Logical ids of what matches, at most `limit`.
+pub(crate) fn ids(dialect: Dialect, rtype: &str, criteria: &[Criterion], limit: i64) -> Sql {
+    let mut sql = Sql::new(dialect);
+    sql.push("SELECT v.id");
+    matching(&mut sql, rtype, criteria);
+    sql.push(" LIMIT ").bind(limit);
+    sql
+}
+
+/// The one patient that all patient references of a record name, as its tokens are filed under it; empty for none, [`ABOUT_MANY`]
+/// otherwise.
+pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
+    let mut about = "";
+    for row in rows {
+        if let IndexValue::Reference { rtype, id } = &row.value
+            && PATIENT_PARAMS.contains(&row.param.as_ref())
+        {
+            let id = cut(id);
+            if rtype != "Patient" || !(about.is_empty() || about == id) {
+                return ABOUT_MANY;
+            }
+            about = id;
+        }
+    }
+    about
+}
+
+fn check(search: &Search) -> Result<(), BadSearch> {
+    let alternatives = search.criteria.iter().map(|criterion| criterion.any.len()).max().unwrap_or_default();
+    if search.count > PAGE_MAX || search.criteria.len() > CRITERIA_MAX || alternatives > ALTERNATIVES_MAX {
+        return Err(BadSearch::TooMuch);
+    }
+    Ok(())
+}
+
+fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
+    let about = patient_of(criteria);
+    let driver = (0..criteria.len()).filter_map(|i| Some((rank(&criteria[i], about.is_some())?, i))).min();
+    let driver = driver.map(|(_, index)| index);
+    match driver {
+        Some(index) => {
+            sql.push(" FROM (");
+            drive(sql, rtype, &criteria[index], about);
+            let join = sql.dialect.join();
+            sql.push(&format!(") d {join} version v ON v.vid = d.vid"));
+        }
+        None => {
+            let index = sql.dialect.by_index("version_written");
+            sql.push(&format!(" FROM version v{index}"));
+        }
+    }
+    sql.push(" WHERE v.current = 1 AND v.deleted = 0 AND v.rtype = ").bind(rtype.to_owned());
+    for (index, criterion) in criteria.iter().enumerate() {
+        if Some(index) != driver {
+            sql.push(if criterion.negate { " AND NOT (" } else { " AND (" });
+            any(sql, "v", rtype, criterion);
+            sql.push(")");
+        }
+    }
+}
+
+/// The patient that all matches are about, if a criterion says so.
+fn patient_of(criteria: &[Criterion]) -> Option<&str> {
+    criteria.iter().find_map(|criterion| match criterion.any.as_slice() {
+        [Match::Reference { rtype, id }]
+            if !criterion.negate
+                && PATIENT_PARAMS.contains(&criterion.param.as_str())
+                && rtype.as_deref().is_none_or(|rtype| rtype == "Patient") =>
+        {
+            Some(id.as_str())
+        }
+        _ => None,
+    })
+}
+
+/// How well a criterion drives, 0 best; none if it cannot.
+fn rank(criterion: &Criterion, about_known: bool) -> Option<u8> {
+    if criterion.negate || criterion.any.is_empty() || criterion.param == "_lastUpdated" {
+        return None;
+    }
+    let ranks = criterion.any.iter().map(|value| rank_of(&criterion.param, value, about_known));
+    // The worst alternative decides.
+    ranks.collect::<Option<Vec<u8>>>()?.into_iter().max()
+}
+
+fn rank_of(param: &str, value: &Match, about_known: bool) -> Option<u8> {
+    match value {
+        Match::Token { code: Some(_), .. } if param == "_id" => Some(0),
+        Match::Token { code: Some(_), .. } if param == "identifier" => Some(1),
+        Match::Token { code: Some(_), .. } if about_known => Some(2),
+        Match::Reference { .. } => Some(3),
+        Match::Text { how: TextMatch::Prefix | TextMatch::Exact, .. } => Some(4),
+        Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),
+        Match::Date { prefix: Prefix::Eq, .. } => Some(6),
+        Match::Composite(parts) => rank_of("", parts.first()?, about_known),
+        Match::To { criterion, .. } | Match::From { criterion, .. } => rank(criterion, false).map(|rank| rank + 4),
+        _ => None,
+    }
+}
+
+/// Candidate versions, each once.
+fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>) {
+    for (index, value) in criterion.any.iter().enumerate() {
+        sql.push(if index == 0 { "SELECT DISTINCT" } else { " UNION SELECT" });
+        if criterion.param == "_id" {
+            sql.push(" vid FROM version v WHERE rtype = ").bind(rtype.to_owned()).push(" AND ");
+            probe(sql, "v", rtype, "_id", value);
+            continue;
+        }
+        if matches!(value, Match::To { .. } | Match::From { .. }) {
+            drive_link(sql, rtype, &criterion.param, value);
+            continue;
+        }
+        let (table, index) = table(value);
+        let index = sql.dialect.by_index(index);
+        sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned()).push(" AND ");
+        one_is(sql, "x", rtype, &criterion.param, value);
+        // Known to be so; said so that the database need not look for versions that it has given already.
+        if stands_whole(rtype, &criterion.param) {
+            sql.push(&format!(" AND x.part = {WHOLE}"));
+        }
+        let token = match value {
+            Match::Composite(parts) => parts.first(),
+            value => Some(value),
+        };
+        if let (Some(about), Some(Match::Token { .. })) = (about, token) {
+            sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
+        }
+    }
+}
+
+/// Whether version `of` meets one of the alternatives.
+fn any(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
+    if criterion.any.is_empty() {
+        sql.push("FALSE");
+    }
+    for (index, value) in criterion.any.iter().enumerate() {
+        if index > 0 {
+            sql.push(" OR ");
+        }
+        probe(sql, of, rtype, &criterion.param, value);
+    }
+}
+
+/// Whether version `of` meets one alternative.
+fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
+    match (param, value) {
+        ("_id", Match::Token { code: Some(code), .. }) => {
+            sql.push(&format!("{of}.id = ")).bind(code.clone());
+        }
+        ("_lastUpdated", Match::Date { prefix, span }) => {
+            relation(sql, &format!("{of}.written_at"), &format!("{of}.written_at + 1"), *prefix, *span);
+        }
+        ("_id" | "_lastUpdated", Match::Missing(missing)) => {
+            sql.push(if *missing { "FALSE" } else { "TRUE" });
+        }
+        ("_id" | "_lastUpdated", _) => {
+            sql.push("FALSE");
+        }
+        (_, Match::Missing(missing)) => {
+            sql.push(if *missing { "NOT (" } else { "(" });
+            for (index, table) in VALUE_TABLES.iter().enumerate() {
+                sql.push(if index > 0 { " OR " } else { "" });
+                sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
+                named(sql, "x", rtype, param);
+                sql.push(")");
+            }
+            sql.push(")");
+        }
+        (param, Match::To { rtype: target, criterion }) => {
+            let (link, other) = beyond(of);
+            let join = sql.dialect.join();
+            sql.push(&format!(
+                "EXISTS (SELECT 1 FROM reference {link} {join} version {other} ON {other}.rtype = {link}.target_type \
+                 AND {other}.id = {link}.target WHERE {link}.vid = {of}.vid AND "
+            ));
+            named(sql, &link, rtype, param);
+            sql.push(&format!(" AND {link}.target_type = ")).bind(target.clone());
+            meets(sql, &other, target, criterion);
+            sql.push(")");
+        }
+        (_, Match::From { rtype: from, param, criterion }) => {
+            let (link, other) = beyond(of);
+            let (join, index) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
+            sql.push(&format!(
+                "EXISTS (SELECT 1 FROM reference {link}{index} {join} version {other} ON {other}.vid = {link}.vid \
+                 WHERE {link}.target = {of}.id AND {link}.target_type = {of}.rtype AND {link}.rtype = "
+            ));
+            sql.bind(from.clone()).push(" AND ");
+            named(sql, &link, from, param);
+            meets(sql, &other, from, criterion);
+            sql.push(")");
+        }
+        (_, value) => {
+            let (table, _) = table(value);
+            sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
+            one_is(sql, "x", rtype, param, value);
+            sql.push(")");
+        }
+    }
+}
+
+/// Names for the reference and the version on the other side of a link from `of`: `r1` and `v1` from `v`, then `r11` and `v11`.
+fn beyond(of: &str) -> (String, String) {
+    let links = of.trim_start_matches('v');
+    (format!("r{links}1"), format!("v{links}1"))
+}
+
+/// That version `of` is current and meets a criterion.
+fn meets(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
+    sql.push(&format!(" AND {of}.current = 1 AND {of}.deleted = 0 AND {of}.rtype = ")).bind(rtype.to_owned());
+    sql.push(if criterion.negate { " AND NOT (" } else { " AND (" });
+    any(sql, of, rtype, criterion);
+    sql.push(")");
+}
+
+/// Versions that are on this side of a link to records which a criterion drives to.
+fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
+    let (join, by_target) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
+    match value {
+        Match::To { rtype: target, criterion } => {
+            sql.push(" r.vid FROM (");
+            drive(sql, target, criterion, None);
+            sql.push(&format!(
+                ") d {join} version t ON t.vid = d.vid {join} reference r{by_target} ON r.target = t.id WHERE t.current = 1 \
+                 AND t.deleted = 0 AND t.rtype = "
+            ));
+            sql.bind(target.clone()).push(" AND r.rtype = ").bind(rtype.to_owned()).push(" AND ");
+            named(sql, "r", rtype, param);
+            sql.push(" AND r.target_type = ").bind(target.clone());
+        }
+        Match::From { rtype: from, param, criterion } => {
+            let by_key = sql.dialect.by_index("version_key");
+            sql.push(" t.vid FROM (");
+            drive(sql, from, criterion, None);
+            sql.push(&format!(
+                ") d {join} version f ON f.vid = d.vid {join} reference r ON r.vid = f.vid {join} version t{by_key} ON t.id = r.target \
+                 WHERE f.current = 1 AND f.deleted = 0 AND f.rtype = "
+            ));
+            sql.bind(from.clone()).push(" AND ");
+            named(sql, "r", from, param);
+            sql.push(" AND r.target_type = ").bind(rtype.to_owned()).push(" AND t.rtype = ").bind(rtype.to_owned());
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,142 @@
+//! How SQLite walks through the tables for a search.
+
+use super::schema::open_writer;
+use crate::{
+    extract::DateRange,
+    search::{Criterion, Match, Prefix, Search, TextMatch},
+    select::{Dialect, page},
+};
+use expect_test::{Expect, expect};
+use rusqlite::params_from_iter;
+
+/// How SQLite walks through the tables, before it has statistics.
+fn check(search: &Search, expected: Expect) {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open_writer(&folder.path().join("db")).unwrap();
+    let sql = page(Dialect::Sqlite, search, "v.vid").unwrap();
+    let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text)).unwrap();
+    let steps = statement.query_map(params_from_iter(sql.values), |row| row.get::<_, String>(3)).unwrap();
+    expected.assert_eq(&steps.map(|step| step.unwrap() + "\n").collect::<String>());
+}
+
+#[test]
+fn patient_and_code_are_one_look_into_one_index() {
+    let search = Search::of("Observation")
+        .with(Criterion::reference("patient", "Patient", "1"))
+        .with(Criterion::token("code", "http://loinc.org", "8867-4"));
+    check(
+        &search,
+        expect![[r#"
+            CO-ROUTINE d
+            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=? AND about=?)
+            SCAN d
+            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+            SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND target=? AND target_type=?)
+            USE TEMP B-TREE FOR ORDER BY
+        "#]],
+    );
+}
+
+#[test]
+fn identifier_name_date_and_type_have_their_indexes() {
+    check(
+        &Search::of("Patient").with(Criterion::token("identifier", "s", "1")),
+        expect![[r#"
+            CO-ROUTINE d
+            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+            SCAN d
+            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+            USE TEMP B-TREE FOR ORDER BY
+        "#]],
+    );
+    let family = Match::Text { text: "M".into(), how: TextMatch::Prefix };
+    check(
+        &Search::of("Patient").with(Criterion::one("family", family)),
+        expect![[r#"
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX text_norm (rtype=? AND param=? AND norm>? AND norm<?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    let day = Match::Date { prefix: Prefix::Eq, span: DateRange { lo_ms: 0, hi_ms: 1 } };
+    check(
+        &Search::of("Observation").with(Criterion::one("date", day)),
+        expect![[r#"
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX date_lo (rtype=? AND param=? AND lo>? AND lo<?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    check(
+        &Search::of("Observation"),
+        expect![[r#"
+        SEARCH v USING COVERING INDEX version_written (rtype=? AND deleted=?)
+    "#]],
+    );
+    check(
+        &Search::of("Observation").with(Criterion::code("_id", "1")),
+        expect![[r#"
+        CO-ROUTINE d
+        SEARCH v USING COVERING INDEX version_key (rtype=? AND id=?)
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+}
+
+#[test]
+fn composites_and_chains_begin_where_their_most_selective_value_is() {
+    let search =
+        |rtype: &str, name: &str, value: &str| Search::of(rtype).with(Criterion::parse(rtype, name, value).unwrap());
+    check(
+        &search("Observation", "component-code-value-quantity", "8480-6$gt100"),
+        expect![[r#"
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        SEARCH x0 EXISTS USING PRIMARY KEY (vid=? AND param=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    check(
+        &search("Observation", "patient.identifier", "s|1"),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        SCAN d
+        SEARCH t USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH r USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    check(
+        &search("Patient", "_has:Observation:patient:code", "8867-4"),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH f USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH r USING PRIMARY KEY (vid=? AND param=?)
+        SEARCH t USING COVERING INDEX version_key (rtype=? AND id=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+}
