@@ -4,7 +4,7 @@ use crate::{
     caller::Caller,
     facts::{Decided, Target},
     failure::Failure,
-    find::{Asked, Handling, Show},
+    find::{Asked, Handling, Show, wrong},
     include::EXAMINED_MAX,
     ingest::{Shown, check_type},
     node::Node,
@@ -18,15 +18,12 @@ use record::{
     Commitment, commit,
     fhir::{
         Completeness, Found, History, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, PastVersion,
-        Resource, SearchMode, SearchSet, Section, Standing, Summary,
+        Resource, SearchMode, SearchSet, SearchUrl, Section, Standing, Summary,
     },
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use store::{PAGE_MAX, Row, Search, VersionKey};
-
-/// Before `Type/id` in answers: relative, as one gateway has many names.
-const BASE: &str = "/fhir";
 
 /// A row that may be shown to the caller.
 pub(crate) struct Cleared {
@@ -41,6 +38,37 @@ struct Shared {
     versions: Vec<Commitment>,
     names: Vec<String>,
     under: Option<record::Id16>,
+}
+
+/// Which versions of a record are asked for.
+struct HistoryAsked {
+    count: usize,
+    /// Only versions before this one: where the page before ended.
+    below: Option<u64>,
+    /// The query, as it came.
+    query: String,
+}
+
+impl HistoryAsked {
+    fn read(query: &str) -> Result<Self, Failure> {
+        let mut asked = Self { count: PAGE_MAX, below: None, query: query.to_owned() };
+        for parameter in SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))? {
+            let name = parameter.name.as_str();
+            let value = parameter.values.first().map(|value| value.text().into_owned()).unwrap_or_default();
+            let number = value.parse::<u64>().ok().filter(|number| *number > 0);
+            let number = number.ok_or_else(|| wrong(name, "a number from 1 on"));
+            match name {
+                "_count" => asked.count = usize::try_from(number?).unwrap_or(PAGE_MAX).min(PAGE_MAX),
+                "_cursor" => asked.below = Some(number?),
+                "_format" | "_pretty" => {}
+                _ => {
+                    let text = format!("a history takes `_count`, not `{name}`");
+                    return Err(Failure::invalid(IssueType::NotSupported, "", text));
+                }
+            }
+        }
+        Ok(asked)
+    }
 }
 
 impl Node {
@@ -125,13 +153,23 @@ impl Node {
         }
     }
 
-    /// All versions of a record, newest first.
+    /// All versions of a record, newest first; in pages, where the query says how long they are, or there are very many.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn history(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Vec<u8>, Failure> {
+    pub async fn history(&self, caller: &Caller, rtype: &str, id: &str, query: &str) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
-        let found = self.store.history(rtype, id, None, PAGE_MAX).await.map_err(crate::find::search_failure)?;
-        let Some(newest) = found.rows.first() else { return Err(Failure::NotFound(format!("{rtype}/{id}"))) };
+        let asked = HistoryAsked::read(query)?;
+        let page = async |below: Option<u64>, count: usize| {
+            self.store.history(rtype, id, below, count).await.map_err(crate::find::search_failure)
+        };
+        let found = page(asked.below, asked.count).await?;
+        let newest = match asked.below {
+            None => found.rows.first().cloned(),
+            Some(_) => page(None, 1).await?.rows.into_iter().next(),
+        };
+        let Some(newest) = newest else { return Err(Failure::NotFound(format!("{rtype}/{id}"))) };
         let patient = newest.patient.clone();
+        let further = found.rows.last().filter(|last| found.rows.len() == asked.count && last.version > 1);
+        let further = further.map(|last| last.version);
         let worths = self.weigh(&found.rows).await?;
         self.meters.weighed(&worths);
         let mut versions = Vec::new();
@@ -144,16 +182,24 @@ impl Node {
             commitments.push(commit(&row.salt, &row.bytes));
             names.push(format!("{rtype}/{id}/_history/{}", row.version));
             versions.push(PastVersion {
-                full_url: format!("{BASE}/{rtype}/{id}"),
+                full_url: format!("{}/{rtype}/{id}", caller.base),
                 record: format!("{rtype}/{id}"),
                 version: row.version,
                 written: row.written_at,
                 resource: (!row.deleted).then(|| row.bytes.clone()),
             });
         }
+        let path = format!("{rtype}/{id}/_history");
         let trail = Trail { under, ..Trail::of(Interaction::History, AccessAction::Read) };
         self.leave_trail(caller, patient.as_deref(), &commitments, &names, &trail).await?;
-        let history = History { total: versions.len() as u64, links: Vec::new(), versions };
+        let mut links = vec![("self".to_owned(), link(caller, &path, &asked.query))];
+        if let Some(last) = further {
+            let query = format!("_count={}&_cursor={last}", asked.count);
+            links.push(("next".to_owned(), link(caller, &path, &query)));
+        }
+        let all_here = asked.below.is_none() && further.is_none();
+        let total = if all_here { versions.len() as u64 } else { newest.version };
+        let history = History { total, links, versions };
         Ok(history.to_json())
     }
 
@@ -183,10 +229,10 @@ impl Node {
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
-        let mut links = vec![("self".to_owned(), format!("{BASE}/{rtype}?{}", asked.understood))];
+        let mut links = vec![("self".to_owned(), link(caller, rtype, &asked.understood))];
         if let Some(next) = page.next {
-            let query = without_cursor(&asked.understood);
-            links.push(("next".to_owned(), format!("{BASE}/{rtype}?{query}&_cursor={next}")));
+            let query = format!("{}&_cursor={next}", without_cursor(&asked.understood));
+            links.push(("next".to_owned(), link(caller, rtype, query.trim_start_matches('&'))));
         }
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
@@ -194,7 +240,7 @@ impl Node {
         self.trail_of_search(caller, &asked, shared(shown.iter().map(|(one, _)| one))).await?;
         let mut entries = Vec::with_capacity(shown.len() + 1);
         for (one, mode) in shown {
-            let full_url = Some(format!("{BASE}/{}/{}", one.row.rtype, one.row.id));
+            let full_url = Some(format!("{}/{}/{}", caller.base, one.row.rtype, one.row.id));
             let resource = match (&asked.show, mode) {
                 (Show::Part(subset), SearchMode::Match) => subset.of(&readable(&one.row)?),
                 _ => one.row.bytes,
@@ -235,7 +281,7 @@ impl Node {
             }
         }
         self.trail_of_search(caller, &asked, by_patient).await?;
-        let links = vec![("self".to_owned(), format!("{BASE}/{}?{}", search.rtype, asked.understood))];
+        let links = vec![("self".to_owned(), link(caller, &search.rtype, &asked.understood))];
         // A count would say that it is complete.
         let total = (withheld + lost == 0).then_some(total);
         let entries = remarks(&asked, withheld, lost).into_iter().collect();
@@ -348,7 +394,7 @@ impl Node {
         let document = Summary {
             id: &id,
             made_at: self.now(),
-            base_url: BASE,
+            base_url: &caller.base,
             patient: person,
             author: Party { display: Some(self.org.as_str()), ..Party::default() },
             custodian: None,
@@ -456,6 +502,12 @@ fn merge(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from.clone());
     }
+}
+
+/// An address with a query, as the caller would ask for it again.
+fn link(caller: &Caller, path: &str, query: &str) -> String {
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}/{path}{mark}{query}", caller.base)
 }
 
 /// The query without the place where the page before ended.

@@ -13,8 +13,8 @@ use store::{Kind, indexed};
 static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
 
 impl Node {
-    /// `GET /fhir/metadata`.
-    pub fn metadata(&self) -> Vec<u8> {
+    /// `GET /fhir/metadata`, for a caller that calls this gateway by `base`.
+    pub fn metadata(&self, base: &str) -> Vec<u8> {
         let interactions: Vec<Value> =
             ["read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type"]
                 .iter()
@@ -51,7 +51,7 @@ impl Node {
             "resourceType": "CapabilityStatement", "status": "active", "date": self.genesis.time.to_instant(),
             "kind": "instance", "fhirVersion": "4.0.1", "format": ["json"], "patchFormat": [JSON_PATCH],
             "software": {"name": "Vitaltrace", "version": env!("CARGO_PKG_VERSION")},
-            "implementation": {"description": format!("Gateway of {}", self.org)},
+            "implementation": {"description": format!("Gateway of {}", self.org), "url": base},
             "rest": [{
                 "mode": "server", "resource": resources,
                 "security": {"description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."},

@@ -115,7 +115,7 @@ async fn a_patch_changes_what_it_names_and_is_a_read_and_an_update_in_the_trail(
     ]);
     let answer = site.patch(doctor, &path, &operations).await.good();
     assert_eq!((answer.status, header(&answer, "etag")), (200, "W/\"2\""));
-    assert_eq!(header(&answer, "location"), format!("{path}/_history/2"));
+    assert_eq!(header(&answer, "location"), format!("{}{path}/_history/2", doctor.base));
     let read = doctor.get(&path).await.good();
     assert_eq!(read.bytes, answer.bytes);
     assert_eq!((&read.json()["status"], &read.json()["note"][0]["text"]), (&json!("amended"), &json!("checked")));
@@ -331,7 +331,8 @@ async fn answers_are_as_much_as_the_caller_wants_and_in_json() {
     assert_eq!(post("return=representation").await.json()["resourceType"], "Observation");
     let minimal = post("return=minimal").await;
     assert_eq!((minimal.status, minimal.bytes.len(), header(&minimal, "etag")), (201, 0, "W/\"1\""));
-    let path = header(&minimal, "location").strip_suffix("/_history/1").unwrap().to_owned();
+    let location = header(&minimal, "location").strip_prefix(&doctor.base).unwrap();
+    let path = location.strip_suffix("/_history/1").unwrap().to_owned();
     let said = post("return=OperationOutcome").await;
     assert_eq!((said.status, &said.json()["issue"][0]["severity"]), (201, &json!("information")));
 

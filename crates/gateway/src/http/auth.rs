@@ -34,6 +34,7 @@ impl FromRequestParts<Doors> for Known {
             purpose,
             request: request.to_owned(),
             address: address.unwrap_or_default(),
+            base: doors.base.of(&parts.headers),
         }))
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP doors of one organisation's gateway.
 
 mod auth;
+mod base;
 mod desk;
 mod fhir;
 mod frames;
@@ -10,6 +11,8 @@ mod member;
 mod outcome;
 pub(crate) mod policy;
 mod watch;
+
+pub(crate) use base::Base;
 
 use crate::{issuer::Issuer, users::Users};
 use axum::{
@@ -46,6 +49,7 @@ pub(crate) struct Doors {
     pub(crate) node: Node,
     pub(crate) issuer: Arc<Issuer>,
     users_file: Arc<PathBuf>,
+    base: Base,
     places: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
     requests: watch::Requests,
@@ -53,13 +57,14 @@ pub(crate) struct Doors {
 
 impl Doors {
     /// The doors of a node. Users are read from the file at each login, so that a new one needs no restart.
-    pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf) -> Self {
+    pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf, base: Base) -> Self {
         let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
         let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
         Self {
             node,
             issuer: Arc::new(issuer),
             users_file: Arc::new(users_file),
+            base,
             places,
             logins,
             requests: watch::Requests::new(),
@@ -94,7 +99,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .route("/fhir/{kind}/{id}/_history", get(fhir::history))
         .route("/fhir/{kind}/{id}/_history/{version}", get(fhir::vread))
         .route("/fhir/{kind}/{id}/_provenance", get(fhir::provenance))
-        .route("/fhir/Patient/{id}/$summary", get(fhir::summary))
+        .route("/fhir/Patient/{id}/$summary", get(fhir::summary).post(fhir::summary_by_post))
         .route("/fhir/Device/{id}/$bind", post(frames::bind))
         .route("/fhir/Device/{id}/$unbind", post(frames::unbind))
         .route("/frames", post(frames::frame).layer(DefaultBodyLimit::max(sensing::FRAME_BYTES_MAX)))
