@@ -9,17 +9,19 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::LazyLock};
 use store::{Kind, indexed};
 
+/// What every type can be asked for. Source: R4 value set `type-restful-interaction`.
+pub const INTERACTIONS: [&str; 8] =
+    ["read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type"];
+/// What the gateway as a whole can be asked for. Source: R4 value set `system-restful-interaction`.
+pub const SYSTEM_INTERACTIONS: [&str; 2] = ["transaction", "batch"];
+
 /// What may be included in a search of each type.
 static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
 
 impl Node {
     /// `GET /fhir/metadata`, for a caller that calls this gateway by `base`.
     pub fn metadata(&self, base: &str) -> Vec<u8> {
-        let interactions: Vec<Value> =
-            ["read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type"]
-                .iter()
-                .map(|code| json!({"code": code}))
-                .collect();
+        let interactions: Vec<Value> = INTERACTIONS.iter().map(|code| json!({"code": code})).collect();
         let resources: Vec<Value> = RESOURCE_TYPES
             .iter()
             .map(|rtype| {
@@ -55,7 +57,8 @@ impl Node {
             "rest": [{
                 "mode": "server", "resource": resources,
                 "security": {"description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."},
-                "interaction": [{"code": "transaction"}, {"code": "batch"}]
+                "documentation": "Every address that this gateway answers, FHIR or not, is described by OpenAPI at /openapi.json.",
+                "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code}))
             }]
         });
         serde_json::to_vec(&statement).unwrap_or_default()

@@ -176,4 +176,6 @@ async fn habits_of_clients_do_what_their_users_mean() {
     // Whoever sends a method that an address does not take learns which it does.
     let refused = doctor.try_send(Method::PUT, "/fhir", &[], None).await.unwrap();
     assert_eq!((refused.status, refused.headers["allow"].to_str().unwrap()), (405, "POST"));
+    let described = Client::new(&doctor.base, "").get("/openapi.json").await.good().json();
+    assert_eq!(described["openapi"], "3.1.0");
 }

@@ -66,7 +66,7 @@ fn purpose(headers: &HeaderMap, role: Role) -> Result<Purpose, Failure> {
 /// `POST /auth/token`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Login {
+pub(crate) struct Login {
     username: String,
     password: String,
 }
