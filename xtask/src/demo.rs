@@ -47,6 +47,12 @@ pub(crate) fn build(root: &Path) -> anyhow::Result<bool> {
     streamed(cargo(root, &["build", "--release", "--locked", "--package", "gateway", "--bin", "vitaltrace"]))
 }
 
+/// Where shared test data is, if there is any.
+pub(crate) fn shared_data(root: &Path) -> PathBuf {
+    let named = std::env::var_os("VITALTRACE_SHARED").map(PathBuf::from);
+    named.unwrap_or_else(|| root.join("..").join("shared").join("data"))
+}
+
 /// What a demonstration is run on.
 pub(crate) struct Input {
     arguments: Vec<OsString>,
@@ -62,9 +68,7 @@ impl Input {
 
     /// The shared test data, or the folder that it was looked for in.
     pub(crate) fn shared(root: &Path) -> Result<Self, PathBuf> {
-        let data = std::env::var_os("VITALTRACE_SHARED")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| root.join("..").join("shared").join("data"));
+        let data = shared_data(root);
         let patients = data.join("fhir/synthea/2021-blaze");
         let ecg = data.join("signals/mitdb/100.hea");
         if !patients.is_dir() || !ecg.is_file() {
@@ -109,7 +113,8 @@ pub(crate) fn headless(root: &Path, input: &Input, skipped: &mut Vec<String>) ->
     Ok(wrong)
 }
 
-fn remove(folder: &Path) -> anyhow::Result<()> {
+/// Removes a folder with everything in it, if it is there.
+pub(crate) fn remove(folder: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove `{}`", folder.display()))

@@ -4,8 +4,10 @@ mod failures;
 mod packages;
 mod run;
 
+mod clients;
 mod demo;
 mod sim;
+mod site;
 mod test;
 mod tidy;
 
@@ -13,15 +15,16 @@ use std::{path::PathBuf, process::ExitCode};
 
 const HELP: &str = "\
 cargo xtask demo [-- ARGUMENTS]   build `vitaltrace` and play the accident on four organisations; ARGUMENTS go to `vitaltrace demo`
-cargo xtask test                  everything that must hold before a change lands: format, lints, tidy, documentation, tests, web, receipts, demo
-cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, receipts, demo, demo-shared
+cargo xtask test                  everything that must hold before a change lands: format, lints, tidy, documentation, tests, web, receipts, clients, demo
+cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, receipts, clients, demo, demo-shared
 cargo xtask sim [--seeds N] [--first S] [--jobs J]
                                   N seeds (20) from S (1) on, each a simulated consortium with its own faults and load; a failing seed is named and repeats itself
 cargo xtask tidy                  the house rules alone, in a second
 cargo xtask help                  this text
 
 The web stage of `test` needs Node 20 or later, and fetches two libraries and a compiler for the second verifier. The receipts
-stage needs Python 3, and fetches a package that checks receipts; without them it is skipped, unless CI is set.
+stage needs Python 3, and fetches a package that checks receipts; without them it is skipped, unless CI is set. The clients stage
+needs both, and fetches the clients of others that `clients/` has scripts for; without them it fails.
 
 The demo stage of `test` also runs on shared test data where there is any: in the folder that VITALTRACE_SHARED names, or in
 `../shared/data` beside the project.";
