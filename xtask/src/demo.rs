@@ -107,7 +107,8 @@ pub(crate) fn headless(root: &Path, input: &Input, skipped: &mut Vec<String>) ->
     Ok(wrong)
 }
 
-fn remove(folder: &Path) -> anyhow::Result<()> {
+/// Removes a folder with everything in it, if it is there.
+pub(crate) fn remove(folder: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove `{}`", folder.display()))

@@ -4,10 +4,12 @@ mod failures;
 mod packages;
 mod run;
 
+mod clients;
 mod definitions;
 mod demo;
 mod oracle;
 mod sim;
+mod site;
 mod test;
 mod tidy;
 
@@ -15,8 +17,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 const HELP: &str = "\
 cargo xtask demo [-- ARGUMENTS]   build `vitaltrace` and play the accident on four organisations; ARGUMENTS go to `vitaltrace demo`
-cargo xtask test                  everything that must hold before a change lands: format, lints, tidy, documentation, tests, web, oracle, receipts, demo
-cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, oracle, receipts, demo, demo-shared
+cargo xtask test                  everything that must hold before a change lands: format, lints, tidy, documentation, tests, web, oracle, receipts, clients, demo
+cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, oracle, receipts, clients, demo, demo-shared
 cargo xtask sim [--seeds N] [--first S] [--jobs J]
                                   N seeds (20) from S (1) on, each a simulated consortium with its own faults and load; a failing seed is named and repeats itself
 cargo xtask definitions [--check] writes the tables of FHIR R4's elements and search parameters anew from the published definitions, which it
@@ -26,7 +28,8 @@ cargo xtask help                  this text
 
 The web stage of `test` needs Node 20 or later, and fetches two libraries and a compiler for the second verifier. The oracle stage needs
 Node as well, and fetches FHIR R4's definitions and an evaluator of its expressions. The receipts
-stage needs Python 3, and fetches a package that checks receipts; without them it is skipped, unless CI is set.
+stage needs Python 3, and fetches a package that checks receipts; without them it is skipped, unless CI is set. The clients stage
+needs both, and fetches the clients of others that `clients/` has scripts for; without them it fails.
 
 The oracle and demo stages of `test` also run on shared test data where there is any: in the folder that VITALTRACE_SHARED names, or in
 `../shared/data` beside the project.";

@@ -19,10 +19,22 @@ struct Package {
 const PACKAGES: &[Package] = &[
     Package { binary: "git", package: "git", purpose: "lists the files that `tidy` reads" },
     Package { binary: "curl", package: "curl", purpose: "follows the operators' page in a test" },
-    Package { binary: "node", package: "nodejs", purpose: "runs the second verifier and its tests" },
+    Package {
+        binary: "node",
+        package: "nodejs",
+        purpose: "runs the second verifier, its tests, and clients of others",
+    },
     Package { binary: "cvc5", package: "cvc5", purpose: "proves what a change of policies changes" },
-    Package { binary: "python3", package: "python3-venv", purpose: "checks a receipt by a package that is not ours" },
-    Package { binary: "npm", package: "npm", purpose: "fetches what the second verifier is built with" },
+    Package {
+        binary: "python3",
+        package: "python3-venv",
+        purpose: "runs packages that are not ours: one that checks receipts, clients",
+    },
+    Package {
+        binary: "npm",
+        package: "npm",
+        purpose: "fetches clients of others, and what the second verifier is built with",
+    },
 ];
 
 /// Sees to it that every package is there: installs what is missing where it may, else says what to install.

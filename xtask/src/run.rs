@@ -19,12 +19,20 @@ pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// The command as one would type it.
+/// Settings that hold tokens.
+const SECRET: [&str; 3] = ["VITALTRACE_TOKEN", "VITALTRACE_TOKENS", "VITALTRACE_CUSTODIAN"];
+
+/// The command as one would type it, without tokens.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let settings =
         command.get_envs().filter_map(|(name, value)| Some((name.to_string_lossy(), value?.to_string_lossy())));
-    let mut words: Vec<String> = settings.map(|(name, value)| format!("{name}={}", quoted(&value))).collect();
+    let mut words: Vec<String> = settings
+        .map(|(name, value)| match SECRET.contains(&&*name) {
+            true => format!("{name}=..."),
+            false => format!("{name}={}", quoted(&value)),
+        })
+        .collect();
     words.push(program);
     words.extend(command.get_args().map(|argument| quoted(&argument.to_string_lossy())));
     words.join(" ")
@@ -111,6 +119,8 @@ mod tests {
         let mut command = Command::new("/usr/bin/cargo");
         command.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--workspace", ""]);
         assert_eq!(shown(&command), "RUSTDOCFLAGS='-D warnings' cargo doc --workspace ''");
+        command.env_clear().env("VITALTRACE_TOKEN", "a secret");
+        assert_eq!(shown(&command), "VITALTRACE_TOKEN=... cargo doc --workspace ''");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Everything that must hold before a change lands, stage by stage.
 
 use crate::{
-    demo,
+    clients, demo,
     failures::Failures,
     oracle, packages,
     run::{RECEIPTS, cargo, output, receipt_checker, say, streamed, target, watched},
@@ -42,6 +42,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "web", run: web },
     Stage { name: "oracle", run: oracle },
     Stage { name: "receipts", run: receipts },
+    Stage { name: "clients", run: clients_of_others },
     Stage { name: "demo", run: demo_generated },
     Stage { name: "demo-shared", run: demo_shared },
 ];
@@ -195,6 +196,11 @@ fn receipts(root: &Path, _: &mut Notes) -> anyhow::Result<Outcome> {
     let mut check = Command::new(python);
     check.arg(root.join("spec/check/receipt.py")).arg(root.join("spec/vectors/receipt-1.txt"));
     streamed(check).map(verdict)
+}
+
+/// Clients that others wrote, against a gateway of ours.
+fn clients_of_others(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
+    clients::clients(root, &mut notes.lines).map(verdict)
 }
 
 /// `20` of `v20.20.2`.

@@ -5,11 +5,13 @@
 
 use crate::{
     caller::Caller,
-    disclose::readable,
+    disclose::{Cleared, readable, shared},
     facts::Target,
     failure::Failure,
+    find::Asked,
     ingest::{ATTEMPTS, Written, admit, check, check_type, expect_version},
     node::Node,
+    row::Worth,
     write::{Draft, Trail},
 };
 use contract::AccessAction;
@@ -18,11 +20,11 @@ use record::{
     TimeMs, commit,
     fhir::{Interaction, Issue, IssueType, Limits, PatchError, patched},
 };
-use store::{Criterion, Unless};
+use store::{Search, Unless, extract};
 
 /// The record that meets a condition, or what must still hold when one is created because none does.
 pub(crate) enum Matched {
-    One(String),
+    One { id: String, version: u64 },
     None(Unless),
 }
 
@@ -65,15 +67,15 @@ impl Node {
     ) -> Result<Draft, Failure> {
         let name = format!("{rtype}/{id}");
         let Some((row, previous)) = self.current(rtype, id).await? else { return Err(Failure::NotFound(name)) };
-        if row.deleted {
-            return Err(Failure::Gone(name));
-        }
-        expect_version(&row, if_match)?;
         // Whether a patch applies, and what comes of it, tells what is in the record.
         let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Read, AccessAction::Read) };
         let read = [format!("{name}/_history/{}", row.version)];
         self.leave_trail(caller, row.patient.as_deref(), &[commit(&row.salt, &row.bytes)], &read, &trail).await?;
+        if row.deleted {
+            return Err(Failure::Gone(name));
+        }
+        expect_version(&row, if_match)?;
         let after = patched(&readable(&row)?, patch, Limits::RESOURCE).map_err(not_patched)?;
         check(&after)?;
         self.draft_after(caller, row, previous, &after, time).await
@@ -91,25 +93,43 @@ impl Node {
     ) -> Result<Written, Failure> {
         let resource = admit(rtype, bytes)?;
         let own = resource.id().map(std::borrow::Cow::into_owned);
-        match self.the_one_matching(caller, rtype, query).await? {
-            Matched::One(id) => {
-                if own.is_some_and(|own| own != id) {
-                    let text = "the record that meets the condition has another id than the body: leave the id out";
-                    return Err(Failure::invalid(IssueType::Invalid, "id", text));
+        for attempt in 1.. {
+            let written = match self.the_one_matching(caller, rtype, query).await? {
+                Matched::One { id, version } => {
+                    if own.as_ref().is_some_and(|own| *own != id) {
+                        let text = "the record that meets the condition has another id than the body: leave the id out";
+                        return Err(Failure::invalid(IssueType::Structure, "id", text));
+                    }
+                    self.replace(caller, &id, &resource, if_match.or(Some(version))).await
                 }
-                self.replace(caller, &id, &resource, if_match).await
-            }
-            Matched::None(_) if if_match.is_some() => Err(none_matches(rtype)),
-            Matched::None(unless) => {
-                let id = own.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-                if self.current(rtype, &id).await?.is_some() {
-                    return Err(Failure::Conflict(format!(
-                        "`{rtype}/{id}` exists and does not meet the condition: leave the id out, or update it by its id"
-                    )));
+                Matched::None(_) if if_match.is_some() => return Err(none_matches(rtype)),
+                Matched::None(unless) => {
+                    let id = match &own {
+                        Some(own) => {
+                            self.is_free(caller, rtype, own).await?;
+                            own.clone()
+                        }
+                        None => uuid::Uuid::new_v4().to_string(),
+                    };
+                    self.create_as(caller, &id, &resource, vec![unless]).await
                 }
-                self.create_as(caller, &id, &resource, vec![unless]).await
+            };
+            match written {
+                // The record has moved on: whether it still meets the condition has to be seen.
+                Err(Failure::Precondition(_)) if if_match.is_none() && attempt < ATTEMPTS => {}
+                written => return written,
             }
         }
+        unreachable!("the loop returns at its last attempt")
+    }
+
+    /// Demands that nothing stands under an id that a client chose for a new record.
+    pub(crate) async fn is_free(&self, caller: &Caller, rtype: &str, id: &str) -> Result<(), Failure> {
+        let Some((row, _)) = self.current(rtype, id).await? else { return Ok(()) };
+        self.allow(caller, Action::Search, &Target::of(&row)).await?;
+        Err(Failure::Conflict(format!(
+            "`{rtype}/{id}` exists and does not meet the condition: leave the id out, or update it by its id"
+        )))
     }
 
     /// Patches the one record that meets a condition.
@@ -122,10 +142,17 @@ impl Node {
         patch: &[u8],
         if_match: Option<u64>,
     ) -> Result<Written, Failure> {
-        match self.the_one_matching(caller, rtype, query).await? {
-            Matched::One(id) => self.patch(caller, rtype, &id, patch, if_match).await,
-            Matched::None(_) => Err(Failure::NotFound(format!("{rtype} that meets the condition"))),
+        for attempt in 1.. {
+            let patched = match self.the_one_matching(caller, rtype, query).await? {
+                Matched::One { id, version } => self.patch(caller, rtype, &id, patch, if_match.or(Some(version))).await,
+                Matched::None(_) => return Err(Failure::NotFound(format!("{rtype} that meets the condition"))),
+            };
+            match patched {
+                Err(Failure::Precondition(_)) if if_match.is_none() && attempt < ATTEMPTS => {}
+                patched => return patched,
+            }
         }
+        unreachable!("the loop returns at its last attempt")
     }
 
     /// Deletes the one record that meets a condition, if there is one.
@@ -137,46 +164,57 @@ impl Node {
         query: &str,
         if_match: Option<u64>,
     ) -> Result<(), Failure> {
-        match self.the_one_matching(caller, rtype, query).await? {
-            Matched::One(id) => self.delete(caller, rtype, &id, if_match).await,
-            Matched::None(_) if if_match.is_some() => Err(none_matches(rtype)),
-            Matched::None(_) => Ok(()),
+        for attempt in 1.. {
+            let deleted = match self.the_one_matching(caller, rtype, query).await? {
+                Matched::One { id, version } => self.delete(caller, rtype, &id, if_match.or(Some(version))).await,
+                Matched::None(_) if if_match.is_some() => return Err(none_matches(rtype)),
+                Matched::None(_) => return Ok(()),
+            };
+            match deleted {
+                Err(Failure::Precondition(_)) if if_match.is_none() && attempt < ATTEMPTS => {}
+                deleted => return deleted,
+            }
         }
+        unreachable!("the loop returns at its last attempt")
     }
 
-    /// The one record that meets a condition; several are an error.
+    /// The one record that meets a condition; several are an error. What was found, and that nothing was, is in the trail.
     pub(crate) async fn the_one_matching(&self, caller: &Caller, rtype: &str, query: &str) -> Result<Matched, Failure> {
         check_type(rtype)?;
-        let criteria = self.criteria(rtype, query)?;
-        let mut found = self.matching(caller, rtype, &criteria).await?;
-        match (found.pop(), found.pop()) {
-            (None, _) => Ok(Matched::None(Unless { rtype: rtype.to_owned(), criteria })),
-            (Some(id), None) => Ok(Matched::One(id)),
-            (Some(_), Some(_)) => Err(Failure::Precondition(
+        let condition = self.condition(rtype, query)?;
+        let found = self.matching(caller, &condition).await?;
+        self.trail_of_search(caller, &condition, shared(found.iter())).await?;
+        match found.as_slice() {
+            [] => Ok(Matched::None(Unless { rtype: rtype.to_owned(), criteria: condition.search.criteria })),
+            [one] => Ok(Matched::One { id: one.row.id.clone(), version: one.row.version }),
+            _ => Err(Failure::Precondition(
                 "more than one record meets the condition: make it more selective".to_owned(),
             )),
         }
     }
 
-    /// The ids of at most two current records that meet all criteria, each of which the caller may find.
+    /// At most two current records that meet a condition, each of which the caller may find.
     ///
-    /// One that it may not find denies the request: to pass it over would write beside it.
-    pub(crate) async fn matching(
-        &self,
-        caller: &Caller,
-        rtype: &str,
-        criteria: &[Criterion],
-    ) -> Result<Vec<String>, Failure> {
-        let search = store::Search { criteria: criteria.to_vec(), count: 2, total: false, ..store::Search::of(rtype) };
-        // What does not agree with the ledger decides nothing.
+    /// One that it may not find denies the request: to pass it over would write beside it. One that does not agree with the ledger, or
+    /// whose own bytes do not meet the condition, ends it: the database's index decides over no write.
+    pub(crate) async fn matching(&self, caller: &Caller, condition: &Asked) -> Result<Vec<Cleared>, Failure> {
+        let search = Search { count: 2, total: false, after: None, ..condition.search.clone() };
+        let rtype = search.rtype.clone();
         let (page, worths) = self.current_page(search).await?;
-        let sound = page.found.rows.into_iter().zip(worths).filter(|(_, worth)| worth.may_be_shown());
-        let mut ids = Vec::new();
-        for (row, _) in sound {
-            self.allow(caller, Action::Search, &Target::of(&row)).await?;
-            ids.push(row.id);
+        if !page.found.malformed.is_empty() {
+            return Err(Failure::Tampered(format!("{rtype} that meets the condition")));
         }
-        Ok(ids)
+        let mut found = Vec::new();
+        for (row, worth) in page.found.rows.into_iter().zip(worths) {
+            let decided = self.allow(caller, Action::Search, &Target::of(&row)).await?;
+            let values = extract(&row.rtype, &readable(&row)?.value());
+            let holds = condition.search.criteria.iter().all(|criterion| criterion.holds(&row, &values) == Some(true));
+            if !worth.may_be_shown() || !holds {
+                return Err(Failure::Tampered(format!("{rtype}/{}", row.id)));
+            }
+            found.push(Cleared { pending: worth == Worth::Pending, row, decided });
+        }
+        Ok(found)
     }
 }
 

@@ -129,6 +129,7 @@ mod tests {
             purpose: Purpose::Treat,
             request: "test".to_owned(),
             address: "127.0.0.1".to_owned(),
+            base: "http://gateway/fhir".to_owned(),
         }
     }
 

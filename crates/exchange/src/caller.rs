@@ -21,6 +21,8 @@ pub struct Caller {
     pub request: String,
     /// The network address it came from.
     pub address: String,
+    /// What it calls this gateway by: the URL before `/Patient/1`. Answers name records by it.
+    pub base: String,
 }
 
 impl Caller {

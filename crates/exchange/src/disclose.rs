@@ -25,9 +25,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use store::{PAGE_MAX, Row, Search, VersionKey};
 
-/// Before `Type/id` in answers: relative, as one gateway has many names.
-pub(crate) const BASE: &str = "/fhir";
-
 /// A row that may be shown to the caller.
 pub(crate) struct Cleared {
     pub(crate) row: Row,
@@ -168,10 +165,10 @@ impl Node {
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
-        let mut links = vec![("self".to_owned(), format!("{BASE}/{rtype}?{}", asked.understood))];
+        let mut links = vec![("self".to_owned(), link(caller, rtype, &asked.understood))];
         if let Some(next) = page.next {
-            let query = without_cursor(&asked.understood);
-            links.push(("next".to_owned(), format!("{BASE}/{rtype}?{query}&_cursor={next}")));
+            let query = format!("{}&_cursor={next}", without_cursor(&asked.understood));
+            links.push(("next".to_owned(), link(caller, rtype, query.trim_start_matches('&'))));
         }
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
@@ -183,7 +180,7 @@ impl Node {
         self.trail_of_search(caller, &asked, told).await?;
         let mut entries = Vec::with_capacity(shown.len() + 1);
         for (one, mode) in shown {
-            let full_url = Some(format!("{BASE}/{}/{}", one.row.rtype, one.row.id));
+            let full_url = Some(format!("{}/{}/{}", caller.base, one.row.rtype, one.row.id));
             let resource = match (&asked.show, mode) {
                 (Show::Part(subset), SearchMode::Match) => subset.of(&readable(&one.row)?),
                 _ => one.row.bytes,
@@ -198,7 +195,7 @@ impl Node {
     async fn count(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
         let Counted { total, by_patient, withheld, lost } = self.counted(caller, &asked).await?;
         self.trail_of_search(caller, &asked, by_patient).await?;
-        let links = vec![("self".to_owned(), format!("{BASE}/{}?{}", asked.search.rtype, asked.understood))];
+        let links = vec![("self".to_owned(), link(caller, &asked.search.rtype, &asked.understood))];
         let entries = Remarks::on(&asked, withheld, lost).found().into_iter().collect();
         Ok(SearchSet { total, links, entries }.to_json())
     }
@@ -343,7 +340,7 @@ impl Node {
         let document = Summary {
             id: &id,
             made_at: self.now(),
-            base_url: BASE,
+            base_url: &caller.base,
             patient: person,
             author: Party { display: Some(self.org.as_str()), ..Party::default() },
             custodian: None,
@@ -428,24 +425,30 @@ pub(crate) struct Remarks<'a> {
     pub(crate) withheld: u64,
     /// Records on the ledger that were not found.
     pub(crate) lost: u64,
+    /// Whether more may match than were looked at.
+    pub(crate) cut: bool,
     /// The type that was searched, and names that are no parameters of it.
     pub(crate) ignored: (&'a str, &'a [String]),
 }
 
 impl<'a> Remarks<'a> {
     fn on(asked: &'a Asked, withheld: u64, lost: u64) -> Self {
-        Self { withheld, lost, ignored: (&asked.search.rtype, &asked.ignored) }
+        Self { withheld, lost, cut: false, ignored: (&asked.search.rtype, &asked.ignored) }
     }
 
     /// As an entry of the answer, if there is anything to say.
     pub(crate) fn found(self) -> Option<Found> {
-        let Self { withheld, lost, ignored: (rtype, ignored) } = self;
+        let Self { withheld, lost, cut, ignored: (rtype, ignored) } = self;
         let mut issues = Vec::new();
         if withheld + lost > 0 {
             tracing::warn!(withheld, lost, "a search met rows that do not agree with the ledger");
             let text = format!(
                 "{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here"
             );
+            issues.push(Issue::warning(IssueType::Incomplete, text));
+        }
+        if cut {
+            let text = "more may match than were looked at: say more of what is looked for";
             issues.push(Issue::warning(IssueType::Incomplete, text));
         }
         issues.extend(ignored.iter().map(|name| {
@@ -466,6 +469,12 @@ fn merge(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from.clone());
     }
+}
+
+/// An address with a query, as the caller would ask for it again.
+pub(crate) fn link(caller: &Caller, path: &str, query: &str) -> String {
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}/{path}{mark}{query}", caller.base)
 }
 
 /// The query without the place where the page before ended.

@@ -5,7 +5,7 @@
 
 use crate::{
     caller::Caller,
-    disclose::{BASE, Cleared, Remarks, shared},
+    disclose::{Cleared, Remarks, link, shared},
     failure::Failure,
     find::wrong,
     node::Node,
@@ -113,12 +113,12 @@ impl Wanted {
         dates.is_empty() || dates.iter().any(meets)
     }
 
-    fn link(&self, patient: &str, after: Option<&str>) -> String {
+    /// The query of a page.
+    fn query_of(&self, after: Option<&str>) -> String {
         let cursor = after.map(|after| format!("_cursor={after}"));
         let parts = [Some(self.query.as_str()), cursor.as_deref()];
         let query: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
-        let mark = if query.is_empty() { "" } else { "?" };
-        format!("{BASE}/Patient/{patient}/$everything{mark}{}", query.join("&"))
+        query.join("&")
     }
 }
 
@@ -127,11 +127,11 @@ impl Node {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn everything(&self, caller: &Caller, patient: &str, query: &str) -> Result<Vec<u8>, Failure> {
         let wanted = Wanted::read(query)?;
+        self.allow_about(caller, Action::Read, patient).await?;
         let (row, _, _) = self.sound_row("Patient", patient, None).await?;
         if row.deleted {
             return Err(Failure::Gone(format!("Patient/{patient}")));
         }
-        self.allow_about(caller, Action::Read, patient).await?;
         let types: Vec<&str> = wanted.types.iter().map(String::as_str).collect();
         let set = self.patient_set(patient, &types).await?;
         let lost: u64 = set.lost.values().sum();
@@ -164,10 +164,15 @@ impl Node {
             let text = format!("the patient has more than {RECORDS_MAX} records: ask for them in pages, by `_count`");
             return Err(Failure::invalid(IssueType::TooCostly, "", text));
         }
-        let along = self.referred_by(caller, &cleared, &SHARED_TYPES).await?;
+        let is_wanted = |rtype: &&str| wanted.types.is_empty() || wanted.types.iter().any(|of| of == rtype);
+        let along: Vec<&str> = SHARED_TYPES.into_iter().filter(is_wanted).collect();
+        let along = self.referred_by(caller, &cleared, &along).await?;
         withheld += along.withheld;
         let shown: Vec<&Cleared> = cleared.iter().chain(&along.cleared).collect();
-        for (of, shared) in shared(shown.into_iter()) {
+        let mut told = shared(shown.into_iter());
+        // That there is nothing is an answer too.
+        told.entry(Some(patient.to_owned())).or_default();
+        for (of, shared) in told {
             let trail = Trail {
                 query: Some(format!("Patient/{patient}/$everything?{query}")),
                 under: shared.under,
@@ -178,15 +183,17 @@ impl Node {
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let along = along.cleared.into_iter().map(|one| (one, SearchMode::Include));
         let entry = |(one, mode): (Cleared, SearchMode)| Found {
-            full_url: Some(format!("{BASE}/{}/{}", one.row.rtype, one.row.id)),
+            full_url: Some(format!("{}/{}/{}", caller.base, one.row.rtype, one.row.id)),
             resource: one.row.bytes,
             mode,
             grade: None,
         };
         let mut entries: Vec<Found> = matches.chain(along).map(entry).collect();
         entries.extend(Remarks { withheld, lost, ..Remarks::default() }.found());
-        let mut links = vec![("self".to_owned(), wanted.link(patient, wanted.after.as_deref()))];
-        links.extend(next.map(|next| ("next".to_owned(), wanted.link(patient, Some(&next)))));
+        let path = format!("Patient/{patient}/$everything");
+        let at = |after: Option<&str>| link(caller, &path, &wanted.query_of(after));
+        let mut links = vec![("self".to_owned(), at(wanted.after.as_deref()))];
+        links.extend(next.map(|next| ("next".to_owned(), at(Some(&next)))));
         Ok(SearchSet { total: None, links, entries }.to_json())
     }
 }
@@ -238,6 +245,6 @@ mod tests {
         }
         let paged = Wanted::read("_count=2&_cursor=Observation/1").unwrap();
         assert_eq!((paged.count, paged.after.as_deref()), (Some(2), Some("Observation/1")));
-        assert_eq!(paged.link("p", Some("Task/2")), "/fhir/Patient/p/$everything?_count=2&_cursor=Task/2");
+        assert_eq!(paged.query_of(Some("Task/2")), "_count=2&_cursor=Task/2");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{failure::Failure, include::Include, node::Node};
 use record::fhir::{IssueType, Parameter, SearchUrl, Subset};
-use store::{BadSearch, Criterion, Cursor, PAGE_MAX, ReadError, Search, Sort, kind};
+use store::{BadSearch, Criterion, Cursor, Kind, PAGE_MAX, ReadError, Search, Sort, kind};
 
 /// Rows on a page when the client does not say.
 pub(crate) const PAGE_DEFAULT: usize = 50;
@@ -76,9 +76,10 @@ impl Node {
                     let count: usize = value.parse().map_err(|_| wrong(name, "a number such as 50"))?;
                     search.count = count.min(PAGE_MAX);
                 }
-                "_sort" => search.sort = sort(&value)?,
+                "_sort" => search.sort = sort(rtype, parameter)?,
                 "_cursor" => search.after = Some(value.parse::<Cursor>().map_err(bad_search)?),
-                "_total" => total = totalled(&value)?,
+                // `_totalMethod` is Aidbox's word for it, which fhirpy uses towards every server.
+                "_total" | "_totalMethod" => total = totalled(&value)?,
                 "_include" | "_revinclude" => Include::read(rtype, parameter, &mut includes)?,
                 "_elements" => elements = Some(named_elements(rtype, parameter)?),
                 "_summary" => summary = summarised(&value)?,
@@ -123,13 +124,13 @@ impl Node {
         Ok(Asked { search, includes, patient, show, total, query: query.to_owned(), understood, ignored })
     }
 
-    /// The criteria of a condition, such as `identifier=system|value`.
-    pub(crate) fn criteria(&self, rtype: &str, query: &str) -> Result<Vec<Criterion>, Failure> {
+    /// A condition, such as `identifier=system|value`.
+    pub(crate) fn condition(&self, rtype: &str, query: &str) -> Result<Asked, Failure> {
         let asked = self.asked(rtype, query, Handling::Strict)?;
         if asked.search.criteria.is_empty() {
             return Err(Failure::invalid(IssueType::Invalid, "", "a condition needs at least one search parameter"));
         }
-        Ok(asked.search.criteria)
+        Ok(asked)
     }
 }
 
@@ -186,15 +187,25 @@ fn criterion(rtype: &str, parameter: &Parameter) -> Result<Criterion, Failure> {
     Criterion::parse(rtype, &name, &values.join(",")).map_err(bad_search)
 }
 
-fn sort(value: &str) -> Result<Sort, Failure> {
+/// The one key that a search is sorted by: when records were written, or a parameter of kind date.
+fn sort(rtype: &str, parameter: &Parameter) -> Result<Sort, Failure> {
+    let [value] = parameter.values.as_slice() else {
+        let text = "`_sort` takes one parameter here: name the one that matters most";
+        return Err(Failure::invalid(IssueType::NotSupported, "", text));
+    };
+    let value = value.text();
     let (param, newest_first) = match value.strip_prefix('-') {
         Some(param) => (param, true),
-        None => (value, false),
+        None => (value.as_ref(), false),
     };
     match param {
         "_lastUpdated" => Ok(Sort::Written { newest_first }),
         "" => Err(wrong("_sort", "a parameter such as -date")),
-        _ => Ok(Sort::Date { param: param.to_owned(), newest_first }),
+        _ if kind(rtype, param) == Some(Kind::Date) => Ok(Sort::Date { param: param.to_owned(), newest_first }),
+        _ => {
+            let text = format!("`{rtype}` is sorted by `_lastUpdated` or a parameter of kind date, not by `{param}`");
+            Err(Failure::invalid(IssueType::NotSupported, "", text))
+        }
     }
 }
 

@@ -6,23 +6,24 @@
 
 use crate::{
     caller::Caller,
-    disclose::{BASE, Cleared, shared},
-    facts::Target,
+    disclose::{Shared, link},
+    facts::{Decided, Target},
     failure::Failure,
     find::{search_failure, wrong},
     ingest::check_type,
-    mirror::{FinalVersion, Named},
+    mirror::{FinalVersion, Named, Placed},
     node::Node,
+    row::Worth,
     write::Trail,
 };
 use contract::AccessAction;
 use futures::{StreamExt, TryStreamExt, stream};
 use policy::Action;
 use record::{
-    TimeMs,
-    fhir::{Content, History, Interaction, Issue, IssueType, Outcome, PastVersion, SearchUrl},
+    TimeMs, commit,
+    fhir::{Confidentiality, Content, History, Interaction, Issue, IssueType, Outcome, PastVersion, SearchUrl},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use store::{PAGE_MAX, Row, VersionKey};
 
 /// Versions on a page when the client does not say.
@@ -79,20 +80,75 @@ impl Window {
         Ok(window)
     }
 
-    fn links(&self, path: &str, next: Option<u64>) -> Vec<(String, String)> {
-        let at = |cursor: Option<u64>| {
-            let cursor = cursor.map(|before| format!("_cursor={before}"));
-            let query: Vec<&str> = [Some(self.query.as_str()), cursor.as_deref()]
-                .into_iter()
-                .flatten()
-                .filter(|q| !q.is_empty())
-                .collect();
-            let mark = if query.is_empty() { "" } else { "?" };
-            format!("{BASE}/{path}{mark}{}", query.join("&"))
-        };
+    /// The query of a page.
+    fn query_of(&self, cursor: Option<u64>) -> String {
+        let cursor = cursor.map(|before| format!("_cursor={before}"));
+        let parts = [Some(self.query.as_str()), cursor.as_deref()];
+        let query: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        query.join("&")
+    }
+
+    /// Whether a version of this time is asked for.
+    fn takes(&self, at: TimeMs) -> bool {
+        self.since.is_none_or(|since| at >= since)
+    }
+
+    fn links(&self, caller: &Caller, path: &str, next: Option<u64>) -> Vec<(String, String)> {
+        let at = |cursor: Option<u64>| link(caller, path, &self.query_of(cursor));
         let mut links = vec![("self".to_owned(), at(self.before))];
         links.extend(next.map(|next| ("next".to_owned(), at(Some(next)))));
         links
+    }
+}
+
+/// What a history tells, and of whom.
+#[derive(Default)]
+struct Told {
+    versions: Vec<PastVersion>,
+    by_patient: BTreeMap<Option<String>, Shared>,
+}
+
+impl Told {
+    fn shows(&mut self, caller: &Caller, row: &Row, patient: Option<String>, decided: &Decided) {
+        let of = self.of(patient, decided);
+        of.versions.push(commit(&row.salt, &row.bytes));
+        of.names.push(format!("{}/{}/_history/{}", row.rtype, row.id, row.version));
+        self.versions.push(past(caller, row));
+    }
+
+    fn withholds(&mut self, caller: &Caller, unseen: &Unseen<'_>, decided: &Decided) {
+        let record = format!("{}/{}", unseen.rtype, unseen.id);
+        self.of(unseen.patient.clone(), decided).names.push(format!("{record}/_history/{}", unseen.known.version));
+        self.versions.push(withheld(caller, &record, unseen.known));
+    }
+
+    fn of(&mut self, patient: Option<String>, decided: &Decided) -> &mut Shared {
+        let of = self.by_patient.entry(patient).or_default();
+        of.under = decided.under.or(of.under);
+        of
+    }
+}
+
+/// A version of which only the ledger tells.
+struct Unseen<'a> {
+    rtype: &'a str,
+    id: &'a str,
+    patient: Option<String>,
+    /// That of what is left of the record; normal, when nothing is.
+    label: String,
+    known: &'a FinalVersion,
+}
+
+impl Unseen<'_> {
+    fn target(&self) -> Target<'_> {
+        Target {
+            rtype: self.rtype,
+            id: Some(self.id),
+            patient: self.patient.as_deref(),
+            label: &self.label,
+            author: &self.known.org,
+            value: None,
+        }
     }
 }
 
@@ -105,70 +161,75 @@ impl Node {
         let name = format!("{rtype}/{id}");
         let wanted = window.count + 1;
         let found = self.store.history(rtype, id, window.before, wanted).await.map_err(search_failure)?;
-        let tag = match self.mirror.tag(name.clone()).await? {
-            Some(tag) => Some(tag),
-            None => found.rows.first().map(|row| row.tag),
-        };
-        let known = match tag {
-            Some(tag) => self.mirror.versions_below(tag, window.before, wanted).await?,
-            None => Vec::new(),
-        };
-        if found.rows.is_empty() && known.is_empty() && window.before.is_none() {
-            return Err(Failure::NotFound(name));
-        }
         let worths = self.weigh(&found.rows).await?;
         self.meters.weighed(&worths);
-        let rows = found.rows.into_iter().zip(worths);
-        let mut sound: BTreeMap<u64, Row> = rows
-            .filter(|(row, worth)| worth.may_be_shown() && Some(row.tag) == tag)
-            .map(|(row, _)| (row.version, row))
-            .collect();
+        let any_row = !found.rows.is_empty();
+        let weighed = found.rows.into_iter().zip(worths).filter(|(_, worth)| worth.may_be_shown());
+        let mut sound: BTreeMap<u64, Row> = weighed.map(|(row, _)| (row.version, row)).collect();
+        // What the ledger calls the record, or a row that agrees with it; never what the database says alone.
+        let tag = match self.mirror.tag(name.clone()).await? {
+            Some(tag) => tag,
+            None => match sound.values().next_back() {
+                Some(row) => row.tag,
+                None if any_row => return Err(Failure::Tampered(name)),
+                None => return Err(Failure::NotFound(name)),
+            },
+        };
+        sound.retain(|_, row| row.tag == tag);
+        let known = self.mirror.versions_below(tag, window.before, wanted).await?;
         let known: BTreeMap<u64, FinalVersion> = known.into_iter().map(|known| (known.version, known)).collect();
-        let mut numbers: Vec<u64> = sound.keys().chain(known.keys()).copied().collect();
-        numbers.sort_unstable_by(|a, b| b.cmp(a));
-        numbers.dedup();
-        let more = numbers.len() > window.count;
+        let numbers: BTreeSet<u64> = sound.keys().chain(known.keys()).copied().collect();
+        let mut numbers: Vec<u64> = numbers.into_iter().rev().collect();
+        let mut more = numbers.len() > window.count;
         numbers.truncate(window.count);
-        let (mut versions, mut cleared, mut gone) = (Vec::new(), Vec::new(), false);
+        let named = self.mirror.named(tag).await?.and_then(|named| named.patient);
+        let label = strictest(sound.values());
+        let (mut told, mut gone) = (Told::default(), false);
         for number in &numbers {
             let row = match (sound.remove(number), known.get(number)) {
-                (Some(row), _) => Some(row),
-                (None, Some(known)) => match self.restored(rtype, id, *number).await? {
-                    Past::Row(row) => Some(*row),
-                    Past::Erased => {
-                        gone = true;
-                        continue;
-                    }
-                    Past::Lost => {
-                        let patient = self.mirror.named(known.tag).await?.and_then(|named| named.patient);
-                        let target = unseen(rtype, id, patient.as_deref(), known);
-                        self.allow(caller, Action::Read, &target).await?;
-                        if window.since.is_none_or(|since| known.time >= since) {
-                            versions.push(withheld(&name, known));
-                        }
-                        None
-                    }
-                },
-                (None, None) => None,
+                (Some(row), _) => Past::Row(Box::new(row)),
+                (None, Some(_)) => self.restored(rtype, id, *number).await?,
+                (None, None) => continue,
             };
-            let Some(row) = row else { continue };
-            if window.since.is_some_and(|since| row.written_at < since) {
-                break;
+            // One version that is denied denies the page: gaps in it would tell what was hidden. Decided before the time is looked at,
+            // which would tell it as well.
+            match (row, known.get(number)) {
+                (Past::Row(row), _) => {
+                    let patient = if row.deleted { named.clone() } else { row.patient.clone() };
+                    let target = Target { patient: patient.as_deref(), ..Target::of(&row) };
+                    let decided = self.allow(caller, Action::Read, &target).await?;
+                    match window.takes(row.written_at) {
+                        true => told.shows(caller, &row, patient, &decided),
+                        false => more = false,
+                    }
+                }
+                (Past::Lost, Some(known)) => {
+                    if known.patient.is_some() && named.is_none() {
+                        return Err(Failure::Tampered(name));
+                    }
+                    let unseen = Unseen { rtype, id, patient: named.clone(), label: label.clone(), known };
+                    let decided = self.allow(caller, Action::Read, &unseen.target()).await?;
+                    match window.takes(known.time) {
+                        true => told.withholds(caller, &unseen, &decided),
+                        false => more = false,
+                    }
+                }
+                (Past::Erased, _) => gone = true,
+                (Past::Lost, None) => {}
             }
-            // One version that is denied denies the history: gaps in it would tell what was hidden.
-            let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
-            versions.push(past(&row));
-            cleared.push(Cleared { row, pending: false, decided });
         }
-        if versions.is_empty() && gone {
+        if told.versions.is_empty() && gone {
             return Err(Failure::Gone(name));
         }
-        self.trail_of_history(caller, &cleared, None).await?;
+        if told.by_patient.is_empty() {
+            told.by_patient.entry(named).or_default().names.push(name.clone());
+        }
+        let path = format!("{name}/_history");
+        self.trail_of_history(caller, told.by_patient, &format!("{path}?{query}")).await?;
         // Versions count from 1 without gaps.
         let total = numbers.first().copied().filter(|_| window.since.is_none() && window.before.is_none());
         let next = numbers.last().copied().filter(|_| more);
-        let links = window.links(&format!("{name}/_history"), next);
-        Ok(History { total, links, versions }.to_json())
+        Ok(History { total, links: window.links(caller, &path, next), versions: told.versions }.to_json())
     }
 
     /// The versions of all records of a type, or of all types, newest first, of those that the caller may see.
@@ -178,84 +239,114 @@ impl Node {
     pub async fn history_of(&self, caller: &Caller, rtype: Option<&str>, query: &str) -> Result<Vec<u8>, Failure> {
         rtype.map_or(Ok(()), check_type)?;
         let window = Window::read(query)?;
-        let (mut versions, mut cleared) = (Vec::new(), Vec::new());
-        let (mut next, mut steps, mut unnamed) = (window.before, 0, 0);
-        let mut more = true;
-        while more && versions.len() < window.count && steps < STEPS_MAX {
+        let mut told = Told::default();
+        let (mut next, mut more, mut steps, mut unnamed) = (window.before, true, 0, 0);
+        while more && told.versions.len() < window.count && steps < STEPS_MAX {
             steps += 1;
             let (step, on) = self.mirror.latest(next, rtype.map(str::to_owned), STEP_LEN).await?;
-            more = on.is_some();
-            let keys = step.iter().map(|one| one.named.as_ref().and_then(|named| key_of(named, one.version.version)));
-            let reads = stream::iter(keys.collect::<Vec<_>>()).map(|key| async move {
-                match key {
-                    Some(key) => self.store.vread(key).await.map_err(search_failure),
-                    None => Ok(None),
-                }
-            });
-            let rows: Vec<Option<Row>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
-            let sound = self.sound_by_place(rows).await?;
-            let mut full = false;
-            for (at, one) in step.into_iter().enumerate() {
-                if window.since.is_some_and(|since| one.version.time < since) {
+            let sound = self.sound_of_step(&step).await?;
+            let before_this = next;
+            (next, more) = (on, on.is_some());
+            let mut last = before_this;
+            for (one, row) in step.iter().zip(sound) {
+                if !window.takes(one.version.time) {
                     more = false;
                     break;
                 }
-                if versions.len() == window.count {
+                if told.versions.len() == window.count {
                     // This one begins the next page.
-                    (more, full) = (true, true);
+                    (next, more) = (last, true);
                     break;
                 }
-                next = Some(one.index);
-                let Some((of_type, id)) = one.named.as_ref().and_then(|named| named.name.split_once('/')) else {
-                    unnamed += 1;
-                    continue;
-                };
-                let row = match sound.get(&at) {
-                    Some(row) if row.tag == one.version.tag => Some(row.clone()),
-                    _ => match self.restored(of_type, id, one.version.version).await? {
-                        Past::Row(row) => Some(*row),
-                        Past::Erased => continue,
-                        Past::Lost => None,
-                    },
-                };
+                last = Some(one.index);
                 match row {
-                    Some(row) => {
-                        let decided = self.decide(caller, Action::Read, &Target::of(&row)).await?;
-                        if decided.decision.allow {
-                            versions.push(past(&row));
-                            cleared.push(Cleared { row, pending: false, decided });
-                        }
+                    Some(row) if rtype.is_none_or(|rtype| row.rtype == rtype) => {
+                        self.tell_row(caller, one, &row, &mut told).await?;
                     }
-                    None => {
-                        let patient = one.named.as_ref().and_then(|named| named.patient.as_deref());
-                        let target = unseen(of_type, id, patient, &one.version);
-                        if self.decide(caller, Action::Read, &target).await?.decision.allow {
-                            versions.push(withheld(&format!("{of_type}/{id}"), &one.version));
-                        }
-                    }
+                    Some(_) => {}
+                    None => unnamed += self.tell_unseen(caller, one, &mut told).await?,
                 }
-            }
-            if !full {
-                next = on;
             }
         }
         if unnamed > 0 {
             tracing::warn!(unnamed, "the ledger has versions whose rows this gateway never saw");
         }
-        self.trail_of_history(caller, &cleared, Some(query)).await?;
         let path = rtype.map_or_else(|| "_history".to_owned(), |rtype| format!("{rtype}/_history"));
-        let links = window.links(&path, next.filter(|_| more));
-        Ok(History { total: None, links, versions }.to_json())
+        if told.by_patient.is_empty() {
+            told.by_patient.entry(None).or_default();
+        }
+        self.trail_of_history(caller, told.by_patient, &format!("{path}?{query}")).await?;
+        let links = window.links(caller, &path, next.filter(|_| more));
+        Ok(History { total: None, links, versions: told.versions }.to_json())
     }
 
-    /// The rows that agree with the ledger, by their places.
-    async fn sound_by_place(&self, rows: Vec<Option<Row>>) -> Result<HashMap<usize, Row>, Failure> {
-        let (places, rows): (Vec<usize>, Vec<Row>) =
-            rows.into_iter().enumerate().filter_map(|(at, row)| Some((at, row?))).unzip();
-        let worths = self.weigh(&rows).await?;
-        self.meters.weighed(&worths);
-        let weighed = places.into_iter().zip(rows).zip(worths);
-        Ok(weighed.filter(|(_, worth)| worth.may_be_shown()).map(|(placed, _)| placed).collect())
+    async fn tell_row(&self, caller: &Caller, one: &Placed, row: &Row, told: &mut Told) -> Result<(), Failure> {
+        // The bytes of a deletion say of nobody whom it was about.
+        let named = || one.named.as_ref().and_then(|named| named.patient.clone());
+        let patient = if row.deleted { named() } else { row.patient.clone() };
+        let target = Target { patient: patient.as_deref(), ..Target::of(row) };
+        let decided = self.decide(caller, Action::Read, &target).await?;
+        if decided.decision.allow {
+            told.shows(caller, row, patient, &decided);
+        }
+        Ok(())
+    }
+
+    /// Tells of a version that the database did not give as the ledger has it; counts one of which nobody can say what it is called.
+    async fn tell_unseen(&self, caller: &Caller, one: &Placed, told: &mut Told) -> Result<u64, Failure> {
+        let named = one.named.as_ref();
+        let Some((rtype, id)) = named.and_then(|named| named.name.split_once('/')) else { return Ok(1) };
+        let patient = named.and_then(|named| named.patient.clone());
+        if one.version.patient.is_some() && patient.is_none() {
+            return Ok(1);
+        }
+        match self.restored(rtype, id, one.version.version).await? {
+            Past::Row(row) => self.tell_row(caller, one, &row, told).await?,
+            Past::Erased => {}
+            Past::Lost => {
+                let left = self.current_row(rtype, id).await?.filter(|(_, worth)| worth.may_be_shown());
+                let label = strictest(left.iter().map(|(row, _)| row));
+                let unseen = Unseen { rtype, id, patient, label, known: &one.version };
+                let decided = self.decide(caller, Action::Read, &unseen.target()).await?;
+                if decided.decision.allow {
+                    told.withholds(caller, &unseen, &decided);
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    /// The rows of versions of the ledger that agree with it. What a record is called, which other organisations wrote, is learnt
+    /// from them.
+    async fn sound_of_step(&self, step: &[Placed]) -> Result<Vec<Option<Row>>, Failure> {
+        let keys = step.iter().map(|one| (one.named.clone(), one.version.entry, one.version.version));
+        let reads = stream::iter(keys.collect::<Vec<_>>()).map(|(named, entry, version)| async move {
+            let key = match named {
+                Some(named) => key_of(&named, version),
+                // Where the database says that the entry's record is: believed as far as the row agrees with the ledger.
+                None => self.store.entry(entry).await.map_err(search_failure)?.and_then(|place| place.record),
+            };
+            match key {
+                Some(key) => self.store.vread(key).await.map_err(search_failure),
+                None => Ok(None),
+            }
+        });
+        let mut rows: Vec<Option<Row>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
+        let mut worths = self.weigh(&rows.iter().flatten().cloned().collect::<Vec<_>>()).await?.into_iter();
+        let mut learnt = Vec::new();
+        for (one, row) in step.iter().zip(&mut rows) {
+            let Some(found) = row else { continue };
+            let good = worths.next().is_some_and(|worth| matches!(worth, Worth::Good(_)));
+            if !good || found.tag != one.version.tag || found.version != one.version.version {
+                *row = None;
+            } else if one.named.is_none() && !found.deleted {
+                learnt.push(Named::of(found));
+            }
+        }
+        if !learnt.is_empty() {
+            self.mirror.learn_names(learnt).await?;
+        }
+        Ok(rows)
     }
 
     /// A version that the database did not give as the ledger has it: read once more, or from a vault.
@@ -268,16 +359,17 @@ impl Node {
         }
     }
 
-    /// One access entry for each patient whose versions were shown, or one about nobody when none was.
-    async fn trail_of_history(&self, caller: &Caller, shown: &[Cleared], query: Option<&str>) -> Result<(), Failure> {
-        let mut by_patient = shared(shown.iter());
-        if by_patient.is_empty() {
-            by_patient.entry(None).or_default();
-        }
+    /// One access entry for each patient of whom something was told.
+    async fn trail_of_history(
+        &self,
+        caller: &Caller,
+        by_patient: BTreeMap<Option<String>, Shared>,
+        query: &str,
+    ) -> Result<(), Failure> {
         for (patient, shared) in by_patient {
             let trail = Trail {
                 under: shared.under,
-                query: query.map(str::to_owned),
+                query: Some(query.to_owned()),
                 ..Trail::of(Interaction::History, AccessAction::Read)
             };
             self.leave_trail(caller, patient.as_deref(), &shared.versions, &shared.names, &trail).await?;
@@ -298,15 +390,16 @@ fn key_of(named: &Named, version: u64) -> Option<VersionKey> {
     Some(VersionKey { rtype: rtype.to_owned(), id: id.to_owned(), version })
 }
 
-/// A version of which only the ledger tells; its label, which nobody can read any more, is taken for normal.
-fn unseen<'a>(rtype: &'a str, id: &'a str, patient: Option<&'a str>, known: &'a FinalVersion) -> Target<'a> {
-    Target { rtype, id: Some(id), patient, label: "N", author: &known.org, value: None }
+/// The most confidential label of some rows; normal, when there are none.
+fn strictest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+    let labels = rows.filter_map(|row| Confidentiality::from_code(&row.label));
+    labels.max().unwrap_or(Confidentiality::Normal).code().to_owned()
 }
 
-fn past(row: &Row) -> PastVersion {
+fn past(caller: &Caller, row: &Row) -> PastVersion {
     let record = format!("{}/{}", row.rtype, row.id);
     PastVersion {
-        full_url: format!("{BASE}/{record}"),
+        full_url: format!("{}/{record}", caller.base),
         record,
         version: row.version,
         written: row.written_at,
@@ -314,14 +407,18 @@ fn past(row: &Row) -> PastVersion {
     }
 }
 
-fn withheld(record: &str, known: &FinalVersion) -> PastVersion {
+fn withheld(caller: &Caller, record: &str, known: &FinalVersion) -> PastVersion {
     let text = "the database has not the bytes that the ledger has a commitment to: this version is withheld";
     PastVersion {
-        full_url: format!("{BASE}/{record}"),
+        full_url: format!("{}/{record}", caller.base),
         record: record.to_owned(),
         version: known.version,
         written: known.time,
-        content: Content::Withheld(Outcome::new(Issue::error(IssueType::Security, text))),
+        // A deletion has nothing that could be withheld.
+        content: match known.deleted {
+            true => Content::Deleted,
+            false => Content::Withheld(Outcome::new(Issue::error(IssueType::Security, text))),
+        },
     }
 }
 
@@ -334,12 +431,10 @@ mod tests {
         let window = Window::read("_count=2&_since=2026-01-12T10:05:00Z&_cursor=7&_format=json").unwrap();
         assert_eq!((window.count, window.before), (2, Some(7)));
         assert_eq!(window.since, TimeMs::from_instant("2026-01-12T10:05:00Z").ok());
-        let links = window.links("Patient/1/_history", Some(5));
-        let kept = "/fhir/Patient/1/_history?_count=2&_since=2026-01-12T10:05:00Z&_format=json&_cursor=";
-        assert_eq!(links, [("self".to_owned(), format!("{kept}7")), ("next".to_owned(), format!("{kept}5"))]);
+        let kept = "_count=2&_since=2026-01-12T10:05:00Z&_format=json";
+        assert_eq!((window.query.as_str(), window.query_of(Some(5))), (kept, format!("{kept}&_cursor=5")));
         let plain = Window::read("").unwrap();
-        assert_eq!(plain.links("_history", None), [("self".to_owned(), "/fhir/_history".to_owned())]);
-        assert_eq!(plain.links("_history", Some(3))[1].1, "/fhir/_history?_cursor=3");
+        assert_eq!((plain.query_of(None), plain.query_of(Some(3))), (String::new(), "_cursor=3".to_owned()));
         assert_eq!(Window::read("_count=0").unwrap().count, 1);
         for wrong in ["_count=x", "_since=2026", "_cursor=x", "_at=2026", "code=1"] {
             assert!(matches!(Window::read(wrong), Err(Failure::Invalid(_))), "{wrong}");

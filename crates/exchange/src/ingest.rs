@@ -3,6 +3,7 @@
 use crate::{
     amend::{self, Matched},
     caller::Caller,
+    disclose::shared,
     facts::Target,
     failure::Failure,
     find::Handling,
@@ -83,7 +84,7 @@ impl Node {
         let Some(query) = condition else { return self.create_as(caller, &id, &resource, Vec::new()).await };
         match self.the_one_matching(caller, rtype, query).await? {
             Matched::None(unless) => self.create_as(caller, &id, &resource, vec![unless]).await,
-            Matched::One(existing) => {
+            Matched::One { id: existing, .. } => {
                 let shown = self.read(caller, rtype, &existing, None).await?;
                 Ok(Written { record: format!("{rtype}/{existing}"), created: false, shown })
             }
@@ -221,10 +222,7 @@ impl Node {
         interaction: Interaction,
     ) -> Result<Vec<EntryAnswer>, Failure> {
         let questions: Vec<Question> = plan.questions().cloned().collect();
-        let mut answers = Vec::with_capacity(questions.len());
-        for question in &questions {
-            answers.push(self.answer(caller, question).await?);
-        }
+        let answers = self.answers(caller, &questions).await?;
         let steps = plan.resolve(&answers).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let time = self.now();
         let mut newcomers = Newcomers::new();
@@ -270,13 +268,36 @@ impl Node {
         Ok(replies.into_values().collect())
     }
 
-    async fn answer(&self, caller: &Caller, question: &Question) -> Result<fhir::Answer, Failure> {
-        let criteria = self.criteria(question.rtype.as_str(), &question.query)?;
-        Ok(match self.matching(caller, question.rtype.as_str(), &criteria).await?.as_slice() {
-            [] => fhir::Answer::None,
-            [id] => fhir::Answer::One(id.clone()),
-            _ => fhir::Answer::Many,
-        })
+    /// What each condition of a Bundle finds. The trail has one entry for each patient whose records were found, with all conditions.
+    async fn answers(&self, caller: &Caller, questions: &[Question]) -> Result<Vec<fhir::Answer>, Failure> {
+        let (mut answers, mut all) = (Vec::with_capacity(questions.len()), Vec::new());
+        for question in questions {
+            let condition = self.condition(question.rtype.as_str(), &question.query)?;
+            let found = self.matching(caller, &condition).await?;
+            answers.push(match found.as_slice() {
+                [] => fhir::Answer::None,
+                [one] => fhir::Answer::One(one.row.id.clone()),
+                _ => fhir::Answer::Many,
+            });
+            all.extend(found);
+        }
+        if questions.is_empty() {
+            return Ok(answers);
+        }
+        let mut by_patient = shared(all.iter());
+        if by_patient.is_empty() {
+            by_patient.entry(None).or_default();
+        }
+        let queries: Vec<String> = questions.iter().map(|of| format!("{}?{}", of.rtype, of.query)).collect();
+        for (patient, found) in by_patient {
+            let trail = Trail {
+                query: Some(queries.join(" ")),
+                under: found.under,
+                ..Trail::of(Interaction::Search, AccessAction::Search)
+            };
+            self.leave_trail(caller, patient.as_deref(), &found.versions, &found.names, &trail).await?;
+        }
+        Ok(answers)
     }
 
     async fn draft_step(
@@ -297,8 +318,12 @@ impl Node {
                 };
                 if let Some(query) = condition {
                     let rtype = resource.rtype().as_str().to_owned();
-                    let criteria = self.criteria(&rtype, query)?;
+                    let criteria = self.condition(&rtype, query)?.search.criteria;
                     conditions.push(Unless { rtype, criteria });
+                }
+                if step.entry.method == fhir::Method::Put {
+                    // The client chose the id.
+                    self.is_free(caller, resource.rtype().as_str(), &id).await?;
                 }
                 Ok(Drafted::Draft(Box::new(self.draft_new(caller, &id, &resource, time, newcomers).await?)))
             }

@@ -5,7 +5,7 @@
 
 use crate::{
     caller::Caller,
-    disclose::{BASE, Cleared, Remarks, shared, sound_of},
+    disclose::{Cleared, Remarks, link, shared, sound_of},
     failure::Failure,
     find::{Handling, PAGE_DEFAULT, Show, wrong},
     node::Node,
@@ -28,14 +28,18 @@ struct Groups {
 }
 
 impl Groups {
+    /// The group that an observation belongs to, if there is one.
+    fn known(&self, observation: &Value) -> Option<usize> {
+        names(&observation["code"]).iter().find_map(|name| self.by_coding.get(name).copied())
+    }
+
     /// The group that an observation belongs to, a new one if it is the first.
     fn of(&mut self, observation: &Value) -> usize {
-        let names = names(&observation["code"]);
-        let group = names.iter().find_map(|name| self.by_coding.get(name).copied()).unwrap_or_else(|| {
+        let group = self.known(observation).unwrap_or_else(|| {
             self.groups.push(Vec::new());
             self.groups.len() - 1
         });
-        for name in names {
+        for name in names(&observation["code"]) {
             self.by_coding.entry(name).or_insert(group);
         }
         group
@@ -80,12 +84,13 @@ impl Node {
             return Err(Failure::invalid(IssueType::NotSupported, "", text));
         }
         let mut search = Search { count: PAGE_MAX, total: false, ..asked.search.clone() };
-        let (mut rows, mut withheld) = (Vec::new(), 0);
+        let (mut rows, mut withheld, mut examined) = (Vec::new(), 0, 0);
         loop {
             let (page, worths) = self.current_page(search.clone()).await?;
+            examined += page.found.rows.len() + page.found.malformed.len();
             withheld += page.found.malformed.len() as u64;
             rows.extend(sound_of(page.found.rows, worths, &mut withheld));
-            if rows.len() > EXAMINED_MAX {
+            if examined > EXAMINED_MAX {
                 let text =
                     format!("more than {EXAMINED_MAX} observations match: narrow the search, such as by `category`");
                 return Err(Failure::invalid(IssueType::TooCostly, "", text));
@@ -96,6 +101,8 @@ impl Node {
             }
         }
         let lost = self.hidden_matches(&asked, &mut rows).await?;
+        // Whose they are is said by their bytes, with which the column was compared; the index may say something else.
+        rows.retain(|(row, _)| row.patient == asked.patient);
         let read = |(row, pending): (Row, bool)| {
             let observation: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
             (row, pending, observation)
@@ -106,12 +113,12 @@ impl Node {
         });
         let mut groups = Groups::default();
         for (row, pending, observation) in observations {
-            let group = groups.of(&observation);
-            if groups.groups[group].len() == each {
+            if groups.known(&observation).is_some_and(|group| groups.groups[group].len() == each) {
                 continue;
             }
-            // What the caller may not see takes nobody's place.
+            // What the caller may not see takes nobody's place, and joins no codes.
             if let Some(decided) = self.decide_to_show(caller, &row).await? {
+                let group = groups.of(&observation);
                 groups.groups[group].push(Cleared { row, pending, decided });
             }
         }
@@ -119,15 +126,16 @@ impl Node {
         self.trail_of_search(caller, &asked, shared(shown.iter())).await?;
         let total = (withheld + lost == 0).then_some(shown.len() as u64);
         let entry = |one: Cleared| Found {
-            full_url: Some(format!("{BASE}/Observation/{}", one.row.id)),
+            full_url: Some(format!("{}/Observation/{}", caller.base, one.row.id)),
             resource: one.row.bytes,
             mode: SearchMode::Match,
             grade: None,
         };
         let mut entries: Vec<Found> = shown.into_iter().map(entry).collect();
-        entries.extend(Remarks { withheld, lost, ignored: ("Observation", &asked.ignored) }.found());
+        entries.extend(Remarks { withheld, lost, cut: false, ignored: ("Observation", &asked.ignored) }.found());
         let max = own.first().map_or(String::new(), |pair| format!("{pair}&"));
-        let links = vec![("self".to_owned(), format!("{BASE}/Observation/$lastn?{max}{}", asked.understood))];
+        let query = format!("{max}{}", asked.understood);
+        let links = vec![("self".to_owned(), link(caller, "Observation/$lastn", &query))];
         Ok(SearchSet { total, links, entries }.to_json())
     }
 }

@@ -75,6 +75,7 @@ pub use find::Handling;
 pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};
 pub use members::{MemberShown, Membership};
+pub use metadata::{INTERACTIONS, SYSTEM_INTERACTIONS};
 pub use node::{Node, Settings, StartError};
 pub use prove::Scope;
 pub use recover::{Lost, Recovered};

@@ -24,6 +24,7 @@ impl Node {
             purpose: Purpose::Treat,
             request: String::new(),
             address: self.org.as_str().to_owned(),
+            base: String::new(),
         }
     }
 

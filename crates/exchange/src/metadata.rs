@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::LazyLock};
 use store::indexed;
 
+/// What every type can be asked for. Source: R4 value set `type-restful-interaction`.
+pub const INTERACTIONS: [&str; 9] =
+    ["read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type"];
+/// What the gateway as a whole can be asked for. Source: R4 value set `system-restful-interaction`.
+pub const SYSTEM_INTERACTIONS: [&str; 3] = ["transaction", "batch", "history-system"];
+
 /// What may be included in a search of each type.
 static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
 
@@ -22,13 +28,9 @@ const OPERATIONS: [(Option<&str>, &str, &str); 5] = [
 ];
 
 impl Node {
-    /// `GET /fhir/metadata`.
-    pub fn metadata(&self) -> Vec<u8> {
-        let interactions: Vec<Value> =
-            ["read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type"]
-                .iter()
-                .map(|code| json!({"code": code}))
-                .collect();
+    /// `GET /fhir/metadata`, for a caller that calls this gateway by `base`.
+    pub fn metadata(&self, base: &str) -> Vec<u8> {
+        let interactions: Vec<Value> = INTERACTIONS.iter().map(|code| json!({"code": code})).collect();
         let resources: Vec<Value> = RESOURCE_TYPES
             .iter()
             .map(|rtype| {
@@ -57,11 +59,12 @@ impl Node {
             "resourceType": "CapabilityStatement", "status": "active", "date": self.genesis.time.to_instant(),
             "kind": "instance", "fhirVersion": "4.0.1", "format": ["json"], "patchFormat": [JSON_PATCH],
             "software": {"name": "Vitaltrace", "version": env!("CARGO_PKG_VERSION")},
-            "implementation": {"description": format!("Gateway of {}", self.org)},
+            "implementation": {"description": format!("Gateway of {}", self.org), "url": base},
             "rest": [{
                 "mode": "server", "resource": resources,
                 "security": {"description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."},
-                "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "history-system"}]
+                "documentation": "Every address that this gateway answers, FHIR or not, is described by OpenAPI at /openapi.json.",
+                "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code}))
             }]
         });
         serde_json::to_vec(&statement).unwrap_or_default()

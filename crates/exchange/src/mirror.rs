@@ -356,11 +356,12 @@ impl Mirror {
                 ", idx, (SELECT name FROM name WHERE name.tag = version.tag),
                  (SELECT patient FROM name WHERE name.tag = version.tag) FROM version",
             );
-            // The type stands in the ledger where the policy lets it show, and in the name where this organisation saw the record.
+            // The type stands in the ledger where the policy lets it show, and in the name where this organisation saw the record; of
+            // others it is not known yet.
             let of_type = match &rtype {
                 Some(_) => {
-                    "(fhir_type = ?4 OR (fhir_type IS NULL
-                      AND EXISTS (SELECT 1 FROM name WHERE name.tag = version.tag AND name >= ?4 || '/' AND name < ?4 || '0')))"
+                    "(fhir_type = ?4 OR (fhir_type IS NULL AND NOT EXISTS
+                      (SELECT 1 FROM name WHERE name.tag = version.tag AND NOT (name >= ?4 || '/' AND name < ?4 || '0'))))"
                 }
                 None => "?4 IS NULL AND fhir_type IS NOT 'AuditEvent'",
             };

@@ -175,13 +175,19 @@ pub(crate) fn patient_in(resource: &Resource) -> Option<String> {
     resource.patient_reference()?.strip_prefix("Patient/").map(str::to_owned)
 }
 
-/// Whether the bytes say that they are the record and version that the row's key says.
+/// Whether the bytes say that they are the record and version that the row's key says, written when the row says.
 fn names_itself(row: &Row) -> bool {
     let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
     let Ok(resource) = Resource::parse(&row.bytes, limits) else { return false };
     resource.rtype() == row.rtype.as_str()
         && resource.id().as_deref() == Some(row.id.as_str())
         && resource.version_id().as_deref() == Some(row.version.to_string().as_str())
+        && written_in(&resource).is_none_or(|at| at == row.written_at.to_instant())
+}
+
+/// When a stored resource says that it was written.
+fn written_in(resource: &Resource) -> Option<std::borrow::Cow<'_, str>> {
+    resource.root().path(&["meta", "lastUpdated"]).and_then(JsonNode::as_str)
 }
 
 fn commits_to(entry: &Entry, row: &Row) -> bool {

@@ -5,7 +5,7 @@
 
 use crate::{
     caller::Caller,
-    disclose::{BASE, Cleared, Remarks, readable, shared, sound_of},
+    disclose::{Cleared, Remarks, link, readable, shared, sound_of},
     failure::Failure,
     node::Node,
     write::Trail,
@@ -71,7 +71,7 @@ impl Person {
         let mut person = Self::default();
         for row in extract("Patient", &patient.value()) {
             match (row.param.as_ref(), row.value) {
-                ("identifier", IndexValue::Token { system, code }) if !system.is_empty() => {
+                ("identifier", IndexValue::Token { system, code, .. }) if !system.is_empty() => {
                     person.identifiers.insert((system, code));
                 }
                 ("family", IndexValue::Text(text)) => _ = person.families.insert(normalise(&text)),
@@ -96,11 +96,18 @@ impl Person {
         let both = |of: fn(&Self) -> &Option<String>| of(self).as_ref().zip(of(other).as_ref());
         let born = both(|person| &person.birthdate);
         let (same_birth, other_birth) = (born.is_some_and(|(a, b)| a == b), born.is_some_and(|(a, b)| a != b));
-        if !self.identifiers.is_disjoint(&other.identifiers) {
-            let contradicted = other_birth && apart(|person| &person.families);
-            return Some(if contradicted { (POSSIBLE, Grade::Possible) } else { (100, Grade::Certain) });
-        }
         let gender = both(|person| &person.gender);
+        let other_gender = gender.is_some_and(|(a, b)| a != b);
+        if !self.identifiers.is_disjoint(&other.identifiers) {
+            // Numbers are shared too: of a policy in a family, of a card that was lent.
+            let other_name = apart(|person| &person.families) && apart(|person| &person.givens);
+            let contradictions = [other_birth, other_gender, other_name].into_iter().filter(|of| *of).count();
+            return Some(match contradictions {
+                0 => (100, Grade::Certain),
+                1 => (PROBABLE, Grade::Probable),
+                _ => (POSSIBLE, Grade::Possible),
+            });
+        }
         let score = [
             (common(|person| &person.families), FAMILY),
             (common(|person| &person.givens), GIVEN),
@@ -112,7 +119,7 @@ impl Person {
         let score: u32 = score.into_iter().filter(|(agrees, _)| *agrees).map(|(_, weight)| weight).sum();
         // Less than what a common identifier gives, whatever agrees.
         let score = score.min(99);
-        let contradicted = other_birth || gender.is_some_and(|(a, b)| a != b);
+        let contradicted = other_birth || other_gender;
         match score {
             PROBABLE.. if !contradicted => Some((score, Grade::Probable)),
             POSSIBLE.. => Some((score, Grade::Possible)),
@@ -195,12 +202,13 @@ impl Node {
                 "too little is known to find anybody: an identifier with its system, or a date of birth with a name";
             return Err(Failure::invalid(IssueType::Incomplete, "", text));
         }
-        let mut withheld = 0;
+        let (mut withheld, mut cut) = (0, false);
         let mut candidates = BTreeMap::new();
         for criteria in searches {
             let search = Search { criteria, count: CANDIDATES_MAX, total: false, ..Search::of("Patient") };
             let (page, worths) = self.current_page(search).await?;
             withheld += page.found.malformed.len() as u64;
+            cut |= page.next.is_some();
             for (row, pending) in sound_of(page.found.rows, worths, &mut withheld) {
                 candidates.insert(row.id.clone(), (row, pending));
             }
@@ -229,16 +237,16 @@ impl Node {
         if matches.is_empty() {
             self.leave_trail(caller, None, &[], &[], &Trail::of(Interaction::Operation, AccessAction::Search)).await?;
         }
-        let total = (withheld == 0).then_some(matches.len() as u64);
+        let total = (withheld == 0 && !cut).then_some(matches.len() as u64);
         let entry = |(score, grade, one): (u32, Grade, Cleared)| Found {
-            full_url: Some(format!("{BASE}/Patient/{}", one.row.id)),
+            full_url: Some(format!("{}/Patient/{}", caller.base, one.row.id)),
             resource: one.row.bytes,
             mode: SearchMode::Match,
             grade: Some((score, grade.code())),
         };
         let mut entries: Vec<Found> = matches.into_iter().map(entry).collect();
-        entries.extend(Remarks { withheld, ..Remarks::default() }.found());
-        let links = vec![("self".to_owned(), format!("{BASE}/Patient/$match"))];
+        entries.extend(Remarks { withheld, cut, ..Remarks::default() }.found());
+        let links = vec![("self".to_owned(), link(caller, "Patient/$match", ""))];
         Ok(SearchSet { total, links, entries }.to_json())
     }
 }
@@ -259,9 +267,18 @@ mod tests {
         );
         let cases = [
             (r#""identifier":[{"system":"urn:mrn","value":"7"}]"#, Some("certain")),
-            (r#""identifier":[{"system":"urn:mrn","value":"7"}],"birthDate":"1980-01-01""#, Some("certain")),
+            (r#""identifier":[{"system":"urn:mrn","value":"7"}],"birthDate":"1980-01-01""#, Some("probable")),
+            (r#""identifier":[{"system":"urn:mrn","value":"7"}],"gender":"male""#, Some("probable")),
             (
-                r#""identifier":[{"system":"urn:mrn","value":"7"}],"birthDate":"1980-01-01","name":[{"family":"Other"}]"#,
+                r#""identifier":[{"system":"urn:mrn","value":"7"}],"name":[{"family":"Married","given":["Ada"]}]"#,
+                Some("certain"),
+            ),
+            (
+                r#""identifier":[{"system":"urn:mrn","value":"7"}],"name":[{"family":"Other","given":["Ole"]}]"#,
+                Some("probable"),
+            ),
+            (
+                r#""identifier":[{"system":"urn:mrn","value":"7"}],"birthDate":"1980-01-01","gender":"male""#,
                 Some("possible"),
             ),
             (r#""identifier":[{"system":"urn:other","value":"7"}]"#, None),

@@ -50,6 +50,10 @@ pub(crate) struct Config {
     pub(crate) policies: Option<PathBuf>,
     /// People and programs that the embedded issuer knows.
     pub(crate) users: PathBuf,
+    /// How people and programs call the FHIR doors, such as `https://fhir.mercy.example/fhir`, where they do not by `http://`, the host that
+    /// they name and `/fhir`: behind a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fhir_url: Option<String>,
     /// What this node is to the consortium.
     #[serde(default, skip_serializing_if = "is_founder")]
     pub(crate) standing: Standing,
@@ -167,6 +171,19 @@ impl Config {
         })
     }
 
+    /// How the FHIR doors are called, without a slash at the end, if it is said.
+    pub(crate) fn fhir_url(&self) -> anyhow::Result<Option<String>> {
+        let Some(said) = &self.fhir_url else { return Ok(None) };
+        let url = reqwest::Url::parse(said).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        let plain = |url: &reqwest::Url| {
+            url.has_host() && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
+        };
+        let url = url.filter(plain).with_context(|| {
+            format!("`fhir_url` is `{said}`: write it as https://fhir.mercy.example/fhir, with nothing after the path")
+        })?;
+        Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
+    }
+
     /// Memory for pages of the ledger in bytes, if it is said.
     pub(crate) fn cache_bytes(&self) -> anyhow::Result<Option<usize>> {
         let Some(mib) = self.cache_mib else { return Ok(None) };
@@ -254,5 +271,23 @@ mod tests {
         check("cache_mib = 1.5", Err("cache_mib"));
         check("cache_mib = '64'", Err("cache_mib"));
         check("cache = 64", Err("unknown field"));
+    }
+
+    #[test]
+    fn the_url_of_the_fhir_doors_has_nothing_after_its_path() {
+        let check = |line: &str, expected: Option<&str>| {
+            let url = with(line).unwrap().fhir_url();
+            assert_eq!(url.ok().flatten().as_deref(), expected, "{line}");
+        };
+        check("", None);
+        check("fhir_url = 'https://fhir.mercy.example/fhir'", Some("https://fhir.mercy.example/fhir"));
+        check("fhir_url = 'http://10.0.0.1:8100/fhir/'", Some("http://10.0.0.1:8100/fhir"));
+        check("fhir_url = 'https://fhir.mercy.example'", Some("https://fhir.mercy.example"));
+        for wrong in
+            ["", "/fhir", "fhir.mercy.example", "ftp://a/fhir", "https://a/fhir?b", "https://a/#b", "https://b@a/"]
+        {
+            let error = with(&format!("fhir_url = '{wrong}'")).unwrap().fhir_url().unwrap_err();
+            assert!(format!("{error:#}").contains("write it as https://"), "{wrong}: {error:#}");
+        }
     }
 }

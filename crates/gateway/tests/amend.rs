@@ -34,7 +34,7 @@ struct Site {
     /// The rescue service's custodian.
     keeper: Client,
     patient: String,
-    _consortium: Consortium,
+    consortium: Consortium,
 }
 
 impl Site {
@@ -51,7 +51,7 @@ impl Site {
             keeper: consortium.client(RESCUE, "keeper").for_purpose("HSYSADMIN"),
             doctor,
             patient,
-            _consortium: consortium,
+            consortium,
         }
     }
 
@@ -115,7 +115,7 @@ async fn a_patch_changes_what_it_names_and_is_a_read_and_an_update_in_the_trail(
     ]);
     let answer = site.patch(doctor, &path, &operations).await.good();
     assert_eq!((answer.status, header(&answer, "etag")), (200, "W/\"2\""));
-    assert_eq!(header(&answer, "location"), format!("{path}/_history/2"));
+    assert_eq!(header(&answer, "location"), format!("{}{path}/_history/2", doctor.base));
     let read = doctor.get(&path).await.good();
     assert_eq!(read.bytes, answer.bytes);
     assert_eq!((&read.json()["status"], &read.json()["note"][0]["text"]), (&json!("amended"), &json!("checked")));
@@ -196,10 +196,8 @@ async fn a_condition_finds_the_one_record_that_is_written() {
     amended["id"] = json!(id);
     assert_eq!(header(&put(condition, &amended).await.good(), "etag"), "W/\"3\"");
     amended["id"] = json!("another");
-    assert_eq!(
-        refused(&put(condition, &amended).await),
-        (422, "invalid".to_owned(), refused(&put(condition, &amended).await).2)
-    );
+    let (status, code, _) = refused(&put(condition, &amended).await);
+    assert_eq!((status, code.as_str()), (400, "structure"));
     let stale = doctor.send(Method::PUT, condition, &[("if-match", "W/\"1\"")], &site.pulse("1")).await;
     assert_eq!(refused(&stale).0, 412);
 
@@ -281,6 +279,17 @@ async fn a_condition_says_nothing_of_records_that_the_caller_may_not_find() {
     keeper.post("/fhir", &referring("Practitioner?identifier=urn:doc|d")).await.good();
     let denied = site.trail().await.into_iter().filter(|(_, outcome)| outcome == "8").count();
     assert!(denied >= 5, "each is in the trail: {denied}");
+
+    // That a condition is met is told to who may find the record, and is in the trail even where nothing is written.
+    let searches = async || site.trail().await.into_iter().filter(|(code, _)| code == "search").count();
+    let before = searches().await;
+    let mut other = site.pulse("1");
+    other["id"] = json!("another");
+    assert_eq!(
+        site.doctor.send(Method::PUT, "/fhir/Observation?identifier=urn:pulse|1", &[], &other).await.status,
+        400
+    );
+    assert_eq!(searches().await, before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,7 +340,8 @@ async fn answers_are_as_much_as_the_caller_wants_and_in_json() {
     assert_eq!(post("return=representation").await.json()["resourceType"], "Observation");
     let minimal = post("return=minimal").await;
     assert_eq!((minimal.status, minimal.bytes.len(), header(&minimal, "etag")), (201, 0, "W/\"1\""));
-    let path = header(&minimal, "location").strip_suffix("/_history/1").unwrap().to_owned();
+    let location = header(&minimal, "location").strip_prefix(&doctor.base).unwrap();
+    let path = location.strip_suffix("/_history/1").unwrap().to_owned();
     let said = post("return=OperationOutcome").await;
     assert_eq!((said.status, &said.json()["issue"][0]["severity"]), (201, &json!("information")));
 
@@ -354,4 +364,40 @@ async fn answers_are_as_much_as_the_caller_wants_and_in_json() {
         (&resource["conditionalUpdate"], &resource["conditionalDelete"], &resource["conditionalRead"]),
         (&json!(true), &json!("single"), &json!("not-match"))
     );
+}
+
+/// A condition believed what the database's index said of a record: whoever can write there could have somebody's update, or a
+/// reference to a patient, end at any other record. And an id that a client chose for a new record in a Bundle was taken for free
+/// when the database had no row of it, so that a patient whose rows were hidden was enrolled once more, under another key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_is_met_by_what_a_record_says_and_a_hidden_record_is_not_written_over() {
+    let site = Site::new().await;
+    let doctor = &site.doctor;
+    let one = doctor.create(&site.pulse("1")).await.id();
+    site.consortium.settle().await;
+    let sql = |statement: &str, value: &str| {
+        let database = rusqlite::Connection::open(&site.consortium.database).unwrap();
+        database.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        assert_ne!(database.execute(statement, [value]).unwrap(), 0, "{statement}");
+    };
+    sql("UPDATE token SET code = 'moved' WHERE param = 'identifier' AND code = ?1", "1");
+    let moved = "/fhir/Observation?identifier=urn:pulse|moved";
+    assert_eq!(doctor.send(Method::PUT, moved, &[], &site.pulse("moved")).await.status, 503);
+    assert_eq!(site.patch(doctor, moved, &json!([])).await.status, 503);
+    let create = [("if-none-exist", "identifier=urn:pulse|moved")];
+    assert_eq!(doctor.send(Method::POST, "/fhir/Observation", &create, &site.pulse("moved")).await.status, 503);
+    let read = doctor.get(&format!("/fhir/Observation/{one}")).await.good();
+    assert_eq!(read.json()["meta"]["versionId"], "1");
+
+    sql("DELETE FROM version WHERE id = ?1", &site.patient);
+    let again = json!({"resourceType": "Bundle", "type": "transaction", "entry": [{
+        "resource": {"resourceType": "Patient", "id": site.patient, "gender": "unknown"},
+        "request": {"method": "PUT", "url": "Patient?identifier=urn:mrn|none"}
+    }]});
+    assert_eq!(doctor.post("/fhir", &again).await.status, 503);
+    let taken = json!({"resourceType": "Bundle", "type": "transaction", "entry": [{
+        "resource": {"resourceType": "Observation", "id": one, "status": "final", "code": {"text": "x"}},
+        "request": {"method": "PUT", "url": "Observation?identifier=urn:pulse|none"}
+    }]});
+    assert_eq!(refused(&doctor.post("/fhir", &taken).await).0, 409);
 }

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const MERCY: &str = "mercy-hospital";
-const PEOPLE: [(&str, &str, &str); 4] = [
+const PEOPLE: [(&str, &str, &str); 5] = [
+    ("rescue-one", "medic", "responder"),
     (MERCY, "doctor", "doctor"),
     (MERCY, "desk", "administrator"),
     (MERCY, "officer", "privacy-officer"),
@@ -130,9 +131,13 @@ async fn the_history_of_a_record_has_every_version_that_the_ledger_has() {
     site.consortium.settle().await;
     assert_eq!(pages(&site.doctor, &format!("{history}?_count=2")).await, (whole.map(str::to_owned).to_vec(), 2));
     assert_eq!(pages(&site.doctor, &format!("{history}?_count=1&_since=2026-01-01T00:00:00Z")).await.1, 3);
+    assert_eq!(pages(&site.doctor, &format!("{history}?_count=1&_since=2999-01-01T00:00:00Z")).await.1, 1);
     assert_eq!(entries(&site.doctor.get(&format!("{history}?_since=2999-01-01T00:00:00Z")).await.good()), [""; 0]);
     assert_eq!(site.doctor.get(&format!("{history}?_at=2026")).await.status, 422);
-    assert_eq!(site.desk.get(&history).await.status, 403);
+    // Who may not read it does not learn from the time either whether there is something.
+    for query in ["", "?_since=2999-01-01T00:00:00Z"] {
+        assert_eq!(site.desk.get(&format!("{history}{query}")).await.status, 403, "{query}");
+    }
     assert_eq!(site.doctor.get("/fhir/Observation/none/_history").await.status, 404);
 
     // A version that was changed or taken away is there and withheld; the newest cannot be hidden either.
@@ -168,6 +173,10 @@ async fn the_history_of_a_type_and_of_everything_follow_the_ledger_and_show_what
     let all = ["DELETE 2 gone", "POST 1 three", "POST 1 mild", "PUT 2 two", "POST 1 one", "POST 1 "];
     assert_eq!(pages(&site.doctor, "/fhir/_history?_count=4").await.0, all.map(str::to_owned).to_vec());
     assert_eq!(pages(&site.doctor, "/fhir/_history?_since=2999-01-01T00:00:00Z").await, (Vec::new(), 1));
+
+    // Another organisation, which wrote none of it, has the same history.
+    let medic = site.consortium.client("rescue-one", "medic").for_purpose("ETREAT");
+    assert_eq!(pages(&medic, of_type).await.0, observations);
 
     // Administration sees who the patient is, and no observation; nobody but the privacy officer sees the trail.
     assert_eq!(pages(&site.desk, of_type).await, (Vec::new(), 1));

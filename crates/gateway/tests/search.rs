@@ -107,7 +107,9 @@ fn entries(answer: &Answer) -> Vec<String> {
         let (mode, resource) = (entry["search"]["mode"].as_str().unwrap(), &entry["resource"]);
         if mode != "outcome" {
             let name = format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
-            assert_eq!(entry["fullUrl"], format!("/fhir/{name}"));
+            let base = bundle["link"][0]["url"].as_str().and_then(|link| link.split_once("/fhir/")).unwrap().0;
+            assert!(base.starts_with("http://127.0.0.1:"), "{base}");
+            assert_eq!(entry["fullUrl"], format!("{base}/fhir/{name}"));
             entries.push(format!("{mode} {name}"));
         }
     }
@@ -130,11 +132,13 @@ fn sorted<const N: usize>(names: [String; N]) -> Vec<String> {
     names
 }
 
-/// The link of a relation.
+/// The link of a relation, without the host that was asked.
 fn link(answer: &Answer, relation: &str) -> Option<String> {
     let bundle = answer.json();
     let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == relation)?;
-    link["url"].as_str().map(str::to_owned)
+    let (host, path) = link["url"].as_str()?.split_once("/fhir/").unwrap();
+    assert!(host.starts_with("http://127.0.0.1:"), "{host}");
+    Some(format!("/fhir/{path}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ mod seal;
 
 mod chain;
 mod extract;
+mod holds;
 mod search;
 mod select;
 

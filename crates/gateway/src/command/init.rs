@@ -69,6 +69,7 @@ impl Init {
             genesis: GENESIS_FILE.into(),
             policies: None,
             users: "users.toml".into(),
+            fhir_url: None,
             standing: if self.joins { Standing::Later } else { Standing::Founder },
             peers_max: None,
             cache_mib: None,

@@ -3,7 +3,7 @@
 use super::Exit;
 use crate::{
     config::Config,
-    http::{Doors, router},
+    http::{Base, Doors, router},
     issuer::Issuer,
 };
 use anyhow::Context;
@@ -43,6 +43,7 @@ impl Serve {
         let config = Config::load(&self.config)?;
         let genesis = config.genesis()?;
         let keys = OrgKeys::load(&config.keys)?;
+        let base = Base::new(config.fhir_url()?, config.http);
         let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer)?;
         let settings = Settings {
             org: config.org.clone(),
@@ -69,7 +70,7 @@ impl Serve {
         let node = Node::start(settings).await.context("the node did not start")?;
         tracing::info!(org = %config.org, http = %config.http, ledger = %config.ledger, "node up");
 
-        let doors = Doors::new(node.clone(), issuer, config.users.clone());
+        let doors = Doors::new(node.clone(), issuer, config.users.clone(), base);
         let app = router(doors).into_make_service_with_connect_info::<SocketAddr>();
         let mut terminate = signal(SignalKind::terminate())?;
         let (stopping, stopped) = tokio::sync::oneshot::channel();

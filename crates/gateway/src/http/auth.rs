@@ -34,6 +34,7 @@ impl FromRequestParts<Doors> for Known {
             purpose,
             request: request.to_owned(),
             address: address.unwrap_or_default(),
+            base: doors.base.of(&parts.headers),
         }))
     }
 }
@@ -65,7 +66,7 @@ fn purpose(headers: &HeaderMap, role: Role) -> Result<Purpose, Failure> {
 /// `POST /auth/token`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Login {
+pub(crate) struct Login {
     username: String,
     password: String,
 }

@@ -19,6 +19,11 @@ pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         .map_err(|e| Refusal(Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}"))))
 }
 
+/// Whether bytes are such a document.
+pub(super) fn reads<T: DeserializeOwned>(body: &[u8]) -> bool {
+    serde_json::from_slice::<T>(body).is_ok()
+}
+
 pub(super) fn ledger_id(text: &str) -> Result<Id16, Refusal> {
     text.parse().map_err(|_| Refusal(Failure::NotFound(text.chars().take(64).collect())))
 }

@@ -12,8 +12,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::{Failure, Shown, Written};
-use record::fhir::{Issue, IssueType, Outcome};
+use exchange::{Caller, Failure, Shown, Written};
+use record::fhir::{Issue, IssueType, Limits, Outcome, Resource};
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -44,7 +44,7 @@ fn read_or_known(headers: &HeaderMap, read: Shown) -> Response {
     response
 }
 
-fn written(headers: &HeaderMap, written: Written) -> Response {
+fn written(caller: &Caller, headers: &HeaderMap, written: Written) -> Response {
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     let version = format!("{}/_history/{}", written.record, written.shown.version);
     let mut response = shown(status, written.shown);
@@ -59,7 +59,7 @@ fn written(headers: &HeaderMap, written: Written) -> Response {
             *response.body_mut() = outcome.to_json().into();
         }
     }
-    if let Ok(location) = HeaderValue::from_str(&format!("/fhir/{version}")) {
+    if let Ok(location) = HeaderValue::from_str(&format!("{}/{version}", caller.base)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
@@ -69,17 +69,34 @@ fn plain(bytes: Vec<u8>) -> Response {
     (StatusCode::OK, [(header::CONTENT_TYPE, FHIR_JSON)], Bytes::from(bytes)).into_response()
 }
 
+/// What must match nothing for a record to be created: R4's header, or the query that fhirpy and other clients of Aidbox add to the
+/// address instead.
+fn condition(headers: &HeaderMap, query: &str) -> Result<Option<String>, Failure> {
+    let about_form = |pair: &&str| ["_format", "_pretty"].contains(&pair.split('=').next().unwrap_or_default());
+    let pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !about_form(pair)).collect();
+    match headers::if_none_exist(headers)? {
+        Some(_) if !pairs.is_empty() => {
+            let text = "say the condition either by If-None-Exist or by the address, not by both";
+            Err(Failure::invalid(IssueType::Invalid, "", text))
+        }
+        Some(condition) => Ok(Some(condition.to_owned())),
+        None if pairs.is_empty() => Ok(None),
+        None => Ok(Some(pairs.join("&"))),
+    }
+}
+
 pub(crate) async fn create(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path(kind): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let condition = headers::if_none_exist(&headers)?;
+    let condition = condition(&headers, query.as_deref().unwrap_or_default())?;
     headers::is_json(&headers)?;
     let body = body?;
-    Ok(written(&headers, doors.node.create(&caller, &kind, &body, condition).await?))
+    Ok(written(&caller, &headers, doors.node.create(&caller, &kind, &body, condition.as_deref()).await?))
 }
 
 pub(crate) async fn update(
@@ -92,7 +109,7 @@ pub(crate) async fn update(
     let expected = headers::if_match(&headers)?;
     headers::is_json(&headers)?;
     let body = body?;
-    Ok(written(&headers, doors.node.update(&caller, &kind, &id, &body, expected).await?))
+    Ok(written(&caller, &headers, doors.node.update(&caller, &kind, &id, &body, expected).await?))
 }
 
 pub(crate) async fn update_matching(
@@ -106,7 +123,7 @@ pub(crate) async fn update_matching(
     let (query, expected) = (query.unwrap_or_default(), headers::if_match(&headers)?);
     headers::is_json(&headers)?;
     let body = body?;
-    Ok(written(&headers, doors.node.update_matching(&caller, &kind, &query, &body, expected).await?))
+    Ok(written(&caller, &headers, doors.node.update_matching(&caller, &kind, &query, &body, expected).await?))
 }
 
 pub(crate) async fn patch(
@@ -119,7 +136,7 @@ pub(crate) async fn patch(
     let expected = headers::if_match(&headers)?;
     headers::is_json_patch(&headers)?;
     let body = body?;
-    Ok(written(&headers, doors.node.patch(&caller, &kind, &id, &body, expected).await?))
+    Ok(written(&caller, &headers, doors.node.patch(&caller, &kind, &id, &body, expected).await?))
 }
 
 pub(crate) async fn patch_matching(
@@ -133,7 +150,7 @@ pub(crate) async fn patch_matching(
     let (query, expected) = (query.unwrap_or_default(), headers::if_match(&headers)?);
     headers::is_json_patch(&headers)?;
     let body = body?;
-    Ok(written(&headers, doors.node.patch_matching(&caller, &kind, &query, &body, expected).await?))
+    Ok(written(&caller, &headers, doors.node.patch_matching(&caller, &kind, &query, &body, expected).await?))
 }
 
 pub(crate) async fn delete(
@@ -288,6 +305,27 @@ pub(crate) async fn validate(
     Ok(plain(doors.node.validate(&kind, &body)?))
 }
 
+/// Operations are posted as a rule; this one takes no parameters.
+pub(crate) async fn summary_by_post(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let body = body?;
+    if !body.is_empty() {
+        let asked = Resource::parse(&body, Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        if asked.rtype() != "Parameters" {
+            return Err(Failure::invalid(IssueType::Invalid, "resourceType", "send Parameters or nothing").into());
+        }
+        if asked.root().get("parameter").is_some_and(|parameters| parameters.items().next().is_some()) {
+            let text = "`$summary` takes no parameters here: send none";
+            return Err(Failure::invalid(IssueType::NotSupported, "Parameters.parameter", text).into());
+        }
+    }
+    Ok(plain(doors.node.summary(&caller, &id).await?))
+}
+
 pub(crate) async fn provenance(
     State(doors): State<Doors>,
     Known(caller): Known,
@@ -296,6 +334,6 @@ pub(crate) async fn provenance(
     Ok(axum::Json(doors.node.provenance(&caller, &kind, &id).await?).into_response())
 }
 
-pub(crate) async fn metadata(State(doors): State<Doors>) -> Response {
-    plain(doors.node.metadata())
+pub(crate) async fn metadata(State(doors): State<Doors>, headers: HeaderMap) -> Response {
+    plain(doors.node.metadata(&doors.base.of(&headers)))
 }

@@ -1,15 +1,20 @@
 //! The HTTP doors of one organisation's gateway.
 
 mod auth;
+mod base;
 mod desk;
+mod door;
 mod fhir;
 mod frames;
 mod headers;
 mod ledger;
 mod member;
+mod openapi;
 mod outcome;
 pub(crate) mod policy;
 mod watch;
+
+pub(crate) use base::Base;
 
 use crate::{issuer::Issuer, users::Users};
 use axum::{
@@ -18,7 +23,6 @@ use axum::{
     http::{HeaderName, Request},
     middleware,
     response::Response,
-    routing::{get, post},
 };
 use exchange::Node;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -46,6 +50,7 @@ pub(crate) struct Doors {
     pub(crate) node: Node,
     pub(crate) issuer: Arc<Issuer>,
     users_file: Arc<PathBuf>,
+    base: Base,
     places: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
     requests: watch::Requests,
@@ -53,13 +58,14 @@ pub(crate) struct Doors {
 
 impl Doors {
     /// The doors of a node. Users are read from the file at each login, so that a new one needs no restart.
-    pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf) -> Self {
+    pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf, base: Base) -> Self {
         let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
         let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
         Self {
             node,
             issuer: Arc::new(issuer),
             users_file: Arc::new(users_file),
+            base,
             places,
             logins,
             requests: watch::Requests::new(),
@@ -73,71 +79,11 @@ impl Doors {
 
 /// All routes.
 pub(crate) fn router(doors: Doors) -> Router {
-    Router::new()
-        .route("/health", get(watch::health))
-        .route("/ready", get(watch::ready))
-        .route("/metrics", get(watch::metrics))
-        .route("/auth/token", post(auth::token).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX)))
-        .route("/fhir", post(fhir::bundle))
-        .route("/fhir/", post(fhir::bundle))
-        .route("/fhir/metadata", get(fhir::metadata))
-        .route("/fhir/_history", get(fhir::history_of_all))
-        .route(
-            "/fhir/{kind}",
-            get(fhir::search)
-                .post(fhir::create)
-                .put(fhir::update_matching)
-                .patch(fhir::patch_matching)
-                .delete(fhir::delete_matching),
-        )
-        .route("/fhir/{kind}/_history", get(fhir::history_of_type))
-        .route("/fhir/{kind}/_search", post(fhir::search_by_form))
-        .route("/fhir/{kind}/{id}", get(fhir::read).put(fhir::update).patch(fhir::patch).delete(fhir::delete))
-        .route("/fhir/{kind}/{id}/_history", get(fhir::history))
-        .route("/fhir/{kind}/{id}/_history/{version}", get(fhir::vread))
-        .route("/fhir/{kind}/{id}/_provenance", get(fhir::provenance))
-        .route("/fhir/Patient/{id}/$summary", get(fhir::summary))
-        .route("/fhir/Patient/{id}/$everything", get(fhir::everything))
-        .route("/fhir/Patient/$match", post(fhir::same_person))
-        .route("/fhir/Observation/$lastn", get(fhir::lastn))
-        .route("/fhir/{kind}/$validate", post(fhir::validate))
-        .route("/fhir/Device/{id}/$bind", post(frames::bind))
-        .route("/fhir/Device/{id}/$unbind", post(frames::unbind))
-        .route("/frames", post(frames::frame).layer(DefaultBodyLimit::max(sensing::FRAME_BYTES_MAX)))
-        .route("/alarm", get(frames::alarms))
-        .route("/alarm/{id}/acknowledge", post(frames::acknowledge))
-        .route("/override", post(desk::open_override).get(desk::overrides))
-        .route("/override/{id}/close", post(desk::close_override))
-        .route("/override/{id}/review", post(desk::review_override))
-        .route("/case", post(desk::open_case))
-        .route("/case/{id}/conclude", post(desk::conclude_case))
-        .route("/evidence/{patient}", get(desk::evidence))
-        .route("/evidence/record/{type}/{id}", get(desk::record_proof))
-        .route("/custody/hold", post(desk::hold))
-        .route("/custody/{id}/release", post(desk::release))
-        .route("/custody/erase", post(desk::erase))
-        .route("/custody/recover", post(desk::propose_recovery))
-        .route("/custody/{id}/vote", post(desk::vote))
-        .route("/custody/{id}/carry-out", post(desk::carry_out))
-        .route("/member/join", post(member::propose_joining))
-        .route("/member/removal", post(member::propose_removal))
-        .route("/member/{id}/vote", post(member::vote))
-        .route("/member/seat", post(member::seat))
-        .route("/member/entry-key", post(member::entry_key))
-        .route("/member/move", post(member::moves))
-        .route("/member/leave", post(member::leave))
-        .route("/ledger/members", get(member::list))
-        .route("/audit", post(desk::audit))
-        .route("/policy", get(policy::list))
-        .route("/policy/propose", post(policy::propose))
-        .route("/policy/{digest}", get(policy::document))
-        .route("/policy/{digest}/vote", post(policy::vote))
-        .route("/ledger/status", get(ledger::status))
-        .route("/ledger/blame", get(ledger::blame))
-        .route("/ledger/checkpoint", get(ledger::note))
-        .route("/ledger/checkpoints", get(ledger::checkpoint))
-        .route("/ledger/entries", get(ledger::entries))
-        .route("/ledger/blocks/{height}", get(ledger::block))
+    let mut router = Router::new();
+    for door in door::all() {
+        router = router.route(door.path, door.route);
+    }
+    router
         .fallback(outcome::no_such_door)
         .method_not_allowed_fallback(outcome::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -9,6 +9,7 @@ use super::{
     resource::{Fault, Limits, ParseError, Resource},
 };
 use base64::Engine as _;
+use std::collections::HashMap;
 
 /// The media type of a JSON Patch (RFC 6902, section 6).
 pub const JSON_PATCH: &str = "application/json-patch+json";
@@ -16,6 +17,10 @@ pub const JSON_PATCH: &str = "application/json-patch+json";
 pub const OPERATIONS_MAX: usize = 1_000;
 /// The most bytes that the operations of one patch may move or copy together.
 const COPIED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most items of arrays that the operations of one patch may shift together, by what they put before them or take away.
+const SHIFTED_ITEMS_MAX: usize = 10_000_000;
+/// Members of an object from which on another one is compared with it by a map.
+const MAPPED_LEN: usize = 16;
 
 /// Why a patch cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -202,10 +207,15 @@ impl Tree {
                 one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.equals(two))
             }
             (Self::Object(one), Self::Object(two)) => {
-                one.len() == two.len()
-                    && one.iter().all(|(key, value)| {
-                        two.iter().find(|(other, _)| other == key).is_some_and(|(_, other)| value.equals(other))
-                    })
+                if one.len() != two.len() {
+                    return false;
+                }
+                if one.len() < MAPPED_LEN {
+                    let named = |key: &String| two.iter().find(|(other, _)| other == key).map(|(_, value)| value);
+                    return one.iter().all(|(key, value)| named(key).is_some_and(|other| value.equals(other)));
+                }
+                let by_name: HashMap<&str, &Self> = two.iter().map(|(key, value)| (key.as_str(), value)).collect();
+                one.iter().all(|(key, value)| by_name.get(key.as_str()).is_some_and(|other| value.equals(other)))
             }
             _ => false,
         }
@@ -259,7 +269,7 @@ pub fn patched(resource: &Resource, patch: &[u8], limits: Limits) -> Result<Reso
         return Err(PatchError::NotAnArray);
     }
     let mut tree = Tree::of(resource.root());
-    let mut bounds = Bounds { copied: 0, depth_max: limits.depth_max };
+    let mut bounds = Bounds { copied: 0, shifted: 0, depth_max: limits.depth_max };
     for (nth, operation) in patch.root().items().enumerate() {
         if nth >= OPERATIONS_MAX {
             return Err(PatchError::TooMuch);
@@ -278,6 +288,7 @@ pub fn patched(resource: &Resource, patch: &[u8], limits: Limits) -> Result<Reso
 /// What keeps a small patch from making something huge.
 struct Bounds {
     copied: usize,
+    shifted: usize,
     depth_max: usize,
 }
 
@@ -286,6 +297,15 @@ impl Bounds {
     fn depth(&self, path: &[String], value: &Tree) -> Result<(), PatchError> {
         let fits = path.len().saturating_add(value.depth()) <= self.depth_max;
         fits.then_some(()).ok_or_else(|| PatchError::NoResource(Fault::TooDeep { max: self.depth_max }.into()))
+    }
+
+    /// What is put into an array or taken from it moves what comes after.
+    fn shifts(&mut self, tree: &Tree, path: &[String]) -> Result<(), PatchError> {
+        let parent = path.split_last().and_then(|(_, parent)| tree.get(parent));
+        if let Some(Tree::Array(items)) = parent {
+            self.shifted = self.shifted.saturating_add(items.len());
+        }
+        (self.shifted <= SHIFTED_ITEMS_MAX).then_some(()).ok_or(PatchError::TooMuch)
     }
 
     fn copies(&mut self, value: &Tree) -> Result<(), PatchError> {
@@ -307,7 +327,10 @@ fn apply(tree: &mut Tree, index: usize, operation: Node<'_>, bounds: &mut Bounds
     let missing = || PatchError::NoSuchPlace { index };
     let added = match name.as_ref() {
         "add" => value()?,
-        "remove" => return tree.remove(&path).map(drop).ok_or_else(missing),
+        "remove" => {
+            bounds.shifts(tree, &path)?;
+            return tree.remove(&path).map(drop).ok_or_else(missing);
+        }
         "replace" => {
             let value = value()?;
             bounds.depth(&path, &value)?;
@@ -324,7 +347,10 @@ fn apply(tree: &mut Tree, index: usize, operation: Node<'_>, bounds: &mut Bounds
             if path.len() > from.len() && path.starts_with(&from) {
                 return Err(wrong("moves a value into itself"));
             }
-            tree.remove(&from).ok_or_else(missing)?
+            bounds.shifts(tree, &from)?;
+            let value = tree.remove(&from).ok_or_else(missing)?;
+            bounds.copies(&value)?;
+            value
         }
         "copy" => {
             let value = tree.get(&from()?).ok_or_else(missing)?;
@@ -334,6 +360,7 @@ fn apply(tree: &mut Tree, index: usize, operation: Node<'_>, bounds: &mut Bounds
         _ => return Err(wrong("has an `op` that is none of add, remove, replace, move, copy, test")),
     };
     bounds.depth(&path, &added)?;
+    bounds.shifts(tree, &path)?;
     tree.add(&path, added).ok_or_else(missing)
 }
 
@@ -453,6 +480,10 @@ mod tests {
         let within = format!(r#"[{{"op":"add","path":"/x","value":[0]}},{}]"#, within.collect::<Vec<_>>().join(","));
         let too_deep = PatchError::NoResource(Fault::TooDeep { max: Limits::RESOURCE.depth_max }.into());
         assert_eq!(apply(&within), Err(too_deep));
+        let items = vec!["0"; SHIFTED_ITEMS_MAX / 100].join(",");
+        let shift = vec![r#"{"op":"remove","path":"/x/0"}"#; 101].join(",");
+        let patch = format!(r#"[{{"op":"add","path":"/x","value":[{items}]}},{shift}]"#);
+        assert_eq!(apply(&patch), Err(PatchError::TooMuch));
         let test = r#"{"op":"test","path":"/active","value":true}"#;
         assert_eq!(apply(&format!("[{}]", vec![test; OPERATIONS_MAX + 1].join(","))), Err(PatchError::TooMuch));
     }

@@ -9,7 +9,7 @@ use record::TimeMs;
 use std::collections::BTreeSet;
 use store::{
     APART, CHAIN_LINKS_MAX, Criterion, DateRange, IndexRow, IndexValue, Match, Number, Page, Prefix, Put, Row, Search,
-    Sort, Store, TextMatch, UriMatch, WHOLE, Written, normalise,
+    Sort, Store, TextMatch, UriMatch, WHOLE, Written,
 };
 use tempfile::tempdir;
 
@@ -202,123 +202,25 @@ fn criterion(random: &mut StdRng, links: usize) -> Criterion {
     }
 }
 
-fn related(lo: i64, hi: i64, prefix: Prefix, span: DateRange) -> bool {
-    let within = lo >= span.lo_ms && hi <= span.hi_ms;
-    match prefix {
-        Prefix::Eq => within,
-        Prefix::Ne => !within,
-        Prefix::Gt => hi > span.hi_ms,
-        Prefix::Lt => lo < span.lo_ms,
-        Prefix::Ge => hi > span.hi_ms || within,
-        Prefix::Le => lo < span.lo_ms || within,
-        Prefix::Sa => lo >= span.hi_ms,
-        Prefix::Eb => hi <= span.lo_ms,
-        Prefix::Ap => lo < span.hi_ms && hi > span.lo_ms,
-    }
-}
-
-fn amounts(lo: Number, hi: Number, prefix: Prefix, number: Written) -> bool {
-    let within = lo >= number.from && hi < number.until;
-    match prefix {
-        Prefix::Eq => within,
-        Prefix::Ne => !within,
-        Prefix::Gt => hi > number.exact,
-        Prefix::Lt => lo < number.exact,
-        Prefix::Ge => hi >= number.exact,
-        Prefix::Le => lo <= number.exact,
-        Prefix::Sa => lo > number.exact,
-        Prefix::Eb => hi < number.exact,
-        Prefix::Ap => lo <= number.about_to && hi >= number.about_from,
-    }
-}
-
-/// Whether the address `below` is `above` or in the folder that it names.
-fn is_in(below: &str, above: &str) -> bool {
-    below == above || below.strip_prefix(above.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn is(value: &IndexValue, wanted: &Match) -> bool {
-    match (wanted, value) {
-        (Match::Token { system, code }, IndexValue::Token { system: has_system, code: has_code, .. }) => {
-            system.as_ref().is_none_or(|system| system == has_system)
-                && code.as_ref().is_none_or(|code| code == has_code)
-        }
-        (Match::Words(words), IndexValue::Token { text, .. }) => {
-            text.split('\n').any(|line| line.starts_with(&normalise(words)))
-        }
-        (Match::Text { text, how: TextMatch::Exact }, IndexValue::Text(has)) => has == text,
-        (Match::Text { text, how: TextMatch::Prefix }, IndexValue::Text(has)) => {
-            normalise(has).starts_with(&normalise(text))
-        }
-        (Match::Text { text, how: TextMatch::Contains }, IndexValue::Text(has)) => {
-            normalise(has).contains(&normalise(text))
-        }
-        (Match::Date { prefix, span }, IndexValue::Date(has)) => related(has.lo_ms, has.hi_ms, *prefix, *span),
-        (Match::Reference { rtype, id }, IndexValue::Reference { rtype: has_type, id: has_id }) => {
-            id == has_id && rtype.as_ref().is_none_or(|rtype| rtype == has_type)
-        }
-        (
-            Match::Quantity { prefix, number, system, code },
-            IndexValue::Quantity { lo, hi, system: has_system, code: has_code, unit },
-        ) => {
-            let of_unit = |code: &String| code == has_code || (system.is_none() && code == unit);
-            amounts(*lo, *hi, *prefix, *number)
-                && system.as_ref().is_none_or(|system| system == has_system)
-                && code.as_ref().is_none_or(of_unit)
-        }
-        (Match::Uri { uri, how }, IndexValue::Uri(has)) => match how {
-            UriMatch::Exact => has == uri,
-            UriMatch::Below => is_in(has, uri),
-            UriMatch::Above => is_in(uri, has),
-        },
-        _ => false,
-    }
-}
-
-/// The values under a parameter of a record.
-fn values<'a>(stored: &'a Stored, param: &str) -> Vec<&'a IndexRow> {
-    let together = TOGETHER.iter().find(|(name, _)| *name == param && stored.row.rtype == "Observation");
-    let has = |row: &&IndexRow| match together {
-        Some((_, names)) => names.contains(&row.param.as_ref()),
-        None => row.param == param,
-    };
-    stored.index.iter().filter(has).collect()
-}
-
-fn stand_together(stored: &Stored, param: &str, wanted: &[Match]) -> bool {
-    let Some((_, parts)) = COMPOSITES.iter().find(|(name, _)| *name == param && stored.row.rtype == "Observation")
-    else {
-        return false;
-    };
-    values(stored, parts[0])
-        .iter()
-        .filter(|row| row.part >= 0 && is(&row.value, &wanted[0]))
-        .any(|first| values(stored, parts[1]).iter().any(|row| row.part == first.part && is(&row.value, &wanted[1])))
-}
-
 /// Whether a record refers by `focus` to another one.
 fn refers(from: &Stored, to: &Stored) -> bool {
     let name = IndexValue::Reference { rtype: to.row.rtype.clone(), id: to.row.id.clone() };
     from.index.iter().any(|row| row.param == "focus" && row.value == name)
 }
 
+/// A plain filter: what a record's values say, and of chains what the records at their ends say.
 fn meets(all: &[Stored], stored: &Stored, criterion: &Criterion) -> bool {
-    let values = values(stored, &criterion.param);
-    let any = criterion.any.iter().any(|wanted| match (criterion.param.as_str(), wanted) {
-        ("_id", Match::Token { code, .. }) => code.as_ref() == Some(&stored.row.id),
-        ("_lastUpdated", Match::Date { prefix, span }) => {
-            let written = stored.row.written_at.0 as i64;
-            related(written, written + 1, *prefix, *span)
-        }
-        (_, Match::Missing(missing)) => values.is_empty() == *missing,
-        (_, Match::To { rtype, criterion }) => {
+    if let Some(holds) = criterion.holds(&stored.row, &stored.index) {
+        return holds;
+    }
+    let any = criterion.any.iter().any(|wanted| match wanted {
+        Match::To { rtype, criterion } => {
             all.iter().any(|to| to.row.rtype == *rtype && refers(stored, to) && meets(all, to, criterion))
         }
-        (_, Match::From { rtype, criterion, .. }) => {
+        Match::From { rtype, criterion, .. } => {
             all.iter().any(|from| from.row.rtype == *rtype && refers(from, stored) && meets(all, from, criterion))
         }
-        (param, Match::Composite(wanted)) => stand_together(stored, param, wanted),
-        (_, wanted) => values.iter().any(|row| is(&row.value, wanted)),
+        wanted => Criterion::one(criterion.param.clone(), wanted.clone()).holds(&stored.row, &stored.index).unwrap(),
     });
     any != criterion.negate
 }
