@@ -64,7 +64,7 @@ for (let minute = 0; minute < 7; minute += 1) {
   };
   pulses.push(await client.create({ resourceType: "Observation", body: pulse }));
 }
-const searchParams = { patient: id, code: "http://loinc.org|8867-4", _sort: "date", _count: 3 };
+const searchParams = { patient: id, code: "http://loinc.org|8867-4", _sort: "date", _count: 3, _total: "accurate" };
 for (const postSearch of [false, true]) {
   const values = [];
   const sizes = [];
@@ -137,7 +137,7 @@ const batch = {
   type: "batch",
   entry: [
     { request: { method: "GET", url: `Patient/${id}` } },
-    { request: { method: "GET", url: `Observation?patient=${id}&_count=2` } },
+    { request: { method: "GET", url: `Observation?patient=${id}&_count=2&_total=accurate` } },
     { request: { method: "GET", url: "Patient/nobody" } },
   ],
 };

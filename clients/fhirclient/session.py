@@ -101,7 +101,7 @@ for minute in range(7):
         "valueQuantity": {"value": 70 + minute, "unit": "/min"},
     }
     pulses.append(Observation(Observation(pulse).create(server)))
-by_date = {"patient": patient.id, "code": "http://loinc.org|8867-4", "_sort": "date", "_count": "3"}
+by_date = {"patient": patient.id, "code": "http://loinc.org|8867-4", "_sort": "date", "_count": "3", "_total": "accurate"}
 pages = list(Observation.where(by_date).perform_iter(server))
 assert [len(page.entry) for page in pages] == [3, 3, 1]
 assert pages[0].total == 7
@@ -114,7 +114,7 @@ modes = [(entry.search.mode, entry.resource.resource_type) for entry in page.ent
 assert modes == [("match", "Observation")] * 3 + [("include", "Patient")], modes
 
 step("search by POST")
-form = {"patient": patient.id, "_count": "2"}
+form = {"patient": patient.id, "_count": "2", "_total": "accurate"}
 answer = server.session.post(
     f"{server.base_uri}Observation/_search", data=form, headers={"Authorization": f"Bearer {TOKEN}"}
 )
@@ -164,7 +164,7 @@ batch = {
     "type": "batch",
     "entry": [
         {"request": {"method": "GET", "url": f"Patient/{patient.id}"}},
-        {"request": {"method": "GET", "url": f"Observation?patient={patient.id}&_count=2"}},
+        {"request": {"method": "GET", "url": f"Observation?patient={patient.id}&_count=2&_total=accurate"}},
         {"request": {"method": "GET", "url": "Patient/nobody"}},
     ],
 }

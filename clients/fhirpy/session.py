@@ -138,7 +138,7 @@ batch = {
     "type": "batch",
     "entry": [
         {"request": {"method": "GET", "url": f"Patient/{patient.id}"}},
-        {"request": {"method": "GET", "url": f"Observation?patient={patient.id}&_count=2"}},
+        {"request": {"method": "GET", "url": f"Observation?patient={patient.id}&_count=2&_total=accurate"}},
         {"request": {"method": "GET", "url": "Patient/nobody"}},
     ],
 }
