@@ -116,7 +116,9 @@ for who, rtypes in {"doctor": types, **OTHERS}.items():
             for path in (name, f"{name}/_history", f"{name}/_history/1"):
                 parse(f"{who}: {path}", ask("GET", path, token=token)[1])
             if rtype == "Patient":
-                parse(f"{who}: {name}/$summary", ask("GET", f"{name}/$summary", token=token)[1])
+                lastn = f"Observation/$lastn?patient={resource['id']}"
+                for path in (f"{name}/$summary", f"{name}/$everything", lastn):
+                    parse(f"{who}: {path}", ask("GET", path, token=token)[1])
                 everything = "&".join(f"_revinclude={of}" for of in ("Observation:patient", "Condition:patient"))
                 for query in (everything, "_elements=id,name", "_summary=count", "_summary=text"):
                     path = f"Patient?_id={resource['id']}&{query}"
@@ -131,6 +133,13 @@ for who, rtypes in {"doctor": types, **OTHERS}.items():
             parse(f"{who}: {path}", ask("GET", path, token=token, Prefer="handling=lenient")[1])
 
 token = TOKENS["doctor"]
+for path in ("_history?_count=100", "Observation/_history?_count=100"):
+    parse(path, ask("GET", path, token=token)[1])
+for body in (PATIENT, '{"resourceType":"Patient","gender":"nonsense"}'):
+    parse("Patient/$validate", ask("POST", "Patient/$validate", body, token=token)[1])
+person = {"resource": json.loads(PATIENT), "name": "resource"}
+match = json.dumps({"resourceType": "Parameters", "parameter": [person]})
+parse("Patient/$match", ask("POST", "Patient/$match", match, token=token)[1])
 entry = {"resource": json.loads(PATIENT), "request": {"method": "POST", "url": "Patient"}}
 missing = {"request": {"method": "GET", "url": "Patient/nobody"}}
 for kind, entries in (("transaction", [entry]), ("batch", [entry, missing])):
