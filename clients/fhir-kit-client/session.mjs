@@ -166,6 +166,15 @@ assert.deepEqual(await refused(client.request(byIdentifier, { method: "DELETE" }
 await custodian.request(byIdentifier, { method: "DELETE" });
 assert.equal((await client.search(conditional)).total, 0);
 
+step("histories of a type and of the system, and everything of a patient");
+for (const of of [{ resourceType: "Patient" }, {}]) {
+  const versions = await client.history(of);
+  assert.equal(versions.type, "history");
+  assert.ok(versions.entry.length > 2);
+}
+const everything = await client.operation({ name: "everything", resourceType: "Patient", id, method: "GET" });
+assert.ok(everything.entry.some((entry) => entry.resource.resourceType === "Observation"));
+
 step("delete");
 const oldest = { resourceType: "Observation", id: pulses[0].id };
 assert.deepEqual(await refused(client.delete(oldest)), [403, "forbidden"]);

@@ -192,6 +192,11 @@ refused(FHIRPermissionDeniedException, lambda: server.delete_json(by_identifier)
 custodian.delete_json(by_identifier)
 assert next(Patient.where({"identifier": f"{SYSTEM}|{RUN}-third"}).perform_iter(server)).entry is None
 
+step("everything of a patient")
+everything = Bundle.read_from(f"Patient/{patient.id}/$everything", server)
+types = {entry.resource.resource_type for entry in everything.entry}
+assert types >= {"Patient", "Observation"}, types
+
 step("delete")
 denied = refused(FHIRPermissionDeniedException, lambda: pulses[0].delete(server))
 assert codes(denied) == ["forbidden"]

@@ -170,6 +170,13 @@ refused(ForbiddenError, by_identifier.delete)
 client(CUSTODIAN).resources("Patient").search(identifier=f"{SYSTEM}|{RUN}-third").delete()
 refused(ResourceNotFound, lambda: fhir.reference("Patient", third.id).to_resource())
 
+step("validation, and everything of a patient")
+assert fhir.resource("Patient", name=[{"family": "Nobody"}]).is_valid()
+assert not fhir.resource("Patient", gender="nonsense").is_valid()
+everything = fhir.reference("Patient", patient.id).execute("$everything", method="get")
+types = {entry.resource.resourceType for entry in everything.entry}
+assert types >= {"Patient", "Observation"}, types
+
 step("delete")
 refused(ForbiddenError, found[0].delete)
 client(CUSTODIAN).delete(found[0])

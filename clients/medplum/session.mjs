@@ -165,6 +165,13 @@ assert.deepEqual(await refused(client.delete(byIdentifier)), ["forbidden"]);
 await custodian.delete(byIdentifier);
 assert.equal(await client.searchOne("Patient", thirds), undefined);
 
+step("validation, and everything of a patient");
+assert.equal((await client.validateResource({ resourceType: "Patient" })).issue[0].severity, "information");
+const outcome = await client.validateResource({ resourceType: "Patient", gender: "nonsense" });
+assert.equal(outcome.issue[0].code, "code-invalid");
+const everything = await client.readPatientEverything(id);
+assert.ok(everything.entry.some((entry) => entry.resource.resourceType === "Observation"));
+
 step("delete");
 assert.deepEqual(await refused(client.deleteResource("Observation", pulses[0].id)), ["forbidden"]);
 await custodian.deleteResource("Observation", pulses[0].id);

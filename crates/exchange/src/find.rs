@@ -78,8 +78,9 @@ impl Node {
                 }
                 "_sort" => search.sort = sort(rtype, parameter)?,
                 "_cursor" => search.after = Some(value.parse::<Cursor>().map_err(bad_search)?),
-                // `_totalMethod` is Aidbox's word for it, which fhirpy uses towards every server.
-                "_total" | "_totalMethod" => total = totalled(&value)?,
+                "_total" => total = totalled(&value)?,
+                // The word of another server for it, which fhirpy's `count` uses towards every one.
+                "_totalMethod" if value == "count" => total = Total::Accurate,
                 "_include" | "_revinclude" => Include::read(rtype, parameter, &mut includes)?,
                 "_elements" => elements = Some(named_elements(rtype, parameter)?),
                 "_summary" => summary = summarised(&value)?,
