@@ -164,7 +164,8 @@ impl Node {
 
     async fn raise(&self, patient: &str, finding: &Finding, alarm: &Alarm) -> Result<(), Failure> {
         let priority = priority(finding.severity).unwrap_or(Priority::Low);
-        let drafts = self.draft_finding(patient, finding, self.now()).await?;
+        let time = self.now();
+        let drafts = self.draft_finding(patient, finding, time).await?;
         let id_of = |rtype: &str| drafts.iter().find(|draft| draft.rtype == rtype).map(|draft| draft.id.clone());
         let raised = RaisedAlarm {
             id: self.new_id()?,
@@ -185,17 +186,18 @@ impl Node {
             acknowledged: None,
         };
         let event = Event::Alarm { id: raised.id, step: AlarmStep::Raised, priority };
-        self.commit_finding(patient, finding, drafts, Some(event)).await?;
+        self.commit_finding(patient, finding, (time, drafts), Some(event)).await?;
         tracing::warn!(alarm = %raised.id, priority = raised.priority, "an alarm was raised");
         Ok(self.desk.put(raised).await?)
     }
 
     async fn end_alarm(&self, patient: &str, finding: &Finding, mut known: RaisedAlarm) -> Result<(), Failure> {
-        let mut drafts = self.draft_finding(patient, finding, self.now()).await?;
+        let time = self.now();
+        let mut drafts = self.draft_finding(patient, finding, time).await?;
         // The Flag that was raised ends; the issue says how it went.
         let flag = drafts.iter().position(|draft| draft.rtype == "Flag").map(|at| drafts.remove(at));
         let event = Event::Alarm { id: known.id, step: AlarmStep::Ended, priority: known.priority() };
-        self.commit_finding(patient, finding, drafts, Some(event)).await?;
+        self.commit_finding(patient, finding, (time, drafts), Some(event)).await?;
         known.ended = Some(finding.until);
         self.desk.put(known.clone()).await?;
         tracing::info!(alarm = %known.id, "an alarm ended");

@@ -147,8 +147,9 @@ impl Node {
     }
 
     async fn write_finding(&self, patient: &str, finding: &Finding) -> Result<(), Failure> {
-        let drafts = self.draft_finding(patient, finding, self.now()).await?;
-        self.commit_finding(patient, finding, drafts, None).await
+        let time = self.now();
+        let drafts = self.draft_finding(patient, finding, time).await?;
+        self.commit_finding(patient, finding, (time, drafts), None).await
     }
 
     /// The resources that show a finding, as first versions.
@@ -164,15 +165,16 @@ impl Node {
         resources.iter().map(|resource| self.made(resource, &subject, time)).collect()
     }
 
-    /// Writes a finding's records, the entry that ties the first of them to its inputs and model, and the alarm's step beside it.
+    /// Writes a finding's records at the time that they were drafted for, the entry that ties the first of them to its inputs and model, and
+    /// the alarm's step beside it.
     pub(crate) async fn commit_finding(
         &self,
         patient: &str,
         finding: &Finding,
-        drafts: Vec<Draft>,
+        (time, drafts): (TimeMs, Vec<Draft>),
         alarm: Option<Event<'_>>,
     ) -> Result<(), Failure> {
-        let (engine, time) = (self.engine(), self.now());
+        let engine = self.engine();
         let Some(result) = drafts.first().map(Draft::name) else { return Ok(()) };
         for draft in &drafts {
             let target = crate::facts::Target {
