@@ -12,7 +12,7 @@ import tempfile
 URL, TOKEN = os.environ["VITALTRACE_URL"], os.environ["VITALTRACE_TOKEN"]
 SEED = 20261128
 # For each operation and phase.
-EXAMPLES_MAX = 8
+EXAMPLES_MAX = 6
 # What every answer must be: no fault of ours, and what the description says of it.
 CHECKS = [
     "not_a_server_error",
@@ -33,7 +33,6 @@ command = [
     f"--seed={SEED}",
     f"--max-examples={EXAMPLES_MAX}",
     f"--checks={','.join(CHECKS)}",
-    "--phases=examples,coverage,fuzzing",
     "--generation-database=none",
     "--continue-on-failure",
     "--suppress-health-check=all",
@@ -46,9 +45,11 @@ command = [
 failed = []
 # Whatever it writes goes into a folder that is thrown away.
 with tempfile.TemporaryDirectory() as folder:
-    for who, headers in (("a clinician", ["--header", f"Authorization: Bearer {TOKEN}"]), ("a stranger", [])):
+    clinician = ["--phases=examples,coverage,fuzzing", "--header", f"Authorization: Bearer {TOKEN}"]
+    # A stranger gets one and the same answer almost everywhere: fewer requests tell as much.
+    for who, options in (("a clinician", clinician), ("a stranger", ["--phases=examples,fuzzing"])):
         print(f"schemathesis: as {who}", flush=True)
-        if subprocess.run([*command, *headers], cwd=folder).returncode != 0:
+        if subprocess.run([*command, *options], cwd=folder).returncode != 0:
             failed.append(who)
 if failed:
     raise SystemExit(f"schemathesis: what is described and what is answered differ, as {' and as '.join(failed)}")
