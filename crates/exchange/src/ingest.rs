@@ -532,10 +532,13 @@ impl Node {
     pub(crate) async fn current(&self, rtype: &str, id: &str) -> Result<Option<(Row, Commitment)>, Failure> {
         let Some((row, worth)) = self.current_row(rtype, id).await? else {
             // A row that is gone although the ledger has the record is not a place for a new one.
-            return match self.mirror.tag(format!("{rtype}/{id}")).await? {
-                Some(_) => Err(Failure::Tampered(format!("{rtype}/{id}"))),
-                None => Ok(None),
+            let name = format!("{rtype}/{id}");
+            let Some(tag) = self.mirror.tag(name.clone()).await? else { return Ok(None) };
+            let erased = match self.mirror.heads(vec![tag]).await?.into_iter().next().flatten() {
+                Some(known) => self.mirror.erased().await?.has(&known),
+                None => false,
             };
+            return Err(if erased { Failure::Gone(name) } else { Failure::Tampered(name) });
         };
         if !worth.may_be_shown() {
             return Err(Failure::Tampered(format!("{rtype}/{id}")));

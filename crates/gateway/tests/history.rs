@@ -99,10 +99,11 @@ fn entries(answer: &Answer) -> Vec<String> {
     bundle["entry"].as_array().into_iter().flatten().map(of).collect()
 }
 
-fn next(answer: &Answer) -> Option<String> {
+/// Path and query of the next page.
+fn next(client: &Client, answer: &Answer) -> Option<String> {
     let bundle = answer.json();
     let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == "next")?;
-    link["url"].as_str().map(str::to_owned)
+    link["url"].as_str()?.strip_prefix(&client.base).map(str::to_owned)
 }
 
 /// The entries of all pages, and how many pages there were.
@@ -112,7 +113,7 @@ async fn pages(client: &Client, first: &str) -> (Vec<String>, usize) {
     while let Some(this) = path {
         let page = client.get(&this).await.good();
         all.extend(entries(&page));
-        path = next(&page);
+        path = next(client, &page);
         count += 1;
         assert!(count < 50, "the pages have no end");
     }

@@ -68,10 +68,11 @@ fn entries(answer: &Answer) -> Vec<String> {
     bundle["entry"].as_array().into_iter().flatten().map(of).collect()
 }
 
-fn next(answer: &Answer) -> Option<String> {
+/// Path and query of the next page.
+fn next(client: &Client, answer: &Answer) -> Option<String> {
     let bundle = answer.json();
     let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == "next")?;
-    link["url"].as_str().map(str::to_owned)
+    link["url"].as_str()?.strip_prefix(&client.base).map(str::to_owned)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +116,7 @@ async fn everything_of_a_patient_is_whole_or_says_what_is_missing() {
     while let Some(this) = query {
         let page = get(&site.doctor, &this).await;
         paged.extend(entries(&page));
-        query = next(&page).map(|url| url.strip_prefix(&path).unwrap().to_owned());
+        query = next(&site.doctor, &page).map(|url| url.strip_prefix(&path).unwrap().to_owned());
     }
     assert_eq!(paged, all);
     assert_eq!(site.doctor.get("/fhir/Patient/nobody/$everything").await.status, 404);

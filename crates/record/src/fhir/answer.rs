@@ -468,7 +468,7 @@ mod tests {
         check_bundle(
             set.to_json(),
             expect![[
-                r#"{"resourceType":"Bundle","type":"searchset","total":1,"link":[{"relation":"self","url":"http://a/Observation?code=x"}],"entry":[{"fullUrl":"http://a/Observation/1","resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}},"search":{"mode":"match"}}]}"#
+                r#"{"resourceType":"Bundle","type":"searchset","total":1,"link":[{"relation":"self","url":"http://a/Observation?code=x"}],"entry":[{"fullUrl":"http://a/Observation/1","resource":{"resourceType":"Observation","id":"1","status":"final","code":{"text":"a"},"valueQuantity":{"value":1.10}},"search":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/match-grade","valueCode":"probable"}],"mode":"match","score":0.85}}]}"#
             ]],
         );
         check_bundle(SearchSet::default().to_json(), expect![[r#"{"resourceType":"Bundle","type":"searchset"}"#]]);
