@@ -88,11 +88,7 @@ impl Wanted {
 
     /// Whether a record is asked for, by its type and times. One without a date of care is always.
     fn takes(&self, row: &Row) -> bool {
-        let typed = if self.types.is_empty() {
-            row.rtype != "AuditEvent"
-        } else {
-            self.types.iter().any(|rtype| *rtype == row.rtype)
-        };
+        let typed = if self.types.is_empty() { row.rtype != "AuditEvent" } else { self.types.contains(&row.rtype) };
         let since = self.since.is_none_or(|since| row.written_at >= since);
         typed && since && self.is_in_period(row)
     }
