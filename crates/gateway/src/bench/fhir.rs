@@ -8,7 +8,7 @@ use crate::{
     demo::consortium::Consortium,
 };
 use anyhow::{Context, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::Role;
@@ -36,13 +36,13 @@ pub(crate) struct Fhir {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = What::value_variants().to_vec())]
     what: Vec<What>,
     /// Requests that are under way at the same time; what is usual for each when not said.
-    #[arg(long)]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     connections: Option<usize>,
     /// How long each run sends.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Patients that are there, each with sixteen records.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     patients: usize,
     /// Everything random is drawn from it, but keys.
     #[arg(long, default_value_t = 1)]
