@@ -201,15 +201,15 @@ impl Node {
         let search = Search { count: 2, total: false, after: None, ..condition.search.clone() };
         let rtype = search.rtype.clone();
         let (page, worths) = self.current_page(search).await?;
-        if !page.found.malformed.is_empty() {
+        // Whose such a row is, only its columns say: so it is not decided over, and not named.
+        if !page.found.malformed.is_empty() || !worths.iter().all(Worth::may_be_shown) {
             return Err(Failure::Tampered(format!("{rtype} that meets the condition")));
         }
         let mut found = Vec::new();
         for (row, worth) in page.found.rows.into_iter().zip(worths) {
             let decided = self.allow(caller, Action::Search, &Target::of(&row)).await?;
             let values = extract(&row.rtype, &readable(&row)?.value());
-            let holds = condition.search.criteria.iter().all(|criterion| criterion.holds(&row, &values) == Some(true));
-            if !worth.may_be_shown() || !holds {
+            if !condition.search.criteria.iter().all(|criterion| criterion.holds(&row, &values) == Some(true)) {
                 return Err(Failure::Tampered(format!("{rtype}/{}", row.id)));
             }
             found.push(Cleared { pending: worth == Worth::Pending, row, decided });

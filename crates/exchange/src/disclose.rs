@@ -4,7 +4,7 @@ use crate::{
     caller::Caller,
     facts::{Decided, Target},
     failure::Failure,
-    find::{Asked, Handling, Show, Total},
+    find::{Asked, Handling, Show, Total, on_page},
     include::EXAMINED_MAX,
     ingest::{Shown, check_type},
     node::Node,
@@ -30,6 +30,14 @@ pub(crate) struct Cleared {
     pub(crate) row: Row,
     pub(crate) pending: bool,
     pub(crate) decided: Decided,
+}
+
+impl Cleared {
+    /// As an entry of an answer.
+    pub(crate) fn found(self, caller: &Caller, mode: SearchMode) -> Found {
+        let full_url = Some(format!("{}/{}/{}", caller.base, self.row.rtype, self.row.id));
+        Found { full_url, resource: self.row.bytes, mode, grade: None }
+    }
 }
 
 /// What was disclosed of one patient.
@@ -167,8 +175,8 @@ impl Node {
         lost += included.lost;
         let mut links = vec![("self".to_owned(), link(caller, rtype, &asked.understood))];
         if let Some(next) = page.next {
-            let query = format!("{}&_cursor={next}", without_cursor(&asked.understood));
-            links.push(("next".to_owned(), link(caller, rtype, query.trim_start_matches('&'))));
+            let query = on_page(&without_cursor(&asked.understood), Some(next));
+            links.push(("next".to_owned(), link(caller, rtype, &query)));
         }
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
@@ -180,12 +188,15 @@ impl Node {
         self.trail_of_search(caller, &asked, told).await?;
         let mut entries = Vec::with_capacity(shown.len() + 1);
         for (one, mode) in shown {
-            let full_url = Some(format!("{}/{}/{}", caller.base, one.row.rtype, one.row.id));
-            let resource = match (&asked.show, mode) {
-                (Show::Part(subset), SearchMode::Match) => subset.of(&readable(&one.row)?),
-                _ => one.row.bytes,
+            let part = match (&asked.show, mode) {
+                (Show::Part(subset), SearchMode::Match) => Some(subset.of(&readable(&one.row)?)),
+                _ => None,
             };
-            entries.push(Found { full_url, resource, mode, grade: None });
+            let mut found = one.found(caller, mode);
+            if let Some(part) = part {
+                found.resource = part;
+            }
+            entries.push(found);
         }
         entries.extend(Remarks::on(&asked, withheld, lost).found());
         Ok(SearchSet { total: counted.total, links, entries }.to_json())

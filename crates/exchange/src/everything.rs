@@ -7,7 +7,7 @@ use crate::{
     caller::Caller,
     disclose::{Cleared, Remarks, link, shared},
     failure::Failure,
-    find::wrong,
+    find::{on_page, pairs, wrong},
     node::Node,
     write::Trail,
 };
@@ -15,7 +15,7 @@ use contract::AccessAction;
 use policy::Action;
 use record::{
     TimeMs,
-    fhir::{Found, Interaction, IssueType, RESOURCE_TYPES, SearchMode, SearchSet, SearchUrl},
+    fhir::{Found, Interaction, IssueType, RESOURCE_TYPES, SearchMode, SearchSet},
 };
 use store::{DateRange, IndexValue, PAGE_MAX, Row, extract};
 
@@ -35,18 +35,17 @@ struct Wanted {
     from: Option<DateRange>,
     to: Option<DateRange>,
     count: Option<usize>,
-    /// `Type/id` of the last record of the page before.
-    after: Option<String>,
+    /// Type and id of the last record of the page before.
+    after: Option<(String, String)>,
     /// The query without that, for links.
     query: String,
 }
 
 impl Wanted {
     fn read(query: &str) -> Result<Self, Failure> {
-        let parameters = SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let mut wanted = Self::default();
         let mut kept = Vec::new();
-        for (parameter, pair) in parameters.iter().zip(query.split('&').filter(|pair| !pair.is_empty())) {
+        for (parameter, pair) in pairs(query)? {
             let name = parameter.name.as_str();
             let value = parameter.values.first().map(|value| value.text().into_owned()).unwrap_or_default();
             let date = || DateRange::parse(&value).map(Some).ok_or_else(|| wrong(name, "a date such as 2026-01-12"));
@@ -70,7 +69,8 @@ impl Wanted {
                     wanted.count = Some(count.clamp(1, PAGE_MAX));
                 }
                 "_cursor" => {
-                    wanted.after = Some(value);
+                    let after = value.split_once('/').map(|(rtype, id)| (rtype.to_owned(), id.to_owned()));
+                    wanted.after = Some(after.ok_or_else(|| wrong(name, "the one of a link that was given"))?);
                     continue;
                 }
                 "_format" | "_pretty" => {}
@@ -108,14 +108,6 @@ impl Wanted {
         };
         dates.is_empty() || dates.iter().any(meets)
     }
-
-    /// The query of a page.
-    fn query_of(&self, after: Option<&str>) -> String {
-        let cursor = after.map(|after| format!("_cursor={after}"));
-        let parts = [Some(self.query.as_str()), cursor.as_deref()];
-        let query: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
-        query.join("&")
-    }
 }
 
 impl Node {
@@ -140,8 +132,8 @@ impl Node {
             .collect();
         let place = |row: &Row| (row.rtype != "Patient", row.rtype.clone(), row.id.clone());
         rows.sort_by_cached_key(|(row, _)| place(row));
-        if let Some((rtype, id)) = wanted.after.as_deref().and_then(|after| after.split_once('/')) {
-            let after = (rtype != "Patient", rtype.to_owned(), id.to_owned());
+        if let Some((rtype, id)) = wanted.after.clone() {
+            let after = (rtype != "Patient", rtype, id);
             rows.retain(|(row, _)| place(row) > after);
         }
         let bound = wanted.count.unwrap_or(RECORDS_MAX);
@@ -151,7 +143,7 @@ impl Node {
             let decided = self.decide_to_show(caller, &row).await?;
             let Some(decided) = decided else { continue };
             if cleared.len() == bound {
-                next = cleared.last().map(|last| format!("{}/{}", last.row.rtype, last.row.id));
+                next = cleared.last().map(|last| (last.row.rtype.clone(), last.row.id.clone()));
                 break;
             }
             cleared.push(Cleared { row, pending, decided });
@@ -178,17 +170,14 @@ impl Node {
         }
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let along = along.cleared.into_iter().map(|one| (one, SearchMode::Include));
-        let entry = |(one, mode): (Cleared, SearchMode)| Found {
-            full_url: Some(format!("{}/{}/{}", caller.base, one.row.rtype, one.row.id)),
-            resource: one.row.bytes,
-            mode,
-            grade: None,
-        };
-        let mut entries: Vec<Found> = matches.chain(along).map(entry).collect();
+        let mut entries: Vec<Found> = matches.chain(along).map(|(one, mode)| one.found(caller, mode)).collect();
         entries.extend(Remarks { withheld, lost, ..Remarks::default() }.found());
         let path = format!("Patient/{patient}/$everything");
-        let at = |after: Option<&str>| link(caller, &path, &wanted.query_of(after));
-        let mut links = vec![("self".to_owned(), at(wanted.after.as_deref()))];
+        let at = |after: Option<&(String, String)>| {
+            let cursor = after.map(|(rtype, id)| format!("{rtype}/{id}"));
+            link(caller, &path, &on_page(&wanted.query, cursor))
+        };
+        let mut links = vec![("self".to_owned(), at(wanted.after.as_ref()))];
         links.extend(next.map(|next| ("next".to_owned(), at(Some(&next)))));
         Ok(SearchSet { total: None, links, entries }.to_json())
     }
@@ -236,11 +225,11 @@ mod tests {
             let wanted = Wanted::read(query).unwrap();
             assert_eq!([&pulse, &allergy, &audit].map(|row| wanted.takes(row)), expected, "{query}");
         }
-        for wrong in ["_type=Zebra", "_since=2026", "start=soon", "_count=x", "code=1"] {
+        for wrong in ["_type=Zebra", "_since=2026", "start=soon", "_count=x", "_cursor=x", "code=1"] {
             assert!(matches!(Wanted::read(wrong), Err(Failure::Invalid(_))), "{wrong}");
         }
         let paged = Wanted::read("_count=2&_cursor=Observation/1").unwrap();
-        assert_eq!((paged.count, paged.after.as_deref()), (Some(2), Some("Observation/1")));
-        assert_eq!(paged.query_of(Some("Task/2")), "_count=2&_cursor=Task/2");
+        assert_eq!((paged.count, paged.query.as_str()), (Some(2), "_count=2"));
+        assert_eq!(paged.after, Some(("Observation".to_owned(), "1".to_owned())));
     }
 }

@@ -56,19 +56,32 @@ pub(crate) struct Asked {
     pub(crate) ignored: Vec<String>,
 }
 
+/// The parameters of a query, each with its text, of which links are made.
+pub(crate) fn pairs(query: &str) -> Result<Vec<(Parameter, &str)>, Failure> {
+    let parameters = SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+    // Each pair that is not empty is one parameter.
+    Ok(parameters.into_iter().zip(query.split('&').filter(|pair| !pair.is_empty())).collect())
+}
+
+/// A query with where the page before ended.
+pub(crate) fn on_page(query: &str, cursor: Option<impl std::fmt::Display>) -> String {
+    match cursor {
+        Some(cursor) if query.is_empty() => format!("_cursor={cursor}"),
+        Some(cursor) => format!("{query}&_cursor={cursor}"),
+        None => query.to_owned(),
+    }
+}
+
 impl Node {
     /// Reads `name=value&...`.
     pub(crate) fn asked(&self, rtype: &str, query: &str, handling: Handling) -> Result<Asked, Failure> {
-        let parameters = SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let mut search = Search { count: PAGE_DEFAULT, total: false, ..Search::of(rtype) };
         let mut total = Total::IfWhole;
         let mut includes = Vec::new();
         let mut patient = None;
         let (mut elements, mut summary) = (None, None);
         let (mut understood, mut ignored) = (Vec::new(), Vec::new());
-        // Each pair that is not empty is one parameter.
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        for (parameter, pair) in parameters.iter().zip(pairs) {
+        for (parameter, pair) in &pairs(query)? {
             let name = parameter.name.as_str();
             let value = parameter.values.first().map(|value| value.text().into_owned()).unwrap_or_default();
             match name {
@@ -103,7 +116,7 @@ impl Node {
                     search.criteria.push(criterion);
                 }
             }
-            understood.push(pair);
+            understood.push(*pair);
         }
         let show = match (elements, summary) {
             (Some(_), Some(_)) => {

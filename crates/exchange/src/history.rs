@@ -9,7 +9,7 @@ use crate::{
     disclose::{Shared, link},
     facts::{Decided, Target},
     failure::Failure,
-    find::{search_failure, wrong},
+    find::{on_page, pairs, search_failure, wrong},
     ingest::check_type,
     mirror::{FinalVersion, Named, Placed},
     node::Node,
@@ -21,7 +21,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use policy::Action;
 use record::{
     TimeMs, commit,
-    fhir::{Confidentiality, Content, History, Interaction, Issue, IssueType, Outcome, PastVersion, SearchUrl},
+    fhir::{Confidentiality, Content, History, Interaction, Issue, IssueType, Outcome, PastVersion},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use store::{PAGE_MAX, Row, VersionKey};
@@ -48,10 +48,9 @@ struct Window {
 
 impl Window {
     fn read(query: &str) -> Result<Self, Failure> {
-        let parameters = SearchUrl::parse_query(query).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let mut window = Self { count: PAGE_DEFAULT, since: None, before: None, query: String::new() };
         let mut kept = Vec::new();
-        for (parameter, pair) in parameters.iter().zip(query.split('&').filter(|pair| !pair.is_empty())) {
+        for (parameter, pair) in pairs(query)? {
             let name = parameter.name.as_str();
             let value = parameter.values.first().map(|value| value.text().into_owned()).unwrap_or_default();
             match name {
@@ -80,21 +79,13 @@ impl Window {
         Ok(window)
     }
 
-    /// The query of a page.
-    fn query_of(&self, cursor: Option<u64>) -> String {
-        let cursor = cursor.map(|before| format!("_cursor={before}"));
-        let parts = [Some(self.query.as_str()), cursor.as_deref()];
-        let query: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
-        query.join("&")
-    }
-
     /// Whether a version of this time is asked for.
     fn takes(&self, at: TimeMs) -> bool {
         self.since.is_none_or(|since| at >= since)
     }
 
     fn links(&self, caller: &Caller, path: &str, next: Option<u64>) -> Vec<(String, String)> {
-        let at = |cursor: Option<u64>| link(caller, path, &self.query_of(cursor));
+        let at = |cursor: Option<u64>| link(caller, path, &on_page(&self.query, cursor));
         let mut links = vec![("self".to_owned(), at(self.before))];
         links.extend(next.map(|next| ("next".to_owned(), at(Some(next)))));
         links
@@ -182,7 +173,10 @@ impl Node {
         let mut numbers: Vec<u64> = numbers.into_iter().rev().collect();
         let mut more = numbers.len() > window.count;
         numbers.truncate(window.count);
+        // The bytes of a deletion say of nobody whom it was about: what was learnt of the record does, or another version.
         let named = self.mirror.named(tag).await?.and_then(|named| named.patient);
+        let whole = sound.values().rfind(|row| !row.deleted);
+        let named = named.or_else(|| whole.and_then(|row| row.patient.clone()));
         let label = strictest(sound.values());
         let (mut told, mut gone) = (Told::default(), false);
         for number in &numbers {
@@ -195,6 +189,9 @@ impl Node {
             // which would tell it as well.
             match (row, known.get(number)) {
                 (Past::Row(row), _) => {
+                    if row.deleted && row.pseudonym.is_some() && named.is_none() {
+                        return Err(Failure::Tampered(name));
+                    }
                     let patient = if row.deleted { named.clone() } else { row.patient.clone() };
                     let target = Target { patient: patient.as_deref(), ..Target::of(&row) };
                     let decided = self.allow(caller, Action::Read, &target).await?;
@@ -261,7 +258,7 @@ impl Node {
                 last = Some(one.index);
                 match row {
                     Some(row) if rtype.is_none_or(|rtype| row.rtype == rtype) => {
-                        self.tell_row(caller, one, &row, &mut told).await?;
+                        unnamed += self.tell_row(caller, one, &row, &mut told).await?;
                     }
                     Some(_) => {}
                     None => unnamed += self.tell_unseen(caller, one, &mut told).await?,
@@ -280,16 +277,19 @@ impl Node {
         Ok(History { total: None, links, versions: told.versions }.to_json())
     }
 
-    async fn tell_row(&self, caller: &Caller, one: &Placed, row: &Row, told: &mut Told) -> Result<(), Failure> {
-        // The bytes of a deletion say of nobody whom it was about.
+    /// Tells of a version; counts a deletion of which nobody can say whom it was about, as its bytes do not.
+    async fn tell_row(&self, caller: &Caller, one: &Placed, row: &Row, told: &mut Told) -> Result<u64, Failure> {
         let named = || one.named.as_ref().and_then(|named| named.patient.clone());
         let patient = if row.deleted { named() } else { row.patient.clone() };
+        if row.deleted && one.version.patient.is_some() && patient.is_none() {
+            return Ok(1);
+        }
         let target = Target { patient: patient.as_deref(), ..Target::of(row) };
         let decided = self.decide(caller, Action::Read, &target).await?;
         if decided.decision.allow {
             told.shows(caller, row, patient, &decided);
         }
-        Ok(())
+        Ok(0)
     }
 
     /// Tells of a version that the database did not give as the ledger has it; counts one of which nobody can say what it is called.
@@ -301,7 +301,7 @@ impl Node {
             return Ok(1);
         }
         match self.restored(rtype, id, one.version.version).await? {
-            Past::Row(row) => self.tell_row(caller, one, &row, told).await?,
+            Past::Row(row) => return self.tell_row(caller, one, &row, told).await,
             Past::Erased => {}
             Past::Lost => {
                 let left = self.current_row(rtype, id).await?.filter(|(_, worth)| worth.may_be_shown());
@@ -432,9 +432,10 @@ mod tests {
         assert_eq!((window.count, window.before), (2, Some(7)));
         assert_eq!(window.since, TimeMs::from_instant("2026-01-12T10:05:00Z").ok());
         let kept = "_count=2&_since=2026-01-12T10:05:00Z&_format=json";
-        assert_eq!((window.query.as_str(), window.query_of(Some(5))), (kept, format!("{kept}&_cursor=5")));
+        assert_eq!((window.query.as_str(), on_page(&window.query, Some(5))), (kept, format!("{kept}&_cursor=5")));
         let plain = Window::read("").unwrap();
-        assert_eq!((plain.query_of(None), plain.query_of(Some(3))), (String::new(), "_cursor=3".to_owned()));
+        assert_eq!(on_page(&plain.query, None::<u64>), "");
+        assert_eq!(on_page(&plain.query, Some(3)), "_cursor=3");
         assert_eq!(Window::read("_count=0").unwrap().count, 1);
         for wrong in ["_count=x", "_since=2026", "_cursor=x", "_at=2026", "code=1"] {
             assert!(matches!(Window::read(wrong), Err(Failure::Invalid(_))), "{wrong}");

@@ -3,7 +3,7 @@
 use crate::{
     amend::{self, Matched},
     caller::Caller,
-    disclose::shared,
+    disclose::{Shared, shared},
     facts::Target,
     failure::Failure,
     find::Handling,
@@ -268,9 +268,11 @@ impl Node {
         Ok(replies.into_values().collect())
     }
 
-    /// What each condition of a Bundle finds. The trail has one entry for each patient whose records were found, with all conditions.
+    /// What each condition of a Bundle finds. The trail has one entry for each patient whose records were found, with the conditions
+    /// that found them and no others: those may name other patients.
     async fn answers(&self, caller: &Caller, questions: &[Question]) -> Result<Vec<fhir::Answer>, Failure> {
-        let (mut answers, mut all) = (Vec::with_capacity(questions.len()), Vec::new());
+        let mut answers = Vec::with_capacity(questions.len());
+        let mut told: BTreeMap<Option<String>, (Shared, Vec<String>)> = BTreeMap::new();
         for question in questions {
             let condition = self.condition(question.rtype.as_str(), &question.query)?;
             let found = self.matching(caller, &condition).await?;
@@ -279,17 +281,19 @@ impl Node {
                 [one] => fhir::Answer::One(one.row.id.clone()),
                 _ => fhir::Answer::Many,
             });
-            all.extend(found);
+            let mut by_patient = shared(found.iter());
+            if by_patient.is_empty() {
+                by_patient.insert(condition.patient, Shared::default());
+            }
+            for (patient, found) in by_patient {
+                let (all, queries) = told.entry(patient).or_default();
+                all.versions.extend(found.versions);
+                all.names.extend(found.names);
+                all.under = found.under.or(all.under);
+                queries.push(format!("{}?{}", question.rtype, question.query));
+            }
         }
-        if questions.is_empty() {
-            return Ok(answers);
-        }
-        let mut by_patient = shared(all.iter());
-        if by_patient.is_empty() {
-            by_patient.entry(None).or_default();
-        }
-        let queries: Vec<String> = questions.iter().map(|of| format!("{}?{}", of.rtype, of.query)).collect();
-        for (patient, found) in by_patient {
+        for (patient, (found, queries)) in told {
             let trail = Trail {
                 query: Some(queries.join(" ")),
                 under: found.under,

@@ -125,13 +125,7 @@ impl Node {
         let shown: Vec<Cleared> = groups.groups.into_iter().flatten().collect();
         self.trail_of_search(caller, &asked, shared(shown.iter())).await?;
         let total = (withheld + lost == 0).then_some(shown.len() as u64);
-        let entry = |one: Cleared| Found {
-            full_url: Some(format!("{}/Observation/{}", caller.base, one.row.id)),
-            resource: one.row.bytes,
-            mode: SearchMode::Match,
-            grade: None,
-        };
-        let mut entries: Vec<Found> = shown.into_iter().map(entry).collect();
+        let mut entries: Vec<Found> = shown.into_iter().map(|one| one.found(caller, SearchMode::Match)).collect();
         entries.extend(Remarks { withheld, lost, cut: false, ignored: ("Observation", &asked.ignored) }.found());
         let max = own.first().map_or(String::new(), |pair| format!("{pair}&"));
         let query = format!("{max}{}", asked.understood);

@@ -25,6 +25,7 @@ mod find;
 mod history;
 mod include;
 mod lastn;
+mod parameters;
 mod row;
 mod same_person;
 mod set;

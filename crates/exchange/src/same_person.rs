@@ -8,6 +8,7 @@ use crate::{
     disclose::{Cleared, Remarks, link, readable, shared, sound_of},
     failure::Failure,
     node::Node,
+    parameters::part,
     write::Trail,
 };
 use contract::AccessAction;
@@ -175,17 +176,12 @@ impl Wanted {
         if body.rtype() != "Parameters" {
             return Err(missing());
         }
-        let part = |wanted: &str| {
-            let parts = body.root().get("parameter").into_iter().flat_map(JsonNode::items);
-            parts.into_iter().find(|part| part.get("name").and_then(JsonNode::as_str).as_deref() == Some(wanted))
-        };
-        let patient = part("resource").and_then(|part| part.get("resource")).ok_or_else(missing)?;
-        let patient = parse(patient.raw().as_bytes())?;
+        let patient = parse(part(&body, "resource", "resource").ok_or_else(missing)?.raw().as_bytes())?;
         if patient.rtype() != "Patient" {
             return Err(missing());
         }
-        let certain = part("onlyCertainMatches").and_then(|part| part.get("valueBoolean")).and_then(JsonNode::as_bool);
-        let count = part("count").and_then(|part| part.get("valueInteger")).and_then(JsonNode::as_u64);
+        let certain = part(&body, "onlyCertainMatches", "valueBoolean").and_then(JsonNode::as_bool);
+        let count = part(&body, "count", "valueInteger").and_then(JsonNode::as_u64);
         let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(COUNT_MAX).clamp(1, COUNT_MAX);
         Ok(Self { person: Person::of(&patient), certain: certain.unwrap_or(false), count })
     }
@@ -239,10 +235,8 @@ impl Node {
         }
         let total = (withheld == 0 && !cut).then_some(matches.len() as u64);
         let entry = |(score, grade, one): (u32, Grade, Cleared)| Found {
-            full_url: Some(format!("{}/Patient/{}", caller.base, one.row.id)),
-            resource: one.row.bytes,
-            mode: SearchMode::Match,
             grade: Some((score, grade.code())),
+            ..one.found(caller, SearchMode::Match)
         };
         let mut entries: Vec<Found> = matches.into_iter().map(entry).collect();
         entries.extend(Remarks { withheld, cut, ..Remarks::default() }.found());

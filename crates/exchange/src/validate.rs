@@ -6,8 +6,9 @@ use crate::{
     failure::Failure,
     ingest::{check, check_type},
     node::Node,
+    parameters::part,
 };
-use record::fhir::{Issue, IssueType, Limits, Node as JsonNode, Outcome, ParseError, Resource};
+use record::fhir::{Issue, IssueType, Limits, Outcome, ParseError, Resource};
 
 impl Node {
     /// What is wrong with a resource of a type, as an OperationOutcome; that nothing is, when nothing is.
@@ -16,8 +17,11 @@ impl Node {
         let parse = |bytes: &[u8]| Resource::parse(bytes, Limits::RESOURCE);
         let refused = |error: ParseError| Failure::Invalid(vec![error.into()]);
         let body = parse(bytes).map_err(refused)?;
-        let inner = if rtype != "Parameters" && body.rtype() == "Parameters" { inner(&body)? } else { None };
-        let issues = match inner.as_deref().map(parse).unwrap_or(Ok(body)) {
+        let carried = match rtype != "Parameters" && body.rtype() == "Parameters" {
+            true => Some(part(&body, "resource", "resource").ok_or_else(missing)?.raw().as_bytes().to_vec()),
+            false => None,
+        };
+        let issues = match carried.as_deref().map(parse).unwrap_or(Ok(body)) {
             Err(error) => vec![Issue::from(error)],
             Ok(resource) if resource.rtype() != rtype => {
                 let text = format!("the address says `{rtype}` and the resource is a `{}`", resource.rtype().as_str());
@@ -35,17 +39,7 @@ impl Node {
     }
 }
 
-/// The text of the resource that a Parameters carries.
-fn inner(parameters: &Resource) -> Result<Option<Vec<u8>>, Failure> {
-    let named = |part: &JsonNode<'_>| part.get("name").and_then(JsonNode::as_str).as_deref() == Some("resource");
-    let part = parameters.root().get("parameter").into_iter().flat_map(JsonNode::items).find(named);
-    let resource = part.and_then(|part| part.get("resource"));
-    let missing = || {
-        Failure::invalid(
-            IssueType::Required,
-            "Parameters.parameter",
-            "a parameter `resource` with what is to be looked at",
-        )
-    };
-    resource.map(|resource| Some(resource.raw().as_bytes().to_vec())).ok_or_else(missing)
+fn missing() -> Failure {
+    let text = "a parameter `resource` with what is to be looked at";
+    Failure::invalid(IssueType::Required, "Parameters.parameter", text)
 }

@@ -3,6 +3,7 @@
 
 mod consortium;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use consortium::{
     Consortium,
     client::{Answer, Client},
@@ -376,12 +377,7 @@ async fn a_condition_is_met_by_what_a_record_says_and_a_hidden_record_is_not_wri
     let doctor = &site.doctor;
     let one = doctor.create(&site.pulse("1")).await.id();
     site.consortium.settle().await;
-    let sql = |statement: &str, value: &str| {
-        let database = rusqlite::Connection::open(&site.consortium.database).unwrap();
-        database.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-        assert_ne!(database.execute(statement, [value]).unwrap(), 0, "{statement}");
-    };
-    sql("UPDATE token SET code = 'moved' WHERE param = 'identifier' AND code = ?1", "1");
+    site.consortium.sql("UPDATE token SET code = 'moved' WHERE param = 'identifier' AND code = ?1", ["1"]);
     let moved = "/fhir/Observation?identifier=urn:pulse|moved";
     assert_eq!(doctor.send(Method::PUT, moved, &[], &site.pulse("moved")).await.status, 503);
     assert_eq!(site.patch(doctor, moved, &json!([])).await.status, 503);
@@ -390,7 +386,7 @@ async fn a_condition_is_met_by_what_a_record_says_and_a_hidden_record_is_not_wri
     let read = doctor.get(&format!("/fhir/Observation/{one}")).await.good();
     assert_eq!(read.json()["meta"]["versionId"], "1");
 
-    sql("DELETE FROM version WHERE id = ?1", &site.patient);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1", [&site.patient]);
     let again = json!({"resourceType": "Bundle", "type": "transaction", "entry": [{
         "resource": {"resourceType": "Patient", "id": site.patient, "gender": "unknown"},
         "request": {"method": "PUT", "url": "Patient?identifier=urn:mrn|none"}
@@ -401,4 +397,27 @@ async fn a_condition_is_met_by_what_a_record_says_and_a_hidden_record_is_not_wri
         "request": {"method": "PUT", "url": "Observation?identifier=urn:pulse|none"}
     }]});
     assert_eq!(refused(&doctor.post("/fhir", &taken).await).0, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_of_a_bundles_conditions_tells_each_patient_of_its_own_alone() {
+    let site = Site::new().await;
+    let other =
+        json!({"resourceType": "Patient", "identifier": [{"system": "urn:mrn", "value": "p-2"}], "gender": "unknown"});
+    site.doctor.create(&other).await;
+    site.consortium.settle().await;
+    let observation = |number: u8| {
+        let mut observation = site.pulse(&number.to_string());
+        observation["subject"] = json!({"reference": format!("Patient?identifier=urn:mrn|p-{number}")});
+        json!({"resource": observation, "request": {"method": "POST", "url": "Observation"}})
+    };
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [observation(1), observation(2)]});
+    site.doctor.post("/fhir", &bundle).await.good();
+    let found = site.officer.get(&format!("/fhir/AuditEvent?patient={}&_count=500", site.patient)).await.good().json();
+    let entities = found["entry"].as_array().unwrap().iter().flat_map(|entry| entry["resource"]["entity"].as_array());
+    let queries = entities.flatten().filter_map(|entity| entity["query"].as_str());
+    let queries: Vec<String> =
+        queries.map(|query| String::from_utf8(STANDARD.decode(query).unwrap()).unwrap()).collect();
+    assert!(queries.iter().any(|query| query.contains("p-1")), "{queries:?}");
+    assert!(!queries.iter().any(|query| query.contains("p-2")), "another patient's number: {queries:?}");
 }

@@ -490,7 +490,10 @@ async fn bad_addresses_and_searches_are_told_what_is_wrong() {
         get("entries from nowhere", "GET /ledger/entries?from=first", (400, "structure", "")),
         get("alarms of nobody", "GET /alarm", (400, "structure", "patient")),
         get("overrides, perhaps", "GET /override?reviewed=perhaps", (400, "structure", "")),
-        case("a form that is no text", "POST /fhir/Patient/_search", b"\xff\xfe", (400, "structure", "UTF-8")),
+        case("a form that is no text", "POST /fhir/Patient/_search", b"\xff\xfe", (400, "structure", "UTF-8"))
+            .with("content-type", "application/x-www-form-urlencoded"),
+        case("a form that is JSON", "POST /fhir/Patient/_search", b"{}", (415, "not-supported", "form"))
+            .with("content-type", "application/json"),
         case("an override without end", "POST /override", override_of(&site.patient, 0), (422, "value", "minutes"))
             .with("x-purpose-of-use", "BTG"),
         case("an override of a month", "POST /override", override_of(&site.patient, 43_200), (422, "value", "minutes"))

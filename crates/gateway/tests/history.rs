@@ -8,9 +8,7 @@ use consortium::{
     client::{Answer, Client},
 };
 use reqwest::Method;
-use rusqlite::Connection;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const MERCY: &str = "mercy-hospital";
 const PEOPLE: [(&str, &str, &str); 5] = [
@@ -72,13 +70,6 @@ impl Site {
             "criticality": "high", "code": {"text": "penicillin"}
         })
     }
-
-    /// Plain SQL, as an administrator of the database would run it.
-    fn sql(&self, statement: &str, values: impl rusqlite::Params) {
-        let database = Connection::open(&self.consortium.database).unwrap();
-        database.busy_timeout(Duration::from_secs(10)).unwrap();
-        assert_ne!(database.execute(statement, values).unwrap(), 0, "{statement}");
-    }
 }
 
 /// Of each entry: verb, version, and the note, or why there is none.
@@ -99,13 +90,6 @@ fn entries(answer: &Answer) -> Vec<String> {
     bundle["entry"].as_array().into_iter().flatten().map(of).collect()
 }
 
-/// Path and query of the next page.
-fn next(client: &Client, answer: &Answer) -> Option<String> {
-    let bundle = answer.json();
-    let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == "next")?;
-    link["url"].as_str()?.strip_prefix(&client.base).map(str::to_owned)
-}
-
 /// The entries of all pages, and how many pages there were.
 async fn pages(client: &Client, first: &str) -> (Vec<String>, usize) {
     let (mut all, mut count) = (Vec::new(), 0);
@@ -113,7 +97,7 @@ async fn pages(client: &Client, first: &str) -> (Vec<String>, usize) {
     while let Some(this) = path {
         let page = client.get(&this).await.good();
         all.extend(entries(&page));
-        path = next(client, &page);
+        path = client.next(&page);
         count += 1;
         assert!(count < 50, "the pages have no end");
     }
@@ -143,8 +127,8 @@ async fn the_history_of_a_record_has_every_version_that_the_ledger_has() {
 
     // A version that was changed or taken away is there and withheld; the newest cannot be hidden either.
     let id = path.rsplit('/').next().unwrap();
-    site.sql("UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'two', 'too') AS BLOB) WHERE id = ?1 AND version = 2", [id]);
-    site.sql("DELETE FROM version WHERE id = ?1 AND version = 3", [id]);
+    site.consortium.sql("UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'two', 'too') AS BLOB) WHERE id = ?1 AND version = 2", [id]);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1 AND version = 3", [id]);
     let answer = site.doctor.get(&history).await.good();
     assert_eq!(entries(&answer), ["PUT 3 503 security", "PUT 2 503 security", "POST 1 one"]);
     assert_eq!(answer.json()["total"], 3);
@@ -152,7 +136,7 @@ async fn the_history_of_a_record_has_every_version_that_the_ledger_has() {
     // Of what is essential there is a copy in the vaults.
     let path = site.noted(site.allergy(), &["mild", "severe"]).await;
     site.consortium.settle().await;
-    site.sql("DELETE FROM version WHERE id = ?1", [path.rsplit('/').next().unwrap()]);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1", [path.rsplit('/').next().unwrap()]);
     let history = site.doctor.get(&format!("{path}/_history")).await.good();
     assert_eq!(entries(&history), ["PUT 2 severe", "POST 1 mild"]);
 }
@@ -192,8 +176,8 @@ async fn the_history_of_a_type_and_of_everything_follow_the_ledger_and_show_what
     }
 
     // What was taken away from the database is named by the ledger; what is essential comes from the vaults.
-    site.sql("DELETE FROM version WHERE id = ?1", [first.rsplit('/').next().unwrap()]);
-    site.sql("DELETE FROM version WHERE id = ?1", [allergy.rsplit('/').next().unwrap()]);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1", [first.rsplit('/').next().unwrap()]);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1", [allergy.rsplit('/').next().unwrap()]);
     let found = pages(&site.doctor, "/fhir/_history").await.0;
     let expected =
         ["DELETE 2 gone", "POST 1 three", "POST 1 mild", "PUT 2 503 security", "POST 1 503 security", "POST 1 "];

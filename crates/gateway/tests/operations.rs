@@ -7,9 +7,7 @@ use consortium::{
     Consortium,
     client::{Answer, Client},
 };
-use rusqlite::Connection;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const MERCY: &str = "mercy-hospital";
 const PEOPLE: [(&str, &str, &str); 4] = [
@@ -46,13 +44,6 @@ impl Site {
         resource.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         self.doctor.create(&resource).await.id()
     }
-
-    /// Plain SQL, as an administrator of the database would run it.
-    fn sql(&self, statement: &str, values: impl rusqlite::Params) {
-        let database = Connection::open(&self.consortium.database).unwrap();
-        database.busy_timeout(Duration::from_secs(10)).unwrap();
-        assert_ne!(database.execute(statement, values).unwrap(), 0, "{statement}");
-    }
 }
 
 /// `mode Type/id` of every entry, in the order of the answer.
@@ -66,13 +57,6 @@ fn entries(answer: &Answer) -> Vec<String> {
         format!("{} {}/{}", text(&entry["search"]["mode"]), text(&resource["resourceType"]), text(&resource["id"]))
     };
     bundle["entry"].as_array().into_iter().flatten().map(of).collect()
-}
-
-/// Path and query of the next page.
-fn next(client: &Client, answer: &Answer) -> Option<String> {
-    let bundle = answer.json();
-    let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == "next")?;
-    link["url"].as_str()?.strip_prefix(&client.base).map(str::to_owned)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,15 +100,15 @@ async fn everything_of_a_patient_is_whole_or_says_what_is_missing() {
     while let Some(this) = query {
         let page = get(&site.doctor, &this).await;
         paged.extend(entries(&page));
-        query = next(&site.doctor, &page).map(|url| url.strip_prefix(&path).unwrap().to_owned());
+        query = site.doctor.next(&page).map(|url| url.strip_prefix(&path).unwrap().to_owned());
     }
     assert_eq!(paged, all);
     assert_eq!(site.doctor.get("/fhir/Patient/nobody/$everything").await.status, 404);
     assert_eq!(site.doctor.get(&format!("{path}?code=1")).await.status, 422);
 
     // What was taken away: an observation is missed, an allergy comes from the vaults.
-    site.sql("DELETE FROM version WHERE id = ?1", [&pulse]);
-    site.sql("DELETE FROM version WHERE id = ?1", [&allergy]);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1", [&pulse]);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1", [&allergy]);
     let answer = get(&site.doctor, "").await;
     assert_eq!(
         entries(&answer),
@@ -158,7 +142,7 @@ async fn the_latest_of_each_code_are_those_that_were_made_last() {
     assert_eq!(site.doctor.get("/fhir/Observation/$lastn?code=8867-4").await.status, 422, "of no patient");
 
     // Else the one before would pass for the latest.
-    site.sql("DELETE FROM version WHERE id = ?1", [&new]);
+    site.consortium.sql("DELETE FROM version WHERE id = ?1", [&new]);
     let answer = get("").await;
     assert_eq!(entries(&answer)[..2], matched(&[&middle, &other]));
     assert!(answer.text().contains("1 records on the ledger may be missing"), "{}", answer.text());

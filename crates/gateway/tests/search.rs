@@ -3,14 +3,14 @@
 
 mod consortium;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use consortium::{
     Consortium,
     client::{Answer, Client},
 };
 use reqwest::Method;
-use rusqlite::Connection;
 use serde_json::json;
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 const MERCY: &str = "mercy-hospital";
 const PEOPLE: [(&str, &str, &str); 3] =
@@ -57,13 +57,6 @@ impl Site {
         self.doctor.create(&resource).await.id()
     }
 
-    /// Plain SQL, as an administrator of the database would run it.
-    fn sql(&self, statement: &str, values: impl rusqlite::Params) {
-        let database = Connection::open(&self.consortium.database).unwrap();
-        database.busy_timeout(Duration::from_secs(10)).unwrap();
-        assert_ne!(database.execute(statement, values).unwrap(), 0, "{statement}");
-    }
-
     /// The records that the audit events about a patient's part of searches with this in their query name, each event's apart.
     async fn trailed(&self, patient: &str, query: &str) -> Vec<BTreeSet<String>> {
         let found = self.officer.get(&format!("/fhir/AuditEvent?patient={patient}&_count=500")).await.good().json();
@@ -84,18 +77,7 @@ impl Site {
 
 /// The text of base64.
 fn decoded(text: &str) -> String {
-    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bytes = Vec::new();
-    let (mut held, mut bits) = (0_u32, 0);
-    for letter in text.bytes().filter(|letter| *letter != b'=') {
-        held = (held << 6) | LETTERS.iter().position(|of| *of == letter).unwrap() as u32;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((held >> bits) as u8);
-        }
-    }
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
 }
 
 /// `mode Type/id` of every entry of a search set, sorted; each once.
@@ -240,11 +222,11 @@ async fn nothing_that_was_tampered_with_goes_along_with_a_match_and_the_index_br
     let foreign = site.pulse(&site.other, "elsewhere").await;
     site.consortium.settle().await;
     let of = "WHERE rtype = 'Observation' AND id = ?1";
-    site.sql(
+    site.consortium.sql(
         &format!("UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), '72', '99') AS BLOB) {of}"),
         [&changed],
     );
-    site.sql(&format!("DELETE FROM version {of}"), [&removed]);
+    site.consortium.sql(&format!("DELETE FROM version {of}"), [&removed]);
 
     let query = format!("/fhir/Encounter?patient={}&_revinclude=Observation:encounter", site.patient);
     let answer = site.doctor.get(&query).await.good();
@@ -256,7 +238,7 @@ async fn nothing_that_was_tampered_with_goes_along_with_a_match_and_the_index_br
     assert!(warning.starts_with("1 rows do not agree") && warning.contains("2 records on the ledger"), "{warning}");
 
     // The encounter's row is changed: who includes it is told, and not shown it.
-    site.sql(
+    site.consortium.sql(
         "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'finished', 'planned') AS BLOB) WHERE rtype = 'Encounter' AND id = ?1",
         [&encounter],
     );
@@ -265,7 +247,7 @@ async fn nothing_that_was_tampered_with_goes_along_with_a_match_and_the_index_br
     assert!(said(&answer).unwrap().starts_with("1 rows do not agree"));
 
     // A patient's row comes from the vault, as for a read.
-    site.sql(
+    site.consortium.sql(
         "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'Nobody', 'Somebody') AS BLOB) WHERE rtype = 'Patient' AND id = ?1",
         [&site.patient],
     );
@@ -277,7 +259,7 @@ async fn nothing_that_was_tampered_with_goes_along_with_a_match_and_the_index_br
     assert!(answer.text().contains("Nobody") && !answer.text().contains("Somebody"));
 
     // Whoever writes into the index that a sound record refers to a match does not bring it into the answer.
-    site.sql(
+    site.consortium.sql(
         "UPDATE reference SET target = ?1 WHERE param = 'patient' AND vid = (SELECT vid FROM version WHERE rtype = 'Observation' AND id = ?2)",
         [&site.patient, &foreign],
     );
@@ -368,7 +350,7 @@ async fn parts_of_matches_are_marked_as_such_and_what_is_counted_is_what_the_cal
     }
 
     // A count would say that it is complete.
-    site.sql("DELETE FROM version WHERE rtype = 'Observation' AND id = ?1", [&second]);
+    site.consortium.sql("DELETE FROM version WHERE rtype = 'Observation' AND id = ?1", [&second]);
     let answer = site.doctor.get(&format!("/fhir/Observation?patient={patient}&_summary=count")).await.good();
     assert!(answer.json()["total"].is_null());
     assert!(said(&answer).unwrap().contains("1 records on the ledger may be missing"));

@@ -7,7 +7,7 @@ use consortium::{
     Consortium,
     client::{Answer, Client},
 };
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -62,11 +62,9 @@ impl Site {
         self.doctor.create(&resource).await.id()
     }
 
-    /// Plain SQL, as an administrator of the database would run it; how many rows it changed.
+    /// Plain SQL, as an administrator of the database would run it, on one row.
     fn sql(&self, statement: &str, values: impl rusqlite::Params) {
-        let database = Connection::open(&self.consortium.database).unwrap();
-        database.busy_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(database.execute(statement, values).unwrap(), 1, "{statement}");
+        assert_eq!(self.consortium.sql(statement, values), 1, "{statement}");
     }
 
     async fn read(&self, client: &Client, record: &str) -> Answer {

@@ -100,6 +100,7 @@ pub(crate) enum Media {
 /// Who is at the door was not found out, or may not pass; the gateway is busy, or something of ours failed.
 const ASKED: &[u16] = &[400, 401, 403, 404, 410, 422, 500, 503];
 const SEARCHED: &[u16] = &[400, 401, 403, 404, 413, 422, 500, 503];
+const FORM: &[u16] = &[400, 401, 403, 404, 413, 415, 422, 500, 503];
 const SENT: &[u16] = &[400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 500, 503];
 /// Doors that everybody may open.
 const OPEN: &[u16] = &[400, 404, 500, 503];
@@ -211,7 +212,7 @@ fn of_fhir() -> Vec<Door> {
         )
         .is("search-type")
         .reads(&[Header::PreferHandling])
-        .fails(SEARCHED)
+        .fails(FORM)
         .takes(Body::Form)
         .gives(200, Media::Fhir("Bundle")),
         door("get", "/fhir/{kind}/{id}", get(fhir::read), "Reads a record.")

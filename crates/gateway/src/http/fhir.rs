@@ -55,7 +55,7 @@ fn written(caller: &Caller, headers: &HeaderMap, written: Written) -> Response {
             *response.body_mut() = axum::body::Body::empty();
         }
         Return::Outcome => {
-            let outcome = Outcome::new(Issue::information(format!("`{version}` is written")));
+            let outcome = Outcome::new(Issue::information(format!("`{version}` is the current version")));
             *response.body_mut() = outcome.to_json().into();
         }
     }
@@ -249,6 +249,7 @@ pub(crate) async fn search_by_form(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
+    headers::is_form(&headers)?;
     let body = body?;
     let query =
         std::str::from_utf8(&body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))?;

@@ -87,6 +87,16 @@ pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
+/// Refuses a body that says to be something else than a form. One that says nothing is taken for one.
+pub(super) fn is_form(headers: &HeaderMap) -> Result<(), Failure> {
+    match media_type(headers).as_deref() {
+        None | Some("application/x-www-form-urlencoded") => Ok(()),
+        Some(_) => Err(Failure::MediaType(
+            "send a search as a form, with Content-Type: application/x-www-form-urlencoded".to_owned(),
+        )),
+    }
+}
+
 /// Refuses a body that does not say to be a JSON Patch.
 pub(super) fn is_json_patch(headers: &HeaderMap) -> Result<(), Failure> {
     match media_type(headers).as_deref() {
@@ -175,6 +185,9 @@ mod tests {
         }
         assert_eq!(is_json(&HeaderMap::new()), Ok(()));
         assert!(is_json(&says("application/fhir+xml")).is_err());
+        assert_eq!(is_form(&says("application/x-www-form-urlencoded; charset=utf-8")), Ok(()));
+        assert_eq!(is_form(&HeaderMap::new()), Ok(()));
+        assert!(is_form(&says("application/fhir+json")).is_err());
         assert_eq!(is_json_patch(&says("Application/JSON-Patch+json")), Ok(()));
         assert!(is_json_patch(&HeaderMap::new()).is_err());
     }

@@ -120,6 +120,13 @@ impl Client {
         self.send(Method::PUT, path, headers, body).await
     }
 
+    /// Path and query of the page that an answer says comes next.
+    pub(crate) fn next(&self, answer: &Answer) -> Option<String> {
+        let bundle = answer.json();
+        let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == "next")?;
+        link["url"].as_str()?.strip_prefix(&self.base).map(str::to_owned)
+    }
+
     /// FHIR create.
     pub(crate) async fn create(&self, resource: &Value) -> Answer {
         self.post(&format!("/fhir/{}", resource["resourceType"].as_str().unwrap()), resource).await.good()

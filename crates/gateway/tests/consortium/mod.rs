@@ -198,6 +198,16 @@ impl Consortium {
         self.settle().await;
     }
 
+    /// Plain SQL, as an administrator of the database would run it; how many rows it changed, one at least.
+    #[track_caller]
+    pub(crate) fn sql(&self, statement: &str, values: impl rusqlite::Params) -> usize {
+        let database = rusqlite::Connection::open(&self.database).unwrap();
+        database.busy_timeout(Duration::from_secs(10)).unwrap();
+        let changed = database.execute(statement, values).unwrap();
+        assert_ne!(changed, 0, "{statement}");
+        changed
+    }
+
     /// Waits until everything that any gateway committed is final, and every node has seen it.
     pub(crate) async fn settle(&self) {
         let begin = Instant::now();
