@@ -112,6 +112,8 @@ impl Node {
         if !matches!(self.role, OrgRole::Ems | OrgRole::Hospital) {
             return Err(Failure::Conflict("only organisations that care for patients erase their records".to_owned()));
         }
+        // Of what was read before nothing is written down after.
+        self.accesses.written().await?;
         let key = self.patient_key(patient).await?;
         let key = key.ok_or_else(|| Failure::NotFound(format!("Patient/{patient}")))?;
         let pseudonyms = self.pseudonyms(&key);
@@ -248,9 +250,11 @@ impl Node {
             let destroyed = self.erase_copies(pseudonym).await;
             attachments.extend(destroyed.map_err(|e| Failure::ours("the vault did not erase", e))?);
         }
+        self.accesses.written().await?;
         let rows = self.store.erase(&paper.patient, &attachments).await;
         let rows = rows.map_err(|e| Failure::ours("the rows could not be erased", e))?;
         self.keyring.forget(&paper.patient);
+        self.accesses.scrub().await?;
         tracing::info!(id = %paper.id, rows, copies = attachments.len(), "a patient was erased");
         Ok(self.desk.put(Procedure { done: true, ..paper }).await?)
     }

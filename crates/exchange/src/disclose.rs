@@ -1,6 +1,7 @@
 //! What goes out: reads, searches, histories and the patient summary, each verified, decided and traced before it is shown.
 
 use crate::{
+    between::Supported,
     caller::Caller,
     facts::{Decided, Target},
     failure::Failure,
@@ -63,6 +64,7 @@ impl Node {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn read(&self, caller: &Caller, rtype: &str, id: &str, version: Option<u64>) -> Result<Shown, Failure> {
         check_type(rtype)?;
+        self.accesses_before(Some(rtype)).await?;
         if rtype == "Observation"
             && let Ok(digest) = id.parse()
         {
@@ -151,6 +153,8 @@ impl Node {
     ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let asked = self.asked(rtype, query, handling)?;
+        // What goes along may be of any type.
+        self.accesses_before(Some(rtype).filter(|_| asked.includes.is_empty())).await?;
         if asked.show == Show::Count {
             return self.count(caller, asked).await;
         }
@@ -162,6 +166,9 @@ impl Node {
             lost = self.hidden_matches(&asked, &mut rows).await?;
         }
         let (cleared, _) = self.clear(caller, Action::Search, rows).await?;
+        let Supported { matches: cleared, supports, withheld: between } =
+            self.supported(caller, &asked.search.criteria, cleared).await?;
+        withheld += between;
         let whole = asked.search.after.is_none() && page.next.is_none();
         let mut counted = Counted::default();
         if asked.total == Total::Accurate && !whole {
@@ -181,7 +188,7 @@ impl Node {
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
             matches.chain(included.cleared.into_iter().map(|one| (one, SearchMode::Include))).collect();
-        let mut told = shared(shown.iter().map(|(one, _)| one));
+        let mut told = shared(shown.iter().map(|(one, _)| one).chain(&supports));
         for (patient, shared) in counted.by_patient {
             told.entry(patient).or_insert(shared);
         }
@@ -223,8 +230,11 @@ impl Node {
             examined += page.found.rows.len();
             withheld += page.found.malformed.len() as u64;
             rows.extend(sound_of(page.found.rows, worths, &mut withheld));
-            for one in self.clear(caller, Action::Search, std::mem::take(&mut rows)).await?.0 {
-                total += 1;
+            let cleared = self.clear(caller, Action::Search, std::mem::take(&mut rows)).await?.0;
+            let found = self.supported(caller, &asked.search.criteria, cleared).await?;
+            withheld += found.withheld;
+            total += found.matches.len() as u64;
+            for one in found.matches.into_iter().chain(found.supports) {
                 let counted = by_patient.entry(one.row.patient).or_default();
                 counted.under = one.decided.under.or(counted.under);
             }
@@ -290,15 +300,11 @@ impl Node {
         if by_patient.is_empty() {
             by_patient.insert(asked.patient.clone(), Shared::default());
         }
-        for (patient, Shared { versions, names, under }) in by_patient {
-            let trail = Trail {
-                query: Some(format!("{}?{}", asked.search.rtype, asked.query)),
-                under,
-                ..Trail::of(Interaction::Search, AccessAction::Search)
-            };
-            self.leave_trail(caller, patient.as_deref(), &versions, &names, &trail).await?;
-        }
-        Ok(())
+        let trail = Trail {
+            query: Some(format!("{}?{}", asked.search.rtype, asked.query)),
+            ..Trail::of(Interaction::Search, AccessAction::Search)
+        };
+        self.leave_trails(caller, by_patient, &trail).await
     }
 
     /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
@@ -370,6 +376,7 @@ impl Node {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn provenance(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Value, Failure> {
         check_type(rtype)?;
+        self.accesses_before(Some(rtype)).await?;
         let (row, _, _) = self.sound_row(rtype, id, None).await?;
         let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Operation, AccessAction::Read) };
