@@ -118,7 +118,7 @@ async fn main() {
         let _absent = std::fs::remove_file(folder.join(file));
     }
     let org = "ems".parse().unwrap();
-    let config = Config { database: folder.join("db"), journal: folder.join("journal"), org, readers: 2 };
+    let config = Config { database: folder.join("db").into(), journal: folder.join("journal"), org, readers: 2 };
     let store = Store::open(config).unwrap().start(Box::new(Numbering(1))).unwrap();
     let number = Arc::new(AtomicU64::new(0));
     let create = {

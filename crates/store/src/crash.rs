@@ -73,7 +73,7 @@ impl Seal for Numbering {
 }
 
 fn config(folder: &Path, org: &OrgId) -> Config {
-    let database = folder.join("cloud.db");
+    let database = folder.join("cloud.db").into();
     Config { database, journal: folder.join(format!("{org}.journal")), org: org.clone(), readers: 2 }
 }
 
@@ -267,7 +267,7 @@ async fn a_process_killed_at_any_moment_loses_nothing_that_was_answered() {
         // In each second round somebody has the database open all the time. Then the log is not read anew after the children's
         // death, and a commit that was cut short by it is not seen; it must not come back when the log is read anew later.
         let database = folder.path().join("cloud.db");
-        let witness = (round % 2 == 1).then(|| Reader::open(&database, 1).unwrap());
+        let witness = (round % 2 == 1).then(|| Reader::open(&database.clone().into(), 1).unwrap());
         if let Some(witness) = &witness {
             witness.counts().await.unwrap();
         }

@@ -31,12 +31,16 @@ const ABOUT_MANY: &str = "*";
 pub(crate) enum Dialect {
     /// Names the index, and joins in the order that is written.
     Sqlite,
+    /// Looks a table that is joined up for each row before it, and what must exist for each row alone. Nothing else keeps the order:
+    /// the planner takes joins and `EXISTS` apart and puts them together anew, unless there is an `OFFSET`.
+    Postgres,
 }
 
 impl Dialect {
     fn parameter(self) -> char {
         match self {
             Self::Sqlite => '?',
+            Self::Postgres => '$',
         }
     }
 
@@ -44,13 +48,28 @@ impl Dialect {
     fn by_index(self, index: &str) -> String {
         match self {
             Self::Sqlite => format!(" INDEXED BY {index}"),
+            Self::Postgres => String::new(),
         }
     }
 
-    /// A join that keeps the order of the tables.
-    fn join(self) -> &'static str {
+    /// A join with `table`, called `alias`, that keeps the order of the tables; `index` finds the rows that are meant by `on`.
+    fn join(self, table: &str, alias: &str, index: Option<&str>, on: &str) -> String {
         match self {
-            Self::Sqlite => "CROSS JOIN",
+            Self::Sqlite => {
+                let index = index.map(|index| self.by_index(index)).unwrap_or_default();
+                format!(" CROSS JOIN {table} {alias}{index} ON {on}")
+            }
+            Self::Postgres => {
+                format!(" CROSS JOIN LATERAL (SELECT * FROM {table} {alias} WHERE {on} OFFSET 0) {alias}")
+            }
+        }
+    }
+
+    /// The end of what stands in `EXISTS (`.
+    fn exists_end(self) -> &'static str {
+        match self {
+            Self::Sqlite => ")",
+            Self::Postgres => " OFFSET 0)",
         }
     }
 
@@ -58,6 +77,7 @@ impl Dialect {
     fn position(self) -> &'static str {
         match self {
             Self::Sqlite => "instr",
+            Self::Postgres => "strpos",
         }
     }
 }
@@ -201,8 +221,8 @@ fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
         Some(index) => {
             sql.push(" FROM (");
             drive(sql, rtype, &criteria[index], about);
-            let join = sql.dialect.join();
-            sql.push(&format!(") d {join} version v ON v.vid = d.vid"));
+            let version = sql.dialect.join("version", "v", None, "v.vid = d.vid");
+            sql.push(&format!(") d{version}"));
         }
         None => {
             let index = sql.dialect.by_index("version_written");
@@ -323,39 +343,38 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
                 sql.push(if index > 0 { " OR " } else { "" });
                 sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
                 named(sql, "x", rtype, param);
-                sql.push(")");
+                sql.push(sql.dialect.exists_end());
             }
             sql.push(")");
         }
         (param, Match::To { rtype: target, criterion }) => {
             let (link, other) = beyond(of);
-            let join = sql.dialect.join();
-            sql.push(&format!(
-                "EXISTS (SELECT 1 FROM reference {link} {join} version {other} ON {other}.rtype = {link}.target_type \
-                 AND {other}.id = {link}.target WHERE {link}.vid = {of}.vid AND "
-            ));
+            let on = format!("{other}.rtype = {link}.target_type AND {other}.id = {link}.target");
+            let version = sql.dialect.join("version", &other, None, &on);
+            sql.push(&format!("EXISTS (SELECT 1 FROM reference {link}{version} WHERE {link}.vid = {of}.vid AND "));
             named(sql, &link, rtype, param);
             sql.push(&format!(" AND {link}.target_type = ")).bind(target.clone());
             meets(sql, &other, target, criterion);
-            sql.push(")");
+            sql.push(sql.dialect.exists_end());
         }
         (_, Match::From { rtype: from, param, criterion }) => {
             let (link, other) = beyond(of);
-            let (join, index) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
+            let index = sql.dialect.by_index("reference_target");
+            let version = sql.dialect.join("version", &other, None, &format!("{other}.vid = {link}.vid"));
             sql.push(&format!(
-                "EXISTS (SELECT 1 FROM reference {link}{index} {join} version {other} ON {other}.vid = {link}.vid \
+                "EXISTS (SELECT 1 FROM reference {link}{index}{version} \
                  WHERE {link}.target = {of}.id AND {link}.target_type = {of}.rtype AND {link}.rtype = "
             ));
             sql.bind(from.clone()).push(" AND ");
             named(sql, &link, from, param);
             meets(sql, &other, from, criterion);
-            sql.push(")");
+            sql.push(sql.dialect.exists_end());
         }
         (_, value) => {
             let (table, _) = table(value);
             sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
             one_is(sql, "x", rtype, param, value);
-            sql.push(")");
+            sql.push(sql.dialect.exists_end());
         }
     }
 }
@@ -376,26 +395,28 @@ fn meets(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
 
 /// Versions that are on this side of a link to records which a criterion drives to.
 fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
-    let (join, by_target) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
     match value {
         Match::To { rtype: target, criterion } => {
             sql.push(" r.vid FROM (");
             drive(sql, target, criterion, None);
+            let target_version = sql.dialect.join("version", "t", None, "t.vid = d.vid");
+            let reference = sql.dialect.join("reference", "r", Some("reference_target"), "r.target = t.id");
             sql.push(&format!(
-                ") d {join} version t ON t.vid = d.vid {join} reference r{by_target} ON r.target = t.id WHERE t.current = 1 \
-                 AND t.deleted = 0 AND t.rtype = "
+                ") d{target_version}{reference} WHERE t.current = 1 AND t.deleted = 0 AND t.rtype = "
             ));
             sql.bind(target.clone()).push(" AND r.rtype = ").bind(rtype.to_owned()).push(" AND ");
             named(sql, "r", rtype, param);
             sql.push(" AND r.target_type = ").bind(target.clone());
         }
         Match::From { rtype: from, param, criterion } => {
-            let by_key = sql.dialect.by_index("version_key");
             sql.push(" t.vid FROM (");
             drive(sql, from, criterion, None);
+            let from_version = sql.dialect.join("version", "f", None, "f.vid = d.vid");
+            let reference = sql.dialect.join("reference", "r", None, "r.vid = f.vid");
+            // The type is asked for below as well, as a parameter: by the link's own the index is found from its first column on.
+            let version = sql.dialect.join("version", "t", Some("version_key"), "t.id = r.target AND t.rtype = r.target_type");
             sql.push(&format!(
-                ") d {join} version f ON f.vid = d.vid {join} reference r ON r.vid = f.vid {join} version t{by_key} ON t.id = r.target \
-                 WHERE f.current = 1 AND f.deleted = 0 AND f.rtype = "
+                ") d{from_version}{reference}{version} WHERE f.current = 1 AND f.deleted = 0 AND f.rtype = "
             ));
             sql.bind(from.clone()).push(" AND ");
             named(sql, "r", from, param);

@@ -65,7 +65,7 @@ pub(super) fn one_is(sql: &mut Sql, alias: &str, rtype: &str, param: &str, value
             " AND EXISTS (SELECT 1 FROM {table} {other} WHERE {other}.vid = {alias}.vid AND {other}.part = {alias}.part AND "
         ));
         one_is(sql, &other, rtype, part, value);
-        sql.push(")");
+        sql.push(sql.dialect.exists_end());
     }
 }
 

@@ -1,0 +1,211 @@
+//! A PostgreSQL server for tests: a private folder, a port of loopback, a process that ends with the test program.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{Mutex, OnceLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Who owns the databases, and their password: with characters that addresses must write in another way.
+pub const USER: &str = "vitaltrace";
+pub const PASSWORD: &str = "for tests: /?@%";
+const PASSWORD_IN_ADDRESSES: &str = "for%20tests%3A%20%2F%3F%40%25";
+
+/// How long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether the server writes through to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// As it does for everybody.
+    Durable,
+    /// Quicker, for tests that kill nothing.
+    Careless,
+}
+
+/// A running server. It is ended and removed when dropped.
+pub struct Server {
+    folder: tempfile::TempDir,
+    programs: PathBuf,
+    disk: Disk,
+    pub port: u16,
+    process: Mutex<Option<Child>>,
+}
+
+/// The folder of the newest server that is installed.
+fn programs() -> Option<PathBuf> {
+    let on_path = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
+    let mut debian: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
+        .unwrap_or_default();
+    debian.sort();
+    let real = |folder: PathBuf| Some(fs::canonicalize(folder.join("postgres")).ok()?.parent()?.to_owned());
+    on_path.chain(debian.into_iter().rev()).filter_map(real).find(|folder| folder.join("initdb").exists())
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout == b"0\n"
+}
+
+/// A command that the server's user runs: PostgreSQL refuses to run as root.
+fn as_servant(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+impl Server {
+    /// A server of one's own, or none when PostgreSQL is not installed, which it says.
+    pub fn start(disk: Disk) -> Option<Self> {
+        let Some(programs) = programs() else {
+            assert!(env::var_os("CI").is_none(), "PostgreSQL is not installed: apt-get install postgresql");
+            println!("SKIPPED: PostgreSQL is not installed: apt-get install postgresql");
+            return None;
+        };
+        let folder = tempfile::Builder::new().prefix("vitaltrace-pg-").tempdir().unwrap();
+        let password = folder.path().join("password");
+        write!(File::create(&password).unwrap(), "{PASSWORD}").unwrap();
+        if is_root() {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            run(Command::new("chown").args(["-R", "postgres"]).arg(folder.path()));
+        }
+        let data = folder.path().join("data");
+        let mut make = as_servant(&programs.join("initdb"));
+        make.args(["--username", USER, "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]);
+        run(make.arg("--pwfile").arg(&password).arg("-D").arg(&data).env_remove("LANG"));
+        // Below the range from which outgoing connections take theirs: a server that is killed finds its own again.
+        let port = (15_000..32_000).cycle().skip(std::process::id() as usize % 17_000);
+        let port = port.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+        let server = Self { folder, programs, disk, port, process: Mutex::default() };
+        server.run();
+        Some(server)
+    }
+
+    /// One server for all tests of this program. It ends when the program does.
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<(Server, ChildStdin)>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| {
+            let server = Self::start(Disk::Careless)?;
+            // Nothing of this program is dropped at its end, but its pipe is closed.
+            let number = server.process.lock().unwrap().as_ref().unwrap().id().to_string();
+            let mut guard = Command::new("sh");
+            guard.args(["-c", "read end; kill -QUIT $1; while [ -e $2/data/postmaster.pid ]; do sleep 0.1; done; rm -rf $2", "sh"]);
+            guard.arg(number).arg(server.folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut guard = guard.spawn().unwrap();
+            Some((server, guard.stdin.take().unwrap()))
+        });
+        shared.as_ref().map(|(server, _)| server)
+    }
+
+    /// Starts the process again.
+    pub fn run(&self) {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        let mut command = as_servant(&self.programs.join("postgres"));
+        command.arg("-D").arg(self.folder.path().join("data")).args(["-p", &self.port.to_string()]);
+        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", "shared_buffers=64MB"] {
+            command.args(["-c", setting]);
+        }
+        if self.disk == Disk::Careless {
+            command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        *self.process.lock().unwrap() = Some(command.spawn().unwrap());
+        let since = Instant::now();
+        while !self.try_sql("postgres", "SELECT 1").is_some_and(|said| said == "1") {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(since.elapsed() < PATIENCE, "the server does not start: {}", log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// SIGKILL: nothing gets a chance to tidy up. Waits until the processes of its connections have noticed.
+    pub fn kill(&self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        self.wait_until_gone();
+    }
+
+    /// As an administrator does who restarts it: connections are ended, what they do is undone.
+    pub fn stop(&self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            run(Command::new("kill").arg("-INT").arg(process.id().to_string()));
+            process.wait().unwrap();
+        }
+        self.wait_until_gone();
+    }
+
+    fn wait_until_gone(&self) {
+        let since = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            assert!(since.elapsed() < PATIENCE, "the server does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The address of a database of it.
+    pub fn address(&self, database: &str) -> String {
+        self.address_as(USER, PASSWORD_IN_ADDRESSES, database)
+    }
+
+    pub fn address_as(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgresql://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes an empty database.
+    pub fn create(&self, database: &str) {
+        self.sql("postgres", &format!("CREATE DATABASE \"{database}\""));
+    }
+
+    /// Plain SQL, as an administrator of the database would run it.
+    #[track_caller]
+    pub fn sql(&self, database: &str, statement: &str) -> String {
+        let output = self.psql(database, statement).output().unwrap();
+        assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn try_sql(&self, database: &str, statement: &str) -> Option<String> {
+        let output = self.psql(database, statement).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+
+    fn psql(&self, database: &str, statement: &str) -> Command {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1"]);
+        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER, "-d", database, "-c", statement]);
+        psql.env("PGPASSWORD", PASSWORD).stdin(Stdio::null());
+        psql
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            // One that has ended already cannot be told to.
+            let _ = Command::new("kill").arg("-QUIT").arg(process.id().to_string()).status();
+            let _ = process.wait();
+        }
+    }
+}
