@@ -34,6 +34,9 @@ mod fault;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+#[path = "../tests/server/mod.rs"]
+mod server;
 
 pub use address::{Address, AddressError, ServerAddress};
 pub use chain::{CHAIN_LINKS_MAX, rests_on};

@@ -14,6 +14,7 @@ mod server;
 mod sqlite;
 mod suite;
 mod synthea;
+mod wire;
 
 use postgres::Postgres;
 use record::OrgId;

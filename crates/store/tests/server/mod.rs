@@ -109,7 +109,7 @@ impl Server {
             // Nothing of this program is dropped at its end, but its pipe is closed.
             let number = server.process.lock().unwrap().as_ref().unwrap().id().to_string();
             let mut guard = Command::new("sh");
-            guard.args(["-c", "read end; kill -QUIT $1; while [ -e $2/data/postmaster.pid ]; do sleep 0.1; done; rm -rf $2", "sh"]);
+            guard.args(["-c", "read end; kill -QUIT $1; while [ -e $2/data/postmaster.pid ]; do sleep 0.1; done; sleep 1; rm -rf $2", "sh"]);
             guard.arg(number).arg(server.folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
             let mut guard = guard.spawn().unwrap();
             Some((server, guard.stdin.take().unwrap()))
@@ -129,9 +129,14 @@ impl Server {
             command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        *self.process.lock().unwrap() = Some(command.spawn().unwrap());
+        let mut process = self.process.lock().unwrap();
         let since = Instant::now();
+        *process = Some(command.spawn().unwrap());
         while !self.try_sql("postgres", "SELECT 1").is_some_and(|said| said == "1") {
+            // What a server that was killed leaves behind may still be in use for a moment.
+            if process.as_mut().unwrap().try_wait().unwrap().is_some() {
+                *process = Some(command.spawn().unwrap());
+            }
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(since.elapsed() < PATIENCE, "the server does not start: {}", log());
             thread::sleep(Duration::from_millis(20));
@@ -178,6 +183,16 @@ impl Server {
         self.sql("postgres", &format!("CREATE DATABASE \"{database}\""));
     }
 
+    /// A copy of a database, as a backup that was put back.
+    pub fn copy(&self, database: &str, to: &str) {
+        self.create(to);
+        let file = self.folder.path().join(format!("{to}.sql"));
+        let dump = self.client("pg_dump", database).output().unwrap();
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        fs::write(&file, dump.stdout).unwrap();
+        run(self.client("psql", to).args(["--quiet", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&file));
+    }
+
     /// Plain SQL, as an administrator of the database would run it.
     #[track_caller]
     pub fn sql(&self, database: &str, statement: &str) -> String {
@@ -192,11 +207,16 @@ impl Server {
     }
 
     fn psql(&self, database: &str, statement: &str) -> Command {
-        let mut psql = Command::new(self.programs.join("psql"));
-        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1"]);
-        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER, "-d", database, "-c", statement]);
-        psql.env("PGPASSWORD", PASSWORD).stdin(Stdio::null());
+        let mut psql = self.client("psql", database);
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1", "-c", statement]);
         psql
+    }
+
+    fn client(&self, program: &str, database: &str) -> Command {
+        let mut client = Command::new(self.programs.join(program));
+        client.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER, "-d", database]);
+        client.env("PGPASSWORD", PASSWORD).stdin(Stdio::null());
+        client
     }
 }
 
