@@ -436,3 +436,23 @@ async fn a_server_killed_under_load_loses_nothing_that_was_answered() {
     })
     .await;
 }
+
+/// The server that writes are sent to dies for good, and the one that follows it takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_another_takes_the_place_of_loses_nothing_that_was_answered() {
+    let Some(server) = Server::start(Disk::Durable) else { return };
+    let standby = server.standby();
+    server.create("cloud");
+    let address = server.address_of_either(&standby, "cloud").parse().unwrap();
+    let place = Place { folder: tempfile::tempdir().unwrap(), database: address };
+    let servers = Arc::new((server, standby));
+    let disturbed = Arc::clone(&servers);
+    loaded(&place, move || {
+        let (server, standby) = &*disturbed;
+        thread::sleep(Duration::from_millis(1_500));
+        server.kill();
+        standby.promote();
+        thread::sleep(Duration::from_millis(1_500));
+    })
+    .await;
+}

@@ -10,6 +10,9 @@ mod session;
 mod stage;
 mod write;
 
+#[cfg(test)]
+mod plans;
+
 pub(crate) use pool::Pool;
 pub(crate) use read::{
     attachment, counts, entry, frame, frames, history, lanes, patient_records, read, search, submissions_since, sweep,

@@ -65,11 +65,31 @@ impl Dialect {
         }
     }
 
+    /// The rows of `table`, called `alias`, that belong to version `of`, and what is `joined` with them; conditions follow. Nothing but
+    /// the version finds them: by what else is asked of them too many might be found.
+    fn of_version(self, table: &str, alias: &str, of: &str, joined: &str) -> String {
+        match self {
+            Self::Sqlite => format!("FROM {table} {alias}{joined} WHERE {alias}.vid = {of}.vid AND "),
+            Self::Postgres => {
+                format!("FROM (SELECT * FROM {table} {alias} WHERE {alias}.vid = {of}.vid OFFSET 0) {alias}{joined} WHERE ")
+            }
+        }
+    }
+
     /// The end of what stands in `EXISTS (`.
     fn exists_end(self) -> &'static str {
         match self {
             Self::Sqlite => ")",
             Self::Postgres => " OFFSET 0)",
+        }
+    }
+
+    /// Whether a list of values is looked up in an index, each by itself.
+    fn looks_up_lists(self) -> bool {
+        match self {
+            Self::Sqlite => true,
+            // Its planner may read through all that the columns before find instead, for the sake of their order.
+            Self::Postgres => false,
         }
     }
 
@@ -162,7 +182,8 @@ fn sort_key(sql: &mut Sql, search: &Search) {
         }
         Sort::Date { param, newest_first } => {
             let (bound, none) = if *newest_first { ("max", i64::MIN) } else { ("min", i64::MAX) };
-            sql.push(&format!("coalesce((SELECT {bound}(lo) FROM date x WHERE x.vid = v.vid AND "));
+            let dates = sql.dialect.of_version("date", "x", "v", "");
+            sql.push(&format!("coalesce((SELECT {bound}(lo) {dates}"));
             named(sql, "x", &search.rtype, param);
             sql.push("), ").bind(none).push(")");
         }
@@ -291,21 +312,35 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
             drive_link(sql, rtype, &criterion.param, value);
             continue;
         }
-        let (table, index) = table(value);
-        let index = sql.dialect.by_index(index);
-        sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned()).push(" AND ");
-        one_is(sql, "x", rtype, &criterion.param, value);
-        // Known to be so; said so that the database need not look for versions that it has given already.
-        if stands_whole(rtype, &criterion.param) {
-            sql.push(&format!(" AND x.part = {WHOLE}"));
-        }
         let token = match value {
             Match::Composite(parts) => parts.first(),
             value => Some(value),
         };
-        if let (Some(about), Some(Match::Token { .. })) = (about, token) {
-            sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
+        match about.filter(|_| matches!(token, Some(Match::Token { .. }))) {
+            None => drive_value(sql, rtype, &criterion.param, value),
+            Some(about) if sql.dialect.looks_up_lists() => {
+                drive_value(sql, rtype, &criterion.param, value);
+                sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
+            }
+            Some(about) => {
+                drive_value(sql, rtype, &criterion.param, value);
+                sql.push(" AND x.about = ").bind(about.to_owned()).push(" UNION SELECT");
+                drive_value(sql, rtype, &criterion.param, value);
+                sql.push(&format!(" AND x.about = '{ABOUT_MANY}'"));
+            }
         }
+    }
+}
+
+/// Versions that have a value.
+fn drive_value(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
+    let (table, index) = table(value);
+    let index = sql.dialect.by_index(index);
+    sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned()).push(" AND ");
+    one_is(sql, "x", rtype, param, value);
+    // Known to be so; said so that the database need not look for versions that it has given already.
+    if stands_whole(rtype, param) {
+        sql.push(&format!(" AND x.part = {WHOLE}"));
     }
 }
 
@@ -341,7 +376,8 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
             sql.push(if *missing { "NOT (" } else { "(" });
             for (index, table) in VALUE_TABLES.iter().enumerate() {
                 sql.push(if index > 0 { " OR " } else { "" });
-                sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
+                let values = sql.dialect.of_version(table, "x", of, "");
+                sql.push(&format!("EXISTS (SELECT 1 {values}"));
                 named(sql, "x", rtype, param);
                 sql.push(sql.dialect.exists_end());
             }
@@ -351,7 +387,8 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
             let (link, other) = beyond(of);
             let on = format!("{other}.rtype = {link}.target_type AND {other}.id = {link}.target");
             let version = sql.dialect.join("version", &other, None, &on);
-            sql.push(&format!("EXISTS (SELECT 1 FROM reference {link}{version} WHERE {link}.vid = {of}.vid AND "));
+            let links = sql.dialect.of_version("reference", &link, of, &version);
+            sql.push(&format!("EXISTS (SELECT 1 {links}"));
             named(sql, &link, rtype, param);
             sql.push(&format!(" AND {link}.target_type = ")).bind(target.clone());
             meets(sql, &other, target, criterion);
@@ -372,7 +409,8 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
         }
         (_, value) => {
             let (table, _) = table(value);
-            sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
+            let values = sql.dialect.of_version(table, "x", of, "");
+            sql.push(&format!("EXISTS (SELECT 1 {values}"));
             one_is(sql, "x", rtype, param, value);
             sql.push(sql.dialect.exists_end());
         }

@@ -10,7 +10,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Mutex, OnceLock},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -57,6 +60,14 @@ fn is_root() -> bool {
     id.stdout == b"0\n"
 }
 
+/// A port below the range from which outgoing connections take theirs: a server that is killed finds its own again.
+fn free_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 1_000).unwrap() * 17;
+    let mut ports = (0..17_000_u16).map(|_| 15_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 17_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
 /// A command that the server's user runs: PostgreSQL refuses to run as root.
 fn as_servant(program: &Path) -> Command {
     if !is_root() {
@@ -93,9 +104,7 @@ impl Server {
         let mut make = as_servant(&programs.join("initdb"));
         make.args(["--username", USER, "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]);
         run(make.arg("--pwfile").arg(&password).arg("-D").arg(&data).env_remove("LANG"));
-        // Below the range from which outgoing connections take theirs: a server that is killed finds its own again.
-        let port = (15_000..32_000).cycle().skip(std::process::id() as usize % 17_000);
-        let port = port.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+        let port = free_port();
         let server = Self { folder, programs, disk, port, process: Mutex::default() };
         server.run();
         Some(server)
@@ -117,6 +126,42 @@ impl Server {
         shared.as_ref().map(|(server, _)| server)
     }
 
+    /// A second server that follows this one: what is answered here is on the disk of both.
+    pub fn standby(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("vitaltrace-pg-").tempdir().unwrap();
+        if is_root() {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            run(Command::new("chown").arg("postgres").arg(folder.path()));
+        }
+        let mut copy = as_servant(&self.programs.join("pg_basebackup"));
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER, "--checkpoint=fast", "--write-recovery-conf"]);
+        run(copy.arg("-D").arg(folder.path().join("data")).env("PGPASSWORD", PASSWORD));
+        let port = free_port();
+        let server = Self { folder, programs: self.programs.clone(), disk: self.disk, port, process: Mutex::default() };
+        server.run();
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let since = Instant::now();
+        while self.sql("postgres", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != "1" {
+            assert!(since.elapsed() < PATIENCE, "the second server does not follow");
+            thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    /// Makes a server that follows one that others write to, waiting for nobody.
+    pub fn promote(&self) {
+        self.sql("postgres", "SELECT pg_promote()");
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+    }
+
+    /// The address of a database that is on either of two servers.
+    pub fn address_of_either(&self, other: &Self, database: &str) -> String {
+        let own = self.port.to_string();
+        self.address(database).replace(&format!(":{own}/"), &format!(":{own},127.0.0.1:{}/", other.port))
+    }
+
     /// Starts the process again.
     pub fn run(&self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
@@ -132,7 +177,9 @@ impl Server {
         let mut process = self.process.lock().unwrap();
         let since = Instant::now();
         *process = Some(command.spawn().unwrap());
-        while !self.try_sql("postgres", "SELECT 1").is_some_and(|said| said == "1") {
+        // Another server may have taken the port.
+        let own = fs::canonicalize(self.folder.path()).unwrap().join("data").display().to_string();
+        while self.try_sql("postgres", "SHOW data_directory").is_none_or(|said| said != own) {
             // What a server that was killed leaves behind may still be in use for a moment.
             if process.as_mut().unwrap().try_wait().unwrap().is_some() {
                 *process = Some(command.spawn().unwrap());
