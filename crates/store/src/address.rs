@@ -207,7 +207,10 @@ mod tests {
     #[test]
     fn an_address_is_a_file_or_a_server() {
         check("../cloud.db", expect!["file ../cloud.db"]);
-        check("postgresql://mercy@db.example/cloud", expect!["postgresql://mercy@db.example:5432/cloud Prefer Unverified"]);
+        check(
+            "postgresql://mercy@db.example/cloud",
+            expect!["postgresql://mercy@db.example:5432/cloud Prefer Unverified"],
+        );
         check(
             "postgres://mercy@a:1,b:2/cloud?sslmode=require&connect_timeout=3",
             expect!["postgresql://mercy@a:1,b:2/cloud Require Unverified"],
@@ -216,10 +219,22 @@ mod tests {
             "postgresql://mercy@db.example/cloud?sslmode=verify-full&sslrootcert=%2Fetc/ca.pem",
             expect![[r#"postgresql://mercy@db.example:5432/cloud Require Verified("/etc/ca.pem")"#]],
         );
-        check("postgresql://mercy@%2Frun%2Fpg/cloud?sslmode=disable", expect!["postgresql://mercy@/run/pg:5432/cloud Disable Off"]);
-        check("postgresql://a/b?sslmode=verify-ca", expect!["`sslmode` is one of `disable`, `prefer`, `require` and `verify-full`"]);
-        check("postgresql://a/b?sslmode=verify-full", expect!["`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it"]);
-        check("postgresql://a/b?sslmode=require&sslrootcert=c", expect!["`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it"]);
+        check(
+            "postgresql://mercy@%2Frun%2Fpg/cloud?sslmode=disable",
+            expect!["postgresql://mercy@/run/pg:5432/cloud Disable Off"],
+        );
+        check(
+            "postgresql://a/b?sslmode=verify-ca",
+            expect!["`sslmode` is one of `disable`, `prefer`, `require` and `verify-full`"],
+        );
+        check(
+            "postgresql://a/b?sslmode=verify-full",
+            expect!["`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it"],
+        );
+        check(
+            "postgresql://a/b?sslmode=require&sslrootcert=c",
+            expect!["`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it"],
+        );
     }
 
     #[test]
@@ -228,11 +243,17 @@ mod tests {
         let address: Address = text.parse().unwrap();
         let Address::Server(server) = &address else { panic!("{address}") };
         assert_eq!(server.config.get_password(), Some(b"secret".as_slice()));
-        for shown in [format!("{address}"), format!("{address:?}"), format!("{address:#?}"), format!("{:?}", server.config)] {
+        for shown in
+            [format!("{address}"), format!("{address:?}"), format!("{address:#?}"), format!("{:?}", server.config)]
+        {
             assert!(!shown.contains("secret") && !shown.contains("se%63ret"), "{shown}");
         }
         assert_eq!(serde_json::to_string(&address).unwrap(), format!("\"{text}\""), "a file says it all");
-        for wrong in ["postgresql://mercy:sec?ret@db.example/cloud", "postgresql://mercy:secret@db:port/x", "postgresql://u:secret/"] {
+        for wrong in [
+            "postgresql://mercy:sec?ret@db.example/cloud",
+            "postgresql://mercy:secret@db:port/x",
+            "postgresql://u:secret/",
+        ] {
             let error = wrong.parse::<Address>().unwrap_err();
             assert_eq!(error, AddressError::Form);
             assert!(!format!("{error} {error:?}").contains("sec"), "{error}");

@@ -6,8 +6,9 @@
 //! and compares.
 
 use crate::{
-    Address, Config, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, NewEntry, NewVersion, Put,
-    PutError, Reader, Row, Seal, SealError, SealedSubmission, Search, Store, VersionKey, fault::Step,
+    Address, Config, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, NewEntry, NewVersion,
+    Put, PutError, Reader, Row, Seal, SealError, SealedSubmission, Search, Store, VersionKey,
+    fault::Step,
     server::{Disk, Server},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -428,7 +429,11 @@ async fn a_server_killed_under_load_loses_nothing_that_was_answered() {
         let server = disturbed;
         for kill in 0..KILLS {
             thread::sleep(Duration::from_millis(random.random_range(150..600)));
-            if kill % 4 == 3 { server.stop() } else { server.kill() }
+            if kill % 4 == 3 {
+                server.stop()
+            } else {
+                server.kill()
+            }
             thread::sleep(Duration::from_millis(random.random_range(0..200)));
             server.run();
         }

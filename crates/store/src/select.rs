@@ -71,7 +71,9 @@ impl Dialect {
         match self {
             Self::Sqlite => format!("FROM {table} {alias}{joined} WHERE {alias}.vid = {of}.vid AND "),
             Self::Postgres => {
-                format!("FROM (SELECT * FROM {table} {alias} WHERE {alias}.vid = {of}.vid OFFSET 0) {alias}{joined} WHERE ")
+                format!(
+                    "FROM (SELECT * FROM {table} {alias} WHERE {alias}.vid = {of}.vid OFFSET 0) {alias}{joined} WHERE "
+                )
             }
         }
     }
@@ -439,9 +441,7 @@ fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
             drive(sql, target, criterion, None);
             let target_version = sql.dialect.join("version", "t", None, "t.vid = d.vid");
             let reference = sql.dialect.join("reference", "r", Some("reference_target"), "r.target = t.id");
-            sql.push(&format!(
-                ") d{target_version}{reference} WHERE t.current = 1 AND t.deleted = 0 AND t.rtype = "
-            ));
+            sql.push(&format!(") d{target_version}{reference} WHERE t.current = 1 AND t.deleted = 0 AND t.rtype = "));
             sql.bind(target.clone()).push(" AND r.rtype = ").bind(rtype.to_owned()).push(" AND ");
             named(sql, "r", rtype, param);
             sql.push(" AND r.target_type = ").bind(target.clone());
@@ -452,7 +452,8 @@ fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
             let from_version = sql.dialect.join("version", "f", None, "f.vid = d.vid");
             let reference = sql.dialect.join("reference", "r", None, "r.vid = f.vid");
             // The type is asked for below as well, as a parameter: by the link's own the index is found from its first column on.
-            let version = sql.dialect.join("version", "t", Some("version_key"), "t.id = r.target AND t.rtype = r.target_type");
+            let version =
+                sql.dialect.join("version", "t", Some("version_key"), "t.id = r.target AND t.rtype = r.target_type");
             sql.push(&format!(
                 ") d{from_version}{reference}{version} WHERE f.current = 1 AND f.deleted = 0 AND f.rtype = "
             ));

@@ -106,7 +106,7 @@ impl Store {
             Address::Server(address) => {
                 let server = postgres::Server::new(address, postgres::Trust::Operator)?;
                 let writer = postgres::Writer::open(server.clone(), config.org.clone())?;
-                (Database::Postgres(writer), Some(server))
+                (Database::Postgres(Box::new(writer)), Some(server))
             }
         };
         let undecided: Vec<_> = pending.iter().filter(|one| one.outcome.is_none()).collect();

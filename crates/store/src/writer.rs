@@ -60,7 +60,7 @@ pub(crate) enum Request {
 /// The database that is written to.
 pub(crate) enum Database {
     Sqlite(sqlite::Writer),
-    Postgres(postgres::Writer),
+    Postgres(Box<postgres::Writer>),
 }
 
 impl fmt::Debug for Database {

@@ -26,7 +26,8 @@ fn check(connected: &Connected, search: &Search, expected: &[&str]) {
     let plan = plan.join("\n");
     assert!(!plan.contains("Seq Scan"), "{plan}");
     let words: Vec<&str> = plan.split_whitespace().collect();
-    let used: Vec<&str> = words.windows(2).filter(|pair| ["using", "on"].contains(&pair[0])).map(|pair| pair[1]).collect();
+    let used: Vec<&str> =
+        words.windows(2).filter(|pair| ["using", "on"].contains(&pair[0])).map(|pair| pair[1]).collect();
     // The others are tables, under names of the planner's.
     let known = |name: &&&str| name.contains('_') && !name.ends_with(char::is_numeric);
     assert_eq!(used.iter().filter(known).copied().collect::<Vec<_>>(), expected, "{plan}");

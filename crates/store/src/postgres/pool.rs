@@ -82,10 +82,8 @@ impl Inner {
         let session = self.session().await?;
         let answer = question(Arc::clone(&session)).await;
         // After an error it may stand in the middle of a transaction, or hold statements about tables that have changed.
-        let in_order = matches!(
-            answer,
-            Ok(_) | Err(ReadError::Malformed(_) | ReadError::TooMany { .. } | ReadError::Search(_))
-        );
+        let in_order =
+            matches!(answer, Ok(_) | Err(ReadError::Malformed(_) | ReadError::TooMany { .. } | ReadError::Search(_)));
         if in_order {
             held(&self.idle).push(session);
         }

@@ -125,10 +125,8 @@ fn counted(rows: &[Columns]) -> Result<u64, ReadError> {
 }
 
 pub(crate) async fn patient_records(db: &Session, patient: &str, types: &[String]) -> Result<Rows, ReadError> {
-    let any = format!(
-        "SELECT {} FROM version v WHERE current = 1 AND patient = $1 ORDER BY vid LIMIT $2",
-        columns::VERSION
-    );
+    let any =
+        format!("SELECT {} FROM version v WHERE current = 1 AND patient = $1 ORDER BY vid LIMIT $2", columns::VERSION);
     let typed = format!(
         "SELECT {} FROM version v WHERE current = 1 AND patient = $1 AND rtype = $3 ORDER BY vid LIMIT $2",
         columns::VERSION

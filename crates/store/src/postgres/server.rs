@@ -70,7 +70,9 @@ impl From<tokio_postgres::Error> for ServerError {
         let code = said.code().code();
         // Classes of errors whose texts name connections, roles, databases, tables and limits, and not values.
         let text = match code.get(..2) {
-            Some("08" | "28" | "3D" | "3F" | "42" | "53" | "55" | "57") => format!("SQLSTATE {code}, {}", said.message()),
+            Some("08" | "28" | "3D" | "3F" | "42" | "53" | "55" | "57") => {
+                format!("SQLSTATE {code}, {}", said.message())
+            }
             _ => format!("SQLSTATE {code}"),
         };
         // After these the server closes the connection, or does not open it.

@@ -200,7 +200,8 @@ impl Writer {
         let records = || entries.values().map(|entry| entry.record.as_ref());
         let rtypes: Vec<Option<Cow<'_, str>>> = records().map(|key| key.map(|key| filed(&key.rtype))).collect();
         let names: Vec<Option<Cow<'_, str>>> = records().map(|key| key.map(|key| filed(&key.id))).collect();
-        let versions = records().map(|key| key.map(|key| int(key.version, "a version number that is too large")).transpose());
+        let versions =
+            records().map(|key| key.map(|key| int(key.version, "a version number that is too large")).transpose());
         let versions: Vec<Option<i64>> = versions.collect::<Result<_, _>>()?;
         let steps = [
             Step::new(
@@ -222,8 +223,7 @@ impl Writer {
     }
 
     pub(crate) fn commit(&mut self) -> Result<(), CommitError> {
-        let committed =
-            self.session().and_then(|session| self.server.wait(session.execute("COMMIT", &[])).map(|_| ()));
+        let committed = self.session().and_then(|session| self.server.wait(session.execute("COMMIT", &[])).map(|_| ()));
         match committed {
             Ok(()) => Ok(()),
             Err(error @ (ServerError::Refused(_) | ServerError::NoTurn)) => Err(CommitError::Undone(error.into())),
@@ -303,9 +303,9 @@ impl Writer {
     pub(crate) fn optimize(&mut self) -> Result<(), PutError> {
         self.ready()?;
         let analyze = format!("SET LOCAL statement_timeout = 0; ANALYZE {}", schema::TABLES_LARGE);
-        let done = self.session().and_then(|session| {
-            self.server.wait(session.client.batch_execute(&analyze)).map_err(ServerError::from)
-        });
+        let done = self
+            .session()
+            .and_then(|session| self.server.wait(session.client.batch_execute(&analyze)).map_err(ServerError::from));
         done.map_err(|error| self.failed(error))
     }
 }
@@ -404,7 +404,8 @@ async fn insert_alone(session: &Session, put: &Put) -> Result<Result<(), PutErro
         return Ok(Err(error));
     }
     let other = stage.send(session, BATCH).await?;
-    let conflict = |frame: &crate::row::Frame| PutError::FrameConflict { device: frame.device.clone(), counter: frame.counter };
+    let conflict =
+        |frame: &crate::row::Frame| PutError::FrameConflict { device: frame.device.clone(), counter: frame.counter };
     Ok(other.map_or(Ok(()), |frame| Err(conflict(frame))))
 }
 

@@ -18,7 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
-    Address, Criterion, IndexRow, IndexValue, Malformed, Match, NewEntry, OpenError, Put, PutError, ReadError, Reader, Removal, Search, Store, TextMatch, Unless, VersionKey,
+    Address, Criterion, IndexRow, IndexValue, Malformed, Match, NewEntry, OpenError, Put, PutError, ReadError, Reader,
+    Removal, Search, Store, TextMatch, Unless, VersionKey,
 };
 use tempfile::tempdir;
 
@@ -219,13 +220,16 @@ async fn a_nul_in_a_text_loses_no_record() {
     let folder = tempdir().unwrap();
     let store = postgres.store(folder.path());
     let name = |text: &str| IndexRow::whole("name", IndexValue::Text(text.into()));
-    store.put(create(row("Patient", "a", 1, b"\0"), vec![name("An\0a"), token("identifier", "1\02")])).await.unwrap();
+    store
+        .put(create(row("Patient", "a", 1, b"\0"), vec![name("An\0a"), token("identifier", "1\u{0}2")]))
+        .await
+        .unwrap();
     store.put(create(row("Patient", "b", 1, b"x"), vec![name("Ana"), token("identifier", "12")])).await.unwrap();
     for (criterion, found) in [
         (Criterion::one("name", Match::Text { text: "an\0".into(), how: TextMatch::Prefix }), "a"),
         (Criterion::one("name", Match::Text { text: "\0A".into(), how: TextMatch::Contains }), "a"),
         (Criterion::one("name", Match::Text { text: "Ana".into(), how: TextMatch::Exact }), "b"),
-        (Criterion::code("identifier", "1\02"), "a"),
+        (Criterion::code("identifier", "1\u{0}2"), "a"),
         (Criterion::code("identifier", "12"), "b"),
     ] {
         let page = store.search(Search::of("Patient").with(criterion)).await.unwrap();
@@ -327,10 +331,15 @@ async fn while_the_server_is_gone_everybody_is_told_to_try_again_and_then_is_ser
     let postgres = Postgres(&server);
     let folder = tempdir().unwrap();
     let store = postgres.store(folder.path());
-    let put = |id: &str| Put { entries: vec![entry(1)], ..create(row("Observation", id, 1, b"x"), vec![token("code", "c")]) };
+    let put =
+        |id: &str| Put { entries: vec![entry(1)], ..create(row("Observation", id, 1, b"x"), vec![token("code", "c")]) };
     store.put(put("before")).await.unwrap();
     for restart in 0..2 {
-        if restart == 0 { server.stop() } else { server.kill() }
+        if restart == 0 {
+            server.stop()
+        } else {
+            server.kill()
+        }
         let since = Instant::now();
         for _ in 0..5 {
             assert_eq!(store.put(put(&format!("lost-{restart}"))).await, Err(PutError::Unavailable));
@@ -370,7 +379,8 @@ async fn a_commit_in_doubt_is_decided_before_the_next_write() {
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
     let wire = Wire::to(postgres.0.port);
-    let address = postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
+    let address =
+        postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
     let database: Address = format!("{address}?sslmode=disable").parse().unwrap();
     let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
     let store = Store::open(config.clone()).unwrap().start(Box::new(Numbering::default())).unwrap();
@@ -418,7 +428,8 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool) {
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
     let wire = Wire::to(postgres.0.port);
-    let address = postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
+    let address =
+        postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
     let database: Address = format!("{address}?sslmode=disable").parse().unwrap();
     let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
     let store = Store::open(config.clone()).unwrap().start(Box::new(Numbering::default())).unwrap();

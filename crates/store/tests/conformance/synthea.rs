@@ -27,7 +27,9 @@ fn bundles() -> Box<dyn Iterator<Item = Value>> {
             println!("SKIPPED: {} not found; a generated bundle is used", folder.display());
             return Box::new([generated()].into_iter());
         };
-        files.extend(found.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|end| end == "gz")));
+        files.extend(
+            found.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|end| end == "gz")),
+        );
     }
     files.sort();
     let read = |path: PathBuf| {

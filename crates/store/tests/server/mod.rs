@@ -9,7 +9,7 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Mutex, OnceLock,
         atomic::{AtomicU16, Ordering},
@@ -112,16 +112,24 @@ impl Server {
 
     /// One server for all tests of this program. It ends when the program does.
     pub fn shared() -> Option<&'static Self> {
-        static SHARED: OnceLock<Option<(Server, ChildStdin)>> = OnceLock::new();
+        static SHARED: OnceLock<Option<(Server, Child)>> = OnceLock::new();
         let shared = SHARED.get_or_init(|| {
             let server = Self::start(Disk::Careless)?;
             // Nothing of this program is dropped at its end, but its pipe is closed.
             let number = server.process.lock().unwrap().as_ref().unwrap().id().to_string();
             let mut guard = Command::new("sh");
-            guard.args(["-c", "read end; kill -QUIT $1; while [ -e $2/data/postmaster.pid ]; do sleep 0.1; done; sleep 1; rm -rf $2", "sh"]);
-            guard.arg(number).arg(server.folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut guard = guard.spawn().unwrap();
-            Some((server, guard.stdin.take().unwrap()))
+            guard.args([
+                "-c",
+                "read end; kill -QUIT $1; while [ -e $2/data/postmaster.pid ]; do sleep 0.1; done; sleep 1; rm -rf $2",
+                "sh",
+            ]);
+            guard
+                .arg(number)
+                .arg(server.folder.path())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            Some((server, guard.spawn().unwrap()))
         });
         shared.as_ref().map(|(server, _)| server)
     }
@@ -134,7 +142,16 @@ impl Server {
             run(Command::new("chown").arg("postgres").arg(folder.path()));
         }
         let mut copy = as_servant(&self.programs.join("pg_basebackup"));
-        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER, "--checkpoint=fast", "--write-recovery-conf"]);
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            USER,
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+        ]);
         run(copy.arg("-D").arg(folder.path().join("data")).env("PGPASSWORD", PASSWORD));
         let port = free_port();
         let server = Self { folder, programs: self.programs.clone(), disk: self.disk, port, process: Mutex::default() };
@@ -167,7 +184,9 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut command = as_servant(&self.programs.join("postgres"));
         command.arg("-D").arg(self.folder.path().join("data")).args(["-p", &self.port.to_string()]);
-        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", "shared_buffers=64MB"] {
+        for setting in
+            ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", "shared_buffers=64MB"]
+        {
             command.args(["-c", setting]);
         }
         if self.disk == Disk::Careless {
