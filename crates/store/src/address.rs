@@ -96,7 +96,12 @@ impl FromStr for Address {
 impl FromStr for ServerAddress {
     type Err = AddressError;
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (before, query) = text.split_once('?').map_or((text, ""), |(before, query)| (before, query));
+        // A password may hold a question mark.
+        let named = text.find('@').unwrap_or_default();
+        let (before, query) = match text[named..].find('?') {
+            Some(at) => (&text[..named + at], &text[named + at + 1..]),
+            None => (text, ""),
+        };
         let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
@@ -216,6 +221,10 @@ mod tests {
             expect!["postgresql://mercy@a:1,b:2/cloud Require Unverified"],
         );
         check(
+            "postgresql://mercy:a?sslmode=b@db.example/cloud",
+            expect!["postgresql://mercy@db.example:5432/cloud Prefer Unverified"],
+        );
+        check(
             "postgresql://mercy@db.example/cloud?sslmode=verify-full&sslrootcert=%2Fetc/ca.pem",
             expect![[r#"postgresql://mercy@db.example:5432/cloud Require Verified("/etc/ca.pem")"#]],
         );
@@ -250,7 +259,7 @@ mod tests {
         }
         assert_eq!(serde_json::to_string(&address).unwrap(), format!("\"{text}\""), "a file says it all");
         for wrong in [
-            "postgresql://mercy:sec?ret@db.example/cloud",
+            "postgresql://mercy@db.example/cloud?passwort=secret",
             "postgresql://mercy:secret@db:port/x",
             "postgresql://u:secret/",
         ] {
