@@ -107,7 +107,7 @@ mod tests {
             genesis,
             keys,
             data: folder.join("data"),
-            database: folder.join("cloud.db"),
+            database: folder.join("cloud.db").into(),
             ledger: listen,
             part: ledger::Part::Founder,
             peers: Vec::new(),

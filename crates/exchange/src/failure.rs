@@ -43,6 +43,9 @@ pub enum Failure {
     /// Too much at once; the caller may try again.
     #[error("too many requests at once: try again in a moment")]
     Busy,
+    /// The database server cannot be reached; the caller may try again. Nothing was written.
+    #[error("the database cannot be reached, nothing was written: try again in a moment")]
+    Unreachable,
     /// Another entry key took this gateway's place, which it has not. The operator's to mend.
     #[error(
         "this organisation signs its entries by another key since: whoever runs the gateway puts the latest folder of keys into its place, \

@@ -258,6 +258,7 @@ fn bad_search(error: BadSearch) -> Failure {
 pub(crate) fn search_failure(error: ReadError) -> Failure {
     match error {
         ReadError::Busy => Failure::Busy,
+        ReadError::Unavailable => Failure::Unreachable,
         ReadError::Search(bad) => bad_search(bad),
         ReadError::Malformed(row) => Failure::Tampered(format!("{}/{}", row.rtype, row.id)),
         ReadError::TooMany { .. } => Failure::TooLarge(error.to_string()),

@@ -689,7 +689,7 @@ fn failed(failure: &Failure) -> EntryAnswer {
         Failure::MediaType(_) => (415, IssueType::NotSupported),
         Failure::Unsupported(_) => (400, IssueType::NotSupported),
         Failure::Tampered(_) => (503, IssueType::Security),
-        Failure::Busy => (503, IssueType::Throttled),
+        Failure::Busy | Failure::Unreachable => (503, IssueType::Throttled),
         Failure::SpentKey => (503, IssueType::Exception),
         Failure::Ours(_) => (500, IssueType::Exception),
     };

@@ -52,7 +52,7 @@ pub struct Settings {
     /// The node's private folder.
     pub data: PathBuf,
     /// The shared cloud database.
-    pub database: PathBuf,
+    pub database: store::Address,
     /// Where the validator listens.
     pub ledger: SocketAddr,
     /// What the node is to the consortium.

@@ -33,10 +33,9 @@ use serde::Serialize;
 use serde_json::Value;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    path::Path,
     time::Duration,
 };
-use store::{Expected, NewVersion, PAGE_MAX, Put, PutError, Reader, Removal, Row, WrappedKey, extract};
+use store::{Address, Expected, NewVersion, PAGE_MAX, Put, PutError, Reader, Removal, Row, WrappedKey, extract};
 
 /// The most lost versions that a report lists.
 const LOST_LISTED_MAX: usize = 1_000;
@@ -86,12 +85,12 @@ pub struct Lost {
 impl Node {
     /// Carries out a recovery that the members agreed to: as the head of this file says. `from` is a backup, if there is one.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn recover(&self, caller: &Caller, id: Id16, from: Option<&Path>) -> Result<Recovered, Failure> {
+    pub async fn recover(&self, caller: &Caller, id: Id16, from: Option<&Address>) -> Result<Recovered, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         self.is_custodian()?;
         self.agreed(id).await?;
         let backup = match from {
-            Some(path) => Some(open_backup(path).await?),
+            Some(address) => Some(open_backup(address).await?),
             None => None,
         };
         // No audit meanwhile, which would report half of it; the next one begins anew.
@@ -273,7 +272,7 @@ impl Node {
     async fn put_patiently(&self, put: Put) -> Result<(), PutError> {
         loop {
             match self.store.put(put.clone()).await {
-                Err(PutError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
+                Err(PutError::Busy | PutError::Unavailable) => tokio::time::sleep(BUSY_WAIT).await,
                 other => return other.map(|_| ()),
             }
         }
@@ -558,10 +557,10 @@ impl<'a> Recovery<'a> {
     }
 }
 
-/// Opens a backup without trusting it. The caller named the file, so what is wrong with it is theirs.
-async fn open_backup(path: &Path) -> Result<Reader, Failure> {
-    let path = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Reader::open(&path, 1)).await;
+/// Opens a backup without trusting it. The caller named it, so what is wrong with it is theirs.
+async fn open_backup(address: &Address) -> Result<Reader, Failure> {
+    let address = address.clone();
+    let opened = tokio::task::spawn_blocking(move || Reader::open(&address, 1)).await;
     let opened = opened.map_err(|e| Failure::ours("the backup could not be opened", e))?;
     opened.map_err(|e| Failure::invalid(IssueType::Value, "", format!("`from` is not a backup of the database: {e}")))
 }

@@ -342,6 +342,7 @@ pub(crate) fn new_record_id() -> String {
 pub(crate) fn put_failure(error: PutError) -> Failure {
     match error {
         PutError::Busy => Failure::Busy,
+        PutError::Unavailable => Failure::Unreachable,
         PutError::TooLarge { .. } => Failure::TooLarge(error.to_string()),
         PutError::Conflict { rtype, id, found, .. } => {
             let found = found.map_or("none".to_owned(), |version| format!("W/\"{version}\""));

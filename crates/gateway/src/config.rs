@@ -36,8 +36,9 @@ pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     /// Where the validator listens for the other organisations' nodes.
     pub(crate) ledger: SocketAddr,
-    /// The shared cloud database: a path to an SQLite file.
-    pub(crate) database: PathBuf,
+    /// The shared cloud database: a path to an SQLite file, or the address of a database of a PostgreSQL server,
+    /// `postgresql://user:password@host:port/database`.
+    pub(crate) database: store::Address,
     /// The node's private folder: journal, ledger, mirror, vault.
     pub(crate) data: PathBuf,
     /// The folder with the organisation's keys.
@@ -123,7 +124,8 @@ impl Config {
         let mut config: Self =
             toml::from_str(&text).with_context(|| format!("in the configuration `{}`", file.display()))?;
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        for path in [&mut config.database, &mut config.data, &mut config.keys, &mut config.genesis, &mut config.users] {
+        config.database = config.database.under(&folder);
+        for path in [&mut config.data, &mut config.keys, &mut config.genesis, &mut config.users] {
             if path.is_relative() {
                 *path = folder.join(&*path);
             }
@@ -138,7 +140,7 @@ impl Config {
             config.ledger = address.parse().context("VITALTRACE_LEDGER is no address such as 127.0.0.1:8200")?;
         }
         if let Some(database) = variable("VITALTRACE_DATABASE")? {
-            config.database = database.into();
+            config.database = database.parse().context("VITALTRACE_DATABASE")?;
         }
         Ok(config)
     }

@@ -1,6 +1,7 @@
 //! Figures of this machine: creates, reads, searches and frames per second, with everything durable.
 //!
-//! `cargo run --release -p store --example figures [FOLDER]`; the folder should be on the disk that is to be measured.
+//! `cargo run --release -p store --example figures [FOLDER [ADDRESS]]`; the folder should be on the disk that is to be measured. With the
+//! address of an empty database of a PostgreSQL server that one is measured, and the folder holds the journal alone.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement that speaks to whoever runs it")]
 
@@ -118,7 +119,9 @@ async fn main() {
         let _absent = std::fs::remove_file(folder.join(file));
     }
     let org = "ems".parse().unwrap();
-    let config = Config { database: folder.join("db"), journal: folder.join("journal"), org, readers: 2 };
+    let file = || folder.join("db").into();
+    let database = env::args().nth(2).map_or_else(file, |address| address.parse().unwrap());
+    let config = Config { database, journal: folder.join("journal"), org, readers: 2 };
     let store = Store::open(config).unwrap().start(Box::new(Numbering(1))).unwrap();
     let number = Arc::new(AtomicU64::new(0));
     let create = {

@@ -1,12 +1,15 @@
-//! Crashes: children that are killed at any moment, or end themselves between two steps of a commit, and what is there afterwards.
+//! Crashes: children that are killed at any moment, or end themselves between two steps of a commit, a server that is killed under load,
+//! and what is there afterwards.
 //!
 //! A child is this test binary again, told by the environment to write until it dies. Two of them, each with an organisation and a
 //! journal of its own, share one database. A child prints a line for each answer it got; after its death the parent opens the store
 //! and compares.
 
 use crate::{
-    Config, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, NewEntry, NewVersion, Put,
-    Reader, Row, Seal, SealError, SealedSubmission, Search, Store, VersionKey, fault::Step,
+    Address, Config, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, NewEntry, NewVersion,
+    Put, PutError, Reader, Row, Seal, SealError, SealedSubmission, Search, Store, VersionKey,
+    fault::Step,
+    server::{Disk, Server},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use record::{Digest, Id16, OrgId, RecordTag, TimeMs, sha256};
@@ -14,17 +17,18 @@ use std::{
     collections::BTreeMap,
     env,
     io::{BufRead, BufReader, Write},
-    path::Path,
     process::{self, Child, Command, Stdio},
     sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::Duration,
 };
+use tempfile::TempDir;
 
-const FOLDER: &str = "STORE_CRASH_FOLDER";
+const JOURNAL: &str = "STORE_CRASH_JOURNAL";
+const DATABASE: &str = "STORE_CRASH_DATABASE";
 const ORG: &str = "STORE_CRASH_ORG";
 /// `Synced:3` ends the process when it has done that step for the third time.
 const FAULT: &str = "STORE_CRASH_FAULT";
@@ -72,13 +76,32 @@ impl Seal for Numbering {
     fn committed(&mut self, _: &[SealedSubmission]) {}
 }
 
-fn config(folder: &Path, org: &OrgId) -> Config {
-    let database = folder.join("cloud.db");
-    Config { database, journal: folder.join(format!("{org}.journal")), org: org.clone(), readers: 2 }
+/// A folder of journals, and the database of all of them.
+struct Place {
+    folder: TempDir,
+    database: Address,
 }
 
-fn open(folder: &Path, org: &OrgId) -> (Store, Vec<SealedSubmission>) {
-    let opened = Store::open(config(folder, org)).unwrap();
+impl Place {
+    fn on_file() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("cloud.db").into();
+        Self { folder, database }
+    }
+
+    fn on(server: &Server, name: &str) -> Self {
+        server.create(name);
+        Self { folder: tempfile::tempdir().unwrap(), database: server.address(name).parse().unwrap() }
+    }
+}
+
+fn open(place: &Place, org: &OrgId) -> (Store, Vec<SealedSubmission>) {
+    let journal = place.folder.path().join(format!("{org}.journal"));
+    open_with(Config { database: place.database.clone(), journal, org: org.clone(), readers: 2 })
+}
+
+fn open_with(config: Config) -> (Store, Vec<SealedSubmission>) {
+    let opened = Store::open(config).unwrap();
     let kept = opened.kept.clone();
     let next = opened.lanes.first().map_or(0, |end| end.last_seq) + 1;
     (opened.start(Box::new(Numbering { next, before: next })).unwrap(), kept)
@@ -139,9 +162,10 @@ fn put(org: &OrgId, task: u32, round: u64) -> Put {
 /// Not a test of its own: the child's life.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_writes_until_it_dies() {
-    let (Ok(folder), Ok(org)) = (env::var(FOLDER), env::var(ORG)) else { return };
+    let (Ok(journal), Ok(database), Ok(org)) = (env::var(JOURNAL), env::var(DATABASE), env::var(ORG)) else { return };
     let org: OrgId = org.parse().unwrap();
-    let (store, _) = open(Path::new(&folder), &org);
+    let database = database.parse().unwrap();
+    let (store, _) = open_with(Config { database, journal: journal.into(), org: org.clone(), readers: 2 });
     let tasks = (0..TASKS).map(|task| {
         let (store, org) = (store.clone(), org.clone());
         tokio::spawn(async move {
@@ -165,10 +189,13 @@ async fn a_child_writes_until_it_dies() {
     }
 }
 
-fn spawn(folder: &Path, org: &OrgId, fault: Option<String>) -> Child {
+fn spawn(place: &Place, org: &OrgId, fault: Option<String>) -> Child {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "crash::a_child_writes_until_it_dies", "--nocapture", "--test-threads=1"]);
-    command.env(FOLDER, folder).env(ORG, org.as_str()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let database: String = serde_json::from_value(serde_json::to_value(&place.database).unwrap()).unwrap();
+    let journal = place.folder.path().join(format!("{org}.journal"));
+    command.env(JOURNAL, journal).env(DATABASE, database);
+    command.env(ORG, org.as_str()).stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some(fault) = fault {
         command.env(FAULT, fault);
     }
@@ -191,8 +218,8 @@ fn answers(child: &mut Child) -> BTreeMap<(u32, u64), u64> {
 }
 
 /// Every answered put is there, no put is there in half, journal and database agree.
-async fn check(folder: &Path, org: &OrgId, answers: &BTreeMap<(u32, u64), u64>) {
-    let (store, kept) = open(folder, org);
+async fn check(place: &Place, org: &OrgId, answers: &BTreeMap<(u32, u64), u64>) {
+    let (store, kept) = open(place, org);
     let mut rounds = 0;
     for task in 0..TASKS {
         let name = format!("{org}-{task}");
@@ -253,50 +280,184 @@ async fn check(folder: &Path, org: &OrgId, answers: &BTreeMap<(u32, u64), u64>) 
     store.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_killed_at_any_moment_loses_nothing_that_was_answered() {
-    const ROUNDS: usize = 24;
+fn random() -> StdRng {
     let seed =
         env::var("STORE_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random());
     println!("STORE_CRASH_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let orgs: [OrgId; 2] = ["ems".parse().unwrap(), "hospital".parse().unwrap()];
+    StdRng::seed_from_u64(seed)
+}
+
+fn orgs() -> [OrgId; 2] {
+    ["ems".parse().unwrap(), "hospital".parse().unwrap()]
+}
+
+/// Kills children at any moment, `rounds` times.
+async fn kill_children(place: &Place, rounds: usize) {
+    let mut random = random();
     let mut answered = 0;
-    for round in 0..ROUNDS {
-        // In each second round somebody has the database open all the time. Then the log is not read anew after the children's
+    for round in 0..rounds {
+        // In each second round somebody has the database open all the time. Then SQLite's log is not read anew after the children's
         // death, and a commit that was cut short by it is not seen; it must not come back when the log is read anew later.
-        let database = folder.path().join("cloud.db");
-        let witness = (round % 2 == 1).then(|| Reader::open(&database, 1).unwrap());
+        let witness = (round % 2 == 1).then(|| Reader::open(&place.database, 1).unwrap());
         if let Some(witness) = &witness {
             witness.counts().await.unwrap();
         }
-        let mut children = orgs.each_ref().map(|org| spawn(folder.path(), org, None));
+        let mut children = orgs().each_ref().map(|org| spawn(place, org, None));
         for child in &mut children {
             thread::sleep(Duration::from_millis(random.random_range(20..180)));
             child.kill().unwrap();
         }
-        for (child, org) in children.iter_mut().zip(&orgs) {
+        for (child, org) in children.iter_mut().zip(&orgs()) {
             let answers = answers(child);
             answered += answers.len();
             println!("round {round}: {org} got {} answers", answers.len());
-            check(folder.path(), org, &answers).await;
+            check(place, org, &answers).await;
         }
         drop(witness);
     }
     assert!(answered > 0, "the children were never killed late enough");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_ends_between_two_steps_of_a_commit_loses_nothing_that_was_answered() {
-    let folder = tempfile::tempdir().unwrap();
-    let org: OrgId = "ems".parse().unwrap();
+/// Ends children between any two steps of a commit.
+async fn end_children(place: &Place) {
+    let [org, _] = orgs();
     for step in [Step::Inserted, Step::Sealed, Step::Appended, Step::Synced, Step::Committed, Step::Marked] {
         for count in [1, 4] {
-            let mut child = spawn(folder.path(), &org, Some(format!("{step:?}:{count}")));
+            let mut child = spawn(place, &org, Some(format!("{step:?}:{count}")));
             let answers = answers(&mut child);
             println!("{step:?} for the {count}. time: {} answers", answers.len());
-            check(folder.path(), &org, &answers).await;
+            check(place, &org, &answers).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_killed_at_any_moment_loses_nothing_that_was_answered() {
+    kill_children(&Place::on_file(), 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_ends_between_two_steps_of_a_commit_loses_nothing_that_was_answered() {
+    end_children(&Place::on_file()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_beside_a_server_loses_nothing_that_was_answered() {
+    let Some(server) = Server::start(Disk::Durable) else { return };
+    kill_children(&Place::on(&server, "killed"), 12).await;
+    end_children(&Place::on(&server, "ended")).await;
+}
+
+/// What a task of the load below was told.
+#[derive(Default)]
+struct Told {
+    answers: BTreeMap<(u32, u64), u64>,
+    refused: usize,
+    in_doubt: usize,
+}
+
+/// One task's writes until it is told to stop. What was refused is tried again, and must not have been written; what is in doubt is looked
+/// up first.
+async fn persist(store: Store, org: OrgId, task: u32, stop: Arc<AtomicBool>) -> Told {
+    let mut told = Told::default();
+    let mut round = 1;
+    while !stop.load(Ordering::Acquire) {
+        match store.put(put(&org, task, round)).await {
+            Ok(committed) => {
+                told.answers.insert((task, round), committed.entries[0].seq);
+                round += 1;
+                continue;
+            }
+            Err(PutError::InDoubt) => {
+                told.in_doubt += 1;
+                let counter = loop {
+                    match store.read("Basic", &format!("{org}-{task}")).await {
+                        Ok(counter) => break counter,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                };
+                round = counter.map_or(0, |row| row.version) + 1;
+            }
+            Err(PutError::Unavailable | PutError::Busy | PutError::NotWritten(_)) => told.refused += 1,
+            Err(error) => panic!("{org} {task} {round}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    told
+}
+
+/// Loads the database while `disturb` does something to the server, and checks what is there afterwards.
+async fn loaded(place: &Place, disturb: impl FnOnce() + Send + 'static) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    let mut stores = Vec::new();
+    for org in orgs() {
+        let (store, _) = open(place, &org);
+        for task in 0..TASKS {
+            tasks.push((org.clone(), tokio::spawn(persist(store.clone(), org.clone(), task, Arc::clone(&stop)))));
+        }
+        stores.push(store);
+    }
+    tokio::task::spawn_blocking(disturb).await.unwrap();
+    stop.store(true, Ordering::Release);
+    let mut all: BTreeMap<OrgId, Told> = BTreeMap::new();
+    for (org, task) in tasks {
+        let told = task.await.unwrap();
+        let of_org = all.entry(org).or_default();
+        of_org.answers.extend(told.answers);
+        (of_org.refused, of_org.in_doubt) = (of_org.refused + told.refused, of_org.in_doubt + told.in_doubt);
+    }
+    for store in stores {
+        store.close().await;
+    }
+    for (org, told) in &all {
+        println!("{org}: {} answered, {} refused, {} in doubt", told.answers.len(), told.refused, told.in_doubt);
+        assert!(!told.answers.is_empty() && told.refused > 0);
+        check(place, org, &told.answers).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_under_load_loses_nothing_that_was_answered() {
+    const KILLS: usize = 8;
+    let Some(server) = Server::start(Disk::Durable) else { return };
+    let place = Place::on(&server, "cloud");
+    let mut random = random();
+    let server = Arc::new(server);
+    let disturbed = Arc::clone(&server);
+    loaded(&place, move || {
+        let server = disturbed;
+        for kill in 0..KILLS {
+            thread::sleep(Duration::from_millis(random.random_range(150..600)));
+            if kill % 4 == 3 {
+                server.stop()
+            } else {
+                server.kill()
+            }
+            thread::sleep(Duration::from_millis(random.random_range(0..200)));
+            server.run();
+        }
+        thread::sleep(Duration::from_millis(300));
+    })
+    .await;
+}
+
+/// The server that writes are sent to dies for good, and the one that follows it takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_another_takes_the_place_of_loses_nothing_that_was_answered() {
+    let Some(server) = Server::start(Disk::Durable) else { return };
+    let standby = server.standby();
+    server.create("cloud");
+    let address = server.address_of_either(&standby, "cloud").parse().unwrap();
+    let place = Place { folder: tempfile::tempdir().unwrap(), database: address };
+    let servers = Arc::new((server, standby));
+    let disturbed = Arc::clone(&servers);
+    loaded(&place, move || {
+        let (server, standby) = &*disturbed;
+        thread::sleep(Duration::from_millis(1_500));
+        server.kill();
+        standby.promote();
+        thread::sleep(Duration::from_millis(1_500));
+    })
+    .await;
 }

@@ -1,14 +1,16 @@
-//! Where it rests: versions, search indexes, frames, signed entries; SQLite under a suite that other databases can pass as well.
+//! Where it rests: versions, search indexes, frames, signed entries; SQLite and PostgreSQL under one suite.
 //!
 //! The store gets bytes and gives the same bytes back; it knows neither FHIR's rules nor the ledger's formats. A [`Put`] is all or
 //! nothing and durable when it is answered. One writer thread commits many of them together: rows, then the group's ledger entries
 //! sealed by the caller's [`Seal`], then the journal (fsync), then the database (fsync). Readers have connections and threads of their
-//! own and never wait for the writer. Several processes may share one database file; each has its own journal.
+//! own and never wait for the writer. Several processes may share one database; each has its own journal. An [`Address`] says which
+//! database it is: an SQLite file, or one of a PostgreSQL server.
 //!
 //! The database is not trusted: what is read from it has yet to be verified, and the journal decides what is still to be anchored.
 
 mod store;
 
+mod address;
 mod put;
 mod row;
 mod seal;
@@ -23,13 +25,20 @@ mod readers;
 mod writer;
 
 mod journal;
+mod postgres;
 mod sqlite;
+
+mod int64;
 
 mod fault;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+#[path = "../tests/server/mod.rs"]
+mod server;
 
+pub use address::{Address, AddressError, ServerAddress};
 pub use chain::{CHAIN_LINKS_MAX, rests_on};
 pub use extract::{
     APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, filed,
@@ -48,4 +57,4 @@ pub use search::{
     TextMatch, UriMatch,
 };
 pub use store::{Config, LaneEnd, OpenError, Opened, Store};
-pub use writer::{GROUP_BYTES_MAX, GROUP_MS_MAX, GROUP_PUTS_MAX, QUEUE_BYTES_MAX, QUEUE_LEN_MAX};
+pub use writer::{DOUBT_WAIT_MAX, GROUP_BYTES_MAX, GROUP_MS_MAX, GROUP_PUTS_MAX, QUEUE_BYTES_MAX, QUEUE_LEN_MAX};

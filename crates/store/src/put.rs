@@ -102,6 +102,10 @@ pub enum PutError {
     /// The queue of writes is full: the caller should try again a little later.
     #[error("too many writes are waiting; try again")]
     Busy,
+    /// The database server cannot be reached, or has not said yet what became of an earlier write: the caller should try again a little
+    /// later.
+    #[error("the database server cannot be reached; nothing was written, try again")]
+    Unavailable,
     /// The store was closed, or its writer stopped after a failure of the disk.
     #[error("the store takes no more writes")]
     Stopped,
@@ -152,7 +156,8 @@ pub enum PutError {
     /// The database or the journal failed before the commit.
     #[error("nothing was written: {0}")]
     NotWritten(String),
-    /// The database failed in the commit itself. After a restart either all of it is there, or nothing.
+    /// The database failed in the commit itself. Either all of it is there, or nothing: the journal has it, and what became of it is
+    /// decided before the next write, or at the next opening.
     #[error("the database did not confirm the write")]
     InDoubt,
 }

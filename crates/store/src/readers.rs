@@ -1,8 +1,10 @@
 //! Reading: a pool of connections on threads of their own, and every question that may be asked.
 
 use crate::{
+    address::Address,
+    postgres,
     row::{EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
-    search::{BadSearch, Page, Search},
+    search::{BadSearch, PAGE_MAX, Page, Search},
     sqlite,
     store::OpenError,
 };
@@ -20,7 +22,14 @@ use std::{
 use tokio::sync::oneshot;
 
 /// The most reads that may wait.
-const READ_QUEUE_LEN_MAX: usize = 4_096;
+pub(crate) const READ_QUEUE_LEN_MAX: usize = 4_096;
+/// The most current records of one patient that are given as one set.
+pub(crate) const PATIENT_RECORDS_MAX: usize = 200_000;
+
+/// Rows on a page, as a database is told.
+pub(crate) fn limit(wanted: usize) -> i64 {
+    i64::try_from(wanted.min(PAGE_MAX)).unwrap_or_default()
+}
 
 /// Why a read was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +37,9 @@ pub enum ReadError {
     /// Too many reads are waiting: the caller should try again a little later.
     #[error("too many reads are waiting; try again")]
     Busy,
+    /// The database server cannot be reached: the caller should try again a little later.
+    #[error("the database server cannot be reached; try again")]
+    Unavailable,
     /// The readers have stopped.
     #[error("the store answers no more reads")]
     Stopped,
@@ -112,117 +124,132 @@ type Job = Box<dyn FnOnce(&Connection) + Send>;
 /// Reads from the database. Clones share the connections; the last one to go closes them.
 #[derive(Clone)]
 pub struct Reader {
-    jobs: SyncSender<Job>,
+    source: Source,
 }
+
+/// What is read from: connections on threads of their own, or those to a server.
+#[derive(Clone)]
+enum Source {
+    Sqlite(Threads),
+    Postgres(postgres::Pool),
+}
+
+#[derive(Clone)]
+struct Threads(SyncSender<Job>);
+
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reader")
     }
 }
 
+/// Asks the function of that name, whichever the database is.
+macro_rules! ask {
+    ($reader:expr, $function:ident($($argument:expr),*)) => {
+        match &$reader.source {
+            Source::Sqlite(threads) => threads.ask(move |db| sqlite::$function(db $(, $argument)*)).await,
+            Source::Postgres(pool) => pool.ask(move |db| async move { postgres::$function(&db $(, $argument)*).await }).await,
+        }
+    };
+}
+
 impl Reader {
     /// Opens an existing database for reading only, such as a backup that nobody trusts.
-    pub fn open(database: &Path, readers: usize) -> Result<Self, OpenError> {
-        sqlite::check_format(database)?;
-        Self::start(database, readers)
+    pub fn open(database: &Address, readers: usize) -> Result<Self, OpenError> {
+        match database {
+            Address::File(file) => {
+                sqlite::check_format(file)?;
+                Self::on_file(file, readers)
+            }
+            Address::Server(address) => {
+                let server = postgres::Server::new(address, postgres::Trust::Caller)?;
+                postgres::check_format(&server)?;
+                Ok(Self::on_server(server, readers))
+            }
+        }
     }
 
-    pub(crate) fn start(database: &Path, readers: usize) -> Result<Self, OpenError> {
+    pub(crate) fn on_server(server: postgres::Server, readers: usize) -> Self {
+        Self { source: Source::Postgres(postgres::Pool::new(server, readers)) }
+    }
+
+    pub(crate) fn on_file(file: &Path, readers: usize) -> Result<Self, OpenError> {
         let (jobs, received) = sync_channel::<Job>(READ_QUEUE_LEN_MAX);
         let received = Arc::new(Mutex::new(received));
         for number in 0..readers.max(1) {
-            let connection = sqlite::open_reader(database)?;
+            let connection = sqlite::open_reader(file)?;
             let received = Arc::clone(&received);
             thread::Builder::new()
                 .name(format!("store-read-{number}"))
                 .spawn(move || serve(&connection, &received))
                 .map_err(|error| OpenError::Thread(error.to_string()))?;
         }
-        Ok(Self { jobs })
-    }
-
-    async fn ask<T, F>(&self, question: F) -> Result<T, ReadError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
-    {
-        let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |connection: &Connection| {
-            if !answer.is_closed() {
-                // An error means that the caller has stopped waiting.
-                let _gone = answer.send(question(connection));
-            }
-        });
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => ReadError::Busy,
-            TrySendError::Disconnected(_) => ReadError::Stopped,
-        })?;
-        answered.await.map_err(|_| ReadError::Stopped)?
+        Ok(Self { source: Source::Sqlite(Threads(jobs)) })
     }
 
     /// The current version of a record, a deletion included; none if there never was one.
     pub async fn read(&self, rtype: &str, id: &str) -> Result<Option<Row>, ReadError> {
         let (rtype, id) = (rtype.to_owned(), id.to_owned());
-        self.ask(move |db| sqlite::read(db, &rtype, &id)).await
+        ask!(self, read(&rtype, &id))
     }
 
     /// One version of a record.
     pub async fn vread(&self, key: VersionKey) -> Result<Option<Row>, ReadError> {
-        self.ask(move |db| sqlite::vread(db, &key)).await
+        ask!(self, vread(&key))
     }
 
     /// Versions of a record below `before`, newest first, at most `limit` and [`crate::PAGE_MAX`].
     pub async fn history(&self, rtype: &str, id: &str, before: Option<u64>, limit: usize) -> Result<Rows, ReadError> {
         let (rtype, id) = (rtype.to_owned(), id.to_owned());
-        self.ask(move |db| sqlite::history(db, &rtype, &id, before, limit)).await
+        ask!(self, history(&rtype, &id, before, limit))
     }
 
     /// Current records that meet all criteria.
     pub async fn search(&self, search: Search) -> Result<Page, ReadError> {
-        self.ask(move |db| sqlite::search(db, &search)).await
+        ask!(self, search(&search))
     }
 
     /// All current versions of one patient, deletions included, for verification as a set. No types means all types.
     pub async fn patient_records(&self, patient: &str, types: &[&str]) -> Result<Rows, ReadError> {
         let patient = patient.to_owned();
         let types: Vec<String> = types.iter().map(|rtype| (*rtype).to_owned()).collect();
-        self.ask(move |db| sqlite::patient_records(db, &patient, &types)).await
+        ask!(self, patient_records(&patient, &types))
     }
 
     /// All versions of all records that arrived after place `after` (0 is the beginning), in order of arrival.
     pub async fn rows(&self, after: u64, limit: usize) -> Result<Sweep, ReadError> {
-        self.ask(move |db| sqlite::sweep(db, after, limit)).await
+        ask!(self, sweep(after, limit))
     }
 
     /// How many current records of each type there are, deleted ones not counted.
     pub async fn counts(&self) -> Result<Vec<(String, u64)>, ReadError> {
-        self.ask(sqlite::counts).await
+        ask!(self, counts())
     }
 
     /// Frames of a patient or device in order of measurement.
     pub async fn frames(&self, query: FrameQuery) -> Result<FramePage, ReadError> {
-        self.ask(move |db| sqlite::frames(db, &query)).await
+        ask!(self, frames(&query))
     }
 
     /// The frame that was filed under this digest.
     pub async fn frame(&self, digest: Digest) -> Result<Option<Frame>, ReadError> {
-        self.ask(move |db| sqlite::frame(db, &digest)).await
+        ask!(self, frame(&digest))
     }
 
     /// The attachment that was filed under this digest; whether it has it, the caller checks.
     pub async fn attachment(&self, digest: Digest) -> Result<Option<Vec<u8>>, ReadError> {
-        self.ask(move |db| sqlite::attachment(db, &digest)).await
+        ask!(self, attachment(&digest))
     }
 
     /// All copies of a patient's key.
     pub async fn wrapped_keys(&self, patient: &str) -> Result<Vec<WrappedKey>, ReadError> {
         let patient = patient.to_owned();
-        self.ask(move |db| sqlite::wrapped_keys(db, &patient)).await
+        ask!(self, wrapped_keys(&patient))
     }
 
     /// Where an entry stands.
     pub async fn entry(&self, id: Id16) -> Result<Option<EntryPlace>, ReadError> {
-        self.ask(move |db| sqlite::entry(db, &id)).await
+        ask!(self, entry(&id))
     }
 
     /// Submissions of a lane whose last entry is at `seq` or above, in order, at most `limit` and [`crate::PAGE_MAX`].
@@ -235,12 +262,33 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<Submission>, ReadError> {
         let org = org.clone();
-        self.ask(move |db| sqlite::submissions_since(db, &org, lane, seq, limit)).await
+        ask!(self, submissions_since(&org, lane, seq, limit))
     }
 
     /// Every lane that has submissions, with the last sequence number filed in it.
     pub async fn lanes(&self) -> Result<Vec<(OrgId, u32, u64)>, ReadError> {
-        self.ask(sqlite::lanes).await
+        ask!(self, lanes())
+    }
+}
+
+impl Threads {
+    async fn ask<T, F>(&self, question: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move |connection: &Connection| {
+            if !answer.is_closed() {
+                // An error means that the caller has stopped waiting.
+                let _gone = answer.send(question(connection));
+            }
+        });
+        self.0.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => ReadError::Busy,
+            TrySendError::Disconnected(_) => ReadError::Stopped,
+        })?;
+        answered.await.map_err(|_| ReadError::Stopped)?
     }
 }
 

@@ -79,6 +79,15 @@ pub struct Rows {
     pub malformed: Vec<Malformed>,
 }
 
+impl Rows {
+    pub(crate) fn push(&mut self, row: Result<Row, Malformed>) {
+        match row {
+            Ok(row) => self.rows.push(row),
+            Err(malformed) => self.malformed.push(malformed),
+        }
+    }
+}
+
 /// A signed frame as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {

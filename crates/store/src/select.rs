@@ -31,12 +31,16 @@ const ABOUT_MANY: &str = "*";
 pub(crate) enum Dialect {
     /// Names the index, and joins in the order that is written.
     Sqlite,
+    /// Looks a table that is joined up for each row before it, and what must exist for each row alone. Nothing else keeps the order:
+    /// the planner takes joins and `EXISTS` apart and puts them together anew, unless there is an `OFFSET`.
+    Postgres,
 }
 
 impl Dialect {
     fn parameter(self) -> char {
         match self {
             Self::Sqlite => '?',
+            Self::Postgres => '$',
         }
     }
 
@@ -44,13 +48,50 @@ impl Dialect {
     fn by_index(self, index: &str) -> String {
         match self {
             Self::Sqlite => format!(" INDEXED BY {index}"),
+            Self::Postgres => String::new(),
         }
     }
 
-    /// A join that keeps the order of the tables.
-    fn join(self) -> &'static str {
+    /// A join with `table`, called `alias`, that keeps the order of the tables; `index` finds the rows that are meant by `on`.
+    fn join(self, table: &str, alias: &str, index: Option<&str>, on: &str) -> String {
         match self {
-            Self::Sqlite => "CROSS JOIN",
+            Self::Sqlite => {
+                let index = index.map(|index| self.by_index(index)).unwrap_or_default();
+                format!(" CROSS JOIN {table} {alias}{index} ON {on}")
+            }
+            Self::Postgres => {
+                format!(" CROSS JOIN LATERAL (SELECT * FROM {table} {alias} WHERE {on} OFFSET 0) {alias}")
+            }
+        }
+    }
+
+    /// The rows of `table`, called `alias`, that belong to version `of`, and what is `joined` with them; conditions follow. Nothing but
+    /// the version finds them: by what else is asked of them too many might be found.
+    fn of_version(self, table: &str, alias: &str, of: &str, joined: &str) -> String {
+        match self {
+            Self::Sqlite => format!("FROM {table} {alias}{joined} WHERE {alias}.vid = {of}.vid AND "),
+            Self::Postgres => {
+                format!(
+                    "FROM (SELECT * FROM {table} {alias} WHERE {alias}.vid = {of}.vid OFFSET 0) {alias}{joined} WHERE "
+                )
+            }
+        }
+    }
+
+    /// The end of what stands in `EXISTS (`.
+    fn exists_end(self) -> &'static str {
+        match self {
+            Self::Sqlite => ")",
+            Self::Postgres => " OFFSET 0)",
+        }
+    }
+
+    /// Whether a list of values is looked up in an index, each by itself.
+    fn looks_up_lists(self) -> bool {
+        match self {
+            Self::Sqlite => true,
+            // Its planner may read through all that the columns before find instead, for the sake of their order.
+            Self::Postgres => false,
         }
     }
 
@@ -58,6 +99,7 @@ impl Dialect {
     fn position(self) -> &'static str {
         match self {
             Self::Sqlite => "instr",
+            Self::Postgres => "strpos",
         }
     }
 }
@@ -142,7 +184,8 @@ fn sort_key(sql: &mut Sql, search: &Search) {
         }
         Sort::Date { param, newest_first } => {
             let (bound, none) = if *newest_first { ("max", i64::MIN) } else { ("min", i64::MAX) };
-            sql.push(&format!("coalesce((SELECT {bound}(lo) FROM date x WHERE x.vid = v.vid AND "));
+            let dates = sql.dialect.of_version("date", "x", "v", "");
+            sql.push(&format!("coalesce((SELECT {bound}(lo) {dates}"));
             named(sql, "x", &search.rtype, param);
             sql.push("), ").bind(none).push(")");
         }
@@ -201,8 +244,8 @@ fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
         Some(index) => {
             sql.push(" FROM (");
             drive(sql, rtype, &criteria[index], about);
-            let join = sql.dialect.join();
-            sql.push(&format!(") d {join} version v ON v.vid = d.vid"));
+            let version = sql.dialect.join("version", "v", None, "v.vid = d.vid");
+            sql.push(&format!(") d{version}"));
         }
         None => {
             let index = sql.dialect.by_index("version_written");
@@ -271,21 +314,35 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
             drive_link(sql, rtype, &criterion.param, value);
             continue;
         }
-        let (table, index) = table(value);
-        let index = sql.dialect.by_index(index);
-        sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned()).push(" AND ");
-        one_is(sql, "x", rtype, &criterion.param, value);
-        // Known to be so; said so that the database need not look for versions that it has given already.
-        if stands_whole(rtype, &criterion.param) {
-            sql.push(&format!(" AND x.part = {WHOLE}"));
-        }
         let token = match value {
             Match::Composite(parts) => parts.first(),
             value => Some(value),
         };
-        if let (Some(about), Some(Match::Token { .. })) = (about, token) {
-            sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
+        match about.filter(|_| matches!(token, Some(Match::Token { .. }))) {
+            None => drive_value(sql, rtype, &criterion.param, value),
+            Some(about) if sql.dialect.looks_up_lists() => {
+                drive_value(sql, rtype, &criterion.param, value);
+                sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
+            }
+            Some(about) => {
+                drive_value(sql, rtype, &criterion.param, value);
+                sql.push(" AND x.about = ").bind(about.to_owned()).push(" UNION SELECT");
+                drive_value(sql, rtype, &criterion.param, value);
+                sql.push(&format!(" AND x.about = '{ABOUT_MANY}'"));
+            }
         }
+    }
+}
+
+/// Versions that have a value.
+fn drive_value(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
+    let (table, index) = table(value);
+    let index = sql.dialect.by_index(index);
+    sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned()).push(" AND ");
+    one_is(sql, "x", rtype, param, value);
+    // Known to be so; said so that the database need not look for versions that it has given already.
+    if stands_whole(rtype, param) {
+        sql.push(&format!(" AND x.part = {WHOLE}"));
     }
 }
 
@@ -321,41 +378,43 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
             sql.push(if *missing { "NOT (" } else { "(" });
             for (index, table) in VALUE_TABLES.iter().enumerate() {
                 sql.push(if index > 0 { " OR " } else { "" });
-                sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
+                let values = sql.dialect.of_version(table, "x", of, "");
+                sql.push(&format!("EXISTS (SELECT 1 {values}"));
                 named(sql, "x", rtype, param);
-                sql.push(")");
+                sql.push(sql.dialect.exists_end());
             }
             sql.push(")");
         }
         (param, Match::To { rtype: target, criterion }) => {
             let (link, other) = beyond(of);
-            let join = sql.dialect.join();
-            sql.push(&format!(
-                "EXISTS (SELECT 1 FROM reference {link} {join} version {other} ON {other}.rtype = {link}.target_type \
-                 AND {other}.id = {link}.target WHERE {link}.vid = {of}.vid AND "
-            ));
+            let on = format!("{other}.rtype = {link}.target_type AND {other}.id = {link}.target");
+            let version = sql.dialect.join("version", &other, None, &on);
+            let links = sql.dialect.of_version("reference", &link, of, &version);
+            sql.push(&format!("EXISTS (SELECT 1 {links}"));
             named(sql, &link, rtype, param);
             sql.push(&format!(" AND {link}.target_type = ")).bind(target.clone());
             meets(sql, &other, target, criterion);
-            sql.push(")");
+            sql.push(sql.dialect.exists_end());
         }
         (_, Match::From { rtype: from, param, criterion }) => {
             let (link, other) = beyond(of);
-            let (join, index) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
+            let index = sql.dialect.by_index("reference_target");
+            let version = sql.dialect.join("version", &other, None, &format!("{other}.vid = {link}.vid"));
             sql.push(&format!(
-                "EXISTS (SELECT 1 FROM reference {link}{index} {join} version {other} ON {other}.vid = {link}.vid \
+                "EXISTS (SELECT 1 FROM reference {link}{index}{version} \
                  WHERE {link}.target = {of}.id AND {link}.target_type = {of}.rtype AND {link}.rtype = "
             ));
             sql.bind(from.clone()).push(" AND ");
             named(sql, &link, from, param);
             meets(sql, &other, from, criterion);
-            sql.push(")");
+            sql.push(sql.dialect.exists_end());
         }
         (_, value) => {
             let (table, _) = table(value);
-            sql.push(&format!("EXISTS (SELECT 1 FROM {table} x WHERE x.vid = {of}.vid AND "));
+            let values = sql.dialect.of_version(table, "x", of, "");
+            sql.push(&format!("EXISTS (SELECT 1 {values}"));
             one_is(sql, "x", rtype, param, value);
-            sql.push(")");
+            sql.push(sql.dialect.exists_end());
         }
     }
 }
@@ -376,26 +435,27 @@ fn meets(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
 
 /// Versions that are on this side of a link to records which a criterion drives to.
 fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
-    let (join, by_target) = (sql.dialect.join(), sql.dialect.by_index("reference_target"));
     match value {
         Match::To { rtype: target, criterion } => {
             sql.push(" r.vid FROM (");
             drive(sql, target, criterion, None);
-            sql.push(&format!(
-                ") d {join} version t ON t.vid = d.vid {join} reference r{by_target} ON r.target = t.id WHERE t.current = 1 \
-                 AND t.deleted = 0 AND t.rtype = "
-            ));
+            let target_version = sql.dialect.join("version", "t", None, "t.vid = d.vid");
+            let reference = sql.dialect.join("reference", "r", Some("reference_target"), "r.target = t.id");
+            sql.push(&format!(") d{target_version}{reference} WHERE t.current = 1 AND t.deleted = 0 AND t.rtype = "));
             sql.bind(target.clone()).push(" AND r.rtype = ").bind(rtype.to_owned()).push(" AND ");
             named(sql, "r", rtype, param);
             sql.push(" AND r.target_type = ").bind(target.clone());
         }
         Match::From { rtype: from, param, criterion } => {
-            let by_key = sql.dialect.by_index("version_key");
             sql.push(" t.vid FROM (");
             drive(sql, from, criterion, None);
+            let from_version = sql.dialect.join("version", "f", None, "f.vid = d.vid");
+            let reference = sql.dialect.join("reference", "r", None, "r.vid = f.vid");
+            // The type is asked for below as well, as a parameter: by the link's own the index is found from its first column on.
+            let version =
+                sql.dialect.join("version", "t", Some("version_key"), "t.id = r.target AND t.rtype = r.target_type");
             sql.push(&format!(
-                ") d {join} version f ON f.vid = d.vid {join} reference r ON r.vid = f.vid {join} version t{by_key} ON t.id = r.target \
-                 WHERE f.current = 1 AND f.deleted = 0 AND f.rtype = "
+                ") d{from_version}{reference}{version} WHERE f.current = 1 AND f.deleted = 0 AND f.rtype = "
             ));
             sql.bind(from.clone()).push(" AND ");
             named(sql, "r", from, param);

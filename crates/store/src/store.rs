@@ -1,12 +1,14 @@
 //! Opening, writing, closing.
 
 use crate::{
+    address::Address,
     journal::{Journal, JournalError, Outcome},
+    postgres,
     put::{Committed, PUT_BYTES_MAX, Put, PutError, RECORD_BYTES_MAX},
     readers::{ReadError, Reader},
     seal::{Kept, Seal},
     sqlite,
-    writer::{self, QUEUE_BYTES_MAX, QUEUE_LEN_MAX, Request},
+    writer::{self, Database, QUEUE_BYTES_MAX, QUEUE_LEN_MAX, Request},
 };
 use record::{Digest, OrgId};
 use std::{
@@ -25,8 +27,8 @@ use tokio::sync::oneshot;
 /// How a store is opened.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The database file, which several processes may share. Its folder must exist.
-    pub database: PathBuf,
+    /// The database, which several processes may share.
+    pub database: Address,
     /// The journal: a file in a folder of this gateway alone, on a disk of its own if possible.
     pub journal: PathBuf,
     /// The organisation that this gateway writes for.
@@ -74,7 +76,8 @@ pub struct Opened {
     /// Where the lanes of the journal end; sequence numbers of new entries are above.
     pub lanes: Vec<LaneEnd>,
     config: Config,
-    writer: sqlite::Writer,
+    server: Option<postgres::Server>,
+    writer: Database,
     journal: Journal,
 }
 
@@ -98,7 +101,14 @@ impl Store {
     /// Blocks while it reads: call it before serving. A torn end of the journal is cut off; damage in its middle is an error.
     pub fn open(config: Config) -> Result<Opened, OpenError> {
         let (mut journal, mut pending) = Journal::recover(&config.journal)?;
-        let writer = sqlite::Writer::open(&config.database)?;
+        let (mut writer, server) = match &config.database {
+            Address::File(file) => (Database::Sqlite(sqlite::Writer::open(file)?), None),
+            Address::Server(address) => {
+                let server = postgres::Server::new(address, postgres::Trust::Operator)?;
+                let writer = postgres::Writer::open(server.clone(), config.org.clone())?;
+                (Database::Postgres(Box::new(writer)), Some(server))
+            }
+        };
         let undecided: Vec<_> = pending.iter().filter(|one| one.outcome.is_none()).collect();
         if !undecided.is_empty() {
             let submissions: Vec<_> = undecided.iter().map(|one| &one.submission).collect();
@@ -119,7 +129,7 @@ impl Store {
         journal.keep(&kept);
         journal.sync()?;
         let lanes = journal.lanes();
-        Ok(Opened { kept, lanes, config, writer, journal })
+        Ok(Opened { kept, lanes, config, server, writer, journal })
     }
 
     /// Writes all of `put` or nothing. Answers when it is durable.
@@ -153,8 +163,10 @@ impl Store {
     /// Erases a patient: every version whose Patient it is with its search values, frames, wrapped keys, and `attachments`; one
     /// transaction. Tells how many rows that were.
     ///
-    /// The bytes are overwritten, not only unlinked: in the database file at once, in the write-ahead log by emptying it. Submissions
-    /// and the journal stay; they hold ledger entries and no record. Backups are out of reach.
+    /// In an SQLite file the bytes are overwritten, not only unlinked: in the database file at once, in the write-ahead log by emptying it.
+    /// On a PostgreSQL server the rows are deleted and the tables vacuumed; when old bytes are overwritten there, and how long its
+    /// write-ahead log keeps them, whoever runs the server decides. Submissions and the journal stay; they hold ledger entries and no
+    /// record. Backups are out of reach.
     ///
     /// The whole table of versions is read for rows that are current no more, so other writes wait for a moment.
     pub async fn erase(&self, patient: &str, attachments: &[Digest]) -> Result<u64, PutError> {
@@ -205,7 +217,7 @@ impl Deref for Store {
 impl Opened {
     /// Starts the writer with the caller's signing half, and the readers.
     pub fn start(self, seal: Box<dyn Seal>) -> Result<Store, OpenError> {
-        let reader = Reader::start(&self.config.database, self.config.readers)?;
+        let reader = self.reading(self.config.readers)?;
         let (requests, received) = sync_channel(QUEUE_LEN_MAX);
         let bytes = Arc::new(AtomicUsize::new(0));
         writer::start(self.writer, self.journal, seal, self.config.org, received, Arc::clone(&bytes))?;
@@ -214,7 +226,15 @@ impl Opened {
 
     /// Reads before the first write, such as the organisation's own submissions: `submissions_since` and the like.
     pub fn reader(&self) -> Result<Reader, OpenError> {
-        Reader::start(&self.config.database, 1)
+        self.reading(1)
+    }
+
+    fn reading(&self, readers: usize) -> Result<Reader, OpenError> {
+        match (&self.config.database, &self.server) {
+            (_, Some(server)) => Ok(Reader::on_server(server.clone(), readers)),
+            (Address::File(file), None) => Reader::on_file(file, readers),
+            (Address::Server(_), None) => Err(OpenError::Database("no server".into())),
+        }
     }
 }
 

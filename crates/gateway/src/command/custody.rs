@@ -4,7 +4,6 @@ use super::{Connection, Exit, print, tell};
 use clap::Args;
 use record::Role;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// Compares the database with the ledger and names each row that was modified, removed, rolled back, duplicated or injected.
 #[derive(Debug, Args)]
@@ -55,9 +54,10 @@ impl Audit {
 pub(crate) struct Recover {
     #[command(flatten)]
     connection: Connection,
-    /// An untrusted backup: an SQLite file. Every row in it is checked.
+    /// An untrusted backup: an SQLite file, or the address of a database that it was put back into,
+    /// `postgresql://user@host:port/database`. Every row in it is checked.
     #[arg(long, conflicts_with = "empty")]
-    from: Option<PathBuf>,
+    from: Option<store::Address>,
     /// Rebuild from ledger and vaults alone.
     #[arg(long)]
     empty: bool,
@@ -90,7 +90,8 @@ impl Recover {
             return Ok(Exit::Good);
         };
         let body = match (&self.from, self.empty) {
-            (Some(path), _) => json!({"from": std::fs::canonicalize(path)?}),
+            (Some(store::Address::File(path)), _) => json!({"from": std::fs::canonicalize(path)?}),
+            (Some(server), _) => json!({"from": server}),
             (None, _) => json!({}),
         };
         let report: Value = client.post(&format!("/custody/{id}/carry-out"), &body).await?.good()?.json()?;

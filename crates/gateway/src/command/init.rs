@@ -34,9 +34,10 @@ pub(crate) struct Init {
     /// The address that the other organisations reach the validator by, when it differs from --ledger.
     #[arg(long)]
     pub(crate) reach: Option<String>,
-    /// The shared cloud database: a path to an SQLite file.
+    /// The shared cloud database: a path to an SQLite file, or the address of a database of a PostgreSQL server,
+    /// `postgresql://user:password@host:port/database`.
     #[arg(long, default_value = "cloud.db")]
-    pub(crate) database: PathBuf,
+    pub(crate) database: store::Address,
     /// The organisation joins a consortium that is there already.
     #[arg(long)]
     pub(crate) joins: bool,

@@ -62,7 +62,7 @@ impl Consortium {
                 http: pair[0],
                 ledger: pair[1],
                 reach: None,
-                database: database.clone(),
+                database: database.clone().into(),
                 joins: false,
                 dir: dir.clone(),
             }

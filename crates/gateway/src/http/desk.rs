@@ -221,8 +221,8 @@ pub(crate) async fn vote(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct From {
-    /// An untrusted backup: a path to an SQLite file on the node's machine.
-    from: Option<std::path::PathBuf>,
+    /// An untrusted backup: a path to an SQLite file on the node's machine, or the address of a database of a PostgreSQL server.
+    from: Option<store::Address>,
 }
 
 pub(crate) async fn carry_out(
@@ -232,7 +232,7 @@ pub(crate) async fn carry_out(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let from: From = document(&body)?;
-    let recovered = doors.node.recover(&caller, ledger_id(&id)?, from.from.as_deref()).await?;
+    let recovered = doors.node.recover(&caller, ledger_id(&id)?, from.from.as_ref()).await?;
     Ok(Json(serde_json::to_value(recovered).unwrap_or_default()).into_response())
 }
 

@@ -281,7 +281,7 @@ fn meaning(status: u16) -> &'static str {
         415 => "Another content type than this address takes.",
         413 => "Too large, or too much to look at.",
         422 => "The request is understood, and wrong.",
-        503 => "Busy, or what the database holds does not agree with the ledger.",
+        503 => "Busy, or the database cannot be reached, or what it holds does not agree with the ledger.",
         _ => "Something of ours failed.",
     }
 }

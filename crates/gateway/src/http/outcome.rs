@@ -84,7 +84,7 @@ pub(crate) fn respond(failure: &Failure) -> Response {
         Failure::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, IssueType::NotSupported),
         Failure::Unsupported(_) => (StatusCode::BAD_REQUEST, IssueType::NotSupported),
         Failure::Tampered(_) => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Security),
-        Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Throttled),
+        Failure::Busy | Failure::Unreachable => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Throttled),
         Failure::SpentKey => (StatusCode::SERVICE_UNAVAILABLE, IssueType::Exception),
         Failure::Ours(why) => {
             tracing::error!(why, "a request failed for a reason of ours");
@@ -93,7 +93,7 @@ pub(crate) fn respond(failure: &Failure) -> Response {
         }
     };
     let mut response = answer(status, &Outcome::new(Issue::error(kind, failure.to_string())));
-    if matches!(failure, Failure::Busy) {
+    if matches!(failure, Failure::Busy | Failure::Unreachable) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

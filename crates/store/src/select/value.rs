@@ -61,11 +61,10 @@ pub(super) fn one_is(sql: &mut Sql, alias: &str, rtype: &str, param: &str, value
     for (number, (part, value)) in parts.enumerate() {
         let (table, _) = table(value);
         let other = format!("{alias}{number}");
-        sql.push(&format!(
-            " AND EXISTS (SELECT 1 FROM {table} {other} WHERE {other}.vid = {alias}.vid AND {other}.part = {alias}.part AND "
-        ));
+        let values = sql.dialect.of_version(table, &other, alias, "");
+        sql.push(&format!(" AND EXISTS (SELECT 1 {values}{other}.part = {alias}.part AND "));
         one_is(sql, &other, rtype, part, value);
-        sql.push(")");
+        sql.push(sql.dialect.exists_end());
     }
 }
 

@@ -1,8 +1,8 @@
 //! From columns to rows and back, with a name for every column that has not its form.
 
 use crate::{
-    put::PutError,
-    row::{EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
+    int64::natural,
+    row::{EntryPlace, Frame, Malformed, Row, Submission, VersionKey, WrappedKey},
     select::Value,
 };
 use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
@@ -76,15 +76,6 @@ fn try_version(columns: &Columns<'_>) -> Result<Row, &'static str> {
     })
 }
 
-impl Rows {
-    pub(super) fn push(&mut self, row: Result<Row, Malformed>) {
-        match row {
-            Ok(row) => self.rows.push(row),
-            Err(malformed) => self.malformed.push(malformed),
-        }
-    }
-}
-
 /// Reads the columns [`FRAME`].
 pub(super) fn frame(columns: &Columns<'_>) -> Result<Frame, &'static str> {
     Ok(Frame {
@@ -135,19 +126,4 @@ pub(super) fn wrapped_key(columns: &Columns<'_>) -> Result<WrappedKey, &'static 
         org: org(columns, 1, "org")?,
         bytes: column(columns, 2, "bytes")?,
     })
-}
-
-/// A number as the database holds it.
-pub(super) fn int(number: u64, what: &'static str) -> Result<i64, PutError> {
-    i64::try_from(number).map_err(|_| PutError::Invalid(what))
-}
-
-/// A number as the database holds it; a larger one than it can hold meets no row.
-pub(super) fn clamp(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// A number that the database holds as a place or a count.
-pub(super) fn natural(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or_default()
 }

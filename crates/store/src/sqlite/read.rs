@@ -1,21 +1,15 @@
 //! Every read, on a connection that cannot write.
 
-use super::columns::{self, clamp, natural};
+use super::columns;
 use crate::{
-    readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, ReadError, Sweep},
+    int64::{clamp, natural},
+    readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, PATIENT_RECORDS_MAX, ReadError, Sweep, limit},
     row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
-    search::{Cursor, PAGE_MAX, Page, Search},
+    search::{Cursor, Page, Search},
     select::{self, Dialect, Sql},
 };
 use record::{Digest, Id16, OrgId};
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
-
-/// The most current records of one patient that are given as one set.
-const PATIENT_RECORDS_MAX: usize = 200_000;
-
-fn limit(wanted: usize) -> i64 {
-    i64::try_from(wanted.min(PAGE_MAX)).unwrap_or_default()
-}
 
 pub(crate) fn read(db: &Connection, rtype: &str, id: &str) -> Result<Option<Row>, ReadError> {
     let sql = format!(

@@ -1,7 +1,8 @@
 //! The writing connection: one transaction for a group of puts, a savepoint for each of them.
 
-use super::{columns::int, schema, values};
+use super::{schema, values};
 use crate::{
+    int64::int,
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError, Unless},
     row::{EntryPlace, Frame, Row},
     seal::SealedSubmission,

@@ -1,4 +1,4 @@
-//! The suite that every database passes, run on SQLite, and what holds for SQLite alone.
+//! The suite that every database passes, run on SQLite and on PostgreSQL, and what holds for one of them alone.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,19 +7,35 @@
     reason = "tests, whose helpers the lints do not know"
 )]
 
+mod postgres;
 mod search;
+#[path = "../server/mod.rs"]
+mod server;
 mod sqlite;
 mod suite;
 mod synthea;
+mod wire;
 
+use postgres::Postgres;
 use record::OrgId;
 use std::path::Path;
-use store::{Config, Seal, SealError, SealedSubmission, Store};
+use store::{Address, Config, Seal, SealError, SealedSubmission, Store};
 use suite::Numbering;
 
-/// Opens a store of organisation `org` on the database of `folder`, which it may share with stores of other organisations.
+/// A kind of database.
 trait Backend {
-    fn open(&self, folder: &Path, org: &str, seal: Box<dyn Seal>) -> Store;
+    /// The database of `folder`, which stores of several organisations may share.
+    fn database(&self, folder: &Path) -> Address;
+
+    fn config(&self, folder: &Path, org: &str) -> Config {
+        let org: OrgId = org.parse().unwrap();
+        Config { database: self.database(folder), journal: folder.join(format!("{org}.journal")), org, readers: 3 }
+    }
+
+    fn open(&self, folder: &Path, org: &str, seal: Box<dyn Seal>) -> Store {
+        let opened = Store::open(self.config(folder, org)).unwrap();
+        opened.start(seal).unwrap()
+    }
 
     fn store(&self, folder: &Path) -> Store {
         self.open(folder, "ems", Box::new(Numbering::default()))
@@ -29,27 +45,33 @@ trait Backend {
 struct Sqlite;
 
 impl Backend for Sqlite {
-    fn open(&self, folder: &Path, org: &str, seal: Box<dyn Seal>) -> Store {
-        let opened = Store::open(config(folder, org)).unwrap();
-        opened.start(seal).unwrap()
+    fn database(&self, folder: &Path) -> Address {
+        folder.join("cloud.db").into()
     }
 }
 
-fn config(folder: &Path, org: &str) -> Config {
-    let org: OrgId = org.parse().unwrap();
-    Config { database: folder.join("cloud.db"), journal: folder.join(format!("{org}.journal")), org, readers: 3 }
-}
-
-macro_rules! on_sqlite {
-    ($($module:ident :: $test:ident),* $(,)?) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $test() {
-            $module::$test(&Sqlite).await;
+macro_rules! on_every_database {
+    ($($module:ident :: $test:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $module::$test(&Sqlite).await;
+            }
+        )*
+        mod on_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    if let Some(postgres) = super::Postgres::shared() {
+                        super::$module::$test(&postgres).await;
+                    }
+                }
+            )*
         }
-    )*};
+    };
 }
 
-on_sqlite! {
+on_every_database! {
     suite::a_record_reads_back_byte_for_byte,
     suite::versions_follow_each_other_and_history_shows_them,
     suite::a_put_that_fails_leaves_nothing,

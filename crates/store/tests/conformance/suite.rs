@@ -475,7 +475,7 @@ pub(crate) async fn what_is_not_final_is_given_back_at_opening(backend: &impl Ba
     }
     store.settle(1, 4).await.unwrap();
     store.close().await;
-    let opened = Store::open(crate::config(folder.path(), "ems")).unwrap();
+    let opened = Store::open(backend.config(folder.path(), "ems")).unwrap();
     assert_eq!(
         opened.kept.iter().map(|kept| (kept.first_seq, kept.bytes.clone())).collect::<Vec<_>>(),
         [(5, vec![5]), (6, vec![6])]

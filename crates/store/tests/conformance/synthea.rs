@@ -1,4 +1,4 @@
-//! Real records: Synthea's patients, stored by their extracted values and found as a plain filter over the JSON finds them.
+//! Real records: Synthea's 57 patients, stored by their extracted values and found as a plain filter over the JSON finds them.
 
 use crate::{
     Backend,
@@ -16,26 +16,28 @@ use std::{
 use store::{Criterion, NewVersion, Put, Search, Store, extract};
 use tempfile::tempdir;
 
-/// Patients read from the real data; all of it would take long.
-const PATIENTS_READ: usize = 6;
-
-fn bundles() -> Vec<Value> {
+/// The bundles, one for each patient.
+fn bundles() -> Box<dyn Iterator<Item = Value>> {
     let shared = env::var_os("VITALTRACE_SHARED").map(PathBuf::from);
     let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
-    let folder = shared.join("fhir/synthea/2019-smart");
-    let Ok(files) = fs::read_dir(&folder) else {
-        println!("SKIPPED: {} not found; a generated bundle is used", folder.display());
-        return vec![generated()];
-    };
-    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    let mut files = Vec::new();
+    for folder in ["fhir/synthea/2019-smart", "fhir/synthea/2021-blaze"] {
+        let folder = shared.join(folder);
+        let Ok(found) = fs::read_dir(&folder) else {
+            println!("SKIPPED: {} not found; a generated bundle is used", folder.display());
+            return Box::new([generated()].into_iter());
+        };
+        files.extend(
+            found.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|end| end == "gz")),
+        );
+    }
     files.sort();
-    files.truncate(PATIENTS_READ);
-    let read = |path: &PathBuf| {
+    let read = |path: PathBuf| {
         let mut text = String::new();
         GzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
         serde_json::from_str(&text).unwrap()
     };
-    files.iter().map(read).collect()
+    Box::new(files.into_iter().map(read))
 }
 
 fn generated() -> Value {
@@ -77,9 +79,10 @@ pub(crate) async fn real_records_are_found_as_a_plain_filter_finds_them(backend:
                     let code = coding["code"].as_str().unwrap().to_owned();
                     by_code.entry((subject.clone(), code)).or_default().insert(id.clone());
                 }
-                let time: record::TimeMs =
-                    record::TimeMs::from_instant(resource["effectiveDateTime"].as_str().unwrap()).unwrap();
-                by_year.entry((subject, time.to_instant()[..4].to_owned())).or_default().insert(id);
+                // None before 1970.
+                if let Ok(time) = record::TimeMs::from_instant(resource["effectiveDateTime"].as_str().unwrap()) {
+                    by_year.entry((subject, time.to_instant()[..4].to_owned())).or_default().insert(id);
+                }
             }
         }
         store.put(Put { records, ..Put::default() }).await.unwrap();

@@ -1,0 +1,271 @@
+//! Where a database is: a file, or a PostgreSQL server.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+use tokio_postgres::config::{Host, SslMode};
+
+/// How the address of a server begins.
+const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+/// The port of a server that names none.
+pub(crate) const PORT: u16 = 5432;
+
+/// Why an address cannot be used. No variant repeats what was written: it may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// The text is no address of a server.
+    #[error(
+        "the address of the database is not of the form `postgresql://user@host:port/database`; other characters than letters and digits in a \
+         password are written as `%` and two hexadecimal digits"
+    )]
+    Form,
+    /// TLS is asked for in a way that is not offered.
+    #[error("`sslmode` is one of `disable`, `prefer`, `require` and `verify-full`")]
+    SslMode,
+    /// Nothing to verify the server's certificate by.
+    #[error("`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it")]
+    RootCertificate,
+}
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An SQLite file, which several processes of one machine may share. Its folder must exist.
+    File(PathBuf),
+    /// A database of a PostgreSQL server.
+    Server(ServerAddress),
+}
+
+/// A database of a PostgreSQL server. Shows itself without the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    text: String,
+    pub(crate) config: Box<tokio_postgres::Config>,
+    pub(crate) tls: Tls,
+}
+
+/// How the connection to a server is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// Not at all.
+    Off,
+    /// Encrypted, if the mode asks for it or the server offers it; whoever answers is believed to be the server.
+    Unverified,
+    /// Encrypted, with a certificate for the host's name that was signed by one in this file.
+    Verified(PathBuf),
+}
+
+impl Address {
+    /// The same, a file's path being relative to `folder` unless it is absolute.
+    pub fn under(self, folder: &Path) -> Self {
+        match self {
+            Self::File(path) => Self::File(folder.join(path)),
+            server @ Self::Server(_) => server,
+        }
+    }
+
+    /// The SQLite file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Server(_) => None,
+        }
+    }
+}
+
+impl From<PathBuf> for Address {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+            text.parse().map(Self::Server)
+        } else {
+            Ok(Self::File(text.into()))
+        }
+    }
+}
+
+impl FromStr for ServerAddress {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        // A password may hold a question mark.
+        let named = text.find('@').unwrap_or_default();
+        let (before, query) = match text[named..].find('?') {
+            Some(at) => (&text[..named + at], &text[named + at + 1..]),
+            None => (text, ""),
+        };
+        let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("sslmode", value)) => mode = Some(value),
+                Some(("sslrootcert", value)) => roots = Some(unescaped(value).ok_or(AddressError::Form)?),
+                _ => rest.push(pair),
+            }
+        }
+        // Only the rest is left to the client, which knows fewer modes. What it says of mistakes may quote a password.
+        let mut config: tokio_postgres::Config =
+            format!("{before}?{}", rest.join("&")).parse().map_err(|_| AddressError::Form)?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(AddressError::Form);
+        }
+        let (mode, tls) = match (mode.unwrap_or("prefer"), roots) {
+            ("disable", None) => (SslMode::Disable, Tls::Off),
+            ("prefer", None) => (SslMode::Prefer, Tls::Unverified),
+            ("require", None) => (SslMode::Require, Tls::Unverified),
+            ("verify-full", Some(roots)) => (SslMode::Require, Tls::Verified(roots.into())),
+            ("disable" | "prefer" | "require" | "verify-full", _) => return Err(AddressError::RootCertificate),
+            _ => return Err(AddressError::SslMode),
+        };
+        config.ssl_mode(mode);
+        Ok(Self { text: text.to_owned(), config: Box::new(config), tls })
+    }
+}
+
+/// What `%41` and the like stand for.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Server(server) => write!(f, "{server}"),
+        }
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgresql://")?;
+        if let Some(user) = self.config.get_user() {
+            write!(f, "{user}@")?;
+        }
+        let ports = self.config.get_ports();
+        for (number, host) in self.config.get_hosts().iter().enumerate() {
+            let port = ports.get(number).or(ports.first()).copied().unwrap_or(PORT);
+            let between = if number > 0 { "," } else { "" };
+            match host {
+                Host::Tcp(host) => write!(f, "{between}{host}:{port}")?,
+                Host::Unix(folder) => write!(f, "{between}{}:{port}", folder.display())?,
+            }
+        }
+        write!(f, "/{}", self.config.get_dbname().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Writes it as it was given, the password included: for configuration files.
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::File(path) => path.serialize(serializer),
+            Self::Server(server) => server.text.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check(text: &str, expected: Expect) {
+        let address: Result<Address, _> = text.parse();
+        let shown = match address {
+            Ok(Address::Server(server)) => format!("{server} {:?} {:?}", server.config.get_ssl_mode(), server.tls),
+            Ok(file) => format!("file {file}"),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn an_address_is_a_file_or_a_server() {
+        check("../cloud.db", expect!["file ../cloud.db"]);
+        check(
+            "postgresql://mercy@db.example/cloud",
+            expect!["postgresql://mercy@db.example:5432/cloud Prefer Unverified"],
+        );
+        check(
+            "postgres://mercy@a:1,b:2/cloud?sslmode=require&connect_timeout=3",
+            expect!["postgresql://mercy@a:1,b:2/cloud Require Unverified"],
+        );
+        check(
+            "postgresql://mercy:a?sslmode=b@db.example/cloud",
+            expect!["postgresql://mercy@db.example:5432/cloud Prefer Unverified"],
+        );
+        check(
+            "postgresql://mercy@db.example/cloud?sslmode=verify-full&sslrootcert=%2Fetc/ca.pem",
+            expect![[r#"postgresql://mercy@db.example:5432/cloud Require Verified("/etc/ca.pem")"#]],
+        );
+        check(
+            "postgresql://mercy@%2Frun%2Fpg/cloud?sslmode=disable",
+            expect!["postgresql://mercy@/run/pg:5432/cloud Disable Off"],
+        );
+        check(
+            "postgresql://a/b?sslmode=verify-ca",
+            expect!["`sslmode` is one of `disable`, `prefer`, `require` and `verify-full`"],
+        );
+        check(
+            "postgresql://a/b?sslmode=verify-full",
+            expect!["`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it"],
+        );
+        check(
+            "postgresql://a/b?sslmode=require&sslrootcert=c",
+            expect!["`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it"],
+        );
+    }
+
+    #[test]
+    fn a_password_is_in_nothing_that_is_shown() {
+        let text = "postgresql://mercy:se%63ret@db.example/cloud";
+        let address: Address = text.parse().unwrap();
+        let Address::Server(server) = &address else { panic!("{address}") };
+        assert_eq!(server.config.get_password(), Some(b"secret".as_slice()));
+        for shown in
+            [format!("{address}"), format!("{address:?}"), format!("{address:#?}"), format!("{:?}", server.config)]
+        {
+            assert!(!shown.contains("secret") && !shown.contains("se%63ret"), "{shown}");
+        }
+        assert_eq!(serde_json::to_string(&address).unwrap(), format!("\"{text}\""), "a file says it all");
+        for wrong in [
+            "postgresql://mercy@db.example/cloud?passwort=secret",
+            "postgresql://mercy:secret@db:port/x",
+            "postgresql://u:secret/",
+        ] {
+            let error = wrong.parse::<Address>().unwrap_err();
+            assert_eq!(error, AddressError::Form);
+            assert!(!format!("{error} {error:?}").contains("sec"), "{error}");
+        }
+    }
+}

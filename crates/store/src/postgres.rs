@@ -1,0 +1,23 @@
+//! PostgreSQL: a database on a server, behind functions that mirror those of SQLite.
+
+mod columns;
+mod pool;
+mod read;
+mod remove;
+mod schema;
+mod server;
+mod session;
+mod stage;
+mod write;
+
+#[cfg(test)]
+mod plans;
+
+pub(crate) use pool::Pool;
+pub(crate) use read::{
+    attachment, counts, entry, frame, frames, history, lanes, patient_records, read, search, submissions_since, sweep,
+    vread, wrapped_keys,
+};
+pub(crate) use schema::check_format;
+pub(crate) use server::{Server, Trust};
+pub(crate) use write::{CommitError, Writer};

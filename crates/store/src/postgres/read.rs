@@ -1,0 +1,237 @@
+//! Every read, on a connection that cannot write.
+
+use super::{
+    columns,
+    server::ServerError,
+    session::{Session, Step},
+};
+use crate::{
+    int64::{clamp, natural},
+    readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, PATIENT_RECORDS_MAX, ReadError, Sweep, limit},
+    row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
+    search::{Cursor, Page, Search},
+    select::{self, Dialect, Sql, Value},
+};
+use record::{Digest, Id16, OrgId};
+use std::collections::HashMap;
+use tokio_postgres::{Row as Columns, types::ToSql};
+
+/// One snapshot for several statements.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const END: &str = "COMMIT";
+
+impl From<ServerError> for ReadError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Lost(why) => {
+                tracing::warn!(why, "a read found no database server");
+                Self::Unavailable
+            }
+            ServerError::Refused(_) | ServerError::NoTurn => Self::Database(error.to_string()),
+        }
+    }
+}
+
+/// A column of ours whose form the statement itself decides.
+fn value<'a, T: tokio_postgres::types::FromSql<'a>>(columns: &'a Columns, index: usize) -> Result<T, ReadError> {
+    columns.try_get(index).map_err(|_| ReadError::Database("a column has another form than was asked for".into()))
+}
+
+pub(crate) async fn read(db: &Session, rtype: &str, id: &str) -> Result<Option<Row>, ReadError> {
+    let sql = format!(
+        "SELECT {} FROM version v WHERE rtype = $1 AND id = $2 ORDER BY version DESC LIMIT 1",
+        columns::VERSION
+    );
+    one(db, &sql, &[&columns::filed(rtype), &columns::filed(id)]).await
+}
+
+pub(crate) async fn vread(db: &Session, key: &VersionKey) -> Result<Option<Row>, ReadError> {
+    let sql = format!("SELECT {} FROM version v WHERE rtype = $1 AND id = $2 AND version = $3", columns::VERSION);
+    one(db, &sql, &[&columns::filed(&key.rtype), &columns::filed(&key.id), &clamp(key.version)]).await
+}
+
+async fn one(db: &Session, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, ReadError> {
+    Ok(db.query(sql, parameters).await?.first().map(columns::version).transpose()?)
+}
+
+async fn many(db: &Session, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Rows, ReadError> {
+    let mut found = Rows::default();
+    db.query(sql, parameters).await?.iter().for_each(|columns| found.push(columns::version(columns)));
+    Ok(found)
+}
+
+pub(crate) async fn history(
+    db: &Session,
+    rtype: &str,
+    id: &str,
+    before: Option<u64>,
+    wanted: usize,
+) -> Result<Rows, ReadError> {
+    let sql = format!(
+        "SELECT {} FROM version v WHERE rtype = $1 AND id = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
+        columns::VERSION
+    );
+    let before = clamp(before.unwrap_or(u64::MAX));
+    many(db, &sql, &[&columns::filed(rtype), &columns::filed(id), &before, &limit(wanted)]).await
+}
+
+fn step<'a>(sql: &'a str, values: &'a [Value]) -> Step<'a> {
+    Step { sql, parameters: values.iter().map(|value| value as &(dyn ToSql + Sync)).collect() }
+}
+
+pub(crate) async fn search(db: &Session, search: &Search) -> Result<Page, ReadError> {
+    let total = search.total.then(|| select::total(Dialect::Postgres, search)).transpose()?;
+    if search.count == 0 {
+        let total = match &total {
+            Some(Sql { text, values, .. }) => Some(counted(&db.pipeline(&[step(text, values)]).await?.concat())?),
+            None => None,
+        };
+        return Ok(Page { total, ..Page::default() });
+    }
+    // Places first, rows after: sorting then moves two numbers per match and not its bytes.
+    let Sql { text, values, .. } = select::page(Dialect::Postgres, search, "v.vid")?;
+    let places = db.pipeline(&[Step::new(SNAPSHOT, &[]), step(&text, &values)]).await?.pop().unwrap_or_default();
+    let mut places = places
+        .iter()
+        .map(|columns| Ok(Cursor { key: value(columns, 0)?, vid: value(columns, 1)? }))
+        .collect::<Result<Vec<Cursor>, ReadError>>()?;
+    let more = places.len() > search.count;
+    places.truncate(search.count);
+    let mut page = Page { next: places.last().copied().filter(|_| more), ..Page::default() };
+
+    let wanted: Vec<i64> = places.iter().map(|place| place.vid).collect();
+    let rows = format!("SELECT {} FROM version v WHERE vid = ANY($1)", columns::VERSION);
+    let all_seen = search.after.is_none() && page.next.is_none();
+    let counting = total.as_ref().filter(|_| !all_seen);
+    let mut steps = vec![Step::new(&rows, &[&wanted])];
+    steps.extend(counting.map(|Sql { text, values, .. }| step(text, values)));
+    steps.push(Step::new(END, &[]));
+    let mut answers = db.pipeline(&steps).await?.into_iter();
+    let mut rows = HashMap::new();
+    for columns in answers.next().unwrap_or_default() {
+        rows.insert(value::<i64>(&columns, 0)?, columns);
+    }
+    wanted.iter().filter_map(|vid| rows.get(vid)).for_each(|columns| page.found.push(columns::version(columns)));
+    page.total = match (&total, counting) {
+        (None, _) => None,
+        (Some(_), None) => Some(wanted.len() as u64),
+        (Some(_), Some(_)) => Some(counted(&answers.next().unwrap_or_default())?),
+    };
+    Ok(page)
+}
+
+fn counted(rows: &[Columns]) -> Result<u64, ReadError> {
+    rows.first().map_or(Ok(0), |columns| value(columns, 0).map(natural))
+}
+
+pub(crate) async fn patient_records(db: &Session, patient: &str, types: &[String]) -> Result<Rows, ReadError> {
+    let any =
+        format!("SELECT {} FROM version v WHERE current = 1 AND patient = $1 ORDER BY vid LIMIT $2", columns::VERSION);
+    let typed = format!(
+        "SELECT {} FROM version v WHERE current = 1 AND patient = $1 AND rtype = $3 ORDER BY vid LIMIT $2",
+        columns::VERSION
+    );
+    let wanted = i64::try_from(PATIENT_RECORDS_MAX).unwrap_or(i64::MAX).saturating_add(1);
+    let patient = columns::filed(patient);
+    let mut steps = vec![Step::new(SNAPSHOT, &[])];
+    if types.is_empty() {
+        steps.push(Step::new(&any, &[&patient, &wanted]));
+    }
+    steps.extend(types.iter().map(|rtype| Step::new(&typed, &[&patient, &wanted, rtype])));
+    steps.push(Step::new(END, &[]));
+    let mut found = Rows::default();
+    for columns in db.pipeline(&steps).await?.iter().flatten() {
+        found.push(columns::version(columns));
+    }
+    let full = found.rows.len() + found.malformed.len() > PATIENT_RECORDS_MAX;
+    if full { Err(ReadError::TooMany { max: PATIENT_RECORDS_MAX }) } else { Ok(found) }
+}
+
+pub(crate) async fn sweep(db: &Session, after: u64, wanted: usize) -> Result<Sweep, ReadError> {
+    let sql = format!("SELECT {} FROM version v WHERE vid > $1 ORDER BY vid LIMIT $2", columns::VERSION);
+    let wanted = limit(wanted.max(1));
+    let mut sweep = Sweep { last: after, ..Sweep::default() };
+    let rows = db.query(&sql, &[&clamp(after), &wanted]).await?;
+    for columns in &rows {
+        sweep.last = natural(value(columns, 0)?);
+        sweep.found.push(columns::version(columns));
+    }
+    sweep.next = (clamp(rows.len() as u64) == wanted).then_some(sweep.last);
+    Ok(sweep)
+}
+
+pub(crate) async fn counts(db: &Session) -> Result<Vec<(String, u64)>, ReadError> {
+    let sql = "SELECT rtype, count(*) FROM version WHERE current = 1 AND deleted = 0 GROUP BY rtype ORDER BY rtype";
+    let rows = db.query(sql, &[]).await?;
+    rows.iter().map(|columns| Ok((value(columns, 0)?, natural(value(columns, 1)?)))).collect()
+}
+
+pub(crate) async fn frames(db: &Session, query: &FrameQuery) -> Result<FramePage, ReadError> {
+    let (column, whose) = match &query.of {
+        FrameFilter::Patient(patient) => ("patient", patient),
+        FrameFilter::Device(device) => ("device", device),
+    };
+    let sql = format!(
+        "SELECT {} FROM frame WHERE {column} = $1 AND measured_at >= $2 AND measured_at < $3 \
+         AND (measured_at, fid) > ($4, $5) ORDER BY measured_at, fid LIMIT $6",
+        columns::FRAME
+    );
+    let after = query.after.unwrap_or(FrameCursor { measured_at: i64::MIN, fid: i64::MIN });
+    let (from, to) = (clamp(query.from.0).max(after.measured_at), clamp(query.to.0));
+    let wanted = limit(query.limit.max(1));
+    let whose = columns::filed(whose);
+    let rows = db.query(&sql, &[&whose, &from, &to, &after.measured_at, &after.fid, &wanted]).await?;
+    let mut page = FramePage::default();
+    for columns in &rows {
+        page.next = Some(FrameCursor { measured_at: value(columns, 6)?, fid: value(columns, 0)? });
+        match columns::frame(columns) {
+            Ok(frame) => page.frames.push(frame),
+            Err(_) => page.malformed += 1,
+        }
+    }
+    page.next = page.next.filter(|_| clamp(rows.len() as u64) == wanted);
+    Ok(page)
+}
+
+pub(crate) async fn frame(db: &Session, digest: &Digest) -> Result<Option<Frame>, ReadError> {
+    let sql = format!("SELECT {} FROM frame WHERE digest = $1 ORDER BY fid", columns::FRAME);
+    let rows = db.query(&sql, &[&digest.as_bytes().as_slice()]).await?;
+    Ok(rows.iter().find_map(|columns| columns::frame(columns).ok()))
+}
+
+pub(crate) async fn attachment(db: &Session, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
+    let rows = db.query("SELECT bytes FROM attachment WHERE digest = $1", &[&digest.as_bytes().as_slice()]).await?;
+    rows.first().map(|columns| value(columns, 0)).transpose()
+}
+
+pub(crate) async fn wrapped_keys(db: &Session, patient: &str) -> Result<Vec<WrappedKey>, ReadError> {
+    let sql = "SELECT patient, org, bytes FROM wrapped_key WHERE patient = $1 ORDER BY org";
+    let rows = db.query(sql, &[&columns::filed(patient)]).await?;
+    Ok(rows.iter().filter_map(|columns| columns::wrapped_key(columns).ok()).collect())
+}
+
+pub(crate) async fn entry(db: &Session, id: &Id16) -> Result<Option<EntryPlace>, ReadError> {
+    let sql = "SELECT id, org, lane, seq, rtype, record, version FROM entry WHERE id = $1";
+    let rows = db.query(sql, &[&id.as_bytes().as_slice()]).await?;
+    Ok(rows.iter().find_map(|columns| columns::entry(columns).ok()))
+}
+
+pub(crate) async fn submissions_since(
+    db: &Session,
+    org: &OrgId,
+    lane: u32,
+    seq: u64,
+    wanted: usize,
+) -> Result<Vec<Submission>, ReadError> {
+    let sql = "SELECT org, lane, first_seq, count, bytes FROM submission WHERE org = $1 AND lane = $2 AND first_seq >= \
+         (SELECT coalesce(max(first_seq), 0) FROM submission WHERE org = $1 AND lane = $2 AND first_seq <= $3) \
+         AND first_seq + count > $3 ORDER BY first_seq LIMIT $4";
+    let rows = db.query(sql, &[&org.as_str(), &i64::from(lane), &clamp(seq), &limit(wanted)]).await?;
+    Ok(rows.iter().filter_map(|columns| columns::submission(columns).ok()).collect())
+}
+
+pub(crate) async fn lanes(db: &Session) -> Result<Vec<(OrgId, u32, u64)>, ReadError> {
+    let sql = "SELECT org, lane, max(first_seq + count - 1) FROM submission GROUP BY org, lane ORDER BY org, lane";
+    let rows = db.query(sql, &[]).await?;
+    Ok(rows.iter().filter_map(|columns| columns::lane(columns).ok()).collect())
+}

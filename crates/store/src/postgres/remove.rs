@@ -1,0 +1,116 @@
+//! Taking rows out: those that recovery found to be bad, and those of a patient that is erased.
+
+use super::{
+    columns::filed,
+    schema,
+    server::ServerError,
+    session::{Purpose, Session},
+    stage::{Values, without_values},
+    write::Writer,
+};
+use crate::{
+    extract::extract,
+    int64::clamp,
+    put::{PutError, Removal},
+};
+use record::Digest;
+
+/// Takes out one version. When it was the newest, the one below becomes current and is found by its own values again.
+pub(super) async fn remove(session: &Session, removal: &Removal) -> Result<(), ServerError> {
+    let vid = match removal {
+        Removal::Version(key) => {
+            let sql = "SELECT vid FROM version WHERE rtype = $1 AND id = $2 AND version = $3";
+            let rows = session.query(sql, &[&filed(&key.rtype), &filed(&key.id), &clamp(key.version)]).await?;
+            rows.first().map(|columns| columns.try_get::<_, i64>(0)).transpose()?
+        }
+        Removal::Place(place) => i64::try_from(*place).ok(),
+    };
+    let Some(vid) = vid else { return Ok(()) };
+    let left = "SELECT v.vid, v.current FROM version o CROSS JOIN LATERAL (SELECT * FROM version v WHERE v.rtype = o.rtype AND v.id = o.id \
+         AND v.vid <> o.vid ORDER BY v.version DESC LIMIT 1) v WHERE o.vid = $1";
+    let left = session.query(left, &[&vid]).await?;
+    let left = left.first().map(|columns| Ok::<_, ServerError>((columns.try_get(0)?, columns.try_get(1)?)));
+    let left: Option<(i64, i16)> = left.transpose()?;
+    delete_versions(session, &[vid]).await?;
+    match left {
+        Some((vid, 0)) => promote(session, vid).await,
+        _ => Ok(()),
+    }
+}
+
+async fn delete_versions(session: &Session, vids: &[i64]) -> Result<(), ServerError> {
+    for sql in &without_values() {
+        session.execute(sql, &[&vids]).await?;
+    }
+    session.execute("DELETE FROM version WHERE vid = ANY($1)", &[&vids]).await?;
+    Ok(())
+}
+
+async fn promote(session: &Session, vid: i64) -> Result<(), ServerError> {
+    let sql = "UPDATE version SET current = 1 WHERE vid = $1 RETURNING rtype, deleted, bytes";
+    let rows = session.query(sql, &[&vid]).await?;
+    let Some(columns) = rows.first() else { return Ok(()) };
+    let (rtype, deleted, bytes): (String, i16, &[u8]) = (columns.try_get(0)?, columns.try_get(1)?, columns.try_get(2)?);
+    match serde_json::from_slice(bytes) {
+        Ok(resource) if deleted == 0 => {
+            let index = extract(&rtype, &resource);
+            let mut values = Values::default();
+            values.add(vid, &rtype, &index);
+            session.pipeline(&values.steps()).await.map(|_| ())
+        }
+        // A deletion is found by nothing, and what is no JSON was not written by a gateway.
+        _ => Ok(()),
+    }
+}
+
+/// Deletes the rows of a patient from every table. Versions of other patients that the same records once had stay, and stay old.
+async fn erase(session: &Session, patient: &str, attachments: &[Digest]) -> Result<u64, ServerError> {
+    let patient = filed(patient);
+    let versions = "SELECT vid, entry FROM version WHERE patient = $1 OR (rtype = 'Patient' AND id = $1)";
+    let versions = session.query(versions, &[&patient]).await?;
+    let vids: Vec<i64> = versions.iter().map(|columns| columns.try_get(0)).collect::<Result<_, _>>()?;
+    let entries: Vec<&[u8]> = versions.iter().map(|columns| columns.try_get(1)).collect::<Result<_, _>>()?;
+    // An entry's place among the submissions stays; the name of its record goes.
+    let forget = "UPDATE entry SET rtype = NULL, record = NULL, version = NULL WHERE id = ANY($1)";
+    session.execute(forget, &[&entries]).await?;
+    delete_versions(session, &vids).await?;
+    let mut rows = vids.len() as u64;
+    for table in ["frame", "wrapped_key"] {
+        rows += session.execute(&format!("DELETE FROM {table} WHERE patient = $1"), &[&patient]).await?;
+    }
+    let digests: Vec<&[u8]> = attachments.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+    rows += session.execute("DELETE FROM attachment WHERE digest = ANY($1)", &[&digests]).await?;
+    Ok(rows)
+}
+
+impl Writer {
+    /// Erases in a transaction of its own, and then has the tables vacuumed, so that the space is used again. Whether the old bytes are
+    /// overwritten is in the hands of whoever runs the server: they stay in its write-ahead log and its backups.
+    pub(crate) fn erase(&mut self, patient: &str, attachments: &[Digest]) -> Result<u64, PutError> {
+        self.ready()?;
+        let server = self.server().clone();
+        let erased = server.wait(async {
+            self.start(&[]).await?;
+            erase(self.session()?, patient, attachments).await
+        });
+        let rows = erased.map_err(|error| self.failed(error))?;
+        match self.commit() {
+            Ok(()) => {}
+            Err(super::write::CommitError::Undone(error)) => return Err(error),
+            // Erasing again does no harm.
+            Err(super::write::CommitError::Unknown) => return Err(PutError::InDoubt),
+        }
+        server.runtime.clone().spawn(async move {
+            let vacuum = async {
+                let session = Session::open(&server, Purpose::Write).await?;
+                session.client.batch_execute("SET statement_timeout = 0").await?;
+                session.client.batch_execute(&format!("VACUUM {}", schema::TABLES_LARGE)).await?;
+                Ok::<_, ServerError>(())
+            };
+            if let Err(error) = vacuum.await {
+                tracing::warn!(%error, "the tables were not vacuumed after an erasure");
+            }
+        });
+        Ok(rows)
+    }
+}
