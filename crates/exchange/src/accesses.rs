@@ -9,7 +9,7 @@
 //!                                          └── within 200 ms, many at once: database and journal, as every write ─► ledger
 //! ```
 
-use crate::{failure::Failure, mirror::Named, node::Node, write::put_failure};
+use crate::{failure::Failure, members::News, mirror::Named, node::Node, write::put_failure};
 use contract::{Body, Entry};
 use record::{Digest, OrgId};
 use rusqlite::{Connection, params};
@@ -23,7 +23,7 @@ use std::{
     thread,
     time::Duration,
 };
-use store::{Expected, NewEntry, NewVersion, Put, Row, VersionKey, extract};
+use store::{Expected, NewEntry, NewVersion, Put, ReadError, Removal, Row, VersionKey, extract};
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::Instant,
@@ -48,9 +48,15 @@ const GROUP_MAX: usize = 512;
 const WRITTEN_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait after the database did not take it.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often requests of our own ask for a place in the queue.
+const PLACE_POLL: Duration = Duration::from_millis(1);
 
+/// Accesses wait in the first table. The second has those that can never be written; they are told of at every start.
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS access (
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL, patient TEXT, salt BLOB NOT NULL, entry BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS aside (
   number INTEGER PRIMARY KEY, id TEXT NOT NULL, patient TEXT, salt BLOB NOT NULL, entry BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;";
+const SET_ASIDE: &str = "INSERT OR IGNORE INTO aside SELECT * FROM access WHERE number = ?1";
 
 /// Why the file of accesses did not open. Ours.
 #[derive(Debug, thiserror::Error)]
@@ -127,8 +133,10 @@ enum Request {
     },
     /// All up to this number are in the database.
     Forget(i64),
-    /// Leaves no trace of what was forgotten.
-    Scrub(oneshot::Sender<()>),
+    /// This one can never be written.
+    SetAside(i64, oneshot::Sender<()>),
+    /// Leaves no trace of what is in the database.
+    Scrub(oneshot::Sender<Result<(), String>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -142,6 +150,8 @@ pub(crate) struct Accesses {
 struct Shared {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    /// Held while accesses are written to the database.
+    writing: tokio::sync::Mutex<()>,
     /// Number of the last one that is in the database.
     written: watch::Sender<i64>,
 }
@@ -158,15 +168,15 @@ struct Waiting {
     bytes: usize,
     /// Number of the last one noted.
     last: i64,
-    /// Whether somebody waits for them.
-    hurried: bool,
+    /// Somebody waits for those up to this number.
+    hurried: i64,
 }
 
 impl Accesses {
     /// Opens or makes the file, of which what an earlier process left is written first.
     pub(crate) fn open(path: &Path, org: &OrgId) -> Result<Self, AccessesError> {
         let database = |source| AccessesError::Database { path: path.to_owned(), source };
-        let (file, left) = open(path, org).map_err(database)?;
+        let (file, left, last) = open(path, org).map_err(database)?;
         let mut waiting = Waiting::default();
         let since = Instant::now();
         for (number, access) in left {
@@ -174,10 +184,15 @@ impl Accesses {
             waiting.last = number;
             waiting.noted.push_back(Noted { number, access, since, unsure: true });
         }
-        let first = waiting.noted.front().map_or(waiting.last, |noted| noted.number - 1);
-        let next = waiting.last + 1;
+        let first = waiting.noted.front().map_or(last, |noted| noted.number - 1);
+        let next = last + 1;
         let written = watch::Sender::new(first);
-        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), wake: Notify::new(), written });
+        let shared = Arc::new(Shared {
+            waiting: Mutex::new(waiting),
+            wake: Notify::new(),
+            writing: tokio::sync::Mutex::default(),
+            written,
+        });
         let (requests, received) = sync_channel(REQUESTS_MAX);
         let keeper = Keeper { file, next, shared: Arc::clone(&shared), requests: received };
         thread::Builder::new().name("accesses".into()).spawn(move || keeper.run()).map_err(AccessesError::Thread)?;
@@ -195,9 +210,9 @@ impl Accesses {
         let (answer, answered) = oneshot::channel();
         self.requests.try_send(Request::Note { accesses, answer }).map_err(|error| match error {
             TrySendError::Full(_) => Failure::Busy,
-            TrySendError::Disconnected(_) => Failure::Ours("no access can be noted any more".to_owned()),
+            TrySendError::Disconnected(_) => closed(),
         })?;
-        let noted = answered.await.map_err(|_| Failure::Ours("no access can be noted any more".to_owned()))?;
+        let noted = answered.await.map_err(|_| closed())?;
         noted.map_err(|why| Failure::ours("an access could not be noted", why))
     }
 
@@ -213,7 +228,7 @@ impl Accesses {
             if waiting.noted.is_empty() {
                 return Ok(());
             }
-            waiting.hurried = true;
+            waiting.hurried = waiting.last;
             waiting.last
         };
         self.shared.wake.notify_one();
@@ -222,21 +237,35 @@ impl Accesses {
         if matches!(waited, Ok(Ok(_))) { Ok(()) } else { Err(Failure::Busy) }
     }
 
+    /// Age of the oldest that is not in the database yet, in seconds; 0 when there is none.
+    pub(crate) fn oldest_s(&self) -> f64 {
+        self.shared.waiting().noted.front().map_or(0.0, |noted| noted.since.elapsed().as_secs_f64())
+    }
+
     /// Leaves no trace of what was written: not in the file, and not in its log.
     pub(crate) async fn scrub(&self) -> Result<(), Failure> {
-        self.ask(Request::Scrub).await
+        let scrubbed = self.ask(Request::Scrub).await.ok_or_else(closed)?;
+        scrubbed.map_err(|why| Failure::ours("the file of accesses could not be cleaned", why))
     }
 
     /// Closes the file.
     pub(crate) async fn close(&self) {
-        // An error means that it is closed already.
+        // None means that it is closed already.
         let _closed = self.ask(Request::Close).await;
     }
 
-    async fn ask(&self, request: impl FnOnce(oneshot::Sender<()>) -> Request) -> Result<(), Failure> {
+    /// Requests of our own wait for their place in the queue instead of failing. None when the file is closed.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(request(answer)).map_err(|_| Failure::Busy)?;
-        answered.await.map_err(|_| Failure::Ours("the file of accesses is closed".to_owned()))
+        let mut request = request(answer);
+        loop {
+            match self.requests.try_send(request) {
+                Ok(()) => return answered.await.ok(),
+                Err(TrySendError::Disconnected(_)) => return None,
+                Err(TrySendError::Full(back)) => request = back,
+            }
+            tokio::time::sleep(PLACE_POLL).await;
+        }
     }
 
     /// Waits until some should be written.
@@ -246,7 +275,7 @@ impl Accesses {
                 let waiting = self.shared.waiting();
                 match waiting.noted.front() {
                     None => None,
-                    Some(_) if waiting.hurried || waiting.noted.len() >= ENOUGH => return,
+                    Some(first) if first.number <= waiting.hurried || waiting.noted.len() >= ENOUGH => return,
                     Some(first) => match WAIT.checked_sub(first.since.elapsed()) {
                         None | Some(Duration::ZERO) => return,
                         wait => wait,
@@ -285,13 +314,10 @@ impl Accesses {
             let bytes = waiting.noted.pop_front().map_or(0, |noted| noted.access.new.row.bytes.len());
             waiting.bytes = waiting.bytes.saturating_sub(bytes);
         }
-        if waiting.noted.is_empty() {
-            waiting.hurried = false;
-        }
         drop(waiting);
-        self.shared.written.send_replace(last);
         // What is not forgotten now is forgotten with what comes later, or found in the database after the next start.
         let _later = self.requests.try_send(Request::Forget(last));
+        self.shared.written.send_replace(last);
     }
 
     /// Nobody knows what the database has of everything up to `last`.
@@ -309,36 +335,77 @@ struct First {
     unsure: bool,
 }
 
+fn closed() -> Failure {
+    Failure::Ours("the file of accesses is closed".to_owned())
+}
+
 impl Node {
     /// Brings accesses to the database, for ever.
     pub(crate) async fn write_accesses(self) {
         loop {
             self.accesses.due().await;
             let First { accesses, last, unsure } = self.accesses.first();
-            match self.put_accesses(accesses, unsure).await {
+            match self.put_accesses(&accesses, unsure).await {
                 Ok(()) => self.accesses.done(last),
                 Err(error) => {
                     tracing::warn!(%error, "accesses wait, as the database does not take them now");
                     self.accesses.unsure(last);
+                    if is_lasting(&error) {
+                        self.put_one_by_one(&accesses, last).await;
+                    }
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
     }
 
-    async fn put_accesses(&self, accesses: Vec<Access>, unsure: bool) -> Result<(), Failure> {
+    /// Finds the one that holds up the others and sets it aside.
+    async fn put_one_by_one(&self, accesses: &[Access], last: i64) {
+        let first = last.saturating_add(1).saturating_sub(accesses.len() as i64);
+        for (number, access) in (first..).zip(accesses) {
+            match self.put_accesses(std::slice::from_ref(access), true).await {
+                Ok(()) => self.accesses.done(number),
+                Err(error) if is_lasting(&error) => {
+                    tracing::error!(%error, entry = %access.entry.id, "an access can never be written and is set aside");
+                    if self.accesses.ask(|answer| Request::SetAside(number, answer)).await.is_none() {
+                        return;
+                    }
+                    self.accesses.done(number);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Writes accesses; when it is not sure whether the database has them already, those that it has not.
+    async fn put_accesses(&self, accesses: &[Access], unsure: bool) -> Result<(), Failure> {
+        // An erasure comes before or after, and not between the look and the write.
+        let _writing = self.accesses.shared.writing.lock().await;
         let (mut put, mut names) = (Put::default(), Vec::with_capacity(accesses.len()));
-        for access in accesses {
-            let row = &access.new.row;
-            let key = VersionKey { rtype: row.rtype.clone(), id: row.id.clone(), version: row.version };
-            if unsure && self.store.vread(key).await.map_err(crate::find::search_failure)?.is_some() {
+        let erased = self.mirror.erased().await?;
+        for access in accesses.iter().cloned() {
+            if unsure {
+                match self.found(&access).await? {
+                    Standing::Written => continue,
+                    Standing::Missing => {}
+                    Standing::Taken(removal) => {
+                        tracing::error!(entry = %access.entry.id, "a row that nobody of ours wrote stands in the place of an audit event");
+                        put.removals.push(removal);
+                    }
+                }
+            }
+            // Of a patient who was erased meanwhile the ledger is told that there was an access, and nobody whose.
+            let is_erased =
+                access.new.row.pseudonym.is_some_and(|pseudonym| erased.patients().any(|of| *of == pseudonym));
+            if is_erased {
+                put.entries.push(NewEntry { record: None, ..access.entry });
                 continue;
             }
             names.push(access.named());
             put.records.push(access.new);
             put.entries.push(access.entry);
         }
-        if put.records.is_empty() {
+        if put.entries.is_empty() {
             return Ok(());
         }
         self.store.put(put).await.map_err(put_failure)?;
@@ -347,6 +414,43 @@ impl Node {
         }
         Ok(())
     }
+
+    /// What the database has in the place of an access. It is not believed: the ledger has the entry, or a submission that we signed
+    /// carries it, beside the very row.
+    async fn found(&self, access: &Access) -> Result<Standing, Failure> {
+        let row = &access.new.row;
+        if self.mirror.entry(row.entry, &row.author).await?.is_some() {
+            return Ok(Standing::Written);
+        }
+        let key = VersionKey { rtype: row.rtype.clone(), id: row.id.clone(), version: row.version };
+        match self.store.vread(key.clone()).await {
+            Ok(None) => Ok(Standing::Missing),
+            Ok(Some(found)) => {
+                let ours = found == *row && self.signed_entry(row, &mut News::default()).await?.is_some();
+                Ok(if ours { Standing::Written } else { Standing::Taken(Removal::Version(key)) })
+            }
+            Err(ReadError::Malformed(malformed)) => Ok(Standing::Taken(Removal::Place(malformed.place))),
+            Err(error) => Err(crate::find::search_failure(error)),
+        }
+    }
+
+    /// While this is held no access is written: an erasure finds all that were, and those that come later know of it.
+    pub(crate) async fn pause_accesses(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.accesses.shared.writing.lock().await
+    }
+}
+
+/// What the database has in the place of an access.
+enum Standing {
+    Written,
+    Missing,
+    /// A row that is not ours.
+    Taken(Removal),
+}
+
+/// Whether trying again changes nothing.
+fn is_lasting(error: &Failure) -> bool {
+    matches!(error, Failure::Invalid(_) | Failure::TooLarge(_))
 }
 
 /// The file's own thread.
@@ -376,16 +480,21 @@ impl Keeper {
 
     /// Serves requests with one sync. Gives who waits for the file to be closed.
     fn serve(&mut self, group: Vec<Request>) -> Option<oneshot::Sender<()>> {
-        let (mut notes, mut scrubbed, mut closed, mut forgotten) = (Vec::new(), Vec::new(), None, None);
+        let (mut notes, mut scrubs, mut aside, mut closed, mut forgotten) =
+            (Vec::new(), Vec::new(), Vec::new(), None, None);
         for request in group {
             match request {
                 Request::Note { accesses, answer } => notes.push((accesses, answer)),
                 Request::Forget(last) => forgotten = forgotten.max(Some(last)),
-                Request::Scrub(answer) => scrubbed.push(answer),
+                Request::SetAside(number, answer) => aside.push((number, answer)),
+                Request::Scrub(answer) => scrubs.push(answer),
                 Request::Close(answer) => closed = Some(answer),
             }
         }
-        let kept = self.keep(&notes, forgotten).map_err(|error| error.to_string());
+        if !scrubs.is_empty() {
+            forgotten = forgotten.max(Some(*self.shared.written.borrow()));
+        }
+        let kept = self.keep(&notes, &aside, forgotten).map_err(|error| error.to_string());
         let since = Instant::now();
         for (accesses, answer) in notes {
             if kept.is_ok() {
@@ -401,23 +510,43 @@ impl Keeper {
             let _gone = answer.send(kept.clone());
         }
         self.shared.wake.notify_one();
-        for answer in scrubbed {
-            if let Err(error) = self.file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-                tracing::warn!(%error, "the log of the accesses could not be emptied");
+        if kept.is_ok() {
+            // Those that are not told wait on, and are tried again.
+            aside.into_iter().for_each(|(_, answer)| _ = answer.send(()));
+        }
+        let idle = forgotten.is_some() && self.shared.waiting().noted.is_empty();
+        if idle || !scrubs.is_empty() {
+            let emptied = kept.and_then(|()| self.empty_log());
+            if let Err(error) = &emptied {
+                tracing::warn!(error, "the log of the accesses could not be emptied");
             }
-            let _gone = answer.send(());
+            scrubs.into_iter().for_each(|answer| _ = answer.send(emptied.clone()));
         }
         closed
+    }
+
+    /// Brings the log into the file and makes it empty, so that nothing stands there that was deleted.
+    fn empty_log(&self) -> Result<(), String> {
+        let busy = self.file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match busy {
+            Ok(0) => Ok(()),
+            Ok(_) => Err("it is in use".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// One transaction, on the disk when it returns.
     fn keep(
         &mut self,
         notes: &[(Vec<Access>, oneshot::Sender<Result<(), String>>)],
+        aside: &[(i64, oneshot::Sender<()>)],
         forgotten: Option<i64>,
     ) -> rusqlite::Result<()> {
         let accesses = notes.iter().flat_map(|(accesses, _)| accesses);
         let tx = self.file.transaction()?;
+        for (number, _) in aside {
+            tx.prepare_cached(SET_ASIDE)?.execute([number])?;
+        }
         if let Some(last) = forgotten {
             tx.prepare_cached("DELETE FROM access WHERE number <= ?1")?.execute([last])?;
         }
@@ -440,26 +569,39 @@ impl Keeper {
     }
 }
 
-/// The file, and what is in it.
-fn open(path: &Path, org: &OrgId) -> rusqlite::Result<(Connection, Vec<(i64, Access)>)> {
-    let file = Connection::open(path)?;
+/// The file, what is in it, and the last number that was given.
+fn open(path: &Path, org: &OrgId) -> rusqlite::Result<(Connection, Vec<(i64, Access)>, i64)> {
+    let mut file = Connection::open(path)?;
     file.pragma_update(None, "journal_mode", "WAL")?;
     file.pragma_update(None, "synchronous", "FULL")?;
     // What is deleted must not be found in the file's free space.
     file.pragma_update(None, "secure_delete", true)?;
     file.execute_batch(SCHEMA)?;
-    let mut left = Vec::new();
+    let tx = file.transaction()?;
+    let (mut left, mut unreadable) = (Vec::new(), Vec::new());
     {
-        let mut select = file.prepare("SELECT number, id, patient, salt, entry, bytes FROM access ORDER BY number")?;
+        let mut select = tx.prepare("SELECT number, id, patient, salt, entry, bytes FROM access ORDER BY number")?;
         let mut rows = select.query([])?;
         while let Some(columns) = rows.next()? {
-            match Access::read(columns, org)? {
-                Some(access) => left.push(access),
-                None => tracing::error!("an access in the file cannot be read; it is left there"),
+            match Access::read(columns, org) {
+                Ok(Some(access)) => left.push(access),
+                Ok(None) | Err(_) => unreadable.push(columns.get::<_, i64>(0)?),
             }
         }
     }
-    Ok((file, left))
+    for number in &unreadable {
+        tx.execute(SET_ASIDE, [number])?;
+        tx.execute("DELETE FROM access WHERE number = ?1", [number])?;
+    }
+    let last =
+        "SELECT max((SELECT coalesce(max(number), 0) FROM access), (SELECT coalesce(max(number), 0) FROM aside))";
+    let last = tx.query_row(last, [], |row| row.get(0))?;
+    let aside: i64 = tx.query_row("SELECT count(*) FROM aside", [], |row| row.get(0))?;
+    if aside > 0 {
+        tracing::error!(aside, file = %path.display(), "accesses that can never be written lie in the table `aside` of the file");
+    }
+    tx.commit()?;
+    Ok((file, left, last))
 }
 
 #[cfg(test)]
@@ -543,6 +685,28 @@ mod tests {
             assert!(!bytes.windows(7).any(|window| window == b"event-2"), "{}", file.display());
         }
         assert_eq!(Accesses::open(&path, &org()).unwrap().waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_set_aside_and_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accesses.db");
+        let accesses = Accesses::open(&path, &org()).unwrap();
+        accesses.note(vec![access(1), access(2), access(3)]).await.unwrap();
+        accesses.close().await;
+        let changed = Connection::open(&path).unwrap().execute("UPDATE access SET entry = x'00' WHERE number <> 2", []);
+        assert_eq!(changed, Ok(2));
+        let accesses = Accesses::open(&path, &org()).unwrap();
+        accesses.note(vec![access(4)]).await.unwrap();
+        let First { accesses: left, last, .. } = accesses.first();
+        assert_eq!(left.iter().map(|left| left.new.row.id.as_str()).collect::<Vec<_>>(), ["event-2", "event-4"]);
+        accesses.done(last);
+        accesses.scrub().await.unwrap();
+        accesses.close().await;
+        let file = Connection::open(&path).unwrap();
+        let count =
+            |table: &str| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+        assert_eq!((count("access"), count("aside")), (Ok(0), Ok(2)));
     }
 
     #[tokio::test]

@@ -121,6 +121,9 @@ impl Node {
             return Err(Failure::Gone(format!("Patient/{patient}")));
         }
         let types: Vec<&str> = wanted.types.iter().map(String::as_str).collect();
+        if types.contains(&"AuditEvent") {
+            self.accesses_before("AuditEvent").await?;
+        }
         let set = self.patient_set(patient, &types).await?;
         let lost: u64 = set.lost.values().sum();
         let mut withheld = set.withheld;

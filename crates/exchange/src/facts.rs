@@ -265,10 +265,10 @@ impl Node {
         self.accesses.note(accesses).await
     }
 
-    /// To be called before records of a type, or of any, are looked for in the database: the audit events of accesses that this gateway
+    /// To be called before records of a type are looked for in the database: if they are audit events, those of accesses that this gateway
     /// answered before are there then.
-    pub(crate) async fn accesses_before(&self, rtype: Option<&str>) -> Result<(), Failure> {
-        if rtype.is_some_and(|rtype| rtype != "AuditEvent") { Ok(()) } else { self.accesses.written().await }
+    pub(crate) async fn accesses_before(&self, rtype: &str) -> Result<(), Failure> {
+        if rtype == "AuditEvent" { self.accesses.written().await } else { Ok(()) }
     }
 
     async fn access_to(

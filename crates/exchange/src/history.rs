@@ -147,7 +147,7 @@ impl Node {
     /// The versions of a record, newest first: all that the ledger has, and those that are not final yet.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn history(&self, caller: &Caller, rtype: &str, id: &str, query: &str) -> Result<Vec<u8>, Failure> {
-        self.accesses_before(Some(rtype)).await?;
+        self.accesses_before(rtype).await?;
         check_type(rtype)?;
         let window = Window::read(query)?;
         let name = format!("{rtype}/{id}");
@@ -235,7 +235,7 @@ impl Node {
     /// That of all types leaves the audit trail out: it has an entry for every read, and would bury what was written.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn history_of(&self, caller: &Caller, rtype: Option<&str>, query: &str) -> Result<Vec<u8>, Failure> {
-        self.accesses_before(rtype).await?;
+        self.accesses_before(rtype.unwrap_or_default()).await?;
         rtype.map_or(Ok(()), check_type)?;
         let window = Window::read(query)?;
         let mut told = Told::default();

@@ -670,10 +670,9 @@ impl Inner {
             )?;
             tx.commit()
         };
-        run().map_err(|source| {
-            self.learn_again(learnt);
-            MirrorError::Database { path: self.path.clone(), source }
-        })?;
+        let written = run();
+        self.learnt_is_written(written.is_ok());
+        written.map_err(|source| MirrorError::Database { path: self.path.clone(), source })?;
         self.lately.extend(versions);
         self.height.send_replace(at);
         Ok(())

@@ -377,7 +377,12 @@ impl Node {
 
     /// Entries that this organisation has answered for and that are not final yet.
     pub(crate) fn unsettled(&self) -> u64 {
-        self.lane.unsettled() + self.orphaned.load(Ordering::Relaxed) + self.accesses.waiting()
+        self.in_lane() + self.accesses.waiting()
+    }
+
+    /// Those of them that the database has.
+    pub(crate) fn in_lane(&self) -> u64 {
+        self.lane.unsettled() + self.orphaned.load(Ordering::Relaxed)
     }
 
     /// A new id: random but for its beginning, the time, which its entry tells anyway. So entries of one time lie side by side in indexes.

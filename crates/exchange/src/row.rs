@@ -89,7 +89,7 @@ impl Node {
         }
         // The row's own time is believed only as far as the signed entry says the same.
         let age_ms = self.now().0.abs_diff(row.written_at.0);
-        let ours = row.author == self.org && self.unsettled() > 0;
+        let ours = row.author == self.org && self.in_lane() > 0;
         // A ledger that stands still must not make good rows look bad: then a member's signature is believed at any age.
         if age_ms > PENDING_MS_MAX && !ours && !self.is_stalled() {
             return Ok(Worth::Injected);
@@ -142,19 +142,21 @@ impl Node {
             return Worth::Modified(known);
         }
         // The commitment stands for these very bytes, so what they say is as it was when they were read before.
-        let said = self.said.get(&known.commitment).or_else(|| {
-            let said = Arc::new(Said::by(&row.bytes)?);
-            self.said.put(known.commitment, Arc::clone(&said));
-            Some(said)
-        });
-        match said {
-            Some(said) if said.names(row) => {
-                // Decisions rest on these columns as much as on the bytes.
-                let columns = row.author == known.org && row.pseudonym == known.patient && said.agrees_on_whom(row);
-                if columns { Worth::Good(known) } else { Worth::Modified(known) }
-            }
-            _ => Worth::Duplicated(known),
+        let kept = self.said.get(&known.commitment);
+        let is_kept = kept.is_some();
+        let Some(said) = kept.or_else(|| Said::by(&row.bytes).map(Arc::new)) else { return Worth::Duplicated(known) };
+        if !said.names(row) {
+            return Worth::Duplicated(known);
         }
+        // Decisions rest on these columns as much as on the bytes.
+        if row.author != known.org || row.pseudonym != known.patient || !said.agrees_on_whom(row) {
+            return Worth::Modified(known);
+        }
+        if !is_kept {
+            // Nothing in it is longer than the row's columns, with which it agrees.
+            self.said.put(known.commitment, said);
+        }
+        Worth::Good(known)
     }
 }
 

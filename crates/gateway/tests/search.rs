@@ -255,6 +255,10 @@ async fn what_is_found_by_records_in_between_rests_on_those_that_the_caller_may_
     assert_eq!(counted.json()["total"], 1);
     let included = ask(&site.doctor, &format!("{in_class}&_include=Observation:encounter")).await;
     assert_eq!(entries(&included), sorted([pulse.clone(), format!("include Encounter/{encounter}")]));
+    // Of two chains both must hold, and of what only one rests on nothing is told.
+    let one_of_two = "Observation?encounter.class=EMER&subject:Patient.gender=female";
+    assert_eq!(entries(&ask(&site.doctor, one_of_two).await), [""; 0]);
+    assert_eq!(site.trailed(patient, "gender=female").await, [] as [BTreeSet<String>; 0]);
 
     // The administration may see both patients, and not what was measured: nothing tells it which of them was.
     assert_eq!(entries(&ask(&site.desk, "Patient?gender=unknown").await), both);
@@ -262,6 +266,16 @@ async fn what_is_found_by_records_in_between_rests_on_those_that_the_caller_may_
     assert_eq!((entries(&answer), answer.json()["total"].as_u64(), said(&answer)), (Vec::new(), Some(0), None));
     let counted = ask(&site.desk, &format!("{with_pulse}&_summary=count")).await;
     assert_eq!(counted.json()["total"], 0);
+    // Nor do pages: they begin and end where something is shown.
+    let page = ask(&site.desk, &format!("{with_pulse}&_count=1")).await;
+    assert_eq!((entries(&page), page.json()["total"].as_u64(), link(&page, "next")), (Vec::new(), Some(0), None));
+    let (mut next, mut paged) = (Some(format!("/fhir/{with_pulse}&_count=1&_sort=_lastUpdated")), Vec::new());
+    while let Some(path) = next {
+        let page = site.doctor.get(&path).await.good();
+        paged.push(entries(&page));
+        next = link(&page, "next");
+    }
+    assert_eq!(paged, [[format!("match Patient/{patient}")], [format!("match Patient/{other}")]]);
 
     // The index brings nothing in: what a match refers to is what its bytes say.
     site.consortium.sql(

@@ -5,21 +5,30 @@ use record::{Digest, RecordTag};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::time::{Duration, Instant};
 
-/// Names that wait in memory at most.
+/// As soon as so many wait, they are written down without a block.
 const LEARNT_MAX: usize = 4_096;
-/// How long names wait for a block before they are written down without one.
+/// Names that are kept at most while they cannot be written down: the audit finds the others again.
+const LEARNT_KEPT_MAX: usize = 65_536;
+/// When names have waited so long, the next one has them written down without a block.
 const LEARNT_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Names that are not in the file yet. When the process ends without a goodbye they are found again by the next audit.
 #[derive(Default)]
 pub(super) struct Learnt {
     names: Vec<Named>,
+    /// Those that whoever has the writer is writing down.
+    writing: Vec<Named>,
     since: Option<Instant>,
 }
 
 impl Learnt {
     fn is_due(&self) -> bool {
         self.names.len() >= LEARNT_MAX || self.since.is_some_and(|since| since.elapsed() >= LEARNT_AGE_MAX)
+    }
+
+    /// The first that fits.
+    fn find(&self, fits: impl Fn(&Named) -> bool) -> Option<Named> {
+        self.writing.iter().chain(&self.names).find(|named| fits(named)).cloned()
     }
 }
 
@@ -35,10 +44,13 @@ impl Mirror {
         if due { self.write_names().await } else { Ok(()) }
     }
 
-    /// Writes down what was learnt, so that it is found.
+    /// Writes down what was learnt, so that questions over many names find it.
     pub(crate) async fn write_names(&self) -> Result<(), MirrorError> {
-        if lock(&self.inner.learnt).names.is_empty() {
-            return Ok(());
+        {
+            let learnt = lock(&self.inner.learnt);
+            if learnt.names.is_empty() && learnt.writing.is_empty() {
+                return Ok(());
+            }
         }
         let inner = self.inner.clone();
         let write = move || {
@@ -49,23 +61,25 @@ impl Mirror {
                 insert(&tx, &names)?;
                 tx.commit()
             };
-            run().map_err(|source| {
-                inner.learn_again(names);
-                MirrorError::Database { path: inner.path.clone(), source }
-            })
+            let written = run();
+            inner.learnt_is_written(written.is_ok());
+            written.map_err(|source| MirrorError::Database { path: inner.path.clone(), source })
         };
         tokio::task::spawn_blocking(write).await.map_err(|_| MirrorError::Closed)?
     }
 
     /// The tag of the record with this name, if this organisation ever saw it.
     pub(crate) async fn tag(&self, name: String) -> Result<Option<RecordTag>, MirrorError> {
-        self.write_names().await?;
-        self.read(move |c| {
-            c.prepare_cached("SELECT tag FROM name WHERE name = ?1")?
-                .query_row([name], |row| Ok(RecordTag(Digest(row.get(0)?))))
-                .optional()
-        })
-        .await
+        // Memory first: what is written down between the two looks is then found in both.
+        let learnt = lock(&self.inner.learnt).find(|named| named.name == name);
+        let written = self
+            .read(move |c| {
+                c.prepare_cached("SELECT tag FROM name WHERE name = ?1")?
+                    .query_row([name], |row| Ok(RecordTag(Digest(row.get(0)?))))
+                    .optional()
+            })
+            .await?;
+        Ok(written.or(learnt.map(|named| named.tag)))
     }
 
     /// What a record is called, if this organisation ever saw it.
@@ -75,27 +89,38 @@ impl Mirror {
 
     /// What a record is called and whom it is about, if this organisation ever saw it.
     pub(crate) async fn named(&self, tag: RecordTag) -> Result<Option<Named>, MirrorError> {
-        self.write_names().await?;
-        self.read(move |c| {
-            c.prepare_cached("SELECT name, patient FROM name WHERE tag = ?1")?
-                .query_row([tag.0.as_ref()], |row| Ok(Named { tag, name: row.get(0)?, patient: row.get(1)? }))
-                .optional()
-        })
-        .await
+        let learnt = lock(&self.inner.learnt).find(|named| named.tag == tag);
+        let written = self
+            .read(move |c| {
+                c.prepare_cached("SELECT name, patient FROM name WHERE tag = ?1")?
+                    .query_row([tag.0.as_ref()], |row| Ok(Named { tag, name: row.get(0)?, patient: row.get(1)? }))
+                    .optional()
+            })
+            .await?;
+        Ok(written.or(learnt))
     }
 }
 
 impl Inner {
     /// What was learnt, for whoever has the writer and writes it down.
     pub(super) fn take_learnt(&self) -> Vec<Named> {
-        std::mem::take(&mut *lock(&self.learnt)).names
+        let mut learnt = lock(&self.learnt);
+        learnt.since = None;
+        learnt.writing = std::mem::take(&mut learnt.names);
+        learnt.writing.clone()
     }
 
-    /// What could not be written down is learnt still.
-    pub(super) fn learn_again(&self, names: Vec<Named>) {
+    /// To be told before the writer is given back. What could not be written down is learnt still, the latest of it if there is too much.
+    pub(super) fn learnt_is_written(&self, is_written: bool) {
         let mut learnt = lock(&self.learnt);
+        let mut again = std::mem::take(&mut learnt.writing);
+        if is_written {
+            return;
+        }
+        again.append(&mut learnt.names);
+        let too_many = again.len().saturating_sub(LEARNT_KEPT_MAX);
+        learnt.names = again.split_off(too_many);
         learnt.since.get_or_insert_with(Instant::now);
-        learnt.names.extend(names);
     }
 }
 

@@ -23,7 +23,7 @@ const CHECKPOINT_PAGES: i64 = 16_000;
 /// What stays of the write-ahead log's file after that, in bytes.
 const WAL_BYTES_KEPT: i64 = 96 << 20;
 /// Page cache of one connection, in KiB.
-const CACHE_KIB: i64 = 64 << 10;
+const CACHE_KIB: i64 = 32 << 10;
 /// Part of the database file that is read through the page cache of the operating system, in bytes.
 const MMAP_BYTES: i64 = 256 << 20;
 
