@@ -172,7 +172,7 @@ for (const of of [{ resourceType: "Patient" }, {}]) {
   assert.equal(versions.type, "history");
   assert.ok(versions.entry.length > 2);
 }
-const everything = await client.operation({ name: "everything", resourceType: "Patient", id, method: "GET" });
+const everything = await client.operation({ name: "everything", resourceType: "Patient", id });
 assert.ok(everything.entry.some((entry) => entry.resource.resourceType === "Observation"));
 
 step("delete");

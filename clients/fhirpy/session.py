@@ -173,7 +173,7 @@ refused(ResourceNotFound, lambda: fhir.reference("Patient", third.id).to_resourc
 step("validation, and everything of a patient")
 assert fhir.resource("Patient", name=[{"family": "Nobody"}]).is_valid()
 assert not fhir.resource("Patient", gender="nonsense").is_valid()
-everything = fhir.reference("Patient", patient.id).execute("$everything", method="get")
+everything = fhir.reference("Patient", patient.id).execute("$everything")
 types = {entry.resource.resourceType for entry in everything.entry}
 assert types >= {"Patient", "Observation"}, types
 

@@ -82,6 +82,7 @@ pub use ingest::{Shown, Written};
 pub use members::{MemberShown, Membership};
 pub use metadata::{INTERACTIONS, SYSTEM_INTERACTIONS};
 pub use node::{Node, Settings, StartError};
+pub use parameters::as_query;
 pub use prove::Scope;
 pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;

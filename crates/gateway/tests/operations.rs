@@ -94,6 +94,10 @@ async fn everything_of_a_patient_is_whole_or_says_what_is_missing() {
     assert_eq!(entries(&get(&site.doctor, "").await), all);
     assert_eq!(entries(&get(&site.desk, "").await), [own[0].clone(), own[2].clone()], "what administration may see");
     assert_eq!(entries(&get(&site.doctor, "?_type=Encounter,Patient").await), [own[0].clone(), own[2].clone()]);
+    let posted =
+        json!({"resourceType": "Parameters", "parameter": [{"name": "_type", "valueCode": "Encounter,Patient"}]});
+    let posted = site.doctor.post(&path, &posted).await.good();
+    assert_eq!(entries(&posted), [own[0].clone(), own[2].clone()], "as by its address");
     assert_eq!(entries(&get(&site.doctor, "?start=2026-01-01&end=2026-12-31").await), own[..3]);
     assert_eq!(entries(&get(&site.doctor, "?_since=2999-01-01T00:00:00Z").await), [""; 0]);
     let (mut paged, mut query) = (Vec::new(), Some("?_count=3".to_owned()));
@@ -135,6 +139,19 @@ async fn the_latest_of_each_code_are_those_that_were_made_last() {
     assert_eq!(entries(&get("&max=2").await), matched(&[&new, &middle, &other]));
     assert_eq!(entries(&get("&max=9&date=lt2026-01-03").await), matched(&[&middle, &old, &other]));
     assert_eq!(entries(&get("&code=8310-5").await), matched(&[&other]));
+    let parameters = |code: &Value| {
+        json!({"resourceType": "Parameters", "parameter": [
+            {"name": "patient", "valueString": site.patient}, {"name": "max", "valuePositiveInt": 2}, {"name": "code", "valueCoding": code}
+        ]})
+    };
+    let mut posted = parameters(&json!({"code": "8867-4"}));
+    let refused = site.doctor.post("/fhir/Observation/$lastn", &posted).await;
+    assert_eq!(
+        (refused.status, refused.json()["issue"][0]["expression"][0].as_str()),
+        (422, Some("Parameters.parameter[2]"))
+    );
+    posted["parameter"][2] = json!({"name": "code", "valueCode": "http://loinc.org|8867-4"});
+    assert_eq!(entries(&site.doctor.post("/fhir/Observation/$lastn", &posted).await.good()), matched(&[&new, &middle]));
     assert_eq!(entries(&site.desk.get(&path).await.good()), [""; 0]);
     for wrong in ["&max=0", "&max=x", "&_count=1", "&_include=Observation:subject", "&_summary=count", "&colour=red"] {
         assert_eq!(site.doctor.get(&format!("{path}{wrong}")).await.status, 422, "{wrong}");

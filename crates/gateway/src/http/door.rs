@@ -289,6 +289,13 @@ fn of_fhir() -> Vec<Door> {
             .reads(&[Header::PreferHandling])
             .fails(SEARCHED)
             .gives(200, Media::Fhir("Bundle")),
+        door("post", "/fhir/Patient/{id}/$everything", post(fhir::everything_by_post), "All records of a patient.")
+            .takes(Body::Resource(Some("Parameters")))
+            .gives(200, Media::Fhir("Bundle")),
+        door("post", "/fhir/Observation/$lastn", post(fhir::lastn_by_post), "The latest observations of each code.")
+            .reads(&[Header::PreferHandling])
+            .takes(Body::Resource(Some("Parameters")))
+            .gives(200, Media::Fhir("Bundle")),
         door("post", "/fhir/Patient/$match", post(fhir::same_person), "The patients that a description may be of.")
             .takes(Body::Resource(Some("Parameters")))
             .gives(200, Media::Fhir("Bundle")),

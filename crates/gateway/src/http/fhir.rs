@@ -306,6 +306,39 @@ pub(crate) async fn validate(
     Ok(plain(doors.node.validate(&kind, &body)?))
 }
 
+/// The same, posted.
+pub(crate) async fn everything_by_post(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let query = asked_by_post(query, &headers, &body?)?;
+    Ok(plain(doors.node.everything(&caller, &id, &query).await?))
+}
+
+/// The same, posted.
+pub(crate) async fn lastn_by_post(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let query = asked_by_post(query, &headers, &body?)?;
+    Ok(plain(doors.node.lastn(&caller, &query, headers::handling(&headers)).await?))
+}
+
+/// What a posted operation asks for.
+fn asked_by_post(query: Option<String>, headers: &HeaderMap, body: &[u8]) -> Result<String, Failure> {
+    if !body.is_empty() {
+        headers::is_json(headers)?;
+    }
+    exchange::as_query(&query.unwrap_or_default(), body)
+}
+
 /// Operations are posted as a rule; this one takes no parameters.
 pub(crate) async fn summary_by_post(
     State(doors): State<Doors>,
