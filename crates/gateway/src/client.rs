@@ -15,6 +15,8 @@ pub(crate) struct Client {
     base: String,
     token: String,
     purpose: Option<&'static str>,
+    /// What its requests are called in the audit trail; each by a name of its own when not said.
+    request: Option<String>,
 }
 
 /// What a gateway answered.
@@ -68,12 +70,17 @@ impl Client {
     /// Uses a token that is already there.
     pub(crate) fn with_token(base: &str, token: String) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().context("no HTTP client")?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token, purpose: None })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token, purpose: None, request: None })
     }
 
     /// The same user, acting for another purpose of use.
     pub(crate) fn for_purpose(&self, code: &'static str) -> Self {
         Self { purpose: Some(code), ..self.clone() }
+    }
+
+    /// The same user, whose requests have this name in the audit trail.
+    pub(crate) fn for_request(&self, name: &str) -> Self {
+        Self { request: Some(name.to_owned()), ..self.clone() }
     }
 
     async fn send(
@@ -89,6 +96,9 @@ impl Client {
         }
         if let Some(purpose) = self.purpose {
             request = request.header("x-purpose-of-use", purpose);
+        }
+        if let Some(name) = &self.request {
+            request = request.header("x-request-id", name);
         }
         if let Some(etag) = etag {
             request = request.header(header::IF_MATCH, etag);
@@ -112,6 +122,11 @@ impl Client {
     /// POST of a JSON value.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         self.post_bytes(path, "application/json", serde_json::to_vec(body)?).await
+    }
+
+    /// PUT of exact bytes.
+    pub(crate) async fn put_bytes(&self, path: &str, content_type: &str, bytes: Vec<u8>) -> anyhow::Result<Answer> {
+        self.send(Method::PUT, path, Some((content_type, bytes)), None).await
     }
 
     /// POST of exact bytes.

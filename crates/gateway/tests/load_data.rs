@@ -11,6 +11,8 @@ use std::{
     fs,
     io::Read as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 const LOINC: &str = "http://loinc.org";
@@ -42,6 +44,54 @@ async fn published_bundles_are_loaded_and_found_again() {
     });
     assert_eq!(files.len(), 4, "{files:?}");
     check(&files).await;
+}
+
+/// A load was begun anew after an interruption, and what it had created stood there twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_was_interrupted_goes_on_where_it_was() {
+    const LINES: usize = 120;
+    let people = [("mercy-hospital", "doctor", "doctor")];
+    let consortium = Consortium::running(&people).await;
+    let config = consortium.node("mercy-hospital").dir.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("export.ndjson");
+    let mut lines = vec![json!({"resourceType": "Patient", "id": "exported", "gender": "unknown"})];
+    lines.extend((0..LINES).map(|n| {
+        json!({
+            "resourceType": "Observation", "status": "final", "subject": {"reference": "Patient/exported"},
+            "code": {"coding": [{"system": LOINC, "code": "8867-4"}]}, "valueQuantity": {"value": n}
+        })
+    }));
+    let text: Vec<String> = lines.iter().map(Value::to_string).collect();
+    fs::write(&file, text.join("\n")).unwrap();
+
+    let load = || {
+        let mut load = Command::new(consortium::program());
+        load.arg("load").arg("--config").arg(&config).arg(&file).stdout(Stdio::piped()).stderr(Stdio::null());
+        load.spawn().unwrap()
+    };
+    let progress = config.join("load.progress");
+    let loaded =
+        || fs::read_to_string(&progress).unwrap_or_default().lines().filter(|line| line.starts_with('<')).count();
+    for at in [1, 20, 50, 90] {
+        let mut process = load();
+        while loaded() < at && process.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        println!("killed after {} pieces", loaded());
+    }
+    let said = good(load().wait_with_output().unwrap());
+    assert!(said.contains("were loaded before the interruption"), "{said}");
+    assert!(!progress.exists());
+
+    let doctor = consortium.client("mercy-hospital", "doctor");
+    let found = doctor.get("/fhir/Observation?patient=exported&_count=500").await.good().json();
+    let mut values: Vec<u64> =
+        resources(&found).iter().map(|resource| resource["valueQuantity"]["value"].as_u64().unwrap()).collect();
+    values.sort_unstable();
+    assert_eq!(values, (0..LINES as u64).collect::<Vec<_>>(), "each once");
 }
 
 /// Loads the files, twice what may be loaded twice, and finds everything again.

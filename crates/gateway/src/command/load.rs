@@ -1,4 +1,9 @@
 //! `vitaltrace load`: FHIR bundles and resources into a running gateway, hospitals and practitioners first.
+//!
+//! A load that was interrupted goes on where it was: a file of progress says what is loaded, and of the one piece that was under way the
+//! gateway's audit trail.
+
+mod progress;
 
 use super::{Connection, Exit, print};
 use crate::client::Client;
@@ -6,22 +11,35 @@ use anyhow::{Context, bail};
 use clap::Args;
 use flate2::read::GzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
+use progress::{Piece, Progress};
 use record::Role;
+use reqwest::StatusCode;
 use serde_json::Value;
 use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// The largest file that is loaded, unpacked, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Loads FHIR bundles, resources and NDJSON, plain or gzipped, into a running gateway.
+/// A token lives for minutes and a load may take longer: an older one is replaced.
+const TOKEN_AGE_MAX: Duration = Duration::from_secs(30);
+/// A request whose connection broke may be carried out a moment later still: how often it is looked for, and how long between.
+const LOOKS: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Loads FHIR bundles, resources and NDJSON, plain or gzipped, into a running gateway. Resources that have an id keep it. After an
+/// interruption the same command goes on where it was.
 #[derive(Debug, Args)]
 pub(crate) struct Load {
     #[command(flatten)]
     connection: Connection,
+    /// Where it is written down what is loaded; `load.progress` beside the configuration when not said. It is gone when everything is.
+    #[arg(long)]
+    progress: Option<PathBuf>,
     /// Files and folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
@@ -33,19 +51,57 @@ impl Load {
         let files = files(&self.paths)?;
         let bar = ProgressBar::new(files.len() as u64);
         bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} files, {elapsed}, about {eta} left")?);
-        let mut total = Loaded::default();
+        let progress = self.progress.clone().map_or_else(|| self.connection.beside("load.progress"), Ok)?;
+        let mut progress = Progress::open(&progress)?;
+        let (mut total, mut before) = (Loaded::default(), 0);
+        let (mut client, mut since) = (self.connection.operator(Role::Custodian, "HSYSADMIN")?, Instant::now());
         for file in &files {
-            // A token lives for minutes and a load may take longer: each file gets a fresh one.
-            let client = self.connection.operator(Role::Custodian, "HSYSADMIN")?;
-            let loaded = send(&client, file).await?;
-            total.files += loaded.files;
-            total.entries += loaded.entries;
-            total.existing += loaded.existing;
+            for piece in pieces(file)? {
+                let state = progress.of(&piece);
+                if state == Piece::Loaded
+                    || (state == Piece::UnderWay && self.was_carried_out(&progress, &piece).await?)
+                {
+                    progress.loaded(&piece)?;
+                    before += 1;
+                    continue;
+                }
+                progress.under_way(&piece)?;
+                if since.elapsed() >= TOKEN_AGE_MAX {
+                    (client, since) = (self.connection.operator(Role::Custodian, "HSYSADMIN")?, Instant::now());
+                }
+                let client = client.for_request(&progress.request(&piece));
+                total.add(send_one(&client, &piece.bytes).await.with_context(|| piece.place.clone())?);
+                progress.loaded(&piece)?;
+            }
+            total.files += 1;
             bar.inc(1);
         }
         bar.finish_and_clear();
-        print(&format!("{} files, {} entries, {} of them there already", total.files, total.entries, total.existing));
+        progress.end()?;
+        let resumed =
+            if before > 0 { format!("; {before} were loaded before the interruption") } else { String::new() };
+        print(&format!(
+            "{} files, {} entries, {} of them there already{resumed}",
+            total.files, total.entries, total.existing
+        ));
         Ok(Exit::Good)
+    }
+
+    /// Whether the gateway carried out the request that was under way when the load was interrupted: then the audit trail has it, as it is
+    /// written with the records or not at all.
+    async fn was_carried_out(&self, progress: &Progress, piece: &progress::Part) -> anyhow::Result<bool> {
+        let officer = self.connection.operator(Role::PrivacyOfficer, "HOPERAT")?;
+        let query = format!("/fhir/AuditEvent?entity:identifier={}&_count=1", progress.request(piece));
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            let found = officer.get(&query).await?.good()?.json()?;
+            if found["entry"].as_array().is_some_and(|entries| !entries.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -56,8 +112,16 @@ pub(crate) struct Loaded {
     pub(crate) files: u64,
     /// Entries that the gateway stored or found already there.
     pub(crate) entries: u64,
-    /// Of these, found already there by their condition.
+    /// Of these, found already there by their condition or their id.
     pub(crate) existing: u64,
+}
+
+impl Loaded {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.entries += other.entries;
+        self.existing += other.existing;
+    }
 }
 
 /// The files below `paths` in loading order: those whose name says hospital, then practitioner, then the others by name.
@@ -111,41 +175,51 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Sends one file: a batch or transaction Bundle as it is, any other resource by create, NDJSON line by line.
-pub(crate) async fn send(client: &Client, path: &Path) -> anyhow::Result<Loaded> {
+/// What is sent of a file, each by a request of its own: its lines if it is NDJSON, else the whole.
+fn pieces(path: &Path) -> anyhow::Result<Vec<progress::Part>> {
     let bytes = read(path)?;
-    let mut loaded = Loaded { files: 1, ..Loaded::default() };
-    if path.to_string_lossy().contains(".ndjson") {
-        for (number, line) in bytes.split(|b| *b == b'\n').enumerate() {
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                let one = send_one(client, line.to_vec()).await;
-                let one = one.with_context(|| format!("`{}` line {}", path.display(), number + 1))?;
-                loaded.entries += one.entries;
-                loaded.existing += one.existing;
-            }
-        }
-        return Ok(loaded);
+    let place = format!("`{}`", path.display());
+    if !path.to_string_lossy().contains(".ndjson") {
+        return Ok(vec![progress::Part::new(place, bytes)]);
     }
-    let one = send_one(client, bytes).await.with_context(|| format!("`{}`", path.display()))?;
-    Ok(Loaded { files: 1, ..one })
+    let lines = bytes.split(|byte| *byte == b'\n').enumerate();
+    let lines = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
+    Ok(lines.map(|(number, line)| progress::Part::new(format!("{place} line {}", number + 1), line.to_vec())).collect())
 }
 
-async fn send_one(client: &Client, bytes: Vec<u8>) -> anyhow::Result<Loaded> {
+/// Sends one file: a batch or transaction Bundle as it is, any other resource by itself, NDJSON line by line.
+pub(crate) async fn send(client: &Client, path: &Path) -> anyhow::Result<Loaded> {
+    let mut loaded = Loaded { files: 1, ..Loaded::default() };
+    for piece in pieces(path)? {
+        loaded.add(send_one(client, &piece.bytes).await.with_context(|| piece.place.clone())?);
+    }
+    Ok(loaded)
+}
+
+async fn send_one(client: &Client, bytes: &[u8]) -> anyhow::Result<Loaded> {
     #[derive(serde::Deserialize)]
     struct Head {
         #[serde(rename = "resourceType")]
         resource_type: String,
         #[serde(rename = "type")]
         kind: Option<Value>,
+        id: Option<String>,
     }
-    let head: Head = serde_json::from_slice(&bytes).context("no FHIR resource")?;
+    const JSON: &str = "application/fhir+json";
+    let head: Head = serde_json::from_slice(bytes).context("no FHIR resource")?;
+    let bytes = bytes.to_vec();
     let is_batch = head.resource_type == "Bundle"
         && head.kind.as_ref().and_then(Value::as_str).is_some_and(|kind| kind == "batch" || kind == "transaction");
     if !is_batch {
-        client.post_bytes(&format!("/fhir/{}", head.resource_type), "application/fhir+json", bytes).await?.good()?;
-        return Ok(Loaded { files: 0, entries: 1, existing: 0 });
+        let path = format!("/fhir/{}", head.resource_type);
+        let answer = match head.id {
+            // What others refer to it by.
+            Some(id) => client.put_bytes(&format!("{path}/{id}"), JSON, bytes).await?.good()?,
+            None => client.post_bytes(&path, JSON, bytes).await?.good()?,
+        };
+        return Ok(Loaded { files: 0, entries: 1, existing: u64::from(answer.status == StatusCode::OK) });
     }
-    let answer = client.post_bytes("/fhir", "application/fhir+json", bytes).await?.good()?.json()?;
+    let answer = client.post_bytes("/fhir", JSON, bytes).await?.good()?.json()?;
     let mut loaded = Loaded::default();
     for (index, entry) in answer["entry"].as_array().map(Vec::as_slice).unwrap_or_default().iter().enumerate() {
         let status = entry["response"]["status"].as_str().unwrap_or("");

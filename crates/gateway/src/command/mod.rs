@@ -146,6 +146,12 @@ impl Connection {
         Config::load(&self.config)
     }
 
+    /// A file beside the configuration.
+    pub(crate) fn beside(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = if self.config.is_dir() { Some(self.config.as_path()) } else { self.config.parent() };
+        Ok(folder.context("the configuration lies nowhere")?.join(name))
+    }
+
     /// A client as an operator of the given role, by a token that the organisation's own key signs.
     pub(crate) fn operator(&self, role: Role, purpose: &'static str) -> anyhow::Result<Client> {
         let config = self.config()?;
