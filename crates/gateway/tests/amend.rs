@@ -278,6 +278,8 @@ async fn a_condition_says_nothing_of_records_that_the_caller_may_not_find() {
     // References by a condition asked nobody, and told who is behind any number.
     assert_eq!(refused(&keeper.post("/fhir", &referring("Patient?identifier=urn:mrn|p-1")).await).0, 403);
     keeper.post("/fhir", &referring("Practitioner?identifier=urn:doc|d")).await.good();
+    // Other gateways write theirs a moment later.
+    site.consortium.settle().await;
     let denied = site.trail().await.into_iter().filter(|(_, outcome)| outcome == "8").count();
     assert!(denied >= 5, "each is in the trail: {denied}");
 
