@@ -23,7 +23,7 @@ use record::{
     TimeMs, commit,
     fhir::{Confidentiality, Content, History, Interaction, Issue, IssueType, Outcome, PastVersion},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use store::{PAGE_MAX, Row, VersionKey};
 
 /// Versions on a page when the client does not say.
@@ -242,8 +242,8 @@ impl Node {
         let (mut next, mut more, mut steps, mut unnamed) = (window.before, true, 0, 0);
         while more && told.versions.len() < window.count && steps < STEPS_MAX {
             steps += 1;
-            let (step, on) = self.mirror.latest(next, rtype.map(str::to_owned), STEP_LEN).await?;
-            let sound = self.sound_of_step(&step).await?;
+            let (mut step, on) = self.mirror.latest(next, rtype.map(str::to_owned), STEP_LEN).await?;
+            let sound = self.sound_of_step(&mut step).await?;
             let before_this = next;
             (next, more) = (on, on.is_some());
             let mut last = before_this;
@@ -319,8 +319,8 @@ impl Node {
     }
 
     /// The rows of versions of the ledger that agree with it. What a record is called, which other organisations wrote, is learnt
-    /// from them.
-    async fn sound_of_step(&self, step: &[Placed]) -> Result<Vec<Option<Row>>, Failure> {
+    /// from them; of a deletion, which does not say whom it is about, from the version before.
+    async fn sound_of_step(&self, step: &mut [Placed]) -> Result<Vec<Option<Row>>, Failure> {
         let keys = step.iter().map(|one| (one.named.clone(), one.version.entry, one.version.version));
         let reads = stream::iter(keys.collect::<Vec<_>>()).map(|(named, entry, version)| async move {
             let key = match named {
@@ -335,20 +335,41 @@ impl Node {
         });
         let mut rows: Vec<Option<Row>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
         let mut worths = self.weigh(&rows.iter().flatten().cloned().collect::<Vec<_>>()).await?.into_iter();
-        let mut learnt = Vec::new();
+        let mut learnt = HashMap::new();
         for (one, row) in step.iter().zip(&mut rows) {
             let Some(found) = row else { continue };
             let good = worths.next().is_some_and(|worth| matches!(worth, Worth::Good(_)));
             if !good || found.tag != one.version.tag || found.version != one.version.version {
                 *row = None;
             } else if one.named.is_none() && !found.deleted {
-                learnt.push(Named::of(found));
+                learnt.insert(found.tag, Named::of(found));
             }
         }
+        for (one, row) in step.iter().zip(&rows) {
+            if let Some(deletion) = row.as_ref().filter(|row| row.deleted && one.named.is_none())
+                && !learnt.contains_key(&deletion.tag)
+                && let Some(named) = self.named_before(deletion).await?
+            {
+                learnt.insert(deletion.tag, named);
+            }
+        }
+        for one in step.iter_mut().filter(|one| one.named.is_none()) {
+            one.named = learnt.get(&one.version.tag).cloned();
+        }
         if !learnt.is_empty() {
-            self.mirror.learn_names(learnt).await?;
+            self.mirror.learn_names(learnt.into_values().collect()).await?;
         }
         Ok(rows)
+    }
+
+    /// What a record is called by the version before its deletion, if that agrees with the ledger.
+    async fn named_before(&self, deletion: &Row) -> Result<Option<Named>, Failure> {
+        let version = deletion.version.saturating_sub(1);
+        let key = VersionKey { rtype: deletion.rtype.clone(), id: deletion.id.clone(), version };
+        let Some(before) = self.store.vread(key).await.map_err(search_failure)? else { return Ok(None) };
+        let worths = self.weigh(std::slice::from_ref(&before)).await?;
+        let good = worths.iter().all(|worth| matches!(worth, Worth::Good(_)));
+        Ok((good && before.tag == deletion.tag && !before.deleted).then(|| Named::of(&before)))
     }
 
     /// A version that the database did not give as the ledger has it: read once more, or from a vault.

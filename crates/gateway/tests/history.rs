@@ -161,6 +161,11 @@ async fn the_history_of_a_type_and_of_everything_follow_the_ledger_and_show_what
 
     // Another organisation, which wrote none of it, has the same history.
     let medic = site.consortium.client("rescue-one", "medic").for_purpose("ETREAT");
+    assert_eq!(
+        pages(&medic, &format!("{of_type}?_count=1")).await.0,
+        observations,
+        "a page that has nothing but a deletion"
+    );
     assert_eq!(pages(&medic, of_type).await.0, observations);
 
     // Administration sees who the patient is, and no observation; nobody but the privacy officer sees the trail.
