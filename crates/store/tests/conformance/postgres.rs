@@ -444,3 +444,41 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool) {
     let opened = Store::open(config).unwrap();
     assert_eq!(opened.kept.len(), usize::from(heard));
 }
+
+/// Modes of TLS: what the server shows is verified only where a certificate is named.
+#[tokio::test]
+async fn a_server_is_spoken_with_in_the_mode_that_its_address_asks_for() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let [signer, other] = server.with_tls().map(|file| file.display().to_string());
+    server.create("cloud");
+    let (by_name, by_number) = (server.address("cloud").replace("127.0.0.1", "localhost"), server.address("cloud"));
+    for (address, encrypted) in [
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={signer}"), Some("t")),
+        (format!("{by_number}?sslmode=verify-full&sslrootcert={signer}"), None),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={other}"), None),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={signer}-missing"), None),
+        (format!("{by_number}?sslmode=require"), Some("t")),
+        (by_number.clone(), Some("t")),
+        (format!("{by_number}?sslmode=disable"), Some("f")),
+    ] {
+        let folder = tempdir().unwrap();
+        let database: Address = address.parse().unwrap();
+        let config = store::Config { database, ..Postgres(&server).config(folder.path(), "ems") };
+        match (Store::open(config), encrypted) {
+            (Ok(opened), Some(encrypted)) => {
+                let store = opened.start(Box::new(Numbering::default())).unwrap();
+                assert_eq!(store.counts().await.unwrap(), [], "{address}");
+                let ssl = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'vitaltrace'";
+                assert_eq!(server.sql("cloud", ssl), encrypted, "{address}");
+                store.close().await;
+            }
+            (Err(OpenError::Database(_)), None) => {}
+            (opened, _) => panic!("{address}: {:?}", opened.map(|_| ())),
+        }
+        // Connections are ended by their threads.
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vitaltrace'";
+        while server.sql("cloud", left) != "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
