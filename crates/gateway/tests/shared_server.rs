@@ -54,8 +54,9 @@ impl Site {
         assert_eq!(self.server.sql(DATABASE, &format!("{statement} RETURNING 1")), "1", "{statement}");
     }
 
-    /// What an audit at an organisation finds in all rows.
+    /// What an audit at an organisation finds in all rows, once everything is final.
     async fn audit(&self, org: &str) -> Value {
+        self.consortium.settle().await;
         let auditor = self.consortium.client(org, "custodian").for_purpose("HSYSADMIN");
         auditor.post("/audit", &json!({"full": true})).await.good().json()["findings"].clone()
     }
