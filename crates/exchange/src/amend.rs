@@ -12,7 +12,7 @@ use crate::{
     ingest::{ATTEMPTS, Written, admit, check, check_type, expect_version},
     node::Node,
     row::Worth,
-    write::{Draft, Trail},
+    write::{Draft, Trail, new_record_id},
 };
 use contract::AccessAction;
 use policy::Action;
@@ -109,7 +109,7 @@ impl Node {
                             self.is_free(caller, rtype, own).await?;
                             own.clone()
                         }
-                        None => uuid::Uuid::new_v4().to_string(),
+                        None => new_record_id(),
                     };
                     self.create_as(caller, &id, &resource, vec![unless]).await
                 }

@@ -248,9 +248,11 @@ impl Node {
             let destroyed = self.erase_copies(pseudonym).await;
             attachments.extend(destroyed.map_err(|e| Failure::ours("the vault did not erase", e))?);
         }
+        let _none_is_written = self.pause_accesses().await;
         let rows = self.store.erase(&paper.patient, &attachments).await;
         let rows = rows.map_err(|e| Failure::ours("the rows could not be erased", e))?;
         self.keyring.forget(&paper.patient);
+        self.accesses.scrub().await?;
         tracing::info!(id = %paper.id, rows, copies = attachments.len(), "a patient was erased");
         Ok(self.desk.put(Procedure { done: true, ..paper }).await?)
     }

@@ -1,6 +1,7 @@
 //! What goes out: reads, searches, histories and the patient summary, each verified, decided and traced before it is shown.
 
 use crate::{
+    between::{Links, types_between},
     caller::Caller,
     facts::{Decided, Target},
     failure::Failure,
@@ -22,8 +23,11 @@ use record::{
     },
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use store::{PAGE_MAX, Row, Search, VersionKey};
+use std::collections::{BTreeMap, BTreeSet};
+use store::{Criterion, PAGE_MAX, Row, Search, VersionKey};
+
+/// The type of the trail. What goes along with a search, and what it rests on, is of this type only where the query names it.
+const AUDIT: &str = "AuditEvent";
 
 /// A row that may be shown to the caller.
 pub(crate) struct Cleared {
@@ -63,6 +67,7 @@ impl Node {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn read(&self, caller: &Caller, rtype: &str, id: &str, version: Option<u64>) -> Result<Shown, Failure> {
         check_type(rtype)?;
+        self.accesses_before(rtype).await?;
         if rtype == "Observation"
             && let Ok(digest) = id.parse()
         {
@@ -151,18 +156,27 @@ impl Node {
     ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let asked = self.asked(rtype, query, handling)?;
+        self.accesses_before(if query.contains(AUDIT) { AUDIT } else { rtype }).await?;
         if asked.show == Show::Count {
             return self.count(caller, asked).await;
         }
-        let (page, worths) = self.current_page(asked.search.clone()).await?;
-        let mut withheld = page.found.malformed.len() as u64;
-        let mut rows = sound_of(page.found.rows, worths, &mut withheld);
-        let mut lost = 0;
+        let (mut withheld, mut lost, mut between) = (0, 0, Links::default());
+        let mut rows = Vec::new();
         if asked.search.after.is_none() {
             lost = self.hidden_matches(&asked, &mut rows).await?;
         }
-        let (cleared, _) = self.clear(caller, Action::Search, rows).await?;
-        let whole = asked.search.after.is_none() && page.next.is_none();
+        let (cleared, next) = if asked.search.criteria.iter().any(Criterion::is_chained) {
+            // What was hidden of such a search is counted only: nothing says whether it would stand.
+            let page = self.chained_page(caller, &asked, &mut between).await?;
+            withheld += page.withheld + between.withheld();
+            (page.matches, page.next)
+        } else {
+            let (page, worths) = self.current_page(asked.search.clone()).await?;
+            withheld += page.found.malformed.len() as u64;
+            rows.splice(0..0, sound_of(page.found.rows, worths, &mut withheld));
+            (self.clear(caller, Action::Search, rows).await?.0, page.next)
+        };
+        let whole = asked.search.after.is_none() && next.is_none();
         let mut counted = Counted::default();
         if asked.total == Total::Accurate && !whole {
             counted = self.counted(caller, &asked).await?;
@@ -174,14 +188,15 @@ impl Node {
         withheld += included.withheld;
         lost += included.lost;
         let mut links = vec![("self".to_owned(), link(caller, rtype, &asked.understood))];
-        if let Some(next) = page.next {
+        if let Some(next) = next {
             let query = on_page(&without_cursor(&asked.understood), Some(next));
             links.push(("next".to_owned(), link(caller, rtype, &query)));
         }
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
             matches.chain(included.cleared.into_iter().map(|one| (one, SearchMode::Include))).collect();
-        let mut told = shared(shown.iter().map(|(one, _)| one));
+        let supports = between.supports();
+        let mut told = shared(shown.iter().map(|(one, _)| one).chain(&supports));
         for (patient, shared) in counted.by_patient {
             told.entry(patient).or_insert(shared);
         }
@@ -216,7 +231,7 @@ impl Node {
         let mut search = Search { count: PAGE_MAX, total: false, after: None, ..asked.search.clone() };
         let (mut total, mut withheld, mut examined) = (0, 0, 0);
         let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
-        let mut rows = Vec::new();
+        let (mut rows, mut links) = (Vec::new(), Links::default());
         let lost = self.hidden_matches(asked, &mut rows).await?;
         loop {
             let (page, worths) = self.current_page(search.clone()).await?;
@@ -224,6 +239,9 @@ impl Node {
             withheld += page.found.malformed.len() as u64;
             rows.extend(sound_of(page.found.rows, worths, &mut withheld));
             for one in self.clear(caller, Action::Search, std::mem::take(&mut rows)).await?.0 {
+                if !self.stands_by_chains(caller, &asked.search.criteria, &one, &mut links).await? {
+                    continue;
+                }
                 total += 1;
                 let counted = by_patient.entry(one.row.patient).or_default();
                 counted.under = one.decided.under.or(counted.under);
@@ -240,6 +258,11 @@ impl Node {
                 None => break,
             }
         }
+        withheld += links.withheld();
+        for one in links.supports() {
+            let counted = by_patient.entry(one.row.patient).or_default();
+            counted.under = one.decided.under.or(counted.under);
+        }
         // A count would say that it is complete.
         let total = (withheld + lost == 0).then_some(total);
         Ok(Counted { total, by_patient, withheld, lost })
@@ -250,7 +273,9 @@ impl Node {
     pub(crate) async fn hidden_matches(&self, asked: &Asked, rows: &mut Vec<(Row, bool)>) -> Result<u64, Failure> {
         let Some(patient) = &asked.patient else { return Ok(0) };
         let by_patient_alone = asked.search.criteria.len() == 1;
-        let set = self.patient_set(patient, &[&asked.search.rtype]).await?;
+        let mut types: BTreeSet<&str> = asked.search.criteria.iter().flat_map(types_between).collect();
+        types.insert(&asked.search.rtype);
+        let set = self.patient_set(patient, &types.into_iter().collect::<Vec<_>>()).await?;
         let lost: u64 = set.lost.values().sum();
         let repaired = set.sound.into_iter().filter(|sound| sound.repaired).map(|sound| (sound.row, false));
         if by_patient_alone {
@@ -290,15 +315,11 @@ impl Node {
         if by_patient.is_empty() {
             by_patient.insert(asked.patient.clone(), Shared::default());
         }
-        for (patient, Shared { versions, names, under }) in by_patient {
-            let trail = Trail {
-                query: Some(format!("{}?{}", asked.search.rtype, asked.query)),
-                under,
-                ..Trail::of(Interaction::Search, AccessAction::Search)
-            };
-            self.leave_trail(caller, patient.as_deref(), &versions, &names, &trail).await?;
-        }
-        Ok(())
+        let trail = Trail {
+            query: Some(format!("{}?{}", asked.search.rtype, asked.query)),
+            ..Trail::of(Interaction::Search, AccessAction::Search)
+        };
+        self.leave_trails(caller, by_patient, &trail).await
     }
 
     /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
@@ -370,6 +391,7 @@ impl Node {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn provenance(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Value, Failure> {
         check_type(rtype)?;
+        self.accesses_before(rtype).await?;
         let (row, _, _) = self.sound_row(rtype, id, None).await?;
         let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Operation, AccessAction::Read) };
@@ -406,12 +428,16 @@ impl Node {
 /// What was disclosed, by patient.
 pub(crate) fn shared<'a>(cleared: impl Iterator<Item = &'a Cleared>) -> BTreeMap<Option<String>, Shared> {
     let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for one in cleared {
         let row = &one.row;
         let found = by_patient.entry(row.patient.clone()).or_default();
+        found.under = one.decided.under.or(found.under);
+        if !seen.insert((&row.rtype, &row.id, row.version)) {
+            continue;
+        }
         found.versions.push(commit(&row.salt, &row.bytes));
         found.names.push(format!("{}/{}/_history/{}", row.rtype, row.id, row.version));
-        found.under = one.decided.under.or(found.under);
     }
     by_patient
 }

@@ -121,6 +121,9 @@ impl Node {
             return Err(Failure::Gone(format!("Patient/{patient}")));
         }
         let types: Vec<&str> = wanted.types.iter().map(String::as_str).collect();
+        if types.contains(&"AuditEvent") {
+            self.accesses_before("AuditEvent").await?;
+        }
         let set = self.patient_set(patient, &types).await?;
         let lost: u64 = set.lost.values().sum();
         let mut withheld = set.withheld;
@@ -160,14 +163,11 @@ impl Node {
         let mut told = shared(shown.into_iter());
         // That there is nothing is an answer too.
         told.entry(Some(patient.to_owned())).or_default();
-        for (of, shared) in told {
-            let trail = Trail {
-                query: Some(format!("Patient/{patient}/$everything?{query}")),
-                under: shared.under,
-                ..Trail::of(Interaction::Operation, AccessAction::Search)
-            };
-            self.leave_trail(caller, of.as_deref(), &shared.versions, &shared.names, &trail).await?;
-        }
+        let trail = Trail {
+            query: Some(format!("Patient/{patient}/$everything?{query}")),
+            ..Trail::of(Interaction::Operation, AccessAction::Search)
+        };
+        self.leave_trails(caller, told, &trail).await?;
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let along = along.cleared.into_iter().map(|one| (one, SearchMode::Include));
         let mut entries: Vec<Found> = matches.chain(along).map(|(one, mode)| one.found(caller, mode)).collect();

@@ -1,8 +1,10 @@
 //! What a decision rests on beside person and record: overrides, cases, consents, and what claims link.
 
 use crate::{
+    accesses::Access,
     caller::Caller,
     desk::{Case, OpenOverride},
+    disclose::Shared,
     failure::Failure,
     node::Node,
     write::{Touched, Trail},
@@ -11,6 +13,7 @@ use contract::AccessAction;
 use policy::{Action, Consented, Decision, Facts, Person, Record, Request};
 use record::{Id16, OrgId, Purpose, Role, fhir::Interaction};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use store::Row;
 
 /// The identifier system of member organisations in references.
@@ -243,6 +246,39 @@ impl Node {
         names: &[String],
         trail: &Trail,
     ) -> Result<(), Failure> {
+        let access = self.access_to(caller, patient, versions, names, trail).await?;
+        self.accesses.note(vec![access]).await
+    }
+
+    /// The same for the records of several patients, or of nobody, at once.
+    pub(crate) async fn leave_trails(
+        &self,
+        caller: &Caller,
+        by_patient: BTreeMap<Option<String>, Shared>,
+        trail: &Trail,
+    ) -> Result<(), Failure> {
+        let mut accesses = Vec::with_capacity(by_patient.len());
+        for (patient, Shared { versions, names, under }) in by_patient {
+            let trail = Trail { under, ..trail.clone() };
+            accesses.push(self.access_to(caller, patient.as_deref(), &versions, &names, &trail).await?);
+        }
+        self.accesses.note(accesses).await
+    }
+
+    /// To be called before records of a type are looked for in the database: if they are audit events, those of accesses that this gateway
+    /// answered before are there then.
+    pub(crate) async fn accesses_before(&self, rtype: &str) -> Result<(), Failure> {
+        if rtype == "AuditEvent" { self.accesses.written().await } else { Ok(()) }
+    }
+
+    async fn access_to(
+        &self,
+        caller: &Caller,
+        patient: Option<&str>,
+        versions: &[record::Commitment],
+        names: &[String],
+        trail: &Trail,
+    ) -> Result<Access, Failure> {
         let subject = match patient {
             Some(patient) => match self.subject(patient).await {
                 Ok(subject) => subject,
@@ -252,10 +288,7 @@ impl Node {
             },
             None => self.nobody(),
         };
-        let mut gathered = self.empty();
-        let touched = Touched { subject: &subject, versions, names };
-        self.trail(&mut gathered, caller, self.now(), &touched, trail)?;
-        self.put(gathered).await
+        self.access(caller, self.now(), &Touched { subject: &subject, versions, names }, trail)
     }
 }
 

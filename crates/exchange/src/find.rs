@@ -104,13 +104,12 @@ impl Node {
                 }
                 _ => {
                     let criterion = criterion(rtype, parameter)?;
-                    if criterion.is_chained() {
-                        return Err(chained(parameter));
-                    }
-                    if matches!(name, "patient" | "subject" | "beneficiary") && parameter.values.len() == 1 {
+                    let plain = parameter.modifier.as_deref().is_none_or(|modifier| modifier == "Patient")
+                        && parameter.values.len() == 1;
+                    if matches!(name, "patient" | "subject" | "beneficiary") && plain {
                         patient = Some(value.trim_start_matches("Patient/").to_owned());
                     }
-                    if rtype == "Patient" && name == "_id" && parameter.values.len() == 1 {
+                    if rtype == "Patient" && name == "_id" && plain {
                         patient = Some(value);
                     }
                     search.criteria.push(criterion);
@@ -144,13 +143,30 @@ impl Node {
         if asked.search.criteria.is_empty() {
             return Err(Failure::invalid(IssueType::Invalid, "", "a condition needs at least one search parameter"));
         }
-        Ok(asked)
+        asked.on_its_own()
+    }
+}
+
+impl Asked {
+    /// Refuses what rests on other records, where one's own values have to decide.
+    pub(crate) fn on_its_own(self) -> Result<Self, Failure> {
+        match self.search.criteria.iter().find(|criterion| criterion.is_chained()) {
+            None => Ok(self),
+            Some(chained) => {
+                let text = format!(
+                    "a chain (`{}`) is not offered here: search for the records in between first, and then for what they refer to or \
+                     what refers to them",
+                    chained.param
+                );
+                Err(Failure::invalid(IssueType::NotSupported, "", text))
+            }
+        }
     }
 }
 
 /// Whether a type has the parameter, whatever modifier or chain follows its name.
 fn is_known(rtype: &str, name: &str) -> bool {
-    kind(rtype, name.split([':', '.']).next().unwrap_or_default()).is_some()
+    name == "_has" || kind(rtype, name.split([':', '.']).next().unwrap_or_default()).is_some()
 }
 
 /// The elements that `_elements` names.
@@ -221,15 +237,6 @@ fn sort(rtype: &str, parameter: &Parameter) -> Result<Sort, Failure> {
             Err(Failure::invalid(IssueType::NotSupported, "", text))
         }
     }
-}
-
-/// A match would tell of records in between, which nothing has decided over.
-fn chained(parameter: &Parameter) -> Failure {
-    let text = format!(
-        "`{}` is not offered: search for the records in between first, and then for what they refer to or what refers to them",
-        parameter.name
-    );
-    Failure::invalid(IssueType::NotSupported, "", text)
 }
 
 pub(crate) fn wrong(name: &str, expected: &str) -> Failure {

@@ -147,6 +147,7 @@ impl Node {
     /// The versions of a record, newest first: all that the ledger has, and those that are not final yet.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn history(&self, caller: &Caller, rtype: &str, id: &str, query: &str) -> Result<Vec<u8>, Failure> {
+        self.accesses_before(rtype).await?;
         check_type(rtype)?;
         let window = Window::read(query)?;
         let name = format!("{rtype}/{id}");
@@ -234,6 +235,7 @@ impl Node {
     /// That of all types leaves the audit trail out: it has an entry for every read, and would bury what was written.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn history_of(&self, caller: &Caller, rtype: Option<&str>, query: &str) -> Result<Vec<u8>, Failure> {
+        self.accesses_before(rtype.unwrap_or_default()).await?;
         rtype.map_or(Ok(()), check_type)?;
         let window = Window::read(query)?;
         let mut told = Told::default();
@@ -366,15 +368,8 @@ impl Node {
         by_patient: BTreeMap<Option<String>, Shared>,
         query: &str,
     ) -> Result<(), Failure> {
-        for (patient, shared) in by_patient {
-            let trail = Trail {
-                under: shared.under,
-                query: Some(query.to_owned()),
-                ..Trail::of(Interaction::History, AccessAction::Read)
-            };
-            self.leave_trail(caller, patient.as_deref(), &shared.versions, &shared.names, &trail).await?;
-        }
-        Ok(())
+        let trail = Trail { query: Some(query.to_owned()), ..Trail::of(Interaction::History, AccessAction::Read) };
+        self.leave_trails(caller, by_patient, &trail).await
     }
 }
 

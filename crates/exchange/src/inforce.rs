@@ -5,7 +5,7 @@
 //! then on. A node that cannot read it, as its program is too old for it, says so as an error and as a metric, and goes on under the
 //! policy before for as long as the ledger accepts that: [`POLICY_GRACE_MS`]. After that it denies everything.
 
-use crate::{failure::Failure, node::Node};
+use crate::{failure::Failure, node::Node, question::Remembering};
 use contract::{
     DerivationPolicy, Genesis, POLICY_GRACE_MS, PolicyKind, document, from_cbor,
     state::{self, ActivePolicy, PolicyBytes, PolicyTerm, PolicyText},
@@ -26,6 +26,8 @@ pub(crate) struct InForce {
     pub(crate) derivation: Arc<DerivationPolicy>,
     /// When the access policy here ended, if the one in its place cannot be read.
     pub(crate) ended: Option<TimeMs>,
+    /// What the access policy here answered.
+    answers: Arc<Remembering>,
 }
 
 /// A policy document that was read and checked.
@@ -90,7 +92,7 @@ impl Policies {
         }
         match (access, derivation) {
             (Some(access), Some(derivation)) => {
-                let now = Arc::new(InForce { access, derivation, ended: None });
+                let now = Arc::new(InForce::new(access, derivation));
                 Ok(Self { founding, now: watch::Sender::new(now) })
             }
             _ => Err("a policy of one kind was read as one of the other".to_owned()),
@@ -112,6 +114,10 @@ impl Policies {
 }
 
 impl InForce {
+    fn new(access: Arc<Policy>, derivation: Arc<DerivationPolicy>) -> Self {
+        Self { access, derivation, ended: None, answers: Arc::new(Remembering::new()) }
+    }
+
     /// Decides, or denies when what is here ended too long ago.
     pub(crate) fn decide(&self, request: &policy::Request<'_>, now: TimeMs) -> Decision {
         if self.ended.is_some_and(|ended| now >= ended.plus_ms(POLICY_GRACE_MS)) {
@@ -119,7 +125,7 @@ impl InForce {
             let reason = Reason { policy: "unreadable".to_owned(), sentence: sentence.to_owned() };
             return Decision { allow: false, suppressed: false, reasons: vec![reason] };
         }
-        self.access.decide(request)
+        self.answers.decide(&self.access, request)
     }
 }
 
@@ -167,7 +173,7 @@ impl Node {
             match readable {
                 Ok(readable) => {
                     self.inner.policies.change(|now| match readable {
-                        Readable::Access(access) => (now.access, now.ended) = (access, None),
+                        Readable::Access(access) => *now = InForce::new(access, now.derivation.clone()),
                         Readable::Derivation(derivation) => now.derivation = derivation,
                     });
                     tracing::info!(%document, height, "another {kind_word} policy is in force");
@@ -263,7 +269,7 @@ mod tests {
             purpose: record::Purpose::Treat,
             facts: Facts::default(),
         };
-        let at = |ended| InForce { access: access.clone(), derivation: derivation.clone(), ended };
+        let at = |ended| InForce { ended, ..InForce::new(access.clone(), derivation.clone()) };
         let ended = TimeMs(1_000);
         let check =
             |ended, now, allowed| assert_eq!(at(ended).decide(&request, now).allow, allowed, "{ended:?} {now:?}");

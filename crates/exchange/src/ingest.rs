@@ -11,7 +11,7 @@ use crate::{
     node::Node,
     subject::Subject,
     wrap,
-    write::{Draft, Trail},
+    write::{Draft, Trail, new_record_id},
 };
 use contract::AccessAction;
 use futures::{StreamExt, stream};
@@ -80,7 +80,7 @@ impl Node {
         condition: Option<&str>,
     ) -> Result<Written, Failure> {
         let resource = admit(rtype, bytes)?;
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = new_record_id();
         let Some(query) = condition else { return self.create_as(caller, &id, &resource, Vec::new()).await };
         match self.the_one_matching(caller, rtype, query).await? {
             Matched::None(unless) => self.create_as(caller, &id, &resource, vec![unless]).await,
@@ -199,7 +199,7 @@ impl Node {
                 Ok(EntryAnswer { status: 200, resource: Some(found), ..EntryAnswer::default() })
             }
             _ => {
-                let plan = Plan::of_one(entry, |_| uuid::Uuid::new_v4().to_string());
+                let plan = Plan::of_one(entry, |_| new_record_id());
                 let plan = plan.map_err(|e| Failure::Invalid(vec![e.into()]))?;
                 let answers = self.carry_out(caller, plan, Interaction::Batch).await?;
                 answers.into_iter().next().ok_or_else(|| Failure::Ours("a batch entry came to nothing".to_owned()))
@@ -208,8 +208,7 @@ impl Node {
     }
 
     async fn transaction(&self, caller: &Caller, bundle: fhir::Bundle) -> Result<Vec<u8>, Failure> {
-        let plan =
-            Plan::new(bundle, |_| uuid::Uuid::new_v4().to_string()).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        let plan = Plan::new(bundle, |_| new_record_id()).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let answers = self.carry_out(caller, plan, Interaction::Transaction).await?;
         Ok(fhir::bundle_response(BundleKind::Transaction, &answers))
     }

@@ -72,7 +72,7 @@ impl Node {
         let each = own.first().and_then(|pair| pair.strip_prefix("max=")).unwrap_or("1");
         let each = each.parse().ok().filter(|each| (1..=EACH_MAX).contains(each));
         let each: usize = each.ok_or_else(|| wrong("max", &format!("a number from 1 to {EACH_MAX}")))?;
-        let asked = self.asked("Observation", &rest.join("&"), handling)?;
+        let asked = self.asked("Observation", &rest.join("&"), handling)?.on_its_own()?;
         if asked.patient.is_none() {
             let text = "$lastn is about one patient: name it by `patient` or `subject`";
             return Err(Failure::invalid(IssueType::Required, "", text));

@@ -10,14 +10,17 @@ mod failure;
 pub mod keys;
 mod node;
 
+mod accesses;
 mod amend;
 mod consequence;
 mod facts;
 mod inforce;
 mod ingest;
+mod question;
 mod subject;
 mod write;
 
+mod between;
 mod current;
 mod disclose;
 mod everything;
@@ -59,6 +62,7 @@ mod metadata;
 mod meters;
 mod mirror;
 mod orphan;
+mod recent;
 mod signer;
 mod status;
 mod witness;

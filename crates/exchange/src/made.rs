@@ -1,6 +1,12 @@
 //! Resources that the node makes itself: associations of devices, results of analytics, answers to alarms.
 
-use crate::{caller::Caller, failure::Failure, node::Node, subject::Subject, write::Draft};
+use crate::{
+    caller::Caller,
+    failure::Failure,
+    node::Node,
+    subject::Subject,
+    write::{Draft, new_record_id},
+};
 use record::{
     Purpose, Role, TimeMs,
     fhir::{self, Limits, Resource},
@@ -31,7 +37,7 @@ impl Node {
     /// The first version of a resource of ours under a new id.
     pub(crate) fn made(&self, resource: &Value, subject: &Subject, time: TimeMs) -> Result<Draft, Failure> {
         let resource = parse(resource)?;
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = new_record_id();
         Ok(Draft {
             rtype: resource.rtype().as_str().to_owned(),
             version: 1,

@@ -180,7 +180,7 @@ impl Node {
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let now = &self.meters.now;
         now.pending.set(whole(self.unsettled()));
-        now.lag.set(self.lane.oldest_s());
+        now.lag.set(self.lane.oldest_s().max(self.accesses.oldest_s()));
         now.height.set(whole(ledger.height));
         now.mirror_height.set(whole(self.mirror.height()));
         now.block_age.set(self.now().0.saturating_sub(ledger.time.0) as f64 / 1000.0);

@@ -15,7 +15,11 @@ use std::{
 use store::Row;
 use tokio::sync::{Semaphore, watch};
 
+mod lately;
+mod names;
 mod tree;
+
+use lately::Lately;
 
 /// Connections that read at the same time.
 const READERS: usize = 4;
@@ -40,6 +44,7 @@ CREATE TABLE IF NOT EXISTS version (
   record_type INTEGER NOT NULL, deleted INTEGER NOT NULL, patient BLOB, time INTEGER NOT NULL, entry_id BLOB NOT NULL,
   fhir_type TEXT, copy BLOB, wrapped_key BLOB, PRIMARY KEY (tag, version)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patient IS NOT NULL;
+CREATE INDEX IF NOT EXISTS version_type ON version (patient, fhir_type, tag) WHERE fhir_type <> 'AuditEvent';
 CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_type = 'Consent';
 CREATE INDEX IF NOT EXISTS version_idx ON version (idx);
 CREATE TABLE IF NOT EXISTS repeated (idx INTEGER PRIMARY KEY);
@@ -199,6 +204,9 @@ pub(crate) struct Mirror {
 struct Inner {
     path: PathBuf,
     writer: Mutex<Connection>,
+    lately: Lately,
+    /// Names of records that are not in the file yet.
+    learnt: Mutex<names::Learnt>,
     readers: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
     height: watch::Sender<u64>,
@@ -221,11 +229,14 @@ impl Mirror {
             .optional()
             .map_err(database)?
             .unwrap_or(0);
+        let with_consents = with_consents(&writer).map_err(database)?;
         let readers = (0..READERS).map(|_| connect()).collect::<Result<Vec<_>, _>>().map_err(database)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
                 writer: Mutex::new(writer),
+                lately: Lately::new(with_consents),
+                learnt: Mutex::default(),
                 readers: Mutex::new(readers),
                 permits: Arc::new(Semaphore::new(READERS)),
                 height: watch::Sender::new(height.unsigned_abs()),
@@ -284,22 +295,30 @@ impl Mirror {
 
     /// The version of a record, if the ledger has it.
     pub(crate) async fn version(&self, tag: RecordTag, version: u64) -> Result<Option<FinalVersion>, MirrorError> {
-        self.read(move |c| {
-            c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?
-                .query_row(params![tag.0.as_ref(), signed(version)], version_row)
-                .optional()
-        })
-        .await
+        Ok(self.versions(vec![(tag, version)]).await?.pop().flatten())
     }
 
     /// The latest version of each of `tags`, in the same order.
     pub(crate) async fn heads(&self, tags: Vec<RecordTag>) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
-        self.read(move |c| {
-            let mut select =
-                c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 ORDER BY version DESC LIMIT 1"))?;
-            tags.iter().map(|tag| select.query_row([tag.0.as_ref()], version_row).optional()).collect()
-        })
-        .await
+        let moment = self.inner.lately.moment();
+        let mut heads: Vec<_> = tags.iter().map(|tag| self.inner.lately.head(tag)).collect();
+        let missing: Vec<RecordTag> =
+            tags.iter().zip(&heads).filter(|(_, head)| head.is_none()).map(|(tag, _)| *tag).collect();
+        if missing.is_empty() {
+            return Ok(heads);
+        }
+        let found: Vec<Option<FinalVersion>> = self
+            .read(move |c| {
+                let mut select =
+                    c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 ORDER BY version DESC LIMIT 1"))?;
+                missing.iter().map(|tag| select.query_row([tag.0.as_ref()], version_row).optional()).collect()
+            })
+            .await?;
+        self.inner.lately.keep(moment, found.iter().flatten().cloned());
+        for (head, found) in heads.iter_mut().filter(|head| head.is_none()).zip(found) {
+            *head = found;
+        }
+        Ok(heads)
     }
 
     /// The exact versions asked for, in the same order.
@@ -307,16 +326,29 @@ impl Mirror {
         &self,
         wanted: Vec<(RecordTag, u64)>,
     ) -> Result<Vec<Option<FinalVersion>>, MirrorError> {
-        self.read(move |c| {
-            let mut select = c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?;
-            wanted
-                .iter()
-                .map(|(tag, version)| {
-                    select.query_row(params![tag.0.as_ref(), signed(*version)], version_row).optional()
-                })
-                .collect()
-        })
-        .await
+        let head =
+            |(tag, version): &(RecordTag, u64)| self.inner.lately.head(tag).filter(|head| head.version == *version);
+        let mut versions: Vec<_> = wanted.iter().map(head).collect();
+        let missing: Vec<(RecordTag, u64)> =
+            wanted.into_iter().zip(&versions).filter(|(_, known)| known.is_none()).map(|(wanted, _)| wanted).collect();
+        if missing.is_empty() {
+            return Ok(versions);
+        }
+        let found: Vec<Option<FinalVersion>> = self
+            .read(move |c| {
+                let mut select = c.prepare_cached(&format!("{SELECT_VERSION} WHERE tag = ?1 AND version = ?2"))?;
+                missing
+                    .iter()
+                    .map(|(tag, version)| {
+                        select.query_row(params![tag.0.as_ref(), signed(*version)], version_row).optional()
+                    })
+                    .collect()
+            })
+            .await?;
+        for (version, found) in versions.iter_mut().filter(|version| version.is_none()).zip(found) {
+            *version = found;
+        }
+        Ok(versions)
     }
 
     /// Versions of a record below `before`, the latest first.
@@ -345,6 +377,7 @@ impl Mirror {
         rtype: Option<String>,
         limit: usize,
     ) -> Result<(Vec<Placed>, Option<u64>), MirrorError> {
+        self.write_names().await?;
         self.read(move |c| {
             let below = match below {
                 Some(below) => signed(below),
@@ -384,19 +417,39 @@ impl Mirror {
         .await
     }
 
-    /// The latest version, a deletion included, of every record filed under any of `pseudonyms`.
-    pub(crate) async fn live_records(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<FinalVersion>, MirrorError> {
+    /// The latest version, a deletion included, of every record filed under any of `pseudonyms`; of `types` alone, when some are named, and
+    /// then those whose type does not show are left out.
+    pub(crate) async fn live_records(
+        &self,
+        pseudonyms: Vec<Pseudonym>,
+        types: &[&str],
+    ) -> Result<Vec<FinalVersion>, MirrorError> {
+        let types: Vec<String> = types.iter().map(|&rtype| rtype.to_owned()).collect();
         self.read(move |c| {
+            // There may be a thousand audit events for each record: the index by type leaves them out.
+            let audits = types.iter().any(|rtype| rtype == "AuditEvent");
+            let of_type = match types.as_slice() {
+                [] => "?2 IS NULL",
+                _ if audits => "fhir_type = ?2",
+                _ => "fhir_type = ?2 AND fhir_type <> 'AuditEvent'",
+            };
             let sql = format!(
-                "{SELECT_VERSION} v WHERE patient = ?1
+                "{SELECT_VERSION} v WHERE patient = ?1 AND {of_type}
                  AND version = (SELECT max(version) FROM version w WHERE w.tag = v.tag)"
             );
             let mut select = c.prepare_cached(&sql)?;
             let mut live = Vec::new();
             for pseudonym in &pseudonyms {
-                for row in select.query_map([pseudonym.0.as_ref()], version_row)? {
-                    live.push(row?);
+                let mut add = |rtype: Option<&str>| -> rusqlite::Result<()> {
+                    for row in select.query_map(params![pseudonym.0.as_ref(), rtype], version_row)? {
+                        live.push(row?);
+                    }
+                    Ok(())
+                };
+                if types.is_empty() {
+                    add(None)?;
                 }
+                types.iter().try_for_each(|rtype| add(Some(rtype)))?;
             }
             Ok(live)
         })
@@ -405,6 +458,9 @@ impl Mirror {
 
     /// The latest version, a deletion included, of every Consent filed under any of `pseudonyms`.
     pub(crate) async fn consents(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<FinalVersion>, MirrorError> {
+        if !self.inner.lately.has_consents(&pseudonyms) {
+            return Ok(Vec::new());
+        }
         self.read(move |c| {
             let sql = format!(
                 "{SELECT_VERSION} v WHERE patient = ?1 AND fhir_type = 'Consent'
@@ -428,6 +484,7 @@ impl Mirror {
         after: Option<(RecordTag, u64)>,
         limit: usize,
     ) -> Result<Vec<(FinalVersion, Option<String>)>, MirrorError> {
+        self.write_names().await?;
         let (tag, version) = after.map_or((Vec::new(), -1), |(tag, version)| (tag.0.0.to_vec(), signed(version)));
         self.read(move |c| {
             let columns = SELECT_VERSION
@@ -492,13 +549,29 @@ impl Mirror {
         .await
     }
 
-    /// Number of applied entries under each of `pseudonyms`.
-    pub(crate) async fn log_counts(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<u64>, MirrorError> {
-        self.read(move |c| {
-            let mut select = c.prepare_cached("SELECT count(*) FROM entry WHERE patient = ?1 AND refused = 0")?;
-            pseudonyms.iter().map(|p| select.query_row([p.0.as_ref()], |row| Ok(unsigned(row.get(0)?)))).collect()
-        })
-        .await
+    /// Whether the log under each of `pseudonyms` has begun: whether any entry was applied under it.
+    pub(crate) async fn begun(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<bool>, MirrorError> {
+        let lately = &self.inner.lately;
+        let mut begun: Vec<bool> = pseudonyms.iter().map(|pseudonym| lately.has_begun(pseudonym)).collect();
+        let unsure: Vec<Pseudonym> =
+            pseudonyms.iter().zip(&begun).filter(|(_, begun)| !**begun).map(|(pseudonym, _)| *pseudonym).collect();
+        if unsure.is_empty() {
+            return Ok(begun);
+        }
+        let found: Vec<(Pseudonym, bool)> = self
+            .read(move |c| {
+                let mut select =
+                    c.prepare_cached("SELECT EXISTS (SELECT 1 FROM entry WHERE patient = ?1 AND refused = 0)")?;
+                unsure.iter().map(|p| Ok((*p, select.query_row([p.0.as_ref()], |row| row.get(0))?))).collect()
+            })
+            .await?;
+        for (begun, (pseudonym, found)) in begun.iter_mut().filter(|begun| !**begun).zip(found) {
+            *begun = found;
+            if found {
+                lately.note_begun(pseudonym);
+            }
+        }
+        Ok(begun)
     }
 
     /// The organisation's final entry with this id, if there is one. Ids are seen in gossip before they are final: another organisation's
@@ -572,55 +645,6 @@ impl Mirror {
         })
         .await
     }
-
-    /// Remembers what records are called, so that a record which vanishes from the database can still be named and given back.
-    pub(crate) async fn learn_names(&self, names: Vec<Named>) -> Result<(), MirrorError> {
-        let inner = self.inner.clone();
-        let learn = move || {
-            let mut writer = lock(&inner.writer);
-            let mut run = || -> rusqlite::Result<()> {
-                let tx = writer.transaction()?;
-                {
-                    let mut insert =
-                        tx.prepare_cached("INSERT OR IGNORE INTO name (tag, name, patient) VALUES (?1, ?2, ?3)")?;
-                    for Named { tag, name, patient } in &names {
-                        insert.execute(params![tag.0.as_ref(), name, patient])?;
-                    }
-                }
-                tx.commit()
-            };
-            run().map_err(|source| MirrorError::Database { path: inner.path.clone(), source })
-        };
-        tokio::task::spawn_blocking(learn).await.map_err(|_| MirrorError::Closed)?
-    }
-
-    /// The tag of the record with this name, if this organisation ever saw it.
-    pub(crate) async fn tag(&self, name: String) -> Result<Option<RecordTag>, MirrorError> {
-        self.read(move |c| {
-            c.prepare_cached("SELECT tag FROM name WHERE name = ?1")?
-                .query_row([name], |row| Ok(RecordTag(Digest(row.get(0)?))))
-                .optional()
-        })
-        .await
-    }
-
-    /// What a record is called, if this organisation ever saw it.
-    pub(crate) async fn name(&self, tag: RecordTag) -> Result<Option<String>, MirrorError> {
-        self.read(move |c| {
-            c.query_row("SELECT name FROM name WHERE tag = ?1", [tag.0.as_ref()], |row| row.get(0)).optional()
-        })
-        .await
-    }
-
-    /// What a record is called and whom it is about, if this organisation ever saw it.
-    pub(crate) async fn named(&self, tag: RecordTag) -> Result<Option<Named>, MirrorError> {
-        self.read(move |c| {
-            c.prepare_cached("SELECT name, patient FROM name WHERE tag = ?1")?
-                .query_row([tag.0.as_ref()], |row| Ok(Named { tag, name: row.get(0)?, patient: row.get(1)? }))
-                .optional()
-        })
-        .await
-    }
 }
 
 impl Inner {
@@ -633,10 +657,12 @@ impl Inner {
             }
             at = block.height;
         }
+        let (mut versions, learnt) = (Vec::new(), self.take_learnt());
         let mut run = || -> rusqlite::Result<()> {
             let tx = writer.transaction()?;
+            names::insert(&tx, &learnt)?;
             for block in blocks {
-                insert_block(&tx, block)?;
+                insert_block(&tx, block, &mut versions)?;
             }
             tx.execute(
                 "INSERT INTO meta (key, value) VALUES ('height', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
@@ -644,13 +670,17 @@ impl Inner {
             )?;
             tx.commit()
         };
-        run().map_err(|source| MirrorError::Database { path: self.path.clone(), source })?;
+        let written = run();
+        self.learnt_is_written(written.is_ok());
+        written.map_err(|source| MirrorError::Database { path: self.path.clone(), source })?;
+        self.lately.extend(versions);
         self.height.send_replace(at);
         Ok(())
     }
 }
 
-fn insert_block(c: &Connection, block: &FinalBlock) -> rusqlite::Result<()> {
+/// Adds a block, and its versions to `versions`.
+fn insert_block(c: &Connection, block: &FinalBlock, versions: &mut Vec<FinalVersion>) -> rusqlite::Result<()> {
     c.prepare_cached("INSERT INTO block (height, time, digest, entries) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
         signed(block.height),
         signed(block.time.0),
@@ -678,7 +708,7 @@ fn insert_block(c: &Connection, block: &FinalBlock) -> rusqlite::Result<()> {
             about(entry).map(|id| id.as_ref().to_vec()),
         ])?;
         if place.refused == 0 {
-            insert_version(c, entry, place)?;
+            versions.extend(insert_version(c, entry, place)?);
         }
     }
     Ok(())
@@ -699,7 +729,8 @@ fn about(entry: &Entry) -> Option<Id16> {
     }
 }
 
-fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite::Result<()> {
+/// Adds the version that an applied entry commits to, if it does.
+fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite::Result<Option<FinalVersion>> {
     let (tag, version, commitment, record_type, deleted, fhir_type, attachments) = match &entry.body {
         Body::Record { tag, kind, version, commitment, deleted, codes, attachments, .. } => {
             let fhir_type = codes.iter().find(|code| code.system == "fhir-type").map(|code| code.code.as_str());
@@ -708,9 +739,23 @@ fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite
         Body::Access { audit, commitment, .. } => {
             (audit, 1, commitment, RecordType::Permission, false, Some("AuditEvent"), [].as_slice())
         }
-        _ => return Ok(()),
+        _ => return Ok(None),
     };
-    let attached = |kind| attachments.iter().find(|a| a.kind == kind).map(|a| a.digest.as_ref().to_vec());
+    let attached = |kind| attachments.iter().find(|a| a.kind == kind).map(|a| a.digest);
+    let version = FinalVersion {
+        tag: *tag,
+        version,
+        commitment: *commitment,
+        org: entry.org.clone(),
+        record_type,
+        deleted,
+        patient: entry.patient,
+        time: place.time,
+        entry: entry.id,
+        fhir_type: fhir_type.map(str::to_owned),
+        copy: attached(contract::AttachmentKind::EssentialCopy),
+        wrapped_key: attached(contract::AttachmentKind::WrappedKey),
+    };
     // The contract lets no version of a record in twice. Of accesses that name one audit event the first counts.
     let twice = if tag.is_audit() { "ON CONFLICT (tag, version) DO NOTHING" } else { "" };
     let new = c.prepare_cached(&format!(
@@ -718,24 +763,33 @@ fn insert_version(c: &Connection, entry: &Entry, place: &FinalEntry) -> rusqlite
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) {twice}",
     ))?
     .execute(params![
-        tag.0.as_ref(),
-        signed(version),
-        commitment.0.as_ref(),
-        entry.org.as_str(),
+        version.tag.0.as_ref(),
+        signed(version.version),
+        version.commitment.0.as_ref(),
+        version.org.as_str(),
         signed(place.index),
-        record_type as u8,
-        deleted,
-        entry.patient.as_ref().map(|p| p.0.as_ref().to_vec()),
-        signed(place.time.0),
-        entry.id.as_ref(),
-        fhir_type,
-        attached(contract::AttachmentKind::EssentialCopy),
-        attached(contract::AttachmentKind::WrappedKey),
+        version.record_type as u8,
+        version.deleted,
+        version.patient.as_ref().map(|p| p.0.as_ref().to_vec()),
+        signed(version.time.0),
+        version.entry.as_ref(),
+        version.fhir_type,
+        version.copy.as_ref().map(|digest| digest.as_ref().to_vec()),
+        version.wrapped_key.as_ref().map(|digest| digest.as_ref().to_vec()),
     ])?;
     if new == 0 {
         c.prepare_cached("INSERT INTO repeated (idx) VALUES (?1)")?.execute([signed(place.index)])?;
+        return Ok(None);
     }
-    Ok(())
+    Ok(Some(version))
+}
+
+/// Every pseudonym that a Consent was ever filed under.
+fn with_consents(c: &Connection) -> rusqlite::Result<HashSet<Pseudonym>> {
+    let sql = "SELECT DISTINCT patient FROM version WHERE fhir_type = 'Consent' AND patient IS NOT NULL";
+    let mut select = c.prepare(sql)?;
+    let patients = select.query_map([], |row| Ok(Pseudonym(Digest(row.get(0)?))))?;
+    patients.collect()
 }
 
 const SELECT_VERSION: &str = "SELECT tag, version, commitment, org, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key FROM version";

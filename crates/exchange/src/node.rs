@@ -1,6 +1,7 @@
 //! One organisation's node: everything that the path of a record passes through, started and stopped together.
 
 use crate::{
+    accesses::Accesses,
     clock::now,
     desk::Desk,
     disk::Disk,
@@ -8,18 +9,20 @@ use crate::{
     inforce::Policies,
     keyring::Keyring,
     keys::OrgKeys,
-    lane::{Lane, RESUBMIT_AFTER},
+    lane::{APART, Lane, RESUBMIT_AFTER},
     members::NamedKeys,
     meters::Meters,
     mirror::Mirror,
     orphan::{Orphan, later_submissions, signed_lanes},
+    recent::Recent,
+    row::{SAID_MAX, Said},
     sense::Sensing,
     signer::{Signer, Standing},
     witness::Voice,
 };
 use contract::{Genesis, PolicyKind, SubmissionError, from_cbor, state};
 use ledger::{Accepted, SubmitError};
-use record::{Id16, OrgId, OrgRole, PatientKey, TimeMs};
+use record::{Commitment, Id16, OrgId, OrgRole, PatientKey, TimeMs};
 use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
@@ -87,6 +90,9 @@ pub enum StartError {
     /// The mirror failed.
     #[error(transparent)]
     Mirror(#[from] crate::mirror::MirrorError),
+    /// The file of accesses failed.
+    #[error(transparent)]
+    Accesses(#[from] crate::accesses::AccessesError),
     /// The store failed.
     #[error("the store did not open: {0}")]
     Store(String),
@@ -127,6 +133,8 @@ pub struct Inner {
     pub(crate) ledger: ledger::Handle,
     pub(crate) mirror: Mirror,
     pub(crate) desk: Desk,
+    /// Accesses that are not in the database yet.
+    pub(crate) accesses: Accesses,
     pub(crate) keyring: Keyring,
     pub(crate) lane: Lane,
     /// Entries of earlier lanes that are still to be brought to the ledger.
@@ -135,6 +143,8 @@ pub struct Inner {
     pub(crate) disk: Disk,
     pub(crate) policies: Policies,
     pub(crate) sensing: Sensing,
+    /// What the bytes say that a commitment stands for.
+    pub(crate) said: Recent<Commitment, Arc<Said>>,
     pub(crate) audited: tokio::sync::Mutex<crate::audit::Progress>,
     stopping: watch::Sender<bool>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -155,6 +165,7 @@ impl Node {
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
+        let accesses = Accesses::open(&data.join("accesses.db"), &org)?;
 
         let mut config = ledger::Config::new(
             genesis.clone(),
@@ -235,6 +246,7 @@ impl Node {
                 ledger,
                 mirror,
                 desk,
+                accesses,
                 keyring,
                 lane,
                 orphaned: AtomicU64::new(orphaned),
@@ -242,6 +254,7 @@ impl Node {
                 disk: Disk::default(),
                 policies,
                 sensing: Sensing::default(),
+                said: Recent::new(SAID_MAX),
                 audited: tokio::sync::Mutex::default(),
                 stopping: watch::Sender::new(false),
                 tasks: tokio::sync::Mutex::default(),
@@ -252,6 +265,7 @@ impl Node {
             tokio::spawn(node.clone().follow()),
             tokio::spawn(node.clone().submit(orphans, later)),
             tokio::spawn(node.clone().batch_frames()),
+            tokio::spawn(node.clone().write_accesses()),
             tokio::spawn(node.clone().activate_policies()),
         ];
         *node.tasks.lock().await = tasks;
@@ -264,12 +278,19 @@ impl Node {
         if let Err(error) = self.flush_frames().await {
             tracing::warn!(%error, "frames that were received last are batched after the next start");
         }
+        if let Err(error) = self.accesses.written().await {
+            tracing::warn!(%error, "accesses that were noted last are written after the next start");
+        }
         let mut tasks = self.tasks.lock().await;
         for task in tasks.drain(..) {
             task.abort();
             // An aborted task ends with an error by design.
             let _ = task.await;
         }
+        if let Err(error) = self.mirror.write_names().await {
+            tracing::warn!(%error, "names of records are found again by the next audit");
+        }
+        self.accesses.close().await;
         self.store.close().await;
         self.ledger.stop().await;
     }
@@ -296,7 +317,7 @@ impl Node {
                 // Nothing that is signed here is taken: it waits until the key that counts is here.
                 self.look_for_entry_key().await;
                 if self.signer.is_spent() {
-                    self.lane.wait().await;
+                    self.lane.wait(RESUBMIT_AFTER).await;
                     continue;
                 }
             }
@@ -308,6 +329,7 @@ impl Node {
                     Err(error) => tracing::warn!(%error, "submissions cannot be read from the database"),
                 }
             }
+            let brought = !submissions.is_empty();
             for (first, bytes) in submissions {
                 match self.bring(&bytes, self.lane.is_ours(first, &bytes)).await {
                     Ok(_) => self.lane.submitted(first),
@@ -327,7 +349,10 @@ impl Node {
                     Err(error) => tracing::error!(%error, first, "a submission of ours is not acceptable"),
                 }
             }
-            self.lane.wait().await;
+            if brought {
+                tokio::time::sleep(APART).await;
+            }
+            self.lane.wait(due.wait).await;
         }
     }
 
@@ -352,14 +377,19 @@ impl Node {
 
     /// Entries that this organisation has answered for and that are not final yet.
     pub(crate) fn unsettled(&self) -> u64 {
+        self.in_lane() + self.accesses.waiting()
+    }
+
+    /// Those of them that the database has.
+    pub(crate) fn in_lane(&self) -> u64 {
         self.lane.unsettled() + self.orphaned.load(Ordering::Relaxed)
     }
 
-    /// A new random id.
+    /// A new id: random but for its beginning, the time, which its entry tells anyway. So entries of one time lie side by side in indexes.
     pub(crate) fn new_id(&self) -> Result<Id16, Failure> {
-        let mut bytes = [0u8; 16];
-        getrandom::fill(&mut bytes).map_err(|e| Failure::ours("the operating system gave no random bytes", e))?;
-        Ok(Id16(bytes))
+        let mut random = [0u8; 10];
+        getrandom::fill(&mut random).map_err(|e| Failure::ours("the operating system gave no random bytes", e))?;
+        Ok(Id16(uuid::Builder::from_unix_timestamp_millis(self.now().0, &random).into_uuid().into_bytes()))
     }
 
     /// Waits until everything that this gateway wrote is final, or the time is over.
@@ -367,6 +397,10 @@ impl Node {
         let mut height = self.mirror.watch_height();
         let waiting = async {
             while self.unsettled() > 0 {
+                if let Err(error) = self.accesses.written().await {
+                    tracing::debug!(%error, "accesses wait for the database");
+                }
+                self.lane.hurry();
                 let _ = tokio::time::timeout(RESUBMIT_AFTER, height.changed()).await;
             }
         };

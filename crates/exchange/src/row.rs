@@ -6,6 +6,7 @@ use record::{
     Commitment, RecordTag, commit,
     fhir::{Limits, Node as JsonNode, Resource},
 };
+use std::sync::Arc;
 use store::Row;
 
 /// How long a row may stand in the database before its entry is final.
@@ -13,6 +14,9 @@ pub const PENDING_MS_MAX: u64 = 30_000;
 
 /// The ledger stands still when its last block is older than this: an idle chain makes about one block a second.
 pub(crate) const STALL_MS: u64 = 15_000;
+
+/// Versions whose sayings are kept in memory: twice as many at most, some 300 bytes each.
+pub(crate) const SAID_MAX: usize = 32_768;
 
 /// What a row is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +57,7 @@ impl Node {
         let mut worths = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(finals) {
             worths.push(match known {
-                Some(known) => weigh_final(row, known),
+                Some(known) => self.weigh_final(row, known),
                 None => self.weigh_pending(row, news).await?,
             });
         }
@@ -81,11 +85,11 @@ impl Node {
             }
             // The entry became final after its version was looked up.
             let known = self.mirror.version(row.tag, row.version).await?;
-            return Ok(known.map_or(Worth::Injected, |known| weigh_final(row, known)));
+            return Ok(known.map_or(Worth::Injected, |known| self.weigh_final(row, known)));
         }
         // The row's own time is believed only as far as the signed entry says the same.
         let age_ms = self.now().0.abs_diff(row.written_at.0);
-        let ours = row.author == self.org && self.unsettled() > 0;
+        let ours = row.author == self.org && self.in_lane() > 0;
         // A ledger that stands still must not make good rows look bad: then a member's signature is believed at any age.
         if age_ms > PENDING_MS_MAX && !ours && !self.is_stalled() {
             return Ok(Worth::Injected);
@@ -127,8 +131,32 @@ impl Node {
         let submissions = self.store.submissions_since(&place.org, place.lane, place.seq, 1).await;
         let submission = submissions.map_err(crate::find::search_failure)?.into_iter().next();
         let Some(submission) = submission else { return Ok(None) };
-        let sound = names_itself(row) && says_of_itself(row);
+        let sound = Said::by(&row.bytes).is_some_and(|said| said.names(row) && said.agrees_on_whom(row));
         Ok(SignedSubmission::from_bytes(&submission.bytes).ok().filter(|_| sound))
+    }
+
+    /// Weighs a row whose tag and version the ledger knows.
+    fn weigh_final(&self, row: &Row, known: FinalVersion) -> Worth {
+        let known = Box::new(known);
+        if commit(&row.salt, &row.bytes) != known.commitment || row.deleted != known.deleted {
+            return Worth::Modified(known);
+        }
+        // The commitment stands for these very bytes, so what they say is as it was when they were read before.
+        let kept = self.said.get(&known.commitment);
+        let is_kept = kept.is_some();
+        let Some(said) = kept.or_else(|| Said::by(&row.bytes).map(Arc::new)) else { return Worth::Duplicated(known) };
+        if !said.names(row) {
+            return Worth::Duplicated(known);
+        }
+        // Decisions rest on these columns as much as on the bytes.
+        if row.author != known.org || row.pseudonym != known.patient || !said.agrees_on_whom(row) {
+            return Worth::Modified(known);
+        }
+        if !is_kept {
+            // Nothing in it is longer than the row's columns, with which it agrees.
+            self.said.put(known.commitment, said);
+        }
+        Worth::Good(known)
     }
 }
 
@@ -138,29 +166,51 @@ fn entry_of<'a>(signed: &'a SignedSubmission, row: &Row) -> Option<&'a Entry> {
     entry.filter(|entry| commits_to(entry, row))
 }
 
-/// Weighs a row whose tag and version the ledger knows.
-fn weigh_final(row: &Row, known: FinalVersion) -> Worth {
-    let known = Box::new(known);
-    let same = commit(&row.salt, &row.bytes) == known.commitment && row.deleted == known.deleted;
-    // Decisions rest on these columns as much as on the bytes.
-    let columns = row.author == known.org && row.pseudonym == known.patient && says_of_itself(row);
-    match (same, names_itself(row)) {
-        (true, false) => Worth::Duplicated(known),
-        (true, true) if columns => Worth::Good(known),
-        _ => Worth::Modified(known),
-    }
-}
-
 /// Whether the bytes are those that the ledger holds a commitment to, and name the row's record; whatever its other columns say.
 pub(crate) fn bytes_hold(row: &Row, known: &FinalVersion) -> bool {
-    commit(&row.salt, &row.bytes) == known.commitment && row.deleted == known.deleted && names_itself(row)
+    commit(&row.salt, &row.bytes) == known.commitment
+        && row.deleted == known.deleted
+        && Said::by(&row.bytes).is_some_and(|said| said.names(row))
 }
 
-/// Whether patient and label in the row's columns are those that its bytes say. A deletion says neither, and shows nothing.
-fn says_of_itself(row: &Row) -> bool {
-    let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
-    let Ok(resource) = Resource::parse(&row.bytes, limits) else { return false };
-    row.deleted || (row.label == resource.confidentiality().code() && row.patient == patient_in(&resource))
+/// What a record's bytes say of it.
+pub(crate) struct Said {
+    rtype: String,
+    id: Option<String>,
+    version: Option<String>,
+    /// When it was written; not every record says so.
+    written_at: Option<String>,
+    label: &'static str,
+    patient: Option<String>,
+}
+
+impl Said {
+    /// None if the bytes are no resource.
+    fn by(bytes: &[u8]) -> Option<Self> {
+        let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
+        let resource = Resource::parse(bytes, limits).ok()?;
+        Some(Self {
+            rtype: resource.rtype().to_string(),
+            id: resource.id().map(Into::into),
+            version: resource.version_id().map(Into::into),
+            written_at: resource.root().path(&["meta", "lastUpdated"]).and_then(JsonNode::as_str).map(Into::into),
+            label: resource.confidentiality().code(),
+            patient: patient_in(&resource),
+        })
+    }
+
+    /// Whether the bytes are of the record and version that the row's key says, written when the row says.
+    fn names(&self, row: &Row) -> bool {
+        self.rtype == row.rtype
+            && self.id.as_deref() == Some(row.id.as_str())
+            && self.version.as_deref() == Some(row.version.to_string().as_str())
+            && self.written_at.as_ref().is_none_or(|at| *at == row.written_at.to_instant())
+    }
+
+    /// Whether patient and label in the row's columns are those that the bytes say. A deletion says neither, and shows nothing.
+    fn agrees_on_whom(&self, row: &Row) -> bool {
+        row.deleted || (row.label == self.label && row.patient == self.patient)
+    }
 }
 
 /// The Patient that a stored resource is about: itself, the one it refers to, or the one whose data an audit event is about.
@@ -173,21 +223,6 @@ pub(crate) fn patient_in(resource: &Resource) -> Option<String> {
         return references.filter_map(|r| r.strip_prefix("Patient/").map(str::to_owned)).next();
     }
     resource.patient_reference()?.strip_prefix("Patient/").map(str::to_owned)
-}
-
-/// Whether the bytes say that they are the record and version that the row's key says, written when the row says.
-fn names_itself(row: &Row) -> bool {
-    let limits = Limits { bytes_max: store::RECORD_BYTES_MAX, ..Limits::RESOURCE };
-    let Ok(resource) = Resource::parse(&row.bytes, limits) else { return false };
-    resource.rtype() == row.rtype.as_str()
-        && resource.id().as_deref() == Some(row.id.as_str())
-        && resource.version_id().as_deref() == Some(row.version.to_string().as_str())
-        && written_in(&resource).is_none_or(|at| at == row.written_at.to_instant())
-}
-
-/// When a stored resource says that it was written.
-fn written_in(resource: &Resource) -> Option<std::borrow::Cow<'_, str>> {
-    resource.root().path(&["meta", "lastUpdated"]).and_then(JsonNode::as_str)
 }
 
 fn commits_to(entry: &Entry, row: &Row) -> bool {

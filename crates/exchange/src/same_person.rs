@@ -226,13 +226,11 @@ impl Node {
         }
         matches.sort_by(|(a, _, one), (b, _, other)| b.cmp(a).then_with(|| one.row.id.cmp(&other.row.id)));
         matches.truncate(wanted.count);
-        for (patient, shared) in shared(matches.iter().map(|(_, _, one)| one)) {
-            let trail = Trail { under: shared.under, ..Trail::of(Interaction::Operation, AccessAction::Search) };
-            self.leave_trail(caller, patient.as_deref(), &shared.versions, &shared.names, &trail).await?;
+        let mut told = shared(matches.iter().map(|(_, _, one)| one));
+        if told.is_empty() {
+            told.entry(None).or_default();
         }
-        if matches.is_empty() {
-            self.leave_trail(caller, None, &[], &[], &Trail::of(Interaction::Operation, AccessAction::Search)).await?;
-        }
+        self.leave_trails(caller, told, &Trail::of(Interaction::Operation, AccessAction::Search)).await?;
         let total = (withheld == 0 && !cut).then_some(matches.len() as u64);
         let entry = |(score, grade, one): (u32, Grade, Cleared)| Found {
             grade: Some((score, grade.code())),

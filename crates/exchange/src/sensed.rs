@@ -127,7 +127,7 @@ impl Node {
     /// A frame that no final batch covers: believed for a while, and our own for as long as the ledger stands still.
     fn waiting(&self, received_at: TimeMs, ours: bool) -> Standing {
         let young = self.now().0.saturating_sub(received_at.0) <= PENDING_MS_MAX;
-        if young || (ours && self.unsettled() > 0) { Standing::Pending } else { Standing::Contradicted }
+        if young || (ours && self.in_lane() > 0) { Standing::Pending } else { Standing::Contradicted }
     }
 
     async fn under_root(

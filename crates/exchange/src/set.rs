@@ -52,7 +52,7 @@ impl Node {
         let key = self.patient_key(patient).await?;
         // The ledger is read first: a row that is written between the two reads is then only unknown to it yet.
         let live = match &key {
-            Some(key) => self.mirror.live_records(self.pseudonyms(key)).await?,
+            Some(key) => self.mirror.live_records(self.pseudonyms(key), types).await?,
             None => Vec::new(),
         };
         let found = self.store.patient_records(patient, types).await.map_err(crate::find::search_failure)?;

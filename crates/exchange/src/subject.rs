@@ -88,7 +88,7 @@ impl Node {
         let mut news = News::default();
         for row in &rows {
             let Some(pseudonym) = row.pseudonym else { continue };
-            let begun = self.mirror.log_counts(vec![pseudonym]).await?.first().is_some_and(|count| *count > 0);
+            let begun = self.mirror.begun(vec![pseudonym]).await?.first() == Some(&true);
             if begun
                 && self
                     .weigh_with(std::slice::from_ref(row), &mut news)
@@ -105,13 +105,13 @@ impl Node {
     /// What the first entry of this month must commit to; none when the month's log has begun in final state.
     async fn last_month(&self, key: &PatientKey) -> Result<Option<LastMonth>, Failure> {
         let month = self.now().month();
-        let begun = self.mirror.log_counts(vec![key.pseudonym(month)]).await?.first().is_some_and(|count| *count > 0);
+        let begun = self.mirror.begun(vec![key.pseudonym(month)]).await?.first() == Some(&true);
         if begun {
             return Ok(None);
         }
         let earlier: Vec<Month> = self.months().into_iter().rev().filter(|m| *m < month).collect();
-        let counts = self.mirror.log_counts(earlier.iter().map(|m| key.pseudonym(*m)).collect()).await?;
-        let Some((last, _)) = earlier.iter().zip(counts).find(|(_, count)| *count > 0) else {
+        let begun = self.mirror.begun(earlier.iter().map(|m| key.pseudonym(*m)).collect()).await?;
+        let Some((last, _)) = earlier.iter().zip(begun).find(|(_, begun)| *begun) else {
             return Ok(Some(LastMonth::none(key, month)));
         };
         let pseudonym = key.pseudonym(*last);

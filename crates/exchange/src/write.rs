@@ -1,6 +1,9 @@
 //! One durable write: records, their entries and the audit event about them, all or nothing.
 
-use crate::{caller::Caller, failure::Failure, keyring::custodians, mirror::Named, node::Node, subject::Subject};
+use crate::{
+    accesses::Access, caller::Caller, failure::Failure, keyring::custodians, mirror::Named, node::Node,
+    subject::Subject,
+};
 use contract::{AccessAction, Author, Event, RecordWritten, derive};
 use record::{
     Commitment, Id16, TimeMs,
@@ -190,9 +193,24 @@ impl Node {
         touched: &Touched<'_>,
         trail: &Trail,
     ) -> Result<(), Failure> {
+        let Access { new, entry } = self.access(caller, time, touched, trail)?;
+        gathered.names.push(Named::of(&new.row));
+        gathered.put.records.push(new);
+        gathered.put.entries.push(entry);
+        Ok(())
+    }
+
+    /// The audit event about one patient's (or nobody's) part of an interaction, and the access entry that carries it.
+    pub(crate) fn access(
+        &self,
+        caller: &Caller,
+        time: TimeMs,
+        touched: &Touched<'_>,
+        trail: &Trail,
+    ) -> Result<Access, Failure> {
         let Touched { subject, versions, names } = *touched;
         let author = self.author(caller, time);
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = new_record_id();
         let name = format!("AuditEvent/{id}");
         let patient = subject.patient.as_ref().map(|patient| format!("Patient/{patient}"));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -259,10 +277,8 @@ impl Node {
             deleted: false,
             label: "N".to_owned(),
         };
-        gathered.names.push(Named::of(&row));
-        gathered.put.records.push(NewVersion { row, expected: Expected::New, index });
-        gathered.put.entries.push(NewEntry { id: entry, bytes: derived.entry.to_bytes(), record: Some(key) });
-        Ok(())
+        let new = NewVersion { row, expected: Expected::New, index };
+        Ok(Access { new, entry: NewEntry { id: entry, bytes: derived.entry.to_bytes(), record: Some(key) } })
     }
 
     /// Adds one audit event for each patient written about, then writes everything. Answers when it is durable.
@@ -316,6 +332,11 @@ impl Node {
             written: BTreeMap::new(),
         }
     }
+}
+
+/// A logical id that nobody has used. Ids of one time lie side by side, which keeps the indexes of the database small in memory.
+pub(crate) fn new_record_id() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 pub(crate) fn put_failure(error: PutError) -> Failure {

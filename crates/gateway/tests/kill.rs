@@ -106,6 +106,44 @@ async fn every_answered_write_survives_the_kill_of_any_process_at_any_moment() {
     assert_eq!(*board.refused.lock().unwrap(), BTreeMap::new(), "a good request was refused");
 }
 
+/// What is shown waits for a file of the gateway's own; the database has its audit event a moment later, or after the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_shown_before_a_kill_is_in_the_trail_after_it() {
+    const MERCY: &str = "mercy-hospital";
+    const ROUNDS: usize = 4;
+    const READERS: usize = 8;
+    const READS: usize = 5;
+    let people =
+        [(MERCY, "doctor", "doctor"), (MERCY, "officer", "privacy-officer"), (MERCY, "custodian", "custodian")];
+    let mut consortium = Consortium::running(&people).await;
+    let doctor = consortium.client(MERCY, "doctor");
+    let person = json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]});
+    let patient = doctor.create(&person).await.id();
+    consortium.settle().await;
+    for _ in 0..ROUNDS {
+        let reads = (0..READERS).map(|_| async {
+            for _ in 0..READS {
+                doctor.get(&format!("/fhir/Patient/{patient}")).await.good();
+            }
+        });
+        futures::future::join_all(reads).await;
+        let node = consortium.node_mut(MERCY);
+        node.kill();
+        node.start();
+        node.wait_until_up().await;
+    }
+    let officer = consortium.client(MERCY, "officer").for_purpose("HOPERAT");
+    let query = format!("/fhir/AuditEvent?patient={patient}&subtype=read&_summary=count");
+    // Each once: what was in the database already is not written again.
+    for _ in 0..2 {
+        assert_eq!(officer.get(&query).await.good().json()["total"], ROUNDS * READERS * READS);
+        consortium.settle().await;
+    }
+    let custodian = consortium.client(MERCY, "custodian").for_purpose("HSYSADMIN");
+    let report = custodian.post("/audit", &json!({"full": true})).await.good().json();
+    assert_eq!(report["findings"], json!([]));
+}
+
 /// Kills random processes at random moments, also while they start, and brings every one back.
 async fn kill_one_after_another(consortium: &mut Consortium, rng: &mut StdRng) {
     let mut killed: BTreeMap<String, u64> = BTreeMap::new();

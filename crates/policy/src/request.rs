@@ -96,7 +96,7 @@ pub struct Record<'a> {
 }
 
 /// What the patient's consents say of this use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Consented {
     /// They permit it.
@@ -119,7 +119,7 @@ impl Consented {
 }
 
 /// What is known beside person and record; from ledger state and the organisation's own desk, never from the request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Facts {
     /// An override of this person for this patient is open, and its time is not up.

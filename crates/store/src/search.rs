@@ -3,7 +3,7 @@
 use crate::{
     chain::{self, CHAIN_LINKS_MAX},
     extract::{DateRange, Kind, Written, kind, parts, typed},
-    row::Rows,
+    row::{Malformed, Row, Rows},
     select::above,
 };
 use std::{fmt, str::FromStr};
@@ -97,10 +97,19 @@ impl FromStr for Cursor {
 pub struct Page {
     /// The page's rows.
     pub found: Rows,
+    /// Where the page would end after each of the rows that are readable, in their order.
+    pub ends: Vec<Cursor>,
     /// How many match on all pages, if asked for.
     pub total: Option<u64>,
     /// Where the next page begins; none on the last.
     pub next: Option<Cursor>,
+}
+
+impl Page {
+    pub(crate) fn push(&mut self, row: Result<Row, Malformed>, place: Cursor) {
+        self.ends.extend(row.is_ok().then_some(place));
+        self.found.push(row);
+    }
 }
 
 /// One condition on one search parameter.

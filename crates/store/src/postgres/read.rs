@@ -111,7 +111,11 @@ pub(crate) async fn search(db: &Session, search: &Search) -> Result<Page, ReadEr
     for columns in answers.next().unwrap_or_default() {
         rows.insert(value::<i64>(&columns, 0)?, columns);
     }
-    wanted.iter().filter_map(|vid| rows.get(vid)).for_each(|columns| page.found.push(columns::version(columns)));
+    for place in places {
+        if let Some(columns) = rows.get(&place.vid) {
+            page.push(columns::version(columns), place);
+        }
+    }
     page.total = match (&total, counting) {
         (None, _) => None,
         (Some(_), None) => Some(wanted.len() as u64),

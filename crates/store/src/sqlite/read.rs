@@ -80,7 +80,8 @@ fn first_rows(db: &Connection, search: &Search) -> Result<Page, ReadError> {
     let mut page = Page { next: places.last().copied().filter(|_| more), ..Page::default() };
     let mut statement = db.prepare_cached(&format!("SELECT {} FROM version v WHERE vid = ?1", columns::VERSION))?;
     for place in places {
-        page.found.push(statement.query_row([place.vid], |columns| Ok(columns::version(columns)))?);
+        let row = statement.query_row([place.vid], |columns| Ok(columns::version(columns)))?;
+        page.push(row, place);
     }
     Ok(page)
 }

@@ -239,8 +239,16 @@ async fn all(store: &Store, mut search: Search) -> (Vec<String>, u64) {
     let mut ids = Vec::new();
     let mut totals = BTreeSet::new();
     loop {
-        let Page { found, total, next } = store.search(search.clone()).await.unwrap();
+        let Page { found, total, next, ends } = store.search(search.clone()).await.unwrap();
         assert!(found.rows.len() <= search.count && found.malformed.is_empty());
+        assert_eq!(ends.len(), found.rows.len());
+        assert!(next.is_none() || next == ends.last().copied());
+        // A page that ends at any row goes on with the next one.
+        if let [.., before, _] = ends.as_slice() {
+            let rest = Search { after: Some(*before), count: 1, total: false, ..search.clone() };
+            let rest = store.search(rest).await.unwrap().found.rows;
+            assert_eq!(rest.first().map(|row| &row.id), found.rows.last().map(|row| &row.id));
+        }
         ids.extend(found.rows.into_iter().map(|row| row.id));
         totals.insert(total.unwrap());
         match next {
