@@ -22,12 +22,15 @@ use std::{
 };
 
 const DATABASE: &str = "cloud";
-const PEOPLE: [(&str, &str, &str); 5] = [
+/// A copy of it.
+const BACKUP: &str = "backup";
+const PEOPLE: [(&str, &str, &str); 6] = [
     ("mercy-hospital", "doctor", "doctor"),
     ("mercy-hospital", "custodian", "custodian"),
     ("rescue-one", "paramedic", "responder"),
     ("rescue-one", "custodian", "custodian"),
     ("health-inspectorate", "inspector", "compliance"),
+    ("health-inspectorate", "custodian", "custodian"),
 ];
 
 struct Site {
@@ -54,11 +57,14 @@ impl Site {
         assert_eq!(self.server.sql(DATABASE, &format!("{statement} RETURNING 1")), "1", "{statement}");
     }
 
+    fn custodian(&self, org: &str) -> Client {
+        self.consortium.client(org, "custodian").for_purpose("HSYSADMIN")
+    }
+
     /// What an audit at an organisation finds in all rows, once everything is final.
     async fn audit(&self, org: &str) -> Value {
         self.consortium.settle().await;
-        let auditor = self.consortium.client(org, "custodian").for_purpose("HSYSADMIN");
-        auditor.post("/audit", &json!({"full": true})).await.good().json()["findings"].clone()
+        self.custodian(org).post("/audit", &json!({"full": true})).await.good().json()["findings"].clone()
     }
 
     /// Passwords and names of patients are in no log.
@@ -144,6 +150,7 @@ async fn what_one_gateway_writes_on_a_server_the_others_read_search_and_verify()
     let everything = doctor.get(&format!("/fhir/Patient/{patient}/$everything")).await.good();
     assert_eq!(ids(&everything).len(), 4, "{}", everything.text());
     assert_eq!(site.audit("rescue-one").await, json!([]));
+    site.server.copy(DATABASE, BACKUP);
 
     // Somebody with the database's password changes one row, removes another.
     let row = |id: &str| format!("WHERE id = '{id}'");
@@ -163,6 +170,25 @@ async fn what_one_gateway_writes_on_a_server_the_others_read_search_and_verify()
     let found = site.audit("mercy-hospital").await.to_string();
     assert!(found.contains(&at_road.id()) && found.contains(&allergy.id()), "{found}");
     assert_eq!(site.audit("rescue-one").await.as_array().unwrap().len(), 2);
+
+    // A copy of the database brings back what no vault keeps.
+    let custodian = site.custodian("mercy-hospital");
+    let id = custodian.post("/custody/recover", &json!({"reason": "rows were changed"})).await.good().id();
+    for org in ["rescue-one", "health-inspectorate"] {
+        site.consortium.settle().await;
+        site.custodian(org).post(&format!("/custody/{id}/vote"), &json!({})).await.good();
+    }
+    site.consortium.settle().await;
+    let carry_out = format!("/custody/{id}/carry-out");
+    let elsewhere = site.server.address("postgres");
+    let refused = custodian.post(&carry_out, &json!({"from": elsewhere})).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(!refused.text().contains("for%20tests"), "{}", refused.text());
+    custodian.post(&carry_out, &json!({"from": site.server.address(BACKUP)})).await.good();
+    for org in ["mercy-hospital", "rescue-one"] {
+        assert_eq!(site.audit(org).await, json!([]), "at {org}");
+    }
+    assert_eq!(paramedic.get(&format!("/fhir/Observation/{}", at_road.id())).await.good().bytes, at_road.bytes);
     site.check_logs();
 }
 
