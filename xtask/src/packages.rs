@@ -24,6 +24,12 @@ const PACKAGES: &[Package] = &[
         package: "nodejs",
         purpose: "runs the second verifier, its tests, and clients of others",
     },
+    Package {
+        binary: "pg_ctlcluster",
+        package: "postgresql",
+        purpose: "the server of many gateways, in tests of the store",
+    },
+    Package { binary: "openssl", package: "openssl", purpose: "makes the certificates of that server" },
     Package { binary: "cvc5", package: "cvc5", purpose: "proves what a change of policies changes" },
     Package {
         binary: "python3",

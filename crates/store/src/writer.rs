@@ -24,7 +24,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -44,6 +44,8 @@ pub const GROUP_MS_MAX: u64 = 10;
 /// How long the callers of a group whose commit was not confirmed wait for the server to say what became of it. Then they hear that it is
 /// not known, and later groups are refused until it is.
 pub const DOUBT_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How often the server is asked after that, while nothing is to be written.
+const DOUBT_POLL: Duration = Duration::from_millis(500);
 
 /// Where a put is answered.
 type Answer = oneshot::Sender<Result<Committed, PutError>>;
@@ -256,8 +258,24 @@ impl Writer {
                 tracing::error!("the writer stops: the disk can no longer be relied on");
                 return;
             }
-            next = following.or_else(|| self.requests.recv().ok());
+            next = following.or_else(|| self.receive());
         }
+    }
+
+    /// The next request. While a group is in doubt, the server is asked what became of it meanwhile: its entries wait for the ledger.
+    fn receive(&mut self) -> Option<Request> {
+        while self.doubt.is_some() {
+            match self.requests.recv_timeout(DOUBT_POLL) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.out_of_doubt().is_err() {
+                        tracing::debug!("a group is still in doubt");
+                    }
+                }
+            }
+        }
+        self.requests.recv().ok()
     }
 
     /// Commits `first` and what waits behind it. Returns the request that did not fit in, and whether the writer may go on.

@@ -12,7 +12,9 @@ use exchange::keys::OrgKeys;
 use record::{OrgId, OrgRole};
 use std::{
     fs,
+    io::Write as _,
     net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -78,10 +80,11 @@ impl Init {
             checkpoint: None,
             peers: Vec::new(),
         };
-        write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?)?;
+        // The address of a database may hold a password.
+        write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?, 0o600)?;
         let reach = self.reach.unwrap_or_else(|| self.ledger.to_string());
         let member = keys.member(self.org, self.role, reach);
-        write_new(&self.dir.join(MEMBER_FILE), &serde_json::to_string_pretty(&member)?)
+        write_new(&self.dir.join(MEMBER_FILE), &serde_json::to_string_pretty(&member)?, 0o644)
     }
 }
 
@@ -142,14 +145,15 @@ impl MakeGenesis {
             epoch_blocks: self.epoch_blocks,
         };
         genesis.check()?;
-        write_new(&self.output, &serde_json::to_string_pretty(&genesis)?)?;
+        write_new(&self.output, &serde_json::to_string_pretty(&genesis)?, 0o644)?;
         read_genesis(&self.output)
     }
 }
 
-fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     if path.exists() {
         bail!("`{}` exists already and is not overwritten", path.display());
     }
-    fs::write(path, format!("{text}\n")).with_context(|| format!("cannot write `{}`", path.display()))
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| writeln!(file, "{text}")).with_context(|| format!("cannot write `{}`", path.display()))
 }

@@ -109,6 +109,11 @@ impl Consortium {
 
     /// The same, on the policies that `make` writes into the folder that it is given; every member has a copy of them.
     pub(crate) async fn found_on(members: &[(&str, &str)], make: Option<&dyn Fn(&Path)>) -> Self {
+        Self::found_with(members, make, None).await
+    }
+
+    /// The same, with the database at this address, if one is named.
+    async fn found_with(members: &[(&str, &str)], make: Option<&dyn Fn(&Path)>, address: Option<&str>) -> Self {
         let turn = TURN.lock().await;
         let folder = tempfile::Builder::new().prefix("vitaltrace-test-").tempdir().unwrap();
         let database = folder.path().join("cloud.db");
@@ -119,7 +124,7 @@ impl Consortium {
             let (http, ledger) = (pair[0].to_string(), pair[1].to_string());
             let mut init = Command::new(program());
             init.args(["init", "--org", org, "--role", role, "--http", &http, "--ledger", &ledger, "--database"]);
-            good(init.arg(&database).arg(&dir).output().unwrap());
+            good(init.arg(address.map_or(database.as_os_str(), OsStr::new)).arg(&dir).output().unwrap());
             nodes.push(Node { org: (*org).to_owned(), dir, http: pair[0], log_filter: None, process: None });
         }
         let genesis = folder.path().join("genesis.json");
@@ -143,7 +148,16 @@ impl Consortium {
 
     /// Four organisations of the four roles, running, with the named users.
     pub(crate) async fn running(people: &[(&str, &str, &str)]) -> Self {
-        let mut consortium = Self::found(&FOUR).await;
+        Self::running_with(people, None).await
+    }
+
+    /// The same, on the database of a server.
+    pub(crate) async fn running_on_server(people: &[(&str, &str, &str)], address: &str) -> Self {
+        Self::running_with(people, Some(address)).await
+    }
+
+    async fn running_with(people: &[(&str, &str, &str)], address: Option<&str>) -> Self {
+        let mut consortium = Self::found_with(&FOUR, None, address).await;
         for (org, name, role) in people {
             consortium.add_user(org, name, role, None);
         }

@@ -92,7 +92,6 @@ on_every_database! {
     suite::a_sweep_sees_every_version_once,
     search::searches_agree_with_a_plain_filter,
     search::pages_follow_each_other_while_records_arrive,
-    synthea::real_records_are_found_as_a_plain_filter_finds_them,
 }
 
 /// A seal that never works.

@@ -11,15 +11,15 @@ use std::{
     collections::HashSet,
     path::Path,
     sync::{
-        Barrier, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 use store::{
     Address, Criterion, IndexRow, IndexValue, Malformed, Match, NewEntry, OpenError, Put, PutError, ReadError, Reader,
-    Removal, Search, Store, TextMatch, Unless, VersionKey,
+    Removal, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless, VersionKey,
 };
 use tempfile::tempdir;
 
@@ -421,10 +421,15 @@ async fn a_commit_in_doubt_is_decided_before_the_next_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_doubt_when_the_process_ends_is_decided_at_the_next_opening() {
     let Some(postgres) = Postgres::shared() else { return };
-    tokio::join!(stays_in_doubt(&postgres, true), stays_in_doubt(&postgres, false));
+    tokio::join!(
+        stays_in_doubt(&postgres, true, true),
+        stays_in_doubt(&postgres, true, false),
+        stays_in_doubt(&postgres, false, true),
+        stays_in_doubt(&postgres, false, false)
+    );
 }
 
-async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool) {
+async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, in_time: bool) {
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
     let wire = Wire::to(postgres.0.port);
@@ -432,15 +437,83 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool) {
         postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
     let database: Address = format!("{address}?sslmode=disable").parse().unwrap();
     let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
-    let store = Store::open(config.clone()).unwrap().start(Box::new(Numbering::default())).unwrap();
+    let (committed, aborted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let seal =
+        Counting { inner: Numbering::default(), committed: Arc::clone(&committed), aborted: Arc::clone(&aborted) };
+    let store = Store::open(config.clone()).unwrap().start(Box::new(seal)).unwrap();
     wire.cut_at_commit(heard);
     wire.stay_cut(true);
     let put = Put { entries: vec![entry(1)], ..create(row("Observation", "o", 1, b"x"), vec![]) };
     assert_eq!(store.put(put).await, Err(PutError::InDoubt));
     assert_eq!(store.put(create(row("Observation", "p", 1, b"x"), vec![])).await, Err(PutError::Unavailable));
+    if in_time {
+        // It is decided without another write.
+        wire.stay_cut(false);
+        while committed.load(Ordering::Acquire) + aborted.load(Ordering::Acquire) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(committed.load(Ordering::Acquire), u64::from(heard));
+    }
     store.close().await;
     drop(store);
     wire.stay_cut(false);
     let opened = Store::open(config).unwrap();
     assert_eq!(opened.kept.len(), usize::from(heard));
+}
+
+/// Counts what becomes of groups.
+struct Counting {
+    inner: Numbering,
+    committed: Arc<AtomicU64>,
+    aborted: Arc<AtomicU64>,
+}
+impl Seal for Counting {
+    fn seal(&mut self, entries: &[Vec<u8>]) -> Result<Vec<SealedSubmission>, SealError> {
+        self.inner.seal(entries)
+    }
+    fn abort(&mut self) {
+        self.aborted.fetch_add(1, Ordering::AcqRel);
+        self.inner.abort();
+    }
+    fn committed(&mut self, _: &[SealedSubmission]) {
+        self.committed.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Modes of TLS: what the server shows is verified only where a certificate is named.
+#[tokio::test]
+async fn a_server_is_spoken_with_in_the_mode_that_its_address_asks_for() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let [signer, other] = server.with_tls().map(|file| file.display().to_string());
+    server.create("cloud");
+    let (by_name, by_number) = (server.address("cloud").replace("127.0.0.1", "localhost"), server.address("cloud"));
+    for (address, encrypted) in [
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={signer}"), Some("t")),
+        (format!("{by_number}?sslmode=verify-full&sslrootcert={signer}"), None),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={other}"), None),
+        (format!("{by_name}?sslmode=verify-full&sslrootcert={signer}-missing"), None),
+        (format!("{by_number}?sslmode=require"), Some("t")),
+        (by_number.clone(), Some("t")),
+        (format!("{by_number}?sslmode=disable"), Some("f")),
+    ] {
+        let folder = tempdir().unwrap();
+        let database: Address = address.parse().unwrap();
+        let config = store::Config { database, ..Postgres(&server).config(folder.path(), "ems") };
+        match (Store::open(config), encrypted) {
+            (Ok(opened), Some(encrypted)) => {
+                let store = opened.start(Box::new(Numbering::default())).unwrap();
+                assert_eq!(store.counts().await.unwrap(), [], "{address}");
+                let ssl = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'vitaltrace'";
+                assert_eq!(server.sql("cloud", ssl), encrypted, "{address}");
+                store.close().await;
+            }
+            (Err(OpenError::Database(_)), None) => {}
+            (opened, _) => panic!("{address}: {:?}", opened.map(|_| ())),
+        }
+        // Connections are ended by their threads.
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vitaltrace'";
+        while server.sql("cloud", left) != "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }

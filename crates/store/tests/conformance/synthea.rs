@@ -1,7 +1,8 @@
 //! Real records: Synthea's 57 patients, stored by their extracted values and found as a plain filter over the JSON finds them.
 
 use crate::{
-    Backend,
+    Backend, Sqlite,
+    postgres::Postgres,
     suite::{create, row},
 };
 use flate2::read::GzDecoder;
@@ -56,7 +57,16 @@ async fn ids(store: &Store, search: Search) -> BTreeSet<String> {
     page.found.rows.into_iter().map(|row| row.id).collect()
 }
 
-pub(crate) async fn real_records_are_found_as_a_plain_filter_finds_them(backend: &impl Backend) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_databases_find_real_records_as_a_plain_filter_does() {
+    let on_file = found_as_a_plain_filter_finds(&Sqlite).await;
+    if let Some(postgres) = Postgres::shared() {
+        assert_eq!(found_as_a_plain_filter_finds(&postgres).await, on_file);
+    }
+}
+
+/// How many records and searches there were.
+async fn found_as_a_plain_filter_finds(backend: &impl Backend) -> (usize, usize) {
     let folder = tempdir().unwrap();
     let store = backend.store(folder.path());
     // What a plain filter finds: by patient and code, by patient and year.
@@ -103,4 +113,5 @@ pub(crate) async fn real_records_are_found_as_a_plain_filter_finds_them(backend:
         );
     }
     println!("{all} resources, {} searches", by_code.len() + by_year.len());
+    (all, by_code.len() + by_year.len())
 }

@@ -173,6 +173,34 @@ impl Server {
         self.sql("postgres", "SELECT pg_reload_conf()");
     }
 
+    /// Has the server speak TLS, as `localhost`. Gives the certificate that signed its own, and another one that did not.
+    pub fn with_tls(&self) -> [PathBuf; 2] {
+        let folder = self.folder.path();
+        let openssl = |arguments: &str| {
+            let mut openssl = Command::new("openssl");
+            run(openssl.current_dir(folder).args(arguments.split(' ')));
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        for name in ["ca", "other"] {
+            openssl(&format!("req -x509 {key} -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"));
+        }
+        openssl(&format!("req {key} -subj /CN=localhost -keyout server.key -out server.csr"));
+        fs::write(folder.join("names"), "subjectAltName=DNS:localhost").unwrap();
+        openssl(
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
+        );
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(folder.join("server.key")));
+        }
+        for (setting, value) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
+            self.sql("postgres", &format!("ALTER SYSTEM SET {setting} = '{}'", folder.join(value).display()));
+        }
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        self.stop();
+        self.run();
+        ["ca.pem", "other.pem"].map(|name| folder.join(name))
+    }
+
     /// The address of a database that is on either of two servers.
     pub fn address_of_either(&self, other: &Self, database: &str) -> String {
         let own = self.port.to_string();
