@@ -126,17 +126,20 @@ struct Noted {
     unsure: bool,
 }
 
+/// Who waits for something to be on the disk.
+type Answer = oneshot::Sender<Result<(), String>>;
+
 enum Request {
     Note {
         accesses: Vec<Access>,
-        answer: oneshot::Sender<Result<(), String>>,
+        answer: Answer,
     },
     /// All up to this number are in the database.
     Forget(i64),
     /// This one can never be written.
     SetAside(i64, oneshot::Sender<()>),
     /// Leaves no trace of what is in the database.
-    Scrub(oneshot::Sender<Result<(), String>>),
+    Scrub(Answer),
     Close(oneshot::Sender<()>),
 }
 
@@ -176,7 +179,7 @@ impl Accesses {
     /// Opens or makes the file, of which what an earlier process left is written first.
     pub(crate) fn open(path: &Path, org: &OrgId) -> Result<Self, AccessesError> {
         let database = |source| AccessesError::Database { path: path.to_owned(), source };
-        let (file, left, last) = open(path, org).map_err(database)?;
+        let Opened { file, left, last } = open(path, org).map_err(database)?;
         let mut waiting = Waiting::default();
         let since = Instant::now();
         for (number, access) in left {
@@ -538,7 +541,7 @@ impl Keeper {
     /// One transaction, on the disk when it returns.
     fn keep(
         &mut self,
-        notes: &[(Vec<Access>, oneshot::Sender<Result<(), String>>)],
+        notes: &[(Vec<Access>, Answer)],
         aside: &[(i64, oneshot::Sender<()>)],
         forgotten: Option<i64>,
     ) -> rusqlite::Result<()> {
@@ -569,8 +572,15 @@ impl Keeper {
     }
 }
 
-/// The file, what is in it, and the last number that was given.
-fn open(path: &Path, org: &OrgId) -> rusqlite::Result<(Connection, Vec<(i64, Access)>, i64)> {
+/// The file, and what was in it.
+struct Opened {
+    file: Connection,
+    left: Vec<(i64, Access)>,
+    /// The last number that was given.
+    last: i64,
+}
+
+fn open(path: &Path, org: &OrgId) -> rusqlite::Result<Opened> {
     let mut file = Connection::open(path)?;
     file.pragma_update(None, "journal_mode", "WAL")?;
     file.pragma_update(None, "synchronous", "FULL")?;
@@ -601,7 +611,7 @@ fn open(path: &Path, org: &OrgId) -> rusqlite::Result<(Connection, Vec<(i64, Acc
         tracing::error!(aside, file = %path.display(), "accesses that can never be written lie in the table `aside` of the file");
     }
     tx.commit()?;
-    Ok((file, left, last))
+    Ok(Opened { file, left, last })
 }
 
 #[cfg(test)]

@@ -478,20 +478,31 @@ impl Mirror {
         .await
     }
 
-    /// All versions of all records, a page at a time in order of (tag, version): those after `after`.
+    /// Index that the next entry of the log will have.
+    pub(crate) async fn next_index(&self) -> Result<u64, MirrorError> {
+        self.read(|c| c.query_row("SELECT coalesce(max(idx), -1) + 1 FROM entry", [], |row| Ok(unsigned(row.get(0)?))))
+            .await
+    }
+
+    /// All versions of all records, a page at a time in order of (tag, version): those after `after`, of entries below an index of the log
+    /// where one is named.
     pub(crate) async fn sweep(
         &self,
         after: Option<(RecordTag, u64)>,
+        below: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(FinalVersion, Option<String>)>, MirrorError> {
         self.write_names().await?;
+        let below = below.map_or(i64::MAX, signed);
         let (tag, version) = after.map_or((Vec::new(), -1), |(tag, version)| (tag.0.0.to_vec(), signed(version)));
         self.read(move |c| {
             let columns = SELECT_VERSION
                 .replace(" FROM version", ", (SELECT name FROM name WHERE name.tag = version.tag) FROM version");
-            c.prepare_cached(&format!("{columns} WHERE (tag, version) > (?1, ?2) ORDER BY tag, version LIMIT ?3"))?
-                .query_map(params![tag, version, limit as i64], |row| Ok((version_row(row)?, row.get(12)?)))?
-                .collect()
+            c.prepare_cached(&format!(
+                "{columns} WHERE (tag, version) > (?1, ?2) AND idx < ?4 ORDER BY tag, version LIMIT ?3"
+            ))?
+            .query_map(params![tag, version, limit as i64, below], |row| Ok((version_row(row)?, row.get(12)?)))?
+            .collect()
         })
         .await
     }

@@ -405,7 +405,7 @@ impl<'a> Recovery<'a> {
         let mut after = None;
         let mut waiting: Vec<Missing> = Vec::new();
         loop {
-            let page = self.node.mirror.sweep(after, PAGE_MAX).await?;
+            let page = self.node.mirror.sweep(after, None, PAGE_MAX).await?;
             let last = page.last().map(|(version, _)| (version.tag, version.version));
             for (known, name) in page {
                 if self.erased.has(&known) {
