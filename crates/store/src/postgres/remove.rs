@@ -98,7 +98,7 @@ impl Writer {
             Ok(()) => {}
             Err(super::write::CommitError::Undone(error)) => return Err(error),
             // Erasing again does no harm.
-            Err(super::write::CommitError::Unknown) => return Err(PutError::InDoubt),
+            Err(super::write::CommitError::Unknown { .. }) => return Err(PutError::InDoubt),
         }
         server.runtime.clone().spawn(async move {
             let vacuum = async {

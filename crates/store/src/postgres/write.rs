@@ -67,8 +67,8 @@ pub(crate) struct Writer {
 pub(crate) enum CommitError {
     /// The server said no: nothing was written.
     Undone(PutError),
-    /// The server said nothing.
-    Unknown,
+    /// The server said nothing of the transaction of this number.
+    Unknown { number: i64 },
 }
 
 impl From<ServerError> for PutError {
@@ -230,19 +230,20 @@ impl Writer {
             Err(error @ ServerError::Lost(_)) => {
                 tracing::warn!(%error, "the database server went away in a commit");
                 self.session = None;
-                Err(CommitError::Unknown)
+                Err(CommitError::Unknown { number: self.number })
             }
         }
     }
 
-    /// What became of the last transaction, whose commit was not answered; none if the server does not say it within `wait`.
+    /// What became of the transaction of this number, the last one, whose commit was not answered; none if the server does not say it
+    /// within `wait`.
     ///
     /// It has ended once the lock is free, however long the server took to notice that the connection was gone.
-    pub(crate) fn verdict(&mut self, wait: Duration) -> Option<bool> {
+    pub(crate) fn verdict(&mut self, number: i64, wait: Duration) -> Option<bool> {
         let since = Instant::now();
         loop {
             if self.ready().is_ok() {
-                match self.server.wait(self.is_committed()) {
+                match self.server.wait(self.is_committed(number)) {
                     Ok(committed) => return Some(committed),
                     Err(error) => {
                         tracing::warn!(%error, "what became of a commit is not known yet");
@@ -257,11 +258,11 @@ impl Writer {
         }
     }
 
-    async fn is_committed(&self) -> Result<bool, ServerError> {
+    async fn is_committed(&self, number: i64) -> Result<bool, ServerError> {
         let steps = [
             Step::new(BEGIN, &[]),
             Step::new(LOCK, &[&WRITERS_LOCK]),
-            Step::new("SELECT 1 FROM fence WHERE writer = $1 AND last = $2", &[&self.id, &self.number]),
+            Step::new("SELECT 1 FROM fence WHERE writer = $1 AND last = $2", &[&self.id, &number]),
             Step::new("COMMIT", &[]),
         ];
         let answers = self.session()?.pipeline(&steps).await?;

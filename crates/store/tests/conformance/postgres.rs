@@ -422,14 +422,25 @@ async fn a_commit_in_doubt_is_decided_before_the_next_write() {
 async fn what_is_in_doubt_when_the_process_ends_is_decided_at_the_next_opening() {
     let Some(postgres) = Postgres::shared() else { return };
     tokio::join!(
-        stays_in_doubt(&postgres, true, true),
-        stays_in_doubt(&postgres, true, false),
-        stays_in_doubt(&postgres, false, true),
-        stays_in_doubt(&postgres, false, false)
+        stays_in_doubt(&postgres, true, Then::Heals),
+        stays_in_doubt(&postgres, true, Then::Ends),
+        stays_in_doubt(&postgres, true, Then::ErasesAndHeals),
+        stays_in_doubt(&postgres, false, Then::Heals),
+        stays_in_doubt(&postgres, false, Then::Ends),
+        stays_in_doubt(&postgres, false, Then::ErasesAndHeals)
     );
 }
 
-async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, in_time: bool) {
+/// What comes after a doubt.
+#[derive(PartialEq, Eq)]
+enum Then {
+    Ends,
+    Heals,
+    /// Somebody asks for an erasure and for statistics again and again while the wire is mended.
+    ErasesAndHeals,
+}
+
+async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, then: Then) {
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
     let wire = Wire::to(postgres.0.port);
@@ -446,7 +457,26 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, in_time: bool) {
     let put = Put { entries: vec![entry(1)], ..create(row("Observation", "o", 1, b"x"), vec![]) };
     assert_eq!(store.put(put).await, Err(PutError::InDoubt));
     assert_eq!(store.put(create(row("Observation", "p", 1, b"x"), vec![])).await, Err(PutError::Unavailable));
-    if in_time {
+    if then == Then::ErasesAndHeals {
+        for attempt in 0.. {
+            let (statistics, erased) = (store.optimize().await, store.erase("nobody", &[]).await);
+            match erased {
+                Ok(_) => break,
+                Err(error) => assert_eq!(error, PutError::Unavailable),
+            }
+            if attempt == 0 {
+                assert_eq!(statistics, Err(PutError::Unavailable));
+                wire.stay_cut(false);
+            }
+        }
+        assert_eq!(committed.load(Ordering::Acquire), u64::from(heard), "it was decided before");
+        assert_eq!(aborted.load(Ordering::Acquire), u64::from(!heard));
+        assert_eq!(store.read("Observation", "o").await.unwrap().is_some(), heard);
+        let seq = u64::from(heard) + 1;
+        let put = Put { entries: vec![entry(2)], ..create(row("Observation", "q", 1, b"x"), vec![]) };
+        assert_eq!(store.put(put).await.unwrap().entries[0].seq, seq);
+    }
+    if then == Then::Heals {
         // It is decided without another write.
         wire.stay_cut(false);
         while committed.load(Ordering::Acquire) + aborted.load(Ordering::Acquire) == 0 {
@@ -458,7 +488,7 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, in_time: bool) {
     drop(store);
     wire.stay_cut(false);
     let opened = Store::open(config).unwrap();
-    assert_eq!(opened.kept.len(), usize::from(heard));
+    assert_eq!(opened.kept.len(), usize::from(heard) + usize::from(then == Then::ErasesAndHeals));
 }
 
 /// Counts what becomes of groups.
