@@ -46,6 +46,8 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock($1)";
 /// What became of a transaction is told by this row alone, whatever it wrote.
 const FENCE: &str = "INSERT INTO fence (writer, org, last, at) VALUES ($1, $2, $3, now()) \
     ON CONFLICT (writer) DO UPDATE SET last = excluded.last, at = excluded.at";
+/// Asks for it by a write, so that this commit waits for the standbys that the other one was to wait for.
+const SEEN: &str = "UPDATE fence SET at = now() WHERE writer = $1 AND last = $2 RETURNING 1";
 const BATCH: &str = "SAVEPOINT batch";
 const PUT: &str = "SAVEPOINT put";
 
@@ -262,7 +264,7 @@ impl Writer {
         let steps = [
             Step::new(BEGIN, &[]),
             Step::new(LOCK, &[&WRITERS_LOCK]),
-            Step::new("SELECT 1 FROM fence WHERE writer = $1 AND last = $2", &[&self.id, &number]),
+            Step::new(SEEN, &[&self.id, &number]),
             Step::new("COMMIT", &[]),
         ];
         let answers = self.session()?.pipeline(&steps).await?;

@@ -378,10 +378,7 @@ async fn a_commit_in_doubt_is_decided_before_the_next_write() {
     let Some(postgres) = Postgres::shared() else { return };
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
-    let wire = Wire::to(postgres.0.port);
-    let address =
-        postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
-    let database: Address = format!("{address}?sslmode=disable").parse().unwrap();
+    let (wire, database) = through_a_wire(&postgres, folder.path());
     let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
     let store = Store::open(config.clone()).unwrap().start(Box::new(Numbering::default())).unwrap();
     let put = |number: u8, with_entry: bool| {
@@ -443,10 +440,7 @@ enum Then {
 async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, then: Then) {
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
-    let wire = Wire::to(postgres.0.port);
-    let address =
-        postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
-    let database: Address = format!("{address}?sslmode=disable").parse().unwrap();
+    let (wire, database) = through_a_wire(postgres, folder.path());
     let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
     let (committed, aborted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let seal =
@@ -489,6 +483,62 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, then: Then) {
     wire.stay_cut(false);
     let opened = Store::open(config).unwrap();
     assert_eq!(opened.kept.len(), usize::from(heard) + usize::from(then == Then::ErasesAndHeals));
+}
+
+/// The server's default for commits changes while a gateway is connected, and a commit that waits for a standby is broken off: it is
+/// answered only once the standbys that it was to wait for have what says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_answered_only_when_the_standbys_have_it() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let postgres = Postgres(&server);
+    let folder = tempdir().unwrap();
+    postgres.database(folder.path());
+    let (wire, database) = through_a_wire(&postgres, folder.path());
+    let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
+    let store = Store::open(config).unwrap().start(Box::new(Numbering::default())).unwrap();
+    store.put(create(row("Observation", "a", 1, b"x"), vec![])).await.unwrap();
+    let set = |setting: &str| {
+        server.sql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+        server.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    set("synchronous_commit = off");
+    set("synchronous_standby_names = 'nobody'");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    wire.cut_at_commit(true);
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.put(Put { entries: vec![entry(1)], ..create(row("Observation", "b", 1, b"x"), vec![]) }).await }
+    });
+    let waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let waiting = || server.sql("postgres", &format!("SELECT coalesce(min(pid), 0) {waits}"));
+    let commit = until(&waiting, |pid| pid != "0").await;
+    assert!(!writing.is_finished());
+    // It stays committed here, and the standby does not have it.
+    server.sql("postgres", &format!("SELECT pg_terminate_backend({commit})"));
+    until(&waiting, |pid| pid != "0" && pid != commit).await;
+    assert!(!writing.is_finished(), "the verdict waits as well");
+    set("synchronous_standby_names = ''");
+    writing.await.unwrap().unwrap();
+    assert!(store.read("Observation", "b").await.unwrap().is_some());
+    store.close().await;
+}
+
+async fn until(ask: &impl Fn() -> String, holds: impl Fn(&str) -> bool) -> String {
+    for _ in 0..400 {
+        let said = ask();
+        if holds(&said) {
+            return said;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never came to it: {}", ask())
+}
+
+/// A wire to the database of a folder, and the address over it.
+fn through_a_wire(postgres: &Postgres<'_>, folder: &Path) -> (Wire, Address) {
+    let wire = Wire::to(postgres.0.port);
+    let address = postgres.0.address(&name(folder)).replace(&postgres.0.port.to_string(), &wire.port.to_string());
+    (wire, format!("{address}?sslmode=disable").parse().unwrap())
 }
 
 /// Counts what becomes of groups.
