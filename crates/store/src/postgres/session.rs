@@ -95,10 +95,9 @@ impl Session {
             return Err(ServerError::Refused(format!("its encoding is {encoding}: make the database with UTF8")));
         }
         let synchronous: &str = row.try_get(2)?;
-        // `remote_apply` promises more than `on`.
-        if !["on", "remote_apply"].contains(&synchronous) {
-            self.client.batch_execute("SET synchronous_commit = on").await?;
-        }
+        // `remote_apply` promises more than `on`. Whatever it is, it is set here: the server's default may change while we are connected.
+        let demanded = if synchronous == "remote_apply" { synchronous } else { "on" };
+        self.client.batch_execute(&format!("SET synchronous_commit = {demanded}")).await?;
         if row.try_get::<_, &str>(3)? != "on" {
             tracing::warn!("the database server runs with fsync off: what it answers may be lost with its power");
         }
