@@ -93,12 +93,12 @@ impl From<ServerError> for OpenError {
     }
 }
 
-/// What passwords are taken from beside the address and the password file.
+/// Whose address it is: what is taken from beside it, and what it may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The address is the operator's: `PGPASSWORD` is meant for it.
+    /// The operator's: `PGPASSWORD` and the password file are meant for it.
     Operator,
-    /// Somebody named the address in a request.
+    /// Somebody's who named it in a request: the operator's passwords go nowhere, and no file of this machine is read.
     Caller,
 }
 
@@ -110,10 +110,14 @@ impl fmt::Debug for Server {
 
 impl Server {
     pub(crate) fn new(address: &ServerAddress, trust: Trust) -> Result<Self, OpenError> {
+        if trust == Trust::Caller {
+            plain(address)?;
+        }
         let runtime = RUNTIME.as_ref().map_err(|error| OpenError::Thread(error.clone()))?.handle().clone();
         let mut config = (*address.config).clone();
-        if config.get_password().is_none()
-            && let Some(password) = password(&config, trust)
+        if trust == Trust::Operator
+            && config.get_password().is_none()
+            && let Some(password) = password(&config)
         {
             config.password(password);
         }
@@ -168,11 +172,23 @@ impl Server {
     }
 }
 
+/// Whether the address names one host by its name, and no file.
+fn plain(address: &ServerAddress) -> Result<(), OpenError> {
+    let refused = |what: &str| Err(OpenError::Database(format!("an address in a request takes no {what}")));
+    if !address.config.get_hostaddrs().is_empty() {
+        refused("`hostaddr`")
+    } else if address.config.get_hosts().len() > 1 {
+        refused("second host")
+    } else if matches!(address.tls, Tls::Verified(_)) {
+        refused("`sslrootcert`")
+    } else {
+        Ok(())
+    }
+}
+
 /// The password from the environment or from the password file, as libpq takes it.
-fn password(config: &tokio_postgres::Config, trust: Trust) -> Option<Vec<u8>> {
-    if trust == Trust::Operator
-        && let Ok(password) = env::var("PGPASSWORD")
-    {
+fn password(config: &tokio_postgres::Config) -> Option<Vec<u8>> {
+    if let Ok(password) = env::var("PGPASSWORD") {
         return Some(password.into_bytes());
     }
     let file = match env::var_os("PGPASSFILE") {
@@ -281,6 +297,25 @@ impl ServerCertVerifier for AnyCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_in_a_request_names_one_host_and_no_file() {
+        let opens = |text: &str, trust| match text.parse() {
+            Ok(crate::Address::Server(address)) => Server::new(&address, trust).map(drop),
+            other => panic!("{other:?}"),
+        };
+        for (more, what) in [
+            ("b?hostaddr=127.0.0.1", "`hostaddr`"),
+            ("b?host=c", "second host"),
+            ("b?sslmode=verify-full&sslrootcert=/etc/passwd", "`sslrootcert`"),
+        ] {
+            let refused = opens(&format!("postgresql://u:p@a/{more}"), Trust::Caller).unwrap_err().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+        assert!(opens("postgresql://u:p@a,c/b", Trust::Caller).is_err());
+        assert_eq!(opens("postgresql://u:p@a,c/b?hostaddr=127.0.0.1,127.0.0.2", Trust::Operator), Ok(()));
+        assert_eq!(opens("postgresql://u:p@a:1/b", Trust::Caller), Ok(()));
+    }
 
     #[test]
     fn the_line_of_a_password_file_is_found_by_its_four_fields() {
