@@ -17,7 +17,11 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::AbortHandle,
+    time::timeout,
+};
 use tokio_postgres::{
     Client, NoTls,
     config::{Host, TargetSessionAttrs},
@@ -55,6 +59,9 @@ pub(super) enum ServerError {
     /// Other writers kept the lock for too long.
     #[error("other gateways write for too long")]
     NoTurn,
+    /// What the connection prepared is not good any more: somebody changed the tables, or the server forgot it. A new one may be served.
+    #[error("the database server has other tables than when the connection was made: {0}")]
+    Stale(String),
     /// The server refused the statement.
     #[error("the database server refused a statement: {0}")]
     Refused(String),
@@ -64,8 +71,10 @@ impl From<tokio_postgres::Error> for ServerError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
             let source = std::error::Error::source(&error);
-            // Causes of the client's own are of the network and of TLS.
-            return Self::Lost(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}")));
+            let text = source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+            // The others are of columns that have not the form that was asked for. Connecting has errors of its own, of TLS and the like.
+            let of_the_network = error.is_closed() || source.is_some_and(|source| source.is::<std::io::Error>());
+            return if of_the_network { Self::Lost(text) } else { Self::Refused(text) };
         };
         let code = said.code().code();
         // Classes of errors whose texts name connections, roles, databases, tables and limits, and not values.
@@ -79,6 +88,8 @@ impl From<tokio_postgres::Error> for ServerError {
         let fatal = matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
         if *said.code() == SqlState::LOCK_NOT_AVAILABLE {
             Self::NoTurn
+        } else if [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(said.code()) {
+            Self::Stale(text)
         } else if fatal || *said.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT {
             Self::Lost(text)
         } else {
@@ -137,28 +148,36 @@ impl Server {
     }
 
     /// A new connection, kept alive on the threads of [`RUNTIME`].
-    pub(super) async fn connect(&self) -> Result<Client, ServerError> {
+    pub(super) async fn connect(&self) -> Result<(Client, AbortHandle), ServerError> {
         let connecting = async {
             match self.tls.clone() {
                 None => {
                     let (client, connection) = self.config.connect(NoTls).await?;
-                    self.runtime.spawn(connection);
-                    Ok(client)
+                    Ok((client, self.runtime.spawn(connection).abort_handle()))
                 }
                 Some(tls) => {
                     let (client, connection) = self.config.connect(tls).await?;
-                    self.runtime.spawn(connection);
-                    Ok(client)
+                    Ok((client, self.runtime.spawn(connection).abort_handle()))
                 }
             }
         };
-        match tokio::time::timeout(CONNECT_WAIT * 2, connecting).await {
+        match timeout(CONNECT_WAIT * 2, connecting).await {
             Ok(connected) => connected.map_err(|error: tokio_postgres::Error| match ServerError::from(error) {
-                ServerError::Refused(why) => ServerError::Lost(why),
+                ServerError::Refused(why) | ServerError::Stale(why) => ServerError::Lost(why),
                 other => other,
             }),
             Err(_) => Err(ServerError::Lost("it does not answer in time".into())),
         }
+    }
+
+    /// Waits for `asked` as [`Server::wait`] does, and no longer than `limit`: then the server counts as lost.
+    pub(super) fn wait_for<T: Send, E: From<ServerError> + Send>(
+        &self,
+        limit: Duration,
+        asked: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let late = || ServerError::Lost("it does not answer in time".into());
+        self.wait(async { timeout(limit, asked).await.unwrap_or_else(|_| Err(late().into())) })
     }
 
     /// Waits for `future` on this thread, whichever it is.

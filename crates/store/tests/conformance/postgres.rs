@@ -18,8 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
-    Address, Criterion, IndexRow, IndexValue, Malformed, Match, NewEntry, OpenError, Put, PutError, ReadError, Reader,
-    Removal, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless, VersionKey,
+    Address, Criterion, Expected, IndexRow, IndexValue, Malformed, Match, NewEntry, NewVersion, OpenError, Put,
+    PutError, ReadError, Reader, Removal, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless,
+    VersionKey,
 };
 use tempfile::tempdir;
 
@@ -110,6 +111,51 @@ async fn columns_that_change_their_form_are_read_again_by_a_new_connection() {
     }
     assert!(answers.last().unwrap().is_ok(), "{answers:?}");
     store.put(create(row("Observation", "b", 1, b"x"), vec![])).await.unwrap();
+}
+
+/// The same for what writes ask: one is told to try again, and then is served.
+#[tokio::test]
+async fn columns_that_change_their_form_are_asked_again_by_a_new_writing_connection() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    let put = |id: &str| {
+        let unless = Unless { rtype: "Observation".into(), criteria: vec![Criterion::code("code", id)] };
+        Put { conditions: vec![unless], ..create(row("Observation", id, 1, b"x"), vec![token("code", id)]) }
+    };
+    for id in ["a", "b"] {
+        store.put(put(id)).await.unwrap();
+    }
+    postgres.sql(folder.path(), r#"ALTER TABLE version ALTER COLUMN id TYPE VARCHAR(90) COLLATE "C""#);
+    let told = store.put(put("c")).await;
+    assert!(matches!(told, Ok(_) | Err(PutError::Unavailable)), "{told:?}");
+    store.put(put("d")).await.unwrap();
+    let found = store.put(put("d")).await;
+    assert!(matches!(&found, Err(PutError::Matched { ids, .. }) if ids == &["d"]), "{found:?}");
+}
+
+/// Somebody empties columns of rows that are then taken out or erased.
+#[tokio::test]
+async fn rows_in_another_form_are_taken_out_and_erased() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    for id in ["a", "b"] {
+        store.put(create(row("Observation", id, 1, b"{}"), vec![])).await.unwrap();
+        let second =
+            NewVersion { row: row("Observation", id, 2, b"{}"), index: vec![], expected: Expected::Version(1) };
+        store.put(Put { records: vec![second], ..Put::default() }).await.unwrap();
+    }
+    for column in ["current", "deleted", "bytes", "entry", "patient", "version"] {
+        postgres.sql(folder.path(), &format!("ALTER TABLE version ALTER COLUMN {column} DROP NOT NULL"));
+    }
+    postgres.sql(folder.path(), "UPDATE version SET current = NULL, deleted = NULL, bytes = NULL WHERE version = 1");
+    let key = VersionKey { rtype: "Observation".into(), id: "a".into(), version: 2 };
+    store.put(Put { removals: vec![Removal::Version(key)], ..Put::default() }).await.unwrap();
+    postgres.sql(folder.path(), "UPDATE version SET patient = 'p', entry = NULL");
+    postgres.sql(folder.path(), "UPDATE version SET version = NULL, patient = NULL WHERE version = 2");
+    assert_eq!(store.erase("p", &[]).await, Ok(2));
+    store.put(create(row("Observation", "b", 1, b"{}"), vec![])).await.unwrap();
 }
 
 #[tokio::test]
@@ -520,6 +566,31 @@ async fn a_commit_is_answered_only_when_the_standbys_have_it() {
     set("synchronous_standby_names = ''");
     writing.await.unwrap().unwrap();
     assert!(store.read("Observation", "b").await.unwrap().is_some());
+    store.close().await;
+}
+
+/// A standby that does not come back: nobody waits for it for ever, and what waited is there when it is not waited for any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_no_standby_confirms_is_in_doubt_after_a_time() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let postgres = Postgres(&server);
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    let set = |names: &str| {
+        server.sql("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
+        server.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    set("nobody");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let put = |id: &str| create(row("Observation", id, 1, b"x"), vec![]);
+    assert_eq!(store.put(Put { entries: vec![entry(1)], ..put("a") }).await, Err(PutError::InDoubt));
+    assert_eq!(store.put(put("b")).await, Err(PutError::Unavailable));
+    set("");
+    while let Err(error) = store.put(put("c")).await {
+        assert_eq!(error, PutError::Unavailable);
+    }
+    assert!(store.read("Observation", "a").await.unwrap().is_some(), "the server had it all the time");
+    assert!(store.entry(Id16([1; 16])).await.unwrap().is_some());
     store.close().await;
 }
 
