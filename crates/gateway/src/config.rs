@@ -1,11 +1,13 @@
 //! What one organisation's node is told: one TOML file, then `VITALTRACE_*` variables, then flags.
 
 use crate::policies::Folder;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 use contract::{Genesis, PublicKey};
 use record::{OrgId, OrgRole};
 use serde::{Deserialize, Serialize};
 use std::{
+    ffi::OsStr,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -121,8 +123,9 @@ impl Config {
         let file = if path.is_dir() { path.join(CONFIG_FILE) } else { path.to_owned() };
         let text =
             fs::read_to_string(&file).with_context(|| format!("cannot read the configuration `{}`", file.display()))?;
-        let mut config: Self =
-            toml::from_str(&text).with_context(|| format!("in the configuration `{}`", file.display()))?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|error| mistake(&text, &error))
+            .with_context(|| format!("in the configuration `{}`", file.display()))?;
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
         config.database = config.database.under(&folder);
         for path in [&mut config.data, &mut config.keys, &mut config.genesis, &mut config.users] {
@@ -219,6 +222,34 @@ impl Config {
     }
 }
 
+/// What is wrong, and in which line, without the line: it may hold the password of the database.
+fn mistake(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let number = before.map_or(1, |before| before.matches('\n').count() + 1);
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let plain = |key: &&str| key.chars().all(|one| one.is_ascii_alphanumeric() || "_-".contains(one));
+    match line.split_once('=').map(|(key, _)| key.trim()).filter(plain) {
+        Some(key) => anyhow!("line {number}, `{key}`: {}", error.message()),
+        None => anyhow!("line {number}: {}", error.message()),
+    }
+}
+
+/// Parses the address of a database in an argument. Clap's own message would show the argument, and a password in it.
+#[derive(Debug, Clone)]
+pub(crate) struct AddressParser;
+
+impl TypedValueParser for AddressParser {
+    type Value = store::Address;
+    fn parse_ref(&self, _: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<store::Address, clap::Error> {
+        let invalid = |why: &dyn std::fmt::Display| {
+            let name = arg.map(Arg::to_string).unwrap_or_default();
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{name}: {why}\n"))
+        };
+        let text = value.to_str().ok_or_else(|| invalid(&"it is not UTF-8"))?;
+        text.parse().map_err(|error: store::AddressError| invalid(&error))
+    }
+}
+
 fn variable(name: &str) -> anyhow::Result<Option<String>> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value)),
@@ -273,6 +304,33 @@ mod tests {
         check("cache_mib = 1.5", Err("cache_mib"));
         check("cache_mib = '64'", Err("cache_mib"));
         check("cache = 64", Err("unknown field"));
+    }
+
+    #[test]
+    fn a_mistake_in_the_address_of_the_database_does_not_show_the_password() {
+        let lines = [
+            "database = 'postgresql://m:secret@db/cloud?sslmode=verify-ca'",
+            "database = 'postgresql://m:secret@db/cloud",
+            "database: postgresql://m:secret@db/cloud?sslmode=require",
+            "database = postgresql://m:secret@db/cloud?sslmode=require",
+            "database = ['postgresql://m:secret@db/cloud']",
+        ];
+        for line in lines {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(CONFIG_FILE), format!("org = 'mercy'\n{line}\n")).unwrap();
+            let error = Config::load(folder.path()).unwrap_err();
+            let said = format!("{error:#} {error:?}");
+            assert!(said.contains("line 2") && !said.contains("secret"), "{said}");
+        }
+        let parser = clap::Command::new("x").arg(Arg::new("database").long("database").value_parser(AddressParser));
+        for wrong in ["postgresql://m:secret@db/cloud?sslmode=verify-ca", "postgresql://m:secret/"] {
+            let error = parser.clone().try_get_matches_from(["x", "--database", wrong]).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(said.contains("--database") && !said.contains("secret"), "{said}");
+        }
+        let matches = parser.try_get_matches_from(["x", "--database", "a/cloud.db"]).unwrap();
+        let file = store::Address::File("a/cloud.db".into());
+        assert_eq!(matches.get_one::<store::Address>("database"), Some(&file));
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub enum AddressError {
          password are written as `%` and two hexadecimal digits"
     )]
     Form,
+    /// A character that ends a user or a password, in the middle of it.
+    #[error(
+        "in the address of the database `@` is written as %40, `/` as %2F and `?` as %3F where they are part of a user, a password or a value"
+    )]
+    Unescaped,
     /// TLS is asked for in a way that is not offered.
     #[error("`sslmode` is one of `disable`, `prefer`, `require` and `verify-full`")]
     SslMode,
@@ -59,11 +64,17 @@ pub(crate) enum Tls {
 }
 
 impl Address {
-    /// The same, a file's path being relative to `folder` unless it is absolute.
+    /// The same, a file's path, and that of a server's `sslrootcert`, being relative to `folder` unless it is absolute.
     pub fn under(self, folder: &Path) -> Self {
         match self {
             Self::File(path) => Self::File(folder.join(path)),
-            server @ Self::Server(_) => server,
+            Self::Server(server) => {
+                let tls = match server.tls {
+                    Tls::Verified(roots) => Tls::Verified(folder.join(roots)),
+                    other => other,
+                };
+                Self::Server(ServerAddress { tls, ..server })
+            }
         }
     }
 
@@ -96,6 +107,15 @@ impl FromStr for Address {
 impl FromStr for ServerAddress {
     type Err = AddressError;
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        // Read otherwise, a part of a password would be taken for a host, and shown.
+        let whole = text.split_once("://").map_or(text, |(_, whole)| whole);
+        if let Some((named, rest)) = whole.split_once('@') {
+            let user = named.split(':').next().unwrap_or_default();
+            let host = rest.split(['/', '?']).next().unwrap_or_default();
+            if host.contains('@') || named.contains('/') || user.contains(['?', '=']) || named.contains("password=") {
+                return Err(AddressError::Unescaped);
+            }
+        }
         // A password may hold a question mark.
         let named = text.find('@').unwrap_or_default();
         let (before, query) = match text[named..].find('?') {
@@ -247,6 +267,20 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_named_relative_to_the_configuration() {
+        let under = |text: &str| text.parse::<Address>().unwrap().under(Path::new("/etc/v"));
+        let Address::Server(server) = under("postgresql://a/b?sslmode=verify-full&sslrootcert=ca.pem") else {
+            panic!()
+        };
+        assert_eq!(server.tls, Tls::Verified("/etc/v/ca.pem".into()));
+        let Address::Server(server) = under("postgresql://a/b?sslmode=verify-full&sslrootcert=/ca.pem") else {
+            panic!()
+        };
+        assert_eq!(server.tls, Tls::Verified("/ca.pem".into()));
+        assert_eq!(under("c.db"), Address::File("/etc/v/c.db".into()));
+    }
+
+    #[test]
     fn a_password_is_in_nothing_that_is_shown() {
         let text = "postgresql://mercy:se%63ret@db.example/cloud";
         let address: Address = text.parse().unwrap();
@@ -266,6 +300,23 @@ mod tests {
             let error = wrong.parse::<Address>().unwrap_err();
             assert_eq!(error, AddressError::Form);
             assert!(!format!("{error} {error:?}").contains("sec"), "{error}");
+        }
+        for wrong in [
+            "postgresql://m:sec@ret@db/cloud",
+            "postgresql://m:sec@ret@db:1,b/cloud",
+            "postgresql://db/cloud?password=sec@ret",
+            "postgresql://db?password=sec@ret",
+            "postgresql://db:5432?password=sec@ret",
+            "postgresql://m:se/c@ret/cloud",
+        ] {
+            let error = wrong.parse::<Address>().unwrap_err();
+            assert_eq!(error, AddressError::Unescaped, "{wrong}");
+        }
+        for right in
+            ["postgresql://m:p%40%2F@db/cloud", "postgresql://m@db/cloud?password=s@t", "postgresql:///c?host=a"]
+        {
+            let address: Address = right.parse().unwrap();
+            assert!(!format!("{address}").contains("s@t"));
         }
     }
 }

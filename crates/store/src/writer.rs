@@ -144,28 +144,28 @@ impl Database {
             Self::Postgres(db) => match db.commit() {
                 Ok(()) => Ok(()),
                 Err(CommitError::Undone(error)) => Err(Failure::Undone(error)),
-                Err(CommitError::Unknown) => Self::decided(db.verdict(DOUBT_WAIT_MAX)),
+                Err(CommitError::Unknown { number }) => Self::decided(number, db.verdict(number, DOUBT_WAIT_MAX)),
             },
         }
     }
 
-    /// What became of a commit that was in doubt.
-    fn verdict(&mut self) -> Result<(), Failure> {
+    /// What became of the commit of this number, which was in doubt.
+    fn verdict(&mut self, number: i64) -> Result<(), Failure> {
         match self {
             // A failure of the disk ends the writer.
             Self::Sqlite(_) => Err(Failure::Disk(PutError::InDoubt)),
-            Self::Postgres(db) => Self::decided(db.verdict(Duration::ZERO)),
+            Self::Postgres(db) => Self::decided(number, db.verdict(number, Duration::ZERO)),
         }
     }
 
-    fn decided(committed: Option<bool>) -> Result<(), Failure> {
+    fn decided(number: i64, committed: Option<bool>) -> Result<(), Failure> {
         if let Some(committed) = committed {
             tracing::warn!(committed, "what became of a commit that the database server did not confirm");
         }
         match committed {
             Some(true) => Ok(()),
             Some(false) => Err(Failure::Undone(PutError::Unavailable)),
-            None => Err(Failure::Doubt),
+            None => Err(Failure::Doubt { number }),
         }
     }
 }
@@ -202,6 +202,8 @@ struct Doubt {
     /// Its number in the journal, if it has entries.
     group: Option<u64>,
     sealed: Vec<SealedSubmission>,
+    /// The number of its transaction.
+    number: i64,
 }
 
 /// A put whose rows are inserted and which waits for the commit.
@@ -222,8 +224,8 @@ struct Group {
 enum Failure {
     /// Nothing was written; later groups may succeed.
     Undone(PutError),
-    /// The server does not say what became of it.
-    Doubt,
+    /// The server does not say what became of the transaction of this number.
+    Doubt { number: i64 },
     /// The disk did not do as it was told; what it holds is known after a restart only.
     Disk(PutError),
 }
@@ -240,11 +242,13 @@ impl Writer {
                     (None, true)
                 }
                 Request::Erase { patient, attachments, answer } => {
-                    tell(answer, self.database.erase(&patient, &attachments));
+                    let erased = self.out_of_doubt().and_then(|()| self.database.erase(&patient, &attachments));
+                    tell(answer, erased);
                     (None, true)
                 }
                 Request::Optimize { answer } => {
-                    tell(answer, self.database.optimize());
+                    let done = self.out_of_doubt().and_then(|()| self.database.optimize());
+                    tell(answer, done);
                     (None, true)
                 }
                 Request::Close { answer } => {
@@ -301,7 +305,7 @@ impl Writer {
                 self.database.rollback();
                 waiting.into_iter().for_each(|waiting| tell(waiting.answer, Err(error.clone())));
             }
-            Err(Failure::Doubt) => {
+            Err(Failure::Doubt { .. }) => {
                 waiting.into_iter().for_each(|waiting| tell(waiting.answer, Err(PutError::InDoubt)));
             }
         }
@@ -311,10 +315,10 @@ impl Writer {
     /// Decides a group that is in doubt, if there is one; an error if the server still does not say what became of it.
     fn out_of_doubt(&mut self) -> Result<(), PutError> {
         let Some(doubt) = self.doubt.take() else { return Ok(()) };
-        match self.database.verdict() {
+        match self.database.verdict(doubt.number) {
             Ok(()) => self.is_committed(doubt.group, &doubt.sealed),
             Err(Failure::Undone(_)) => self.is_undone(doubt.group),
-            Err(Failure::Doubt | Failure::Disk(_)) => {
+            Err(Failure::Doubt { .. } | Failure::Disk(_)) => {
                 self.doubt = Some(doubt);
                 return Err(PutError::Unavailable);
             }
@@ -391,7 +395,7 @@ impl Writer {
         match &committed {
             Ok(()) => self.is_committed(group, &sealed),
             Err(Failure::Undone(_)) => self.is_undone(group),
-            Err(Failure::Doubt) => self.doubt = Some(Doubt { group, sealed }),
+            Err(Failure::Doubt { number }) => self.doubt = Some(Doubt { group, sealed, number: *number }),
             Err(Failure::Disk(_)) => {}
         }
         committed

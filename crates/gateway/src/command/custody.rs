@@ -1,6 +1,7 @@
 //! `vitaltrace audit`, `recover` and `erase`: a custodian's work, done by the running node.
 
 use super::{Connection, Exit, print, tell};
+use crate::config::AddressParser;
 use clap::Args;
 use record::Role;
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ pub(crate) struct Recover {
     connection: Connection,
     /// An untrusted backup: an SQLite file, or the address of a database that it was put back into,
     /// `postgresql://user@host:port/database`. Every row in it is checked.
-    #[arg(long, conflicts_with = "empty")]
+    #[arg(long, conflicts_with = "empty", value_parser = AddressParser)]
     from: Option<store::Address>,
     /// Rebuild from ledger and vaults alone.
     #[arg(long)]

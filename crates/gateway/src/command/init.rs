@@ -2,7 +2,7 @@
 
 use super::{BadInput, Exit, print, tell};
 use crate::{
-    config::{CONFIG_FILE, Config, GENESIS_FILE, MEMBER_FILE, Standing, read_genesis},
+    config::{AddressParser, CONFIG_FILE, Config, GENESIS_FILE, MEMBER_FILE, Standing, read_genesis},
     policies::Folder,
 };
 use anyhow::{Context, bail};
@@ -38,7 +38,7 @@ pub(crate) struct Init {
     pub(crate) reach: Option<String>,
     /// The shared cloud database: a path to an SQLite file, or the address of a database of a PostgreSQL server,
     /// `postgresql://user:password@host:port/database`.
-    #[arg(long, default_value = "cloud.db")]
+    #[arg(long, default_value = "cloud.db", value_parser = AddressParser)]
     pub(crate) database: store::Address,
     /// The organisation joins a consortium that is there already.
     #[arg(long)]

@@ -27,7 +27,7 @@ impl From<ServerError> for ReadError {
                 tracing::warn!(why, "a read found no database server");
                 Self::Unavailable
             }
-            ServerError::Refused(_) | ServerError::NoTurn => Self::Database(error.to_string()),
+            ServerError::Refused(_) | ServerError::NoTurn | ServerError::Stale(_) => Self::Database(error.to_string()),
         }
     }
 }

@@ -29,7 +29,8 @@ pub(super) async fn remove(session: &Session, removal: &Removal) -> Result<(), S
     let left = "SELECT v.vid, v.current FROM version o CROSS JOIN LATERAL (SELECT * FROM version v WHERE v.rtype = o.rtype AND v.id = o.id \
          AND v.vid <> o.vid ORDER BY v.version DESC LIMIT 1) v WHERE o.vid = $1";
     let left = session.query(left, &[&vid]).await?;
-    let left = left.first().map(|columns| Ok::<_, ServerError>((columns.try_get(0)?, columns.try_get(1)?)));
+    // Whoever changed the form of a column is not to keep a row from being taken out.
+    let left = left.first().map(|columns| Ok::<_, ServerError>((columns.try_get(0)?, columns.try_get(1).unwrap_or(0))));
     let left: Option<(i64, i16)> = left.transpose()?;
     delete_versions(session, &[vid]).await?;
     match left {
@@ -50,15 +51,16 @@ async fn promote(session: &Session, vid: i64) -> Result<(), ServerError> {
     let sql = "UPDATE version SET current = 1 WHERE vid = $1 RETURNING rtype, deleted, bytes";
     let rows = session.query(sql, &[&vid]).await?;
     let Some(columns) = rows.first() else { return Ok(()) };
-    let (rtype, deleted, bytes): (String, i16, &[u8]) = (columns.try_get(0)?, columns.try_get(1)?, columns.try_get(2)?);
-    match serde_json::from_slice(bytes) {
-        Ok(resource) if deleted == 0 => {
+    let (rtype, deleted, bytes) =
+        (columns.try_get::<_, String>(0), columns.try_get::<_, i16>(1), columns.try_get::<_, &[u8]>(2));
+    match (rtype, serde_json::from_slice(bytes.unwrap_or_default())) {
+        (Ok(rtype), Ok(resource)) if deleted.is_ok_and(|deleted| deleted == 0) => {
             let index = extract(&rtype, &resource);
             let mut values = Values::default();
             values.add(vid, &rtype, &index);
             session.pipeline(&values.steps()).await.map(|_| ())
         }
-        // A deletion is found by nothing, and what is no JSON was not written by a gateway.
+        // A deletion is found by nothing, and what is no JSON, or no row of ours, was not written by a gateway.
         _ => Ok(()),
     }
 }
@@ -69,7 +71,7 @@ async fn erase(session: &Session, patient: &str, attachments: &[Digest]) -> Resu
     let versions = "SELECT vid, entry FROM version WHERE patient = $1 OR (rtype = 'Patient' AND id = $1)";
     let versions = session.query(versions, &[&patient]).await?;
     let vids: Vec<i64> = versions.iter().map(|columns| columns.try_get(0)).collect::<Result<_, _>>()?;
-    let entries: Vec<&[u8]> = versions.iter().map(|columns| columns.try_get(1)).collect::<Result<_, _>>()?;
+    let entries: Vec<&[u8]> = versions.iter().filter_map(|columns| columns.try_get(1).ok()).collect();
     // An entry's place among the submissions stays; the name of its record goes.
     let forget = "UPDATE entry SET rtype = NULL, record = NULL, version = NULL WHERE id = ANY($1)";
     session.execute(forget, &[&entries]).await?;
@@ -89,7 +91,7 @@ impl Writer {
     pub(crate) fn erase(&mut self, patient: &str, attachments: &[Digest]) -> Result<u64, PutError> {
         self.ready()?;
         let server = self.server().clone();
-        let erased = server.wait(async {
+        let erased = server.wait_for(super::write::WORK_WAIT, async {
             self.start(&[]).await?;
             erase(self.session()?, patient, attachments).await
         });
@@ -98,7 +100,7 @@ impl Writer {
             Ok(()) => {}
             Err(super::write::CommitError::Undone(error)) => return Err(error),
             // Erasing again does no harm.
-            Err(super::write::CommitError::Unknown) => return Err(PutError::InDoubt),
+            Err(super::write::CommitError::Unknown { .. }) => return Err(PutError::InDoubt),
         }
         server.runtime.clone().spawn(async move {
             let vacuum = async {

@@ -3,6 +3,7 @@
 use super::{
     server::{Server, ServerError},
     session::{Purpose, Session},
+    write::WORK_WAIT,
 };
 use crate::store::OpenError;
 
@@ -98,7 +99,7 @@ pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
 
 /// Whether the database is one of ours in a format that we read.
 pub(crate) fn check_format(server: &Server) -> Result<(), OpenError> {
-    server.wait(async {
+    server.wait_for(WORK_WAIT, async {
         let session = Session::open(server, Purpose::Read).await?;
         format(&session).await
     })

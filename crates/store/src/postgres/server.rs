@@ -17,7 +17,11 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::AbortHandle,
+    time::timeout,
+};
 use tokio_postgres::{
     Client, NoTls,
     config::{Host, TargetSessionAttrs},
@@ -55,6 +59,9 @@ pub(super) enum ServerError {
     /// Other writers kept the lock for too long.
     #[error("other gateways write for too long")]
     NoTurn,
+    /// What the connection prepared is not good any more: somebody changed the tables, or the server forgot it. A new one may be served.
+    #[error("the database server has other tables than when the connection was made: {0}")]
+    Stale(String),
     /// The server refused the statement.
     #[error("the database server refused a statement: {0}")]
     Refused(String),
@@ -64,8 +71,10 @@ impl From<tokio_postgres::Error> for ServerError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
             let source = std::error::Error::source(&error);
-            // Causes of the client's own are of the network and of TLS.
-            return Self::Lost(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}")));
+            let text = source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+            // The others are of columns that have not the form that was asked for. Connecting has errors of its own, of TLS and the like.
+            let of_the_network = error.is_closed() || source.is_some_and(|source| source.is::<std::io::Error>());
+            return if of_the_network { Self::Lost(text) } else { Self::Refused(text) };
         };
         let code = said.code().code();
         // Classes of errors whose texts name connections, roles, databases, tables and limits, and not values.
@@ -79,6 +88,8 @@ impl From<tokio_postgres::Error> for ServerError {
         let fatal = matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
         if *said.code() == SqlState::LOCK_NOT_AVAILABLE {
             Self::NoTurn
+        } else if [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(said.code()) {
+            Self::Stale(text)
         } else if fatal || *said.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT {
             Self::Lost(text)
         } else {
@@ -93,12 +104,12 @@ impl From<ServerError> for OpenError {
     }
 }
 
-/// What passwords are taken from beside the address and the password file.
+/// Whose address it is: what is taken from beside it, and what it may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The address is the operator's: `PGPASSWORD` is meant for it.
+    /// The operator's: `PGPASSWORD` and the password file are meant for it.
     Operator,
-    /// Somebody named the address in a request.
+    /// Somebody's who named it in a request: the operator's passwords go nowhere, and no file of this machine is read.
     Caller,
 }
 
@@ -110,10 +121,14 @@ impl fmt::Debug for Server {
 
 impl Server {
     pub(crate) fn new(address: &ServerAddress, trust: Trust) -> Result<Self, OpenError> {
+        if trust == Trust::Caller {
+            plain(address)?;
+        }
         let runtime = RUNTIME.as_ref().map_err(|error| OpenError::Thread(error.clone()))?.handle().clone();
         let mut config = (*address.config).clone();
-        if config.get_password().is_none()
-            && let Some(password) = password(&config, trust)
+        if trust == Trust::Operator
+            && config.get_password().is_none()
+            && let Some(password) = password(&config)
         {
             config.password(password);
         }
@@ -133,28 +148,36 @@ impl Server {
     }
 
     /// A new connection, kept alive on the threads of [`RUNTIME`].
-    pub(super) async fn connect(&self) -> Result<Client, ServerError> {
+    pub(super) async fn connect(&self) -> Result<(Client, AbortHandle), ServerError> {
         let connecting = async {
             match self.tls.clone() {
                 None => {
                     let (client, connection) = self.config.connect(NoTls).await?;
-                    self.runtime.spawn(connection);
-                    Ok(client)
+                    Ok((client, self.runtime.spawn(connection).abort_handle()))
                 }
                 Some(tls) => {
                     let (client, connection) = self.config.connect(tls).await?;
-                    self.runtime.spawn(connection);
-                    Ok(client)
+                    Ok((client, self.runtime.spawn(connection).abort_handle()))
                 }
             }
         };
-        match tokio::time::timeout(CONNECT_WAIT * 2, connecting).await {
+        match timeout(CONNECT_WAIT * 2, connecting).await {
             Ok(connected) => connected.map_err(|error: tokio_postgres::Error| match ServerError::from(error) {
-                ServerError::Refused(why) => ServerError::Lost(why),
+                ServerError::Refused(why) | ServerError::Stale(why) => ServerError::Lost(why),
                 other => other,
             }),
             Err(_) => Err(ServerError::Lost("it does not answer in time".into())),
         }
+    }
+
+    /// Waits for `asked` as [`Server::wait`] does, and no longer than `limit`: then the server counts as lost.
+    pub(super) fn wait_for<T: Send, E: From<ServerError> + Send>(
+        &self,
+        limit: Duration,
+        asked: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let late = || ServerError::Lost("it does not answer in time".into());
+        self.wait(async { timeout(limit, asked).await.unwrap_or_else(|_| Err(late().into())) })
     }
 
     /// Waits for `future` on this thread, whichever it is.
@@ -168,11 +191,23 @@ impl Server {
     }
 }
 
+/// Whether the address names one host by its name, and no file.
+fn plain(address: &ServerAddress) -> Result<(), OpenError> {
+    let refused = |what: &str| Err(OpenError::Database(format!("an address in a request takes no {what}")));
+    if !address.config.get_hostaddrs().is_empty() {
+        refused("`hostaddr`")
+    } else if address.config.get_hosts().len() > 1 {
+        refused("second host")
+    } else if matches!(address.tls, Tls::Verified(_)) {
+        refused("`sslrootcert`")
+    } else {
+        Ok(())
+    }
+}
+
 /// The password from the environment or from the password file, as libpq takes it.
-fn password(config: &tokio_postgres::Config, trust: Trust) -> Option<Vec<u8>> {
-    if trust == Trust::Operator
-        && let Ok(password) = env::var("PGPASSWORD")
-    {
+fn password(config: &tokio_postgres::Config) -> Option<Vec<u8>> {
+    if let Ok(password) = env::var("PGPASSWORD") {
         return Some(password.into_bytes());
     }
     let file = match env::var_os("PGPASSFILE") {
@@ -281,6 +316,25 @@ impl ServerCertVerifier for AnyCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_in_a_request_names_one_host_and_no_file() {
+        let opens = |text: &str, trust| match text.parse() {
+            Ok(crate::Address::Server(address)) => Server::new(&address, trust).map(drop),
+            other => panic!("{other:?}"),
+        };
+        for (more, what) in [
+            ("b?hostaddr=127.0.0.1", "`hostaddr`"),
+            ("b?host=c", "second host"),
+            ("b?sslmode=verify-full&sslrootcert=/etc/passwd", "`sslrootcert`"),
+        ] {
+            let refused = opens(&format!("postgresql://u:p@a/{more}"), Trust::Caller).unwrap_err().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+        assert!(opens("postgresql://u:p@a,c/b", Trust::Caller).is_err());
+        assert_eq!(opens("postgresql://u:p@a,c/b?hostaddr=127.0.0.1,127.0.0.2", Trust::Operator), Ok(()));
+        assert_eq!(opens("postgresql://u:p@a:1/b", Trust::Caller), Ok(()));
+    }
 
     #[test]
     fn the_line_of_a_password_file_is_found_by_its_four_fields() {

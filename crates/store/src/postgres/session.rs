@@ -7,16 +7,20 @@ use std::{
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::Poll,
+    time::Duration,
 };
+use tokio::{task::AbortHandle, time::timeout};
 use tokio_postgres::{Client, Row as Columns, Statement, types::ToSql};
 
 /// The longest that one statement may run, when it reads and when it writes, in seconds.
 pub(crate) const READ_S_MAX: u64 = 30;
-const WRITE_S_MAX: u64 = 120;
+pub(super) const WRITE_S_MAX: u64 = 120;
 /// How long a writer waits for its turn, in seconds.
-const TURN_S_MAX: u64 = 20;
+pub(super) const TURN_S_MAX: u64 = 20;
 /// The server gives up a transaction whose gateway has not been heard of for so long, so that others get their turn; in seconds.
 const SILENT_S_MAX: u64 = 15;
+/// How long a connection that is made may take to be set up.
+const SET_UP_WAIT: Duration = Duration::from_secs(5);
 /// The oldest server that is taken.
 const SERVER_VERSION_MIN: i32 = 140_000;
 /// Prepared statements that a connection keeps.
@@ -38,6 +42,7 @@ pub(super) enum Purpose {
 /// A connection that is set up.
 pub(crate) struct Session {
     pub(super) client: Client,
+    connection: AbortHandle,
     statements: Mutex<HashMap<String, Statement>>,
 }
 
@@ -53,11 +58,25 @@ impl<'a> Step<'a> {
     }
 }
 
+/// Closes it at once. The client would wait for what the server still owes.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
 impl Session {
     pub(super) async fn open(server: &Server, purpose: Purpose) -> Result<Self, ServerError> {
-        let client = server.connect().await?;
-        client.batch_execute(SET_UP).await?;
-        client
+        let (client, connection) = server.connect().await?;
+        let session = Self { client, connection, statements: Mutex::default() };
+        let set_up = timeout(SET_UP_WAIT, session.set_up(purpose)).await;
+        set_up.unwrap_or_else(|_| Err(ServerError::Lost("it does not answer in time".into())))?;
+        Ok(session)
+    }
+
+    async fn set_up(&self, purpose: Purpose) -> Result<(), ServerError> {
+        self.client.batch_execute(SET_UP).await?;
+        self.client
             .batch_execute(&match purpose {
                 Purpose::Read => format!(
                     "SET default_transaction_read_only = on; SET statement_timeout = '{READ_S_MAX}s'; \
@@ -70,11 +89,10 @@ impl Session {
                 ),
             })
             .await?;
-        let session = Self { client, statements: Mutex::default() };
         if purpose == Purpose::Write {
-            session.demand_durability().await?;
+            self.demand_durability().await?;
         }
-        Ok(session)
+        Ok(())
     }
 
     /// A commit that is answered must be on the server's disk, whatever the server's own default is.
@@ -95,10 +113,9 @@ impl Session {
             return Err(ServerError::Refused(format!("its encoding is {encoding}: make the database with UTF8")));
         }
         let synchronous: &str = row.try_get(2)?;
-        // `remote_apply` promises more than `on`.
-        if !["on", "remote_apply"].contains(&synchronous) {
-            self.client.batch_execute("SET synchronous_commit = on").await?;
-        }
+        // `remote_apply` promises more than `on`. Whatever it is, it is set here: the server's default may change while we are connected.
+        let demanded = if synchronous == "remote_apply" { synchronous } else { "on" };
+        self.client.batch_execute(&format!("SET synchronous_commit = {demanded}")).await?;
         if row.try_get::<_, &str>(3)? != "on" {
             tracing::warn!("the database server runs with fsync off: what it answers may be lost with its power");
         }

@@ -13,7 +13,7 @@ use super::{
     columns::filed,
     schema,
     server::{Server, ServerError},
-    session::{Purpose, Session, Step},
+    session::{Purpose, Session, Step, TURN_S_MAX, WRITE_S_MAX},
     stage::{Newest, Stage},
 };
 use crate::{
@@ -38,14 +38,30 @@ const WRITERS_LOCK: i64 = 0x5674_5472_0000_0002;
 /// After the server could not be reached, it is tried again after this time, then after twice as long, up to the second one.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long the work of a transaction may take, its turn included: what the server itself allows the slowest statement, and a little more.
+/// A server that has not answered then counts as lost, as one does that was frozen and keeps its connections.
+pub(super) const WORK_WAIT: Duration = Duration::from_secs(TURN_S_MAX + WRITE_S_MAX + 10);
+/// How long a commit may take, the standbys included that it waits for. Then it is in doubt.
+const COMMIT_WAIT: Duration = Duration::from_secs(30);
+/// How long it may take to undo a transaction. Then the connection is given up, which undoes it as well.
+const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
+/// How long it may take to gather statistics.
+const STATISTICS_WAIT: Duration = Duration::from_secs(3_600);
+/// The least time that the server is given to say what became of a commit, of which it waits for its turn all but the last part.
+const VERDICT_WAIT_MIN: Duration = Duration::from_secs(2);
+const VERDICT_WAIT_LAST: Duration = Duration::from_secs(1);
 /// The row of the fence of a writer that has not written for so long is removed when another one opens.
 const FENCE_KEPT: &str = "30 days";
 
 const BEGIN: &str = "BEGIN";
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1)";
+/// How long this transaction waits for the lock.
+const TURN: &str = "SELECT set_config('lock_timeout', $1, true)";
 /// What became of a transaction is told by this row alone, whatever it wrote.
 const FENCE: &str = "INSERT INTO fence (writer, org, last, at) VALUES ($1, $2, $3, now()) \
     ON CONFLICT (writer) DO UPDATE SET last = excluded.last, at = excluded.at";
+/// Asks for it by a write, so that this commit waits for the standbys that the other one was to wait for.
+const SEEN: &str = "UPDATE fence SET at = now() WHERE writer = $1 AND last = $2 RETURNING 1";
 const BATCH: &str = "SAVEPOINT batch";
 const PUT: &str = "SAVEPOINT put";
 
@@ -67,8 +83,8 @@ pub(crate) struct Writer {
 pub(crate) enum CommitError {
     /// The server said no: nothing was written.
     Undone(PutError),
-    /// The server said nothing.
-    Unknown,
+    /// The server said nothing of the transaction of this number.
+    Unknown { number: i64 },
 }
 
 impl From<ServerError> for PutError {
@@ -76,6 +92,10 @@ impl From<ServerError> for PutError {
         match error {
             ServerError::Lost(why) => {
                 tracing::warn!(why, "a write found no database server");
+                Self::Unavailable
+            }
+            ServerError::Stale(why) => {
+                tracing::warn!(why, "a write found other tables");
                 Self::Unavailable
             }
             ServerError::NoTurn => Self::Busy,
@@ -86,7 +106,7 @@ impl From<ServerError> for PutError {
 
 impl Writer {
     pub(crate) fn open(server: Server, org: OrgId) -> Result<Self, OpenError> {
-        let session = server.wait(async {
+        let session = server.wait_for(WORK_WAIT, async {
             let session = Session::open(&server, Purpose::Write).await?;
             schema::bring_up(&session).await?;
             let old = format!("DELETE FROM fence WHERE at < now() - interval '{FENCE_KEPT}'");
@@ -131,8 +151,15 @@ impl Writer {
 
     /// Ends the transaction after a failure, or the connection with it.
     pub(super) fn failed(&mut self, error: ServerError) -> PutError {
-        self.rollback();
+        self.give_up(&error);
         error.into()
+    }
+
+    fn give_up(&mut self, error: &ServerError) {
+        match error {
+            ServerError::Lost(_) | ServerError::Stale(_) => self.session = None,
+            ServerError::NoTurn | ServerError::Refused(_) => self.rollback(),
+        }
     }
 
     /// Begins the next transaction when the others are done; `more` is asked in the same breath.
@@ -153,7 +180,7 @@ impl Writer {
     /// Begins a transaction and inserts all of each put but its ledger entries, or nothing of it. An error is one of all of them.
     pub(crate) fn insert(&mut self, puts: &[&Put]) -> Result<Vec<Result<(), PutError>>, PutError> {
         let server = self.server.clone();
-        server.wait(self.insert_all(puts)).map_err(|error| self.failed(error))
+        server.wait_for(WORK_WAIT, self.insert_all(puts)).map_err(|error| self.failed(error))
     }
 
     async fn insert_all(&mut self, puts: &[&Put]) -> Result<Vec<Result<(), PutError>>, ServerError> {
@@ -218,35 +245,41 @@ impl Writer {
                 &[&ids, &orgs, &entry_lanes, &seqs, &rtypes, &names, &versions],
             ),
         ];
-        let filed = self.session().and_then(|session| self.server.wait(session.pipeline(&steps)).map(|_| ()));
+        let filed = self.session().and_then(|session| self.server.wait_for(WORK_WAIT, session.pipeline(&steps)));
+        let filed = filed.map(|_| ());
         filed.map_err(|error| self.failed(error))
     }
 
     pub(crate) fn commit(&mut self) -> Result<(), CommitError> {
-        let committed = self.session().and_then(|session| self.server.wait(session.execute("COMMIT", &[])).map(|_| ()));
+        let committed =
+            self.session().and_then(|session| self.server.wait_for(COMMIT_WAIT, session.execute("COMMIT", &[])));
         match committed {
-            Ok(()) => Ok(()),
-            Err(error @ (ServerError::Refused(_) | ServerError::NoTurn)) => Err(CommitError::Undone(error.into())),
+            Ok(_) => Ok(()),
+            Err(error @ (ServerError::Refused(_) | ServerError::NoTurn | ServerError::Stale(_))) => {
+                Err(CommitError::Undone(self.failed(error)))
+            }
             Err(error @ ServerError::Lost(_)) => {
                 tracing::warn!(%error, "the database server went away in a commit");
                 self.session = None;
-                Err(CommitError::Unknown)
+                Err(CommitError::Unknown { number: self.number })
             }
         }
     }
 
-    /// What became of the last transaction, whose commit was not answered; none if the server does not say it within `wait`.
+    /// What became of the transaction of this number, the last one, whose commit was not answered; none if the server does not say it
+    /// within `wait`.
     ///
     /// It has ended once the lock is free, however long the server took to notice that the connection was gone.
-    pub(crate) fn verdict(&mut self, wait: Duration) -> Option<bool> {
+    pub(crate) fn verdict(&mut self, number: i64, wait: Duration) -> Option<bool> {
         let since = Instant::now();
         loop {
             if self.ready().is_ok() {
-                match self.server.wait(self.is_committed()) {
+                let left = wait.saturating_sub(since.elapsed()).max(VERDICT_WAIT_MIN);
+                match self.server.wait_for(left, self.is_committed(number, left - VERDICT_WAIT_LAST)) {
                     Ok(committed) => return Some(committed),
                     Err(error) => {
                         tracing::warn!(%error, "what became of a commit is not known yet");
-                        self.rollback();
+                        self.give_up(&error);
                     }
                 }
             }
@@ -257,22 +290,24 @@ impl Writer {
         }
     }
 
-    async fn is_committed(&self) -> Result<bool, ServerError> {
+    async fn is_committed(&self, number: i64, turn: Duration) -> Result<bool, ServerError> {
+        let turn = turn.min(Duration::from_secs(TURN_S_MAX)).as_millis().to_string();
         let steps = [
             Step::new(BEGIN, &[]),
+            Step::new(TURN, &[&turn]),
             Step::new(LOCK, &[&WRITERS_LOCK]),
-            Step::new("SELECT 1 FROM fence WHERE writer = $1 AND last = $2", &[&self.id, &self.number]),
+            Step::new(SEEN, &[&self.id, &number]),
             Step::new("COMMIT", &[]),
         ];
         let answers = self.session()?.pipeline(&steps).await?;
-        Ok(answers.get(2).is_some_and(|rows| !rows.is_empty()))
+        Ok(answers.get(3).is_some_and(|rows| !rows.is_empty()))
     }
 
     /// Which of the submissions the database has, decided for good: the transactions of this gateway's earlier processes have ended
     /// once the lock is ours.
     pub(crate) fn decide(&mut self, org: &OrgId, submissions: &[&SealedSubmission]) -> Result<Vec<bool>, PutError> {
         let server = self.server.clone();
-        let decided = server.wait(async {
+        let decided = server.wait_for(WORK_WAIT, async {
             self.start(&[]).await?;
             let session = self.session()?;
             let mut held = Vec::with_capacity(submissions.len());
@@ -294,7 +329,8 @@ impl Writer {
 
     /// Undoes the transaction. A failure of it is one of the connection, which undoes it as well.
     pub(crate) fn rollback(&mut self) {
-        let undone = self.session().and_then(|session| self.server.wait(session.execute("ROLLBACK", &[])));
+        let undone =
+            self.session().and_then(|session| self.server.wait_for(ROLLBACK_WAIT, session.execute("ROLLBACK", &[])));
         if undone.is_err() {
             self.session = None;
         }
@@ -303,9 +339,10 @@ impl Writer {
     pub(crate) fn optimize(&mut self) -> Result<(), PutError> {
         self.ready()?;
         let analyze = format!("SET LOCAL statement_timeout = 0; ANALYZE {}", schema::TABLES_LARGE);
-        let done = self
-            .session()
-            .and_then(|session| self.server.wait(session.client.batch_execute(&analyze)).map_err(ServerError::from));
+        let done = self.session().and_then(|session| {
+            let asked = async { Ok(session.client.batch_execute(&analyze).await?) };
+            self.server.wait_for(STATISTICS_WAIT, asked)
+        });
         done.map_err(|error| self.failed(error))
     }
 }
@@ -490,7 +527,9 @@ impl<'a> Wanted<'a> {
         let last: i64 = places.first().map_or(Ok(0), |columns| columns.try_get(0))?;
         let mut newest = HashMap::new();
         for columns in answers.next().unwrap_or_default() {
-            let (place, version, vid) = (columns.try_get(0)?, columns.try_get(1)?, columns.try_get(2)?);
+            let (place, vid) = (columns.try_get(0)?, columns.try_get(2)?);
+            // One without a number is nobody's newest, and keeps no other put from being written.
+            let Ok(version) = columns.try_get(1) else { continue };
             newest.extend(self.keys.get(at(place)).map(|key| (*key, Newest { version, vid })));
         }
         let mut there = HashSet::new();

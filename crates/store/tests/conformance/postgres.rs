@@ -18,8 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
-    Address, Criterion, IndexRow, IndexValue, Malformed, Match, NewEntry, OpenError, Put, PutError, ReadError, Reader,
-    Removal, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless, VersionKey,
+    Address, Criterion, Expected, IndexRow, IndexValue, Malformed, Match, NewEntry, NewVersion, OpenError, Put,
+    PutError, ReadError, Reader, Removal, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless,
+    VersionKey,
 };
 use tempfile::tempdir;
 
@@ -110,6 +111,51 @@ async fn columns_that_change_their_form_are_read_again_by_a_new_connection() {
     }
     assert!(answers.last().unwrap().is_ok(), "{answers:?}");
     store.put(create(row("Observation", "b", 1, b"x"), vec![])).await.unwrap();
+}
+
+/// The same for what writes ask: one is told to try again, and then is served.
+#[tokio::test]
+async fn columns_that_change_their_form_are_asked_again_by_a_new_writing_connection() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    let put = |id: &str| {
+        let unless = Unless { rtype: "Observation".into(), criteria: vec![Criterion::code("code", id)] };
+        Put { conditions: vec![unless], ..create(row("Observation", id, 1, b"x"), vec![token("code", id)]) }
+    };
+    for id in ["a", "b"] {
+        store.put(put(id)).await.unwrap();
+    }
+    postgres.sql(folder.path(), r#"ALTER TABLE version ALTER COLUMN id TYPE VARCHAR(90) COLLATE "C""#);
+    let told = store.put(put("c")).await;
+    assert!(matches!(told, Ok(_) | Err(PutError::Unavailable)), "{told:?}");
+    store.put(put("d")).await.unwrap();
+    let found = store.put(put("d")).await;
+    assert!(matches!(&found, Err(PutError::Matched { ids, .. }) if ids == &["d"]), "{found:?}");
+}
+
+/// Somebody empties columns of rows that are then taken out or erased.
+#[tokio::test]
+async fn rows_in_another_form_are_taken_out_and_erased() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    for id in ["a", "b"] {
+        store.put(create(row("Observation", id, 1, b"{}"), vec![])).await.unwrap();
+        let second =
+            NewVersion { row: row("Observation", id, 2, b"{}"), index: vec![], expected: Expected::Version(1) };
+        store.put(Put { records: vec![second], ..Put::default() }).await.unwrap();
+    }
+    for column in ["current", "deleted", "bytes", "entry", "patient", "version"] {
+        postgres.sql(folder.path(), &format!("ALTER TABLE version ALTER COLUMN {column} DROP NOT NULL"));
+    }
+    postgres.sql(folder.path(), "UPDATE version SET current = NULL, deleted = NULL, bytes = NULL WHERE version = 1");
+    let key = VersionKey { rtype: "Observation".into(), id: "a".into(), version: 2 };
+    store.put(Put { removals: vec![Removal::Version(key)], ..Put::default() }).await.unwrap();
+    postgres.sql(folder.path(), "UPDATE version SET patient = 'p', entry = NULL");
+    postgres.sql(folder.path(), "UPDATE version SET version = NULL, patient = NULL WHERE version = 2");
+    assert_eq!(store.erase("p", &[]).await, Ok(2));
+    store.put(create(row("Observation", "b", 1, b"{}"), vec![])).await.unwrap();
 }
 
 #[tokio::test]
@@ -378,10 +424,7 @@ async fn a_commit_in_doubt_is_decided_before_the_next_write() {
     let Some(postgres) = Postgres::shared() else { return };
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
-    let wire = Wire::to(postgres.0.port);
-    let address =
-        postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
-    let database: Address = format!("{address}?sslmode=disable").parse().unwrap();
+    let (wire, database) = through_a_wire(&postgres, folder.path());
     let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
     let store = Store::open(config.clone()).unwrap().start(Box::new(Numbering::default())).unwrap();
     let put = |number: u8, with_entry: bool| {
@@ -422,20 +465,28 @@ async fn a_commit_in_doubt_is_decided_before_the_next_write() {
 async fn what_is_in_doubt_when_the_process_ends_is_decided_at_the_next_opening() {
     let Some(postgres) = Postgres::shared() else { return };
     tokio::join!(
-        stays_in_doubt(&postgres, true, true),
-        stays_in_doubt(&postgres, true, false),
-        stays_in_doubt(&postgres, false, true),
-        stays_in_doubt(&postgres, false, false)
+        stays_in_doubt(&postgres, true, Then::Heals),
+        stays_in_doubt(&postgres, true, Then::Ends),
+        stays_in_doubt(&postgres, true, Then::ErasesAndHeals),
+        stays_in_doubt(&postgres, false, Then::Heals),
+        stays_in_doubt(&postgres, false, Then::Ends),
+        stays_in_doubt(&postgres, false, Then::ErasesAndHeals)
     );
 }
 
-async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, in_time: bool) {
+/// What comes after a doubt.
+#[derive(PartialEq, Eq)]
+enum Then {
+    Ends,
+    Heals,
+    /// Somebody asks for an erasure and for statistics again and again while the wire is mended.
+    ErasesAndHeals,
+}
+
+async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, then: Then) {
     let folder = tempdir().unwrap();
     postgres.database(folder.path());
-    let wire = Wire::to(postgres.0.port);
-    let address =
-        postgres.0.address(&name(folder.path())).replace(&postgres.0.port.to_string(), &wire.port.to_string());
-    let database: Address = format!("{address}?sslmode=disable").parse().unwrap();
+    let (wire, database) = through_a_wire(postgres, folder.path());
     let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
     let (committed, aborted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let seal =
@@ -446,7 +497,26 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, in_time: bool) {
     let put = Put { entries: vec![entry(1)], ..create(row("Observation", "o", 1, b"x"), vec![]) };
     assert_eq!(store.put(put).await, Err(PutError::InDoubt));
     assert_eq!(store.put(create(row("Observation", "p", 1, b"x"), vec![])).await, Err(PutError::Unavailable));
-    if in_time {
+    if then == Then::ErasesAndHeals {
+        for attempt in 0.. {
+            let (statistics, erased) = (store.optimize().await, store.erase("nobody", &[]).await);
+            match erased {
+                Ok(_) => break,
+                Err(error) => assert_eq!(error, PutError::Unavailable),
+            }
+            if attempt == 0 {
+                assert_eq!(statistics, Err(PutError::Unavailable));
+                wire.stay_cut(false);
+            }
+        }
+        assert_eq!(committed.load(Ordering::Acquire), u64::from(heard), "it was decided before");
+        assert_eq!(aborted.load(Ordering::Acquire), u64::from(!heard));
+        assert_eq!(store.read("Observation", "o").await.unwrap().is_some(), heard);
+        let seq = u64::from(heard) + 1;
+        let put = Put { entries: vec![entry(2)], ..create(row("Observation", "q", 1, b"x"), vec![]) };
+        assert_eq!(store.put(put).await.unwrap().entries[0].seq, seq);
+    }
+    if then == Then::Heals {
         // It is decided without another write.
         wire.stay_cut(false);
         while committed.load(Ordering::Acquire) + aborted.load(Ordering::Acquire) == 0 {
@@ -458,7 +528,88 @@ async fn stays_in_doubt(postgres: &Postgres<'_>, heard: bool, in_time: bool) {
     drop(store);
     wire.stay_cut(false);
     let opened = Store::open(config).unwrap();
-    assert_eq!(opened.kept.len(), usize::from(heard));
+    assert_eq!(opened.kept.len(), usize::from(heard) + usize::from(then == Then::ErasesAndHeals));
+}
+
+/// The server's default for commits changes while a gateway is connected, and a commit that waits for a standby is broken off: it is
+/// answered only once the standbys that it was to wait for have what says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_answered_only_when_the_standbys_have_it() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let postgres = Postgres(&server);
+    let folder = tempdir().unwrap();
+    postgres.database(folder.path());
+    let (wire, database) = through_a_wire(&postgres, folder.path());
+    let config = store::Config { database, ..postgres.config(folder.path(), "ems") };
+    let store = Store::open(config).unwrap().start(Box::new(Numbering::default())).unwrap();
+    store.put(create(row("Observation", "a", 1, b"x"), vec![])).await.unwrap();
+    let set = |setting: &str| {
+        server.sql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+        server.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    set("synchronous_commit = off");
+    set("synchronous_standby_names = 'nobody'");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    wire.cut_at_commit(true);
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.put(Put { entries: vec![entry(1)], ..create(row("Observation", "b", 1, b"x"), vec![]) }).await }
+    });
+    let waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let waiting = || server.sql("postgres", &format!("SELECT coalesce(min(pid), 0) {waits}"));
+    let commit = until(&waiting, |pid| pid != "0").await;
+    assert!(!writing.is_finished());
+    // It stays committed here, and the standby does not have it.
+    server.sql("postgres", &format!("SELECT pg_terminate_backend({commit})"));
+    until(&waiting, |pid| pid != "0" && pid != commit).await;
+    assert!(!writing.is_finished(), "the verdict waits as well");
+    set("synchronous_standby_names = ''");
+    writing.await.unwrap().unwrap();
+    assert!(store.read("Observation", "b").await.unwrap().is_some());
+    store.close().await;
+}
+
+/// A standby that does not come back: nobody waits for it for ever, and what waited is there when it is not waited for any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_no_standby_confirms_is_in_doubt_after_a_time() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let postgres = Postgres(&server);
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    let set = |names: &str| {
+        server.sql("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
+        server.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    set("nobody");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let put = |id: &str| create(row("Observation", id, 1, b"x"), vec![]);
+    assert_eq!(store.put(Put { entries: vec![entry(1)], ..put("a") }).await, Err(PutError::InDoubt));
+    assert_eq!(store.put(put("b")).await, Err(PutError::Unavailable));
+    set("");
+    while let Err(error) = store.put(put("c")).await {
+        assert_eq!(error, PutError::Unavailable);
+    }
+    assert!(store.read("Observation", "a").await.unwrap().is_some(), "the server had it all the time");
+    assert!(store.entry(Id16([1; 16])).await.unwrap().is_some());
+    store.close().await;
+}
+
+async fn until(ask: &impl Fn() -> String, holds: impl Fn(&str) -> bool) -> String {
+    for _ in 0..400 {
+        let said = ask();
+        if holds(&said) {
+            return said;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never came to it: {}", ask())
+}
+
+/// A wire to the database of a folder, and the address over it.
+fn through_a_wire(postgres: &Postgres<'_>, folder: &Path) -> (Wire, Address) {
+    let wire = Wire::to(postgres.0.port);
+    let address = postgres.0.address(&name(folder)).replace(&postgres.0.port.to_string(), &wire.port.to_string());
+    (wire, format!("{address}?sslmode=disable").parse().unwrap())
 }
 
 /// Counts what becomes of groups.
