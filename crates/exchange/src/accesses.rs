@@ -304,7 +304,7 @@ impl Accesses {
                 break;
             }
             first.unsure |= noted.unsure;
-            first.last = noted.number;
+            first.numbers.push(noted.number);
             first.accesses.push(noted.access.clone());
         }
         first
@@ -334,8 +334,15 @@ impl Accesses {
 #[derive(Default)]
 struct First {
     accesses: Vec<Access>,
-    last: i64,
+    /// Theirs, which rise and need not follow each other.
+    numbers: Vec<i64>,
     unsure: bool,
+}
+
+impl First {
+    fn last(&self) -> i64 {
+        self.numbers.last().copied().unwrap_or_default()
+    }
 }
 
 fn closed() -> Failure {
@@ -347,14 +354,14 @@ impl Node {
     pub(crate) async fn write_accesses(self) {
         loop {
             self.accesses.due().await;
-            let First { accesses, last, unsure } = self.accesses.first();
-            match self.put_accesses(&accesses, unsure).await {
-                Ok(()) => self.accesses.done(last),
+            let first = self.accesses.first();
+            match self.put_accesses(&first.accesses, first.unsure).await {
+                Ok(()) => self.accesses.done(first.last()),
                 Err(error) => {
                     tracing::warn!(%error, "accesses wait, as the database does not take them now");
-                    self.accesses.unsure(last);
+                    self.accesses.unsure(first.last());
                     if is_lasting(&error) {
-                        self.put_one_by_one(&accesses, last).await;
+                        self.put_one_by_one(&first).await;
                     }
                     tokio::time::sleep(RETRY).await;
                 }
@@ -363,9 +370,8 @@ impl Node {
     }
 
     /// Finds the one that holds up the others and sets it aside.
-    async fn put_one_by_one(&self, accesses: &[Access], last: i64) {
-        let first = last.saturating_add(1).saturating_sub(accesses.len() as i64);
-        for (number, access) in (first..).zip(accesses) {
+    async fn put_one_by_one(&self, first: &First) {
+        for (&number, access) in first.numbers.iter().zip(&first.accesses) {
             match self.put_accesses(std::slice::from_ref(access), true).await {
                 Ok(()) => self.accesses.done(number),
                 Err(error) if is_lasting(&error) => {
@@ -397,7 +403,7 @@ impl Node {
                     }
                 }
             }
-            // Of a patient who was erased meanwhile the ledger is told that there was an access, and nobody whose.
+            // Of a patient who was erased meanwhile the ledger is told that there was an access; no row names anybody.
             let is_erased =
                 access.new.row.pseudonym.is_some_and(|pseudonym| erased.patients().any(|of| *of == pseudonym));
             if is_erased {
@@ -676,8 +682,8 @@ mod tests {
         accesses.note(vec![access(1), access(2)]).await.unwrap();
         accesses.note(vec![access(3)]).await.unwrap();
         assert_eq!(accesses.waiting(), 3);
-        let First { accesses: first, last, unsure } = accesses.first();
-        assert_eq!((first.len(), unsure), (3, false));
+        let First { accesses: first, numbers, unsure } = accesses.first();
+        assert_eq!((first.len(), numbers.as_slice(), unsure), (3, &[1, 2, 3][..], false));
         accesses.close().await;
 
         let again = Accesses::open(&path, &org()).unwrap();
@@ -687,7 +693,7 @@ mod tests {
             assert_eq!((&before.new.row, &before.new.index), (&after.new.row, &after.new.index));
             assert_eq!((&before.entry.id, &before.entry.bytes), (&after.entry.id, &after.entry.bytes));
         }
-        again.done(last);
+        again.done(3);
         again.scrub().await.unwrap();
         again.close().await;
         for file in [&path, &folder.path().join("accesses.db-wal")] {
@@ -708,7 +714,8 @@ mod tests {
         assert_eq!(changed, Ok(2));
         let accesses = Accesses::open(&path, &org()).unwrap();
         accesses.note(vec![access(4)]).await.unwrap();
-        let First { accesses: left, last, .. } = accesses.first();
+        let first = accesses.first();
+        let (left, last) = (&first.accesses, first.last());
         assert_eq!(left.iter().map(|left| left.new.row.id.as_str()).collect::<Vec<_>>(), ["event-2", "event-4"]);
         accesses.done(last);
         accesses.scrub().await.unwrap();
