@@ -126,7 +126,7 @@ impl Session {
         self.client.is_closed()
     }
 
-    async fn prepared(&self, sql: &str) -> Result<Statement, ServerError> {
+    pub(super) async fn prepared(&self, sql: &str) -> Result<Statement, ServerError> {
         let kept = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
         if let Some(statement) = kept {
             return Ok(statement);

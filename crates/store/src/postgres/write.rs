@@ -41,6 +41,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long the work of a transaction may take, its turn included: what the server itself allows the slowest statement, and a little more.
 /// A server that has not answered then counts as lost, as one does that was frozen and keeps its connections.
 pub(super) const WORK_WAIT: Duration = Duration::from_secs(TURN_S_MAX + WRITE_S_MAX + 10);
+/// The longest that the check of a condition may run, in seconds: the other puts of the group wait meanwhile.
+const CONDITION_S_MAX: u64 = 10;
 /// How long a commit may take, the standbys included that it waits for. Then it is in doubt.
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
 /// How long it may take to undo a transaction. Then the connection is given up, which undoes it as well.
@@ -64,6 +66,9 @@ const FENCE: &str = "INSERT INTO fence (writer, org, last, at) VALUES ($1, $2, $
 const SEEN: &str = "UPDATE fence SET at = now() WHERE writer = $1 AND last = $2 RETURNING 1";
 const BATCH: &str = "SAVEPOINT batch";
 const PUT: &str = "SAVEPOINT put";
+const CONDITIONS: &str = "SAVEPOINT conditions";
+/// The longest that a statement may run from here on in the transaction.
+const LONGEST: &str = "SELECT set_config('statement_timeout', $1, true)";
 
 /// The one connection of this process that writes.
 pub(crate) struct Writer {
@@ -446,19 +451,39 @@ async fn insert_alone(session: &Session, put: &Put) -> Result<Result<(), PutErro
     Ok(other.map_or(Ok(()), |frame| Err(conflict(frame))))
 }
 
-/// Whether no condition of a put is met.
+/// Whether no condition of a put is met. A question that the server refuses or that takes too long fails this put alone.
 async fn check(session: &Session, put: &Put) -> Result<Result<(), PutError>, ServerError> {
     const SHOWN: i64 = 2;
-    for (condition, Unless { rtype, criteria }) in put.conditions.iter().enumerate() {
-        if criteria.is_empty() {
-            return Ok(Err(PutError::Invalid("a condition without criteria")));
-        }
-        let sql = ids(Dialect::Postgres, rtype, criteria, SHOWN);
-        let values: Vec<&(dyn ToSql + Sync)> = sql.values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        let found = session.query(&sql.text, &values).await?;
+    if put.conditions.is_empty() {
+        return Ok(Ok(()));
+    }
+    if put.conditions.iter().any(|unless| unless.criteria.is_empty()) {
+        return Ok(Err(PutError::Invalid("a condition without criteria")));
+    }
+    let asked = put.conditions.iter().map(|Unless { rtype, criteria }| ids(Dialect::Postgres, rtype, criteria, SHOWN));
+    let asked: Vec<_> = asked.collect();
+    // Refused before the savepoint is there, one would end the transaction for all.
+    for sql in &asked {
+        session.prepared(&sql.text).await?;
+    }
+    let longest = format!("{CONDITION_S_MAX}s");
+    let mut steps = vec![Step::new(CONDITIONS, &[]), Step::new(LONGEST, &[&longest])];
+    steps.extend(asked.iter().map(|sql| Step {
+        sql: &sql.text,
+        parameters: sql.values.iter().map(|value| value as &(dyn ToSql + Sync)).collect(),
+    }));
+    // What the savepoint brings back are the limit, and the transaction when the server refused a question.
+    steps.extend([Step::new("ROLLBACK TO SAVEPOINT conditions", &[]), Step::new("RELEASE SAVEPOINT conditions", &[])]);
+    let answers = match session.pipeline(&steps).await {
+        Ok(answers) => answers,
+        Err(error @ ServerError::Refused(_)) => return Ok(Err(error.into())),
+        Err(error) => return Err(error),
+    };
+    for (condition, (unless, found)) in put.conditions.iter().zip(answers.iter().skip(2)).enumerate() {
         if !found.is_empty() {
-            let ids = found.iter().map(|columns| columns.try_get(0)).collect::<Result<_, _>>()?;
-            return Ok(Err(PutError::Matched { condition, rtype: rtype.clone(), ids }));
+            // Somebody may have changed the form of an id.
+            let ids = found.iter().filter_map(|columns| columns.try_get(0).ok()).collect();
+            return Ok(Err(PutError::Matched { condition, rtype: unless.rtype.clone(), ids }));
         }
     }
     Ok(Ok(()))

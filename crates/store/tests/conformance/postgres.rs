@@ -327,6 +327,39 @@ async fn what_the_server_refuses_fails_alone() {
     }
 }
 
+/// A condition that the server takes too long to answer: that put alone fails, and its neighbours do not wait for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_that_takes_too_long_fails_alone() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    for id in ["a", "b"] {
+        store.put(create(row("Slow", id, 1, b"x"), vec![token("code", "c")])).await.unwrap();
+    }
+    // Somebody has the server think about each row of that type for long.
+    for statement in [
+        "CREATE FUNCTION slow(rtype TEXT, about TEXT) RETURNS TEXT LANGUAGE sql VOLATILE AS \
+         $$ SELECT about FROM (SELECT pg_sleep(CASE WHEN rtype = 'Slow' THEN 60 ELSE 0 END)) s $$",
+        "ALTER TABLE token RENAME TO token_of_old",
+        "CREATE VIEW token AS SELECT vid, param, code, system, part, words, rtype, slow(rtype, about) AS about FROM token_of_old",
+    ] {
+        postgres.sql(folder.path(), statement);
+    }
+    let put = |id: &str, rtype: &str| {
+        let unless = Unless { rtype: rtype.into(), criteria: vec![Criterion::code("code", "c")] };
+        Put { conditions: vec![unless], ..create(row("Observation", id, 1, b"x"), vec![]) }
+    };
+    let since = Instant::now();
+    let (first, slow, last) =
+        tokio::join!(store.put(put("first", "Other")), store.put(put("slow", "Slow")), store.put(put("last", "Other")));
+    assert!(matches!(slow, Err(PutError::NotWritten(_))), "{slow:?}");
+    assert!(first.is_ok() && last.is_ok(), "{first:?} {last:?}");
+    assert!(since.elapsed() < Duration::from_secs(60));
+    for (id, there) in [("first", true), ("slow", false), ("last", true)] {
+        assert_eq!(store.read("Observation", id).await.unwrap().is_some(), there, "{id}");
+    }
+}
+
 /// A sweep goes on after the last place that it has seen. With places from a sequence and commits in any order, what became visible
 /// below that place later would be passed over for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -411,7 +444,17 @@ async fn while_the_server_is_gone_everybody_is_told_to_try_again_and_then_is_ser
                 break;
             }
         }
-        assert_eq!(store.read("Observation", &format!("lost-{restart}")).await.unwrap_or_default(), None);
+        // The connections that are kept are found to be broken one after the other.
+        let lost = loop {
+            match store.read("Observation", &format!("lost-{restart}")).await {
+                Ok(row) => break row,
+                Err(error) => assert_eq!(error, ReadError::Unavailable),
+            }
+            refused += 1;
+            assert!(refused < 400, "it is not read again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(lost, None);
         assert!(store.search(Search::of("Observation")).await.is_ok());
     }
     store.close().await;
