@@ -386,8 +386,9 @@ async fn persist(store: Store, org: OrgId, task: u32, stop: Arc<AtomicBool>) -> 
     told
 }
 
-/// Loads the database while `disturb` does something to the server, and checks what is there afterwards.
-async fn loaded(place: &Place, disturb: impl FnOnce() + Send + 'static) {
+/// Loads the database while `disturb` does something to the server, and checks what is there afterwards. Tells how many writes were not
+/// answered by yes.
+async fn loaded(place: &Place, disturb: impl FnOnce() + Send + 'static) -> usize {
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     let mut stores = Vec::new();
@@ -412,9 +413,10 @@ async fn loaded(place: &Place, disturb: impl FnOnce() + Send + 'static) {
     }
     for (org, told) in &all {
         println!("{org}: {} answered, {} refused, {} in doubt", told.answers.len(), told.refused, told.in_doubt);
-        assert!(!told.answers.is_empty() && told.refused > 0);
+        assert!(!told.answers.is_empty());
         check(place, org, &told.answers).await;
     }
+    all.values().map(|told| told.refused + told.in_doubt).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -425,7 +427,7 @@ async fn a_server_killed_under_load_loses_nothing_that_was_answered() {
     let mut random = random();
     let server = Arc::new(server);
     let disturbed = Arc::clone(&server);
-    loaded(&place, move || {
+    let not_answered = loaded(&place, move || {
         let server = disturbed;
         for kill in 0..KILLS {
             thread::sleep(Duration::from_millis(random.random_range(150..600)));
@@ -440,6 +442,7 @@ async fn a_server_killed_under_load_loses_nothing_that_was_answered() {
         thread::sleep(Duration::from_millis(300));
     })
     .await;
+    assert!(not_answered > 0, "nobody noticed that the server was away");
 }
 
 /// The server that writes are sent to dies for good, and the one that follows it takes its place.
@@ -452,6 +455,7 @@ async fn a_server_that_another_takes_the_place_of_loses_nothing_that_was_answere
     let place = Place { folder: tempfile::tempdir().unwrap(), database: address };
     let servers = Arc::new((server, standby));
     let disturbed = Arc::clone(&servers);
+    // All may have waited in a commit whose verdict the new server gave, so none need be refused.
     loaded(&place, move || {
         let (server, standby) = &*disturbed;
         thread::sleep(Duration::from_millis(1_500));
