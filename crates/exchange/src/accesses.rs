@@ -11,7 +11,7 @@
 
 use crate::{failure::Failure, members::News, mirror::Named, node::Node, write::put_failure};
 use contract::{Body, Entry};
-use record::{Digest, OrgId};
+use record::{Digest, Salt};
 use rusqlite::{Connection, params};
 use std::{
     collections::VecDeque,
@@ -86,34 +86,36 @@ impl Access {
         Named::of(&self.new.row)
     }
 
-    /// From what the file has of it.
-    fn read(columns: &rusqlite::Row<'_>, org: &OrgId) -> rusqlite::Result<Option<(i64, Self)>> {
-        let (number, id, patient): (i64, String, Option<String>) = (columns.get(0)?, columns.get(1)?, columns.get(2)?);
-        let (salt, entry, bytes): (_, Vec<u8>, Vec<u8>) = (Digest(columns.get(3)?), columns.get(4)?, columns.get(5)?);
-        let Ok(Entry { id: entry_id, time, patient: pseudonym, body: Body::Access { audit, .. }, .. }) =
-            Entry::from_bytes(&entry)
-        else {
-            return Ok(None);
-        };
-        let Ok(value) = serde_json::from_slice(&bytes) else { return Ok(None) };
+    /// `entry` is of an access and commits to `bytes`, its audit event of this id, with `salt`. None if it is not, or they are no JSON.
+    pub(crate) fn of(id: String, patient: Option<String>, salt: Salt, entry: &Entry, bytes: Vec<u8>) -> Option<Self> {
+        let Body::Access { audit, .. } = &entry.body else { return None };
+        let value = serde_json::from_slice(&bytes).ok()?;
         let key = VersionKey { rtype: "AuditEvent".to_owned(), id: id.clone(), version: 1 };
         let row = Row {
             rtype: key.rtype.clone(),
             id,
-            version: 1,
+            version: key.version,
             bytes,
             salt,
-            tag: audit,
-            pseudonym,
+            tag: *audit,
+            pseudonym: entry.patient,
             patient,
-            author: org.clone(),
-            entry: entry_id,
-            written_at: time,
+            author: entry.org.clone(),
+            entry: entry.id,
+            written_at: entry.time,
             deleted: false,
             label: "N".to_owned(),
         };
         let new = NewVersion { row, expected: Expected::New, index: extract("AuditEvent", &value) };
-        Ok(Some((number, Self { new, entry: NewEntry { id: entry_id, bytes: entry, record: Some(key) } })))
+        Some(Self { new, entry: NewEntry { id: entry.id, bytes: entry.to_bytes(), record: Some(key) } })
+    }
+
+    /// From what the file has of it.
+    fn read(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Option<(i64, Self)>> {
+        let (number, id, patient) = (columns.get(0)?, columns.get(1)?, columns.get(2)?);
+        let (salt, entry, bytes) = (Digest(columns.get(3)?), columns.get::<_, Vec<u8>>(4)?, columns.get(5)?);
+        let access = Entry::from_bytes(&entry).ok().and_then(|entry| Self::of(id, patient, salt, &entry, bytes));
+        Ok(access.map(|access| (number, access)))
     }
 }
 
@@ -177,9 +179,9 @@ struct Waiting {
 
 impl Accesses {
     /// Opens or makes the file, of which what an earlier process left is written first.
-    pub(crate) fn open(path: &Path, org: &OrgId) -> Result<Self, AccessesError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, AccessesError> {
         let database = |source| AccessesError::Database { path: path.to_owned(), source };
-        let Opened { file, left, last } = open(path, org).map_err(database)?;
+        let Opened { file, left, last } = open(path).map_err(database)?;
         let mut waiting = Waiting::default();
         let since = Instant::now();
         for (number, access) in left {
@@ -586,7 +588,7 @@ struct Opened {
     last: i64,
 }
 
-fn open(path: &Path, org: &OrgId) -> rusqlite::Result<Opened> {
+fn open(path: &Path) -> rusqlite::Result<Opened> {
     let mut file = Connection::open(path)?;
     file.pragma_update(None, "journal_mode", "WAL")?;
     file.pragma_update(None, "synchronous", "FULL")?;
@@ -599,7 +601,7 @@ fn open(path: &Path, org: &OrgId) -> rusqlite::Result<Opened> {
         let mut select = tx.prepare("SELECT number, id, patient, salt, entry, bytes FROM access ORDER BY number")?;
         let mut rows = select.query([])?;
         while let Some(columns) = rows.next()? {
-            match Access::read(columns, org) {
+            match Access::read(columns) {
                 Ok(Some(access)) => left.push(access),
                 Ok(None) | Err(_) => unreadable.push(columns.get::<_, i64>(0)?),
             }
@@ -623,62 +625,22 @@ fn open(path: &Path, org: &OrgId) -> rusqlite::Result<Opened> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::AccessAction;
-    use record::{Commitment, Id16, Purpose, RecordTag, TimeMs, sha256};
-
-    fn org() -> OrgId {
-        "mercy".parse().unwrap()
-    }
+    use crate::sample;
+    use record::{Id16, OrgId, RecordTag, sha256};
 
     fn access(n: u8) -> Access {
-        let tag = RecordTag(sha256(&[&[n]])).of_audit(&org());
-        let entry = Entry {
-            id: Id16([n; 16]),
-            org: org(),
-            time: TimeMs(1000 + u64::from(n)),
-            purpose: Purpose::Treat,
-            policy: sha256(&[b"policy"]),
-            actor: sha256(&[b"actor"]),
-            patient: None,
-            month: None,
-            body: Body::Access {
-                action: AccessAction::Read,
-                set: sha256(&[b"set"]),
-                count: 1,
-                denied: false,
-                under: None,
-                audit: tag,
-                commitment: Commitment(sha256(&[b"event", &[n]])),
-            },
-        };
+        let org: OrgId = "mercy".parse().unwrap();
         let id = format!("event-{n}");
         let bytes = format!(r#"{{"resourceType":"AuditEvent","id":"{id}","action":"R"}}"#).into_bytes();
-        let value = serde_json::from_slice(&bytes).unwrap();
-        let key = VersionKey { rtype: "AuditEvent".to_owned(), id: id.clone(), version: 1 };
-        let row = Row {
-            rtype: "AuditEvent".to_owned(),
-            id,
-            version: 1,
-            bytes,
-            salt: sha256(&[b"salt", &[n]]),
-            tag,
-            pseudonym: None,
-            patient: Some("p".to_owned()),
-            author: org(),
-            entry: entry.id,
-            written_at: entry.time,
-            deleted: false,
-            label: "N".to_owned(),
-        };
-        let new = NewVersion { row, expected: Expected::New, index: extract("AuditEvent", &value) };
-        Access { new, entry: NewEntry { id: entry.id, bytes: entry.to_bytes(), record: Some(key) } }
+        let entry = sample::access(&org, Id16([n; 16]), RecordTag(sha256(&[&[n]])).of_audit(&org), &bytes);
+        Access::of(id, Some("p".to_owned()), sha256(&[b"salt", &[n]]), &entry, bytes).unwrap()
     }
 
     #[tokio::test]
     async fn what_was_noted_is_there_after_a_crash_as_it_was_until_it_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accesses.db");
-        let accesses = Accesses::open(&path, &org()).unwrap();
+        let accesses = Accesses::open(&path).unwrap();
         accesses.note(vec![access(1), access(2)]).await.unwrap();
         accesses.note(vec![access(3)]).await.unwrap();
         assert_eq!(accesses.waiting(), 3);
@@ -686,7 +648,7 @@ mod tests {
         assert_eq!((first.len(), numbers.as_slice(), unsure), (3, &[1, 2, 3][..], false));
         accesses.close().await;
 
-        let again = Accesses::open(&path, &org()).unwrap();
+        let again = Accesses::open(&path).unwrap();
         let First { accesses: left, unsure, .. } = again.first();
         assert!(unsure, "they may be in the database");
         for (before, after) in first.iter().zip(&left) {
@@ -700,19 +662,19 @@ mod tests {
             let bytes = std::fs::read(file).unwrap_or_default();
             assert!(!bytes.windows(7).any(|window| window == b"event-2"), "{}", file.display());
         }
-        assert_eq!(Accesses::open(&path, &org()).unwrap().waiting(), 0);
+        assert_eq!(Accesses::open(&path).unwrap().waiting(), 0);
     }
 
     #[tokio::test]
     async fn what_cannot_be_read_is_set_aside_and_holds_up_nobody() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accesses.db");
-        let accesses = Accesses::open(&path, &org()).unwrap();
+        let accesses = Accesses::open(&path).unwrap();
         accesses.note(vec![access(1), access(2), access(3)]).await.unwrap();
         accesses.close().await;
         let changed = Connection::open(&path).unwrap().execute("UPDATE access SET entry = x'00' WHERE number <> 2", []);
         assert_eq!(changed, Ok(2));
-        let accesses = Accesses::open(&path, &org()).unwrap();
+        let accesses = Accesses::open(&path).unwrap();
         accesses.note(vec![access(4)]).await.unwrap();
         let first = accesses.first();
         let (left, last) = (&first.accesses, first.last());
@@ -729,7 +691,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_what_was_noted_hurries_it_and_waits_for_all_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let accesses = Accesses::open(&folder.path().join("accesses.db"), &org()).unwrap();
+        let accesses = Accesses::open(&folder.path().join("accesses.db")).unwrap();
         accesses.written().await.unwrap();
         accesses.note(vec![access(1), access(2)]).await.unwrap();
         let waits = tokio::spawn({

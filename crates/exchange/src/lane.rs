@@ -338,7 +338,8 @@ fn chunks(entries: &[Vec<u8>]) -> Vec<&[Vec<u8>]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::{AccessAction, GrantStep, SignedSubmission};
+    use crate::sample;
+    use contract::{GrantStep, SignedSubmission};
     use ed25519_dalek::SigningKey;
     use record::{Commitment, Id16, Purpose, RecordTag, TimeMs};
     use std::path::PathBuf;
@@ -422,17 +423,7 @@ mod tests {
     }
 
     fn access(n: u8) -> Vec<u8> {
-        let mut entry = Entry::from_bytes(&entry(n)).unwrap();
-        entry.body = Body::Access {
-            action: AccessAction::Read,
-            set: Digest([0; 32]),
-            count: 0,
-            denied: false,
-            under: None,
-            audit: RecordTag(Digest([n; 32])),
-            commitment: Commitment(Digest([0; 32])),
-        };
-        entry.to_bytes()
+        sample::access(&"mercy".parse().unwrap(), Id16([n; 16]), RecordTag(Digest([n; 32])), &[n]).to_bytes()
     }
 
     #[test]

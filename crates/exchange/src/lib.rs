@@ -63,6 +63,8 @@ mod meters;
 mod mirror;
 mod orphan;
 mod recent;
+#[cfg(test)]
+mod sample;
 mod signer;
 mod status;
 mod witness;

@@ -165,7 +165,7 @@ impl Node {
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
-        let accesses = Accesses::open(&data.join("accesses.db"), &org)?;
+        let accesses = Accesses::open(&data.join("accesses.db"))?;
 
         let mut config = ledger::Config::new(
             genesis.clone(),

@@ -249,8 +249,6 @@ impl Node {
             confidentiality: None,
         }
         .to_json();
-        let value: Value =
-            serde_json::from_slice(&bytes).map_err(|e| Failure::ours("an audit event is not JSON", e))?;
         let audit = contract::AuditEvent { record: &name, bytes: &bytes };
         let event = match trail.denied {
             Some(_) => Event::Denied { action: trail.action, under: trail.under, audit },
@@ -260,25 +258,8 @@ impl Node {
         let derived = derive(&self.policies().derivation, &author, Some(&subject.about()), entry, &event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         let row = derived.row.ok_or_else(|| Failure::Ours("an audit event's entry came without a row".to_owned()))?;
-        let index = extract("AuditEvent", &value);
-        let key = VersionKey { rtype: "AuditEvent".to_owned(), id: id.clone(), version: 1 };
-        let row = Row {
-            rtype: "AuditEvent".to_owned(),
-            id,
-            version: 1,
-            bytes,
-            salt: row.salt,
-            tag: row.tag,
-            pseudonym: row.pseudonym,
-            patient: subject.patient.clone(),
-            author: self.org.clone(),
-            entry,
-            written_at: time,
-            deleted: false,
-            label: "N".to_owned(),
-        };
-        let new = NewVersion { row, expected: Expected::New, index };
-        Ok(Access { new, entry: NewEntry { id: entry, bytes: derived.entry.to_bytes(), record: Some(key) } })
+        Access::of(id, subject.patient.clone(), row.salt, &derived.entry, bytes)
+            .ok_or_else(|| Failure::Ours("an audit event is not JSON, or its entry no access".to_owned()))
     }
 
     /// Adds one audit event for each patient written about, then writes everything. Answers when it is durable.

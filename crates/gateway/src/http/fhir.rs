@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use exchange::{Caller, Failure, Shown, Written};
-use record::fhir::{Issue, IssueType, Limits, Outcome, Resource};
+use record::fhir::{Issue, IssueType, Outcome};
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -344,18 +344,12 @@ pub(crate) async fn summary_by_post(
     State(doors): State<Doors>,
     Known(caller): Known,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let body = body?;
-    if !body.is_empty() {
-        let asked = Resource::parse(&body, Limits::RESOURCE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
-        if asked.rtype() != "Parameters" {
-            return Err(Failure::invalid(IssueType::Invalid, "resourceType", "send Parameters or nothing").into());
-        }
-        if asked.root().get("parameter").is_some_and(|parameters| parameters.items().next().is_some()) {
-            let text = "`$summary` takes no parameters here: send none";
-            return Err(Failure::invalid(IssueType::NotSupported, "Parameters.parameter", text).into());
-        }
+    if !asked_by_post(None, &headers, &body?)?.is_empty() {
+        let text = "`$summary` takes no parameters here: send none";
+        return Err(Failure::invalid(IssueType::NotSupported, "Parameters.parameter", text).into());
     }
     Ok(plain(doors.node.summary(&caller, &id).await?))
 }

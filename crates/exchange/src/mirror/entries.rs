@@ -1,0 +1,169 @@
+//! What the mirror is asked about entries of the log.
+
+use super::{Erased, FinalEntry, Mirror, MirrorError, signed, unsigned};
+use contract::{Body, Entry};
+use record::{Digest, Id16, OrgId, Pseudonym, TimeMs};
+use rusqlite::{OptionalExtension, params};
+
+const SELECT_ENTRY: &str = "SELECT idx, height, time, digest, bytes, lane, seq, refused FROM entry";
+
+impl Mirror {
+    /// Index that the next entry of the log will have.
+    pub(crate) async fn next_index(&self) -> Result<u64, MirrorError> {
+        self.read(|c| c.query_row("SELECT coalesce(max(idx), -1) + 1 FROM entry", [], |row| Ok(unsigned(row.get(0)?))))
+            .await
+    }
+
+    /// Accesses that name the audit event of an earlier one of their organisation: what became of theirs, nobody can say.
+    pub(crate) async fn repeated(&self) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(|c| {
+            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE idx IN (SELECT idx FROM repeated) ORDER BY idx"))?
+                .query_map([], entry_row)?
+                .collect()
+        })
+        .await
+    }
+
+    /// What final erasures are about.
+    pub(crate) async fn erased(&self) -> Result<Erased, MirrorError> {
+        let entries = self
+            .read(|c| {
+                c.prepare_cached(&format!("{SELECT_ENTRY} WHERE kind = 'custody' AND refused = 0"))?
+                    .query_map([], entry_row)?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        let mut erased = Erased::default();
+        for entry in entries.iter().filter_map(|entry| Entry::from_bytes(&entry.bytes).ok()) {
+            if let Body::Custody { step: contract::CustodyStep::Erased, records, .. } = entry.body {
+                match entry.patient {
+                    Some(patient) => _ = erased.patients.insert(patient),
+                    None => _ = erased.alone.insert(records),
+                }
+            }
+        }
+        Ok(erased)
+    }
+
+    /// Every applied entry filed under a pseudonym, in order.
+    pub(crate) async fn log(&self, patient: Pseudonym, up_to_height: u64) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached(&format!(
+                "{SELECT_ENTRY} WHERE patient = ?1 AND refused = 0 AND height <= ?2 ORDER BY idx"
+            ))?
+            .query_map(params![patient.0.as_ref(), signed(up_to_height)], entry_row)?
+            .collect()
+        })
+        .await
+    }
+
+    /// Whether the log under each of `pseudonyms` has begun: whether any entry was applied under it.
+    pub(crate) async fn begun(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<bool>, MirrorError> {
+        let lately = &self.inner.lately;
+        let mut begun: Vec<bool> = pseudonyms.iter().map(|pseudonym| lately.has_begun(pseudonym)).collect();
+        let unsure: Vec<Pseudonym> =
+            pseudonyms.iter().zip(&begun).filter(|(_, begun)| !**begun).map(|(pseudonym, _)| *pseudonym).collect();
+        if unsure.is_empty() {
+            return Ok(begun);
+        }
+        let found: Vec<(Pseudonym, bool)> = self
+            .read(move |c| {
+                let mut select =
+                    c.prepare_cached("SELECT EXISTS (SELECT 1 FROM entry WHERE patient = ?1 AND refused = 0)")?;
+                unsure.iter().map(|p| Ok((*p, select.query_row([p.0.as_ref()], |row| row.get(0))?))).collect()
+            })
+            .await?;
+        for (begun, (pseudonym, found)) in begun.iter_mut().filter(|begun| !**begun).zip(found) {
+            *begun = found;
+            if found {
+                lately.note_begun(pseudonym);
+            }
+        }
+        Ok(begun)
+    }
+
+    /// The organisation's final entry with this id, if there is one. Ids are seen in gossip before they are final: another organisation's
+    /// entry may have the same.
+    pub(crate) async fn entry(&self, id: Id16, org: &OrgId) -> Result<Option<FinalEntry>, MirrorError> {
+        let org = org.clone();
+        self.read(move |c| {
+            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE id = ?1 AND org = ?2 ORDER BY refused, idx LIMIT 1"))?
+                .query_row(params![id.as_ref(), org.as_str()], entry_row)
+                .optional()
+        })
+        .await
+    }
+
+    /// Final entries about something that has an id of its own (a grant, a handoff, a claim, ...), with their kinds.
+    pub(crate) async fn entries_about(&self, id: Id16) -> Result<Vec<(&'static str, FinalEntry)>, MirrorError> {
+        let entries = self
+            .read(move |c| {
+                c.prepare_cached(&format!("{SELECT_ENTRY} WHERE about = ?1 ORDER BY idx"))?
+                    .query_map([id.as_ref()], entry_row)?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        Ok(entries.into_iter().filter_map(|e| Some((Entry::from_bytes(&e.bytes).ok()?.kind(), e))).collect())
+    }
+
+    /// Final entries from an index on, optionally of one kind.
+    pub(crate) async fn entries(
+        &self,
+        from: u64,
+        kind: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(move |c| {
+            c.prepare_cached(&format!(
+                "{SELECT_ENTRY} WHERE idx >= ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY idx LIMIT ?3"
+            ))?
+            .query_map(params![signed(from), kind, limit as i64], entry_row)?
+            .collect()
+        })
+        .await
+    }
+
+    /// Number of final entries by kind, and how many were refused.
+    pub(crate) async fn totals(&self) -> Result<(Vec<(String, u64)>, u64), MirrorError> {
+        self.read(|c| {
+            let kinds = c
+                .prepare_cached("SELECT kind, count(*) FROM entry GROUP BY kind ORDER BY kind")?
+                .query_map([], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let refused = c.query_row("SELECT count(*) FROM entry WHERE refused <> 0", [], |row| row.get(0))?;
+            Ok((kinds, unsigned(refused)))
+        })
+        .await
+    }
+
+    /// Number of final entries that the contract refused.
+    pub(crate) async fn refused(&self) -> Result<u64, MirrorError> {
+        self.read(|c| c.query_row("SELECT count(*) FROM entry WHERE refused <> 0", [], |row| Ok(unsigned(row.get(0)?))))
+            .await
+    }
+
+    /// The highest sequence number of a lane in final blocks.
+    pub(crate) async fn lane_seq(&self, org: OrgId, lane: u32) -> Result<u64, MirrorError> {
+        self.read(move |c| {
+            c.query_row(
+                "SELECT coalesce(max(seq), 0) FROM entry WHERE org = ?1 AND lane = ?2",
+                params![org.as_str(), lane],
+                |row| Ok(unsigned(row.get(0)?)),
+            )
+        })
+        .await
+    }
+}
+
+fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalEntry> {
+    Ok(FinalEntry {
+        index: unsigned(row.get(0)?),
+        height: unsigned(row.get(1)?),
+        time: TimeMs(unsigned(row.get(2)?)),
+        digest: Digest(row.get(3)?),
+        bytes: row.get(4)?,
+        lane: row.get(5)?,
+        seq: unsigned(row.get(6)?),
+        refused: row.get(7)?,
+    })
+}
