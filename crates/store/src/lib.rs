@@ -16,6 +16,7 @@ mod row;
 mod seal;
 
 mod chain;
+mod columns;
 mod extract;
 mod holds;
 mod search;

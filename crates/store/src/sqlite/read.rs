@@ -219,12 +219,8 @@ pub(crate) fn lanes(db: &Connection) -> Result<Vec<(OrgId, u32, u64)>, ReadError
     let mut statement = db.prepare_cached(
         "SELECT org, lane, max(first_seq + count - 1) FROM submission GROUP BY org, lane ORDER BY org, lane",
     )?;
-    let lanes = statement.query_map([], |columns| {
-        let org = columns.get::<_, String>(0)?.parse();
-        Ok((org, columns.get::<_, u32>(1), natural(columns.get(2)?)))
-    })?;
-    let lanes: Vec<_> = lanes.collect::<Result<_, _>>()?;
-    Ok(lanes.into_iter().filter_map(|(org, lane, last)| Some((org.ok()?, lane.ok()?, last))).collect())
+    let lanes = statement.query_map([], |columns| Ok(columns::lane(columns)))?;
+    Ok(readable(lanes)?)
 }
 
 fn readable<T, E>(rows: impl Iterator<Item = rusqlite::Result<Result<T, E>>>) -> rusqlite::Result<Vec<T>> {
