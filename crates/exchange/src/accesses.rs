@@ -9,21 +9,24 @@
 //!                                          └── within 200 ms, many at once: database and journal, as every write ─► ledger
 //! ```
 
-use crate::{failure::Failure, members::News, mirror::Named, node::Node, write::put_failure};
+mod bring;
+mod file;
+
+use crate::failure::Failure;
 use contract::{Body, Entry};
-use record::{Digest, Salt};
-use rusqlite::{Connection, params};
+use file::{Keeper, Opened};
+use record::Salt;
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
 };
-use store::{Expected, NewEntry, NewVersion, Put, ReadError, Removal, Row, VersionKey, extract};
+use store::{Expected, NewEntry, NewVersion, Row, VersionKey, extract};
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::Instant,
@@ -42,21 +45,10 @@ const WAITING_MAX: usize = 100_000;
 const WAITING_BYTES_MAX: usize = 256 << 20;
 /// Requests that may wait for the file.
 const REQUESTS_MAX: usize = 4_096;
-/// Requests that one sync serves at most.
-const GROUP_MAX: usize = 512;
 /// How long somebody waits for what was noted to be in the database.
 const WRITTEN_WAIT: Duration = Duration::from_secs(10);
-/// How long to wait after the database did not take it.
-const RETRY: Duration = Duration::from_millis(500);
 /// How often requests of our own ask for a place in the queue.
 const PLACE_POLL: Duration = Duration::from_millis(1);
-
-/// Accesses wait in the first table. The second has those that can never be written; they are told of at every start.
-const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS access (
-  number INTEGER PRIMARY KEY, id TEXT NOT NULL, patient TEXT, salt BLOB NOT NULL, entry BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS aside (
-  number INTEGER PRIMARY KEY, id TEXT NOT NULL, patient TEXT, salt BLOB NOT NULL, entry BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;";
-const SET_ASIDE: &str = "INSERT OR IGNORE INTO aside SELECT * FROM access WHERE number = ?1";
 
 /// Why the file of accesses did not open. Ours.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +74,6 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    fn named(&self) -> Named {
-        Named::of(&self.new.row)
-    }
-
     /// `entry` is of an access and commits to `bytes`, its audit event of this id, with `salt`. None if it is not, or they are no JSON.
     pub(crate) fn of(id: String, patient: Option<String>, salt: Salt, entry: &Entry, bytes: Vec<u8>) -> Option<Self> {
         let Body::Access { audit, .. } = &entry.body else { return None };
@@ -108,14 +96,6 @@ impl Access {
         };
         let new = NewVersion { row, expected: Expected::New, index: extract("AuditEvent", &value) };
         Some(Self { new, entry: NewEntry { id: entry.id, bytes: entry.to_bytes(), record: Some(key) } })
-    }
-
-    /// From what the file has of it.
-    fn read(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Option<(i64, Self)>> {
-        let (number, id, patient) = (columns.get(0)?, columns.get(1)?, columns.get(2)?);
-        let (salt, entry, bytes) = (Digest(columns.get(3)?), columns.get::<_, Vec<u8>>(4)?, columns.get(5)?);
-        let access = Entry::from_bytes(&entry).ok().and_then(|entry| Self::of(id, patient, salt, &entry, bytes));
-        Ok(access.map(|access| (number, access)))
     }
 }
 
@@ -181,7 +161,7 @@ impl Accesses {
     /// Opens or makes the file, of which what an earlier process left is written first.
     pub(crate) fn open(path: &Path) -> Result<Self, AccessesError> {
         let database = |source| AccessesError::Database { path: path.to_owned(), source };
-        let Opened { file, left, last } = open(path).map_err(database)?;
+        let Opened { file, left, last } = file::open(path).map_err(database)?;
         let mut waiting = Waiting::default();
         let since = Instant::now();
         for (number, access) in left {
@@ -351,282 +331,12 @@ fn closed() -> Failure {
     Failure::Ours("the file of accesses is closed".to_owned())
 }
 
-impl Node {
-    /// Brings accesses to the database, for ever.
-    pub(crate) async fn write_accesses(self) {
-        loop {
-            self.accesses.due().await;
-            let first = self.accesses.first();
-            match self.put_accesses(&first.accesses, first.unsure).await {
-                Ok(()) => self.accesses.done(first.last()),
-                Err(error) => {
-                    tracing::warn!(%error, "accesses wait, as the database does not take them now");
-                    self.accesses.unsure(first.last());
-                    if is_lasting(&error) {
-                        self.put_one_by_one(&first).await;
-                    }
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        }
-    }
-
-    /// Finds the one that holds up the others and sets it aside.
-    async fn put_one_by_one(&self, first: &First) {
-        for (&number, access) in first.numbers.iter().zip(&first.accesses) {
-            match self.put_accesses(std::slice::from_ref(access), true).await {
-                Ok(()) => self.accesses.done(number),
-                Err(error) if is_lasting(&error) => {
-                    tracing::error!(%error, entry = %access.entry.id, "an access can never be written and is set aside");
-                    if self.accesses.ask(|answer| Request::SetAside(number, answer)).await.is_none() {
-                        return;
-                    }
-                    self.accesses.done(number);
-                }
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Writes accesses; when it is not sure whether the database has them already, those that it has not.
-    async fn put_accesses(&self, accesses: &[Access], unsure: bool) -> Result<(), Failure> {
-        // An erasure comes before or after, and not between the look and the write.
-        let _writing = self.accesses.shared.writing.lock().await;
-        let (mut put, mut names) = (Put::default(), Vec::with_capacity(accesses.len()));
-        let erased = self.mirror.erased().await?;
-        for access in accesses.iter().cloned() {
-            if unsure {
-                match self.found(&access).await? {
-                    Standing::Written => continue,
-                    Standing::Missing => {}
-                    Standing::Taken(removal) => {
-                        tracing::error!(entry = %access.entry.id, "a row that nobody of ours wrote stands in the place of an audit event");
-                        put.removals.push(removal);
-                    }
-                }
-            }
-            // Of a patient who was erased meanwhile the ledger is told that there was an access; no row names anybody.
-            let is_erased =
-                access.new.row.pseudonym.is_some_and(|pseudonym| erased.patients().any(|of| *of == pseudonym));
-            if is_erased {
-                put.entries.push(NewEntry { record: None, ..access.entry });
-                continue;
-            }
-            names.push(access.named());
-            put.records.push(access.new);
-            put.entries.push(access.entry);
-        }
-        if put.entries.is_empty() {
-            return Ok(());
-        }
-        self.store.put(put).await.map_err(put_failure)?;
-        if let Err(error) = self.mirror.learn_names(names).await {
-            tracing::warn!(%error, "names of records could not be remembered");
-        }
-        Ok(())
-    }
-
-    /// What the database has in the place of an access. It is not believed: the ledger has the entry, or a submission that we signed
-    /// carries it, beside the very row.
-    async fn found(&self, access: &Access) -> Result<Standing, Failure> {
-        let row = &access.new.row;
-        if self.mirror.entry(row.entry, &row.author).await?.is_some() {
-            return Ok(Standing::Written);
-        }
-        let key = VersionKey { rtype: row.rtype.clone(), id: row.id.clone(), version: row.version };
-        match self.store.vread(key.clone()).await {
-            Ok(None) => Ok(Standing::Missing),
-            Ok(Some(found)) => {
-                let ours = found == *row && self.signed_entry(row, &mut News::default()).await?.is_some();
-                Ok(if ours { Standing::Written } else { Standing::Taken(Removal::Version(key)) })
-            }
-            Err(ReadError::Malformed(malformed)) => Ok(Standing::Taken(Removal::Place(malformed.place))),
-            Err(error) => Err(crate::find::search_failure(error)),
-        }
-    }
-
-    /// While this is held no access is written: an erasure finds all that were, and those that come later know of it.
-    pub(crate) async fn pause_accesses(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.accesses.shared.writing.lock().await
-    }
-}
-
-/// What the database has in the place of an access.
-enum Standing {
-    Written,
-    Missing,
-    /// A row that is not ours.
-    Taken(Removal),
-}
-
-/// Whether trying again changes nothing.
-fn is_lasting(error: &Failure) -> bool {
-    matches!(error, Failure::Invalid(_) | Failure::TooLarge(_))
-}
-
-/// The file's own thread.
-struct Keeper {
-    file: Connection,
-    next: i64,
-    shared: Arc<Shared>,
-    requests: Receiver<Request>,
-}
-
-impl Keeper {
-    fn run(mut self) {
-        while let Ok(first) = self.requests.recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP_MAX
-                && let Ok(more) = self.requests.try_recv()
-            {
-                group.push(more);
-            }
-            if let Some(closed) = self.serve(group) {
-                drop(self);
-                let _gone = closed.send(());
-                return;
-            }
-        }
-    }
-
-    /// Serves requests with one sync. Gives who waits for the file to be closed.
-    fn serve(&mut self, group: Vec<Request>) -> Option<oneshot::Sender<()>> {
-        let (mut notes, mut scrubs, mut aside, mut closed, mut forgotten) =
-            (Vec::new(), Vec::new(), Vec::new(), None, None);
-        for request in group {
-            match request {
-                Request::Note { accesses, answer } => notes.push((accesses, answer)),
-                Request::Forget(last) => forgotten = forgotten.max(Some(last)),
-                Request::SetAside(number, answer) => aside.push((number, answer)),
-                Request::Scrub(answer) => scrubs.push(answer),
-                Request::Close(answer) => closed = Some(answer),
-            }
-        }
-        if !scrubs.is_empty() {
-            forgotten = forgotten.max(Some(*self.shared.written.borrow()));
-        }
-        let kept = self.keep(&notes, &aside, forgotten).map_err(|error| error.to_string());
-        let since = Instant::now();
-        for (accesses, answer) in notes {
-            if kept.is_ok() {
-                let mut waiting = self.shared.waiting();
-                for access in accesses {
-                    waiting.bytes += access.new.row.bytes.len();
-                    waiting.last = self.next;
-                    waiting.noted.push_back(Noted { number: self.next, access, since, unsure: false });
-                    self.next += 1;
-                }
-            }
-            // Who has gone meanwhile was not shown anything; that the access is noted all the same says more than less.
-            let _gone = answer.send(kept.clone());
-        }
-        self.shared.wake.notify_one();
-        if kept.is_ok() {
-            // Those that are not told wait on, and are tried again.
-            aside.into_iter().for_each(|(_, answer)| _ = answer.send(()));
-        }
-        let idle = forgotten.is_some() && self.shared.waiting().noted.is_empty();
-        if idle || !scrubs.is_empty() {
-            let emptied = kept.and_then(|()| self.empty_log());
-            if let Err(error) = &emptied {
-                tracing::warn!(error, "the log of the accesses could not be emptied");
-            }
-            scrubs.into_iter().for_each(|answer| _ = answer.send(emptied.clone()));
-        }
-        closed
-    }
-
-    /// Brings the log into the file and makes it empty, so that nothing stands there that was deleted.
-    fn empty_log(&self) -> Result<(), String> {
-        let busy = self.file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        match busy {
-            Ok(0) => Ok(()),
-            Ok(_) => Err("it is in use".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// One transaction, on the disk when it returns.
-    fn keep(
-        &mut self,
-        notes: &[(Vec<Access>, Answer)],
-        aside: &[(i64, oneshot::Sender<()>)],
-        forgotten: Option<i64>,
-    ) -> rusqlite::Result<()> {
-        let accesses = notes.iter().flat_map(|(accesses, _)| accesses);
-        let tx = self.file.transaction()?;
-        for (number, _) in aside {
-            tx.prepare_cached(SET_ASIDE)?.execute([number])?;
-        }
-        if let Some(last) = forgotten {
-            tx.prepare_cached("DELETE FROM access WHERE number <= ?1")?.execute([last])?;
-        }
-        {
-            let sql = "INSERT INTO access (number, id, patient, salt, entry, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            let mut insert = tx.prepare_cached(sql)?;
-            for (number, access) in (self.next..).zip(accesses) {
-                let row = &access.new.row;
-                insert.execute(params![
-                    number,
-                    row.id,
-                    row.patient,
-                    row.salt.as_ref(),
-                    access.entry.bytes,
-                    row.bytes
-                ])?;
-            }
-        }
-        tx.commit()
-    }
-}
-
-/// The file, and what was in it.
-struct Opened {
-    file: Connection,
-    left: Vec<(i64, Access)>,
-    /// The last number that was given.
-    last: i64,
-}
-
-fn open(path: &Path) -> rusqlite::Result<Opened> {
-    let mut file = Connection::open(path)?;
-    file.pragma_update(None, "journal_mode", "WAL")?;
-    file.pragma_update(None, "synchronous", "FULL")?;
-    // What is deleted must not be found in the file's free space.
-    file.pragma_update(None, "secure_delete", true)?;
-    file.execute_batch(SCHEMA)?;
-    let tx = file.transaction()?;
-    let (mut left, mut unreadable) = (Vec::new(), Vec::new());
-    {
-        let mut select = tx.prepare("SELECT number, id, patient, salt, entry, bytes FROM access ORDER BY number")?;
-        let mut rows = select.query([])?;
-        while let Some(columns) = rows.next()? {
-            match Access::read(columns) {
-                Ok(Some(access)) => left.push(access),
-                Ok(None) | Err(_) => unreadable.push(columns.get::<_, i64>(0)?),
-            }
-        }
-    }
-    for number in &unreadable {
-        tx.execute(SET_ASIDE, [number])?;
-        tx.execute("DELETE FROM access WHERE number = ?1", [number])?;
-    }
-    let last =
-        "SELECT max((SELECT coalesce(max(number), 0) FROM access), (SELECT coalesce(max(number), 0) FROM aside))";
-    let last = tx.query_row(last, [], |row| row.get(0))?;
-    let aside: i64 = tx.query_row("SELECT count(*) FROM aside", [], |row| row.get(0))?;
-    if aside > 0 {
-        tracing::error!(aside, file = %path.display(), "accesses that can never be written lie in the table `aside` of the file");
-    }
-    tx.commit()?;
-    Ok(Opened { file, left, last })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sample;
     use record::{Id16, OrgId, RecordTag, sha256};
+    use rusqlite::Connection;
 
     fn access(n: u8) -> Access {
         let org: OrgId = "mercy".parse().unwrap();
