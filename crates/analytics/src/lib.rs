@@ -12,6 +12,8 @@ pub mod rule;
 
 mod alarm;
 mod qrs;
+#[cfg(test)]
+mod recorded;
 
 pub mod fhir;
 mod finding;
@@ -20,5 +22,5 @@ pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
 pub use finding::{Alarm, AlarmChange, CITED_MAX, Finding, Kind, Measure, Severity};
 pub use input::{Input, Measured, Person};
 pub use monitor::Monitor;
-pub use qrs::{Beat, Qrs, QrsParameters};
+pub use qrs::{Beat, BeatClass, Qrs, QrsParameters};
 pub use rule::{Rule, Watch};

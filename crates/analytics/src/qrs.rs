@@ -4,115 +4,18 @@
 //! (Comput Cardiol 2002;29:101), over linear-phase filters, so that beats are placed where the wave peaks. Unit: that of the lead,
 //! as a rule `mV`; only ratios matter.
 
+mod class;
 mod filter;
+mod parameters;
 mod shape;
 
+pub use class::BeatClass;
+pub use parameters::QrsParameters;
+
+use class::Classes;
 use filter::{Mean, Past};
-use shape::{SAME_SHAPE, SHAPE_SHARE, SHAPES, SHIFT, Shapes};
+use shape::Shapes;
 use std::collections::VecDeque;
-
-/// Parameters of the detector: times in seconds, the rest shares.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct QrsParameters {
-    /// Width of each of two averages that remove mains hum and muscle noise.
-    pub smooth_s: f64,
-    /// Width of the average that is taken as the baseline.
-    pub baseline_s: f64,
-    /// Distance of the two samples whose difference is the slope.
-    pub slope_s: f64,
-    /// Width of the average over slopes.
-    pub energy_s: f64,
-    /// A peak of the energy is over at the latest this long after its top.
-    pub fall_s: f64,
-    /// How far from the middle of the energy the complex may peak.
-    pub reach_s: f64,
-    /// How long a peak waits for a larger one.
-    pub wait_s: f64,
-    /// No heart beats again within this time.
-    pub refractory_s: f64,
-    /// How far after a beat a T wave can come.
-    pub t_wave_s: f64,
-    /// A T wave's steepest slope is below this share of its beat's.
-    pub t_wave_slope: f64,
-    /// Where the threshold lies between noise and beats.
-    pub threshold: f64,
-    /// The share of the threshold that suffices when searching back.
-    pub search_threshold: f64,
-    /// After this many usual intervals without a beat, search back.
-    pub search_after: f64,
-    /// How much of a complex on each side of its peak is compared with others.
-    pub shape_s: f64,
-    /// The correlation at which the threshold stands as it is.
-    pub likeness: f64,
-    /// The least factor of the threshold, for peaks like the usual complexes.
-    pub doubt_min: f64,
-    /// The greatest factor of the threshold, for peaks unlike them.
-    pub doubt_max: f64,
-    /// From this share of the usual interval on, a beat is due.
-    pub due_after: f64,
-    /// The greatest factor of the threshold when a beat is due.
-    pub doubt_due: f64,
-    /// How long the first levels are learnt.
-    pub learn_s: f64,
-}
-
-impl QrsParameters {
-    /// The parameters that findings are made with.
-    pub const STANDARD: Self = Self {
-        smooth_s: 1.0 / 60.0,
-        baseline_s: 0.125,
-        slope_s: 0.011,
-        energy_s: 0.085,
-        fall_s: 0.095,
-        reach_s: 0.06,
-        wait_s: 0.18,
-        refractory_s: 0.2,
-        t_wave_s: 0.36,
-        t_wave_slope: 0.5,
-        threshold: 0.3125,
-        search_threshold: 0.5,
-        search_after: 1.8,
-        shape_s: 0.13,
-        likeness: 0.9,
-        doubt_min: 1.0,
-        doubt_max: 3.0,
-        due_after: 0.85,
-        doubt_due: 1.0,
-        learn_s: 2.0,
-    };
-
-    /// Every parameter by its name.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        [
-            ("smooth_s", self.smooth_s),
-            ("baseline_s", self.baseline_s),
-            ("slope_s", self.slope_s),
-            ("energy_s", self.energy_s),
-            ("fall_s", self.fall_s),
-            ("reach_s", self.reach_s),
-            ("wait_s", self.wait_s),
-            ("refractory_s", self.refractory_s),
-            ("t_wave_s", self.t_wave_s),
-            ("t_wave_slope", self.t_wave_slope),
-            ("threshold", self.threshold),
-            ("search_threshold", self.search_threshold),
-            ("search_after", self.search_after),
-            ("shape_s", self.shape_s),
-            ("likeness", self.likeness),
-            ("doubt_min", self.doubt_min),
-            ("doubt_max", self.doubt_max),
-            ("due_after", self.due_after),
-            ("doubt_due", self.doubt_due),
-            ("learn_s", self.learn_s),
-            ("levels", LEVELS as f64),
-            ("shapes", SHAPES as f64),
-            ("shape_share", SHAPE_SHARE),
-            ("shape_shift", SHIFT as f64),
-            ("same_shape", SAME_SHAPE),
-        ]
-        .into_iter()
-    }
-}
 
 /// One heart beat.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,6 +26,10 @@ pub struct Beat {
     pub energy: f64,
     /// Whether it was found by searching back.
     pub late: bool,
+    /// Where it comes from.
+    pub class: BeatClass,
+    /// Correlation of the complex with the most like of those that the lead had before, 0 for its first.
+    pub likeness: f64,
 }
 
 /// A peak of the energy that may be a beat.
@@ -163,6 +70,7 @@ pub struct Qrs {
     smoothed: Past,
     band: Past,
     slopes: Past,
+    smooth_delay: u64,
     baseline_delay: u64,
     slope_width: u64,
     band_delay: u64,
@@ -180,6 +88,7 @@ pub struct Qrs {
     usual: f64,
     last_beat: Option<Peak>,
     shapes: Shapes,
+    classes: Classes,
     /// Peaks after the last beat that were too small.
     passed: Vec<Peak>,
     out: VecDeque<Beat>,
@@ -221,9 +130,10 @@ impl Qrs {
             smooth: [Mean::new(smooth), Mean::new(smooth)],
             baseline: Mean::new(baseline),
             energy: Mean::new(energy),
-            smoothed: Past::new(past),
+            smoothed: Past::new(samples(BAND_S)),
             band: Past::new(samples(BAND_S)),
             slopes: Past::new(past),
+            smooth_delay: smooth as u64 - 1,
             baseline_delay,
             slope_width,
             band_delay: baseline_delay + (smooth as u64 - 1),
@@ -238,6 +148,7 @@ impl Qrs {
             usual: 0.0,
             last_beat: None,
             shapes: Shapes::new(samples(p.shape_s)),
+            classes: Classes::new(rate_hz),
             passed: Vec::new(),
             out: VecDeque::new(),
         })
@@ -433,7 +344,8 @@ impl Qrs {
         if self.n - middle < self.band.length() - 2 * self.widths.refractory {
             self.shapes.learn(&self.band, middle);
         }
-        self.out.push_back(Beat { sample: peak.sample, energy: peak.energy, late });
+        let (class, likeness) = self.classes.next(&self.smoothed, peak.sample + self.smooth_delay, self.n - 1);
+        self.out.push_back(Beat { sample: peak.sample, energy: peak.energy, late, class, likeness });
     }
 
     fn search_back(&mut self, n: u64) {
