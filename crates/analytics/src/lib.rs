@@ -11,7 +11,9 @@ mod monitor;
 pub mod rule;
 
 mod alarm;
+mod ecg;
 mod qrs;
+mod quality;
 #[cfg(test)]
 mod recorded;
 

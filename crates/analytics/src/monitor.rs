@@ -1,6 +1,7 @@
 //! All rules at work on one patient.
 
 use crate::{
+    ecg::Ecg,
     finding::Finding,
     input::{Input, Person},
     rule::{ALL, Watch},
@@ -11,12 +12,13 @@ use record::TimeMs;
 #[derive(Debug)]
 pub struct Monitor {
     watches: Vec<Box<dyn Watch>>,
+    ecg: Ecg,
 }
 
 impl Monitor {
     /// Starts every rule for a person.
     pub fn new(person: &Person) -> Self {
-        Self { watches: ALL.iter().map(|rule| (rule.start)(rule, person)).collect() }
+        Self { watches: ALL.iter().map(|rule| (rule.start)(rule, person)).collect(), ecg: Ecg::default() }
     }
 
     /// Takes one input. Inputs of a patient come in the order of their time, as far as devices allow.
@@ -24,6 +26,11 @@ impl Monitor {
         let mut out = Vec::new();
         for watch in &mut self.watches {
             watch.take(input, &mut out);
+        }
+        if let Some(stretch) = self.ecg.take(input) {
+            for watch in &mut self.watches {
+                watch.ecg(&stretch, &mut out);
+            }
         }
         out
     }

@@ -10,6 +10,7 @@ mod trend_forecast;
 mod window_summary;
 
 use crate::{
+    ecg::Stretch,
     finding::{Finding, Kind},
     input::{Input, Person},
 };
@@ -51,7 +52,10 @@ pub struct Rule {
 /// A rule at work on one patient. It reads no clock: time is what inputs say.
 pub trait Watch: std::fmt::Debug + Send {
     /// Takes one input and adds what it concludes from it.
-    fn take(&mut self, input: &Input<'_>, out: &mut Vec<Finding>);
+    fn take(&mut self, _input: &Input<'_>, _out: &mut Vec<Finding>) {}
+
+    /// Takes what one input brought of the ECG's beats, after [`Watch::take`].
+    fn ecg(&mut self, _stretch: &Stretch<'_>, _out: &mut Vec<Finding>) {}
 
     /// Somebody took notice of the alarm `name`.
     fn acknowledge(&mut self, _name: &str, _at: TimeMs, _by: &str, _out: &mut Vec<Finding>) {}
