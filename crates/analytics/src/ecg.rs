@@ -40,11 +40,13 @@ pub(crate) struct Heard {
     /// Since the beat before, where there is one and nothing is missing between.
     pub(crate) interval_s: Option<f64>,
     pub(crate) class: BeatClass,
+    /// Correlation with the most like complexes before.
+    pub(crate) likeness: f64,
 }
 
 /// What one input of the followed lead brought.
 #[derive(Debug)]
-pub(crate) struct Stretch<'a> {
+pub struct Stretch<'a> {
     /// The lead's name.
     pub(crate) lead: &'a str,
     pub(crate) frame: Digest,
@@ -105,6 +107,7 @@ impl Followed {
                     at: self.time_of(beat.sample),
                     interval_s: before.map(|before| (beat.sample - before) as f64 / self.rate_hz),
                     class: beat.class,
+                    likeness: beat.likeness,
                 });
                 self.last_beat = Some(beat.sample);
             }

@@ -129,10 +129,11 @@ pub(crate) enum Part {
     Muscle { per_min: f64, mv: f64, seconds: f64 },
 }
 
-/// Amplitude (mV), centre (s from R) and width (s) of waves.
-const USUAL: [(f64, f64, f64); 5] =
+/// Amplitude (mV), centre (s from R) and width (s) of a wave.
+type Wave = (f64, f64, f64);
+const USUAL: [Wave; 5] =
     [(0.14, -0.17, 0.022), (-0.08, -0.028, 0.009), (1.2, 0.0, 0.011), (-0.2, 0.03, 0.01), (0.3, 0.27, 0.05)];
-const ECTOPIC: [(f64, f64, f64); 3] = [(1.5, 0.0, 0.032), (-0.5, 0.07, 0.03), (-0.45, 0.3, 0.06)];
+const ECTOPIC: [Wave; 3] = [(1.5, 0.0, 0.032), (-0.5, 0.07, 0.03), (-0.45, 0.3, 0.06)];
 
 impl Recorded {
     /// An ECG made of these parts, with white noise of `noise_mv` and some wander.
@@ -167,7 +168,7 @@ impl Recorded {
         }
         let line = |n: usize| 0.1 * (TAU * 0.22 * at(n)).sin();
         self.leads[0].extend((from..from + count).map(|n| line(n) + noise_mv * chance.normal()));
-        let mut beats: Vec<(f64, &[(f64, f64, f64)])> = Vec::new();
+        let mut beats: Vec<(f64, &[Wave])> = Vec::new();
         let (mut at_s, mut number) = (0.4, 0);
         while at_s < seconds - 0.1 {
             let breath = 1.0 + 0.03 * (TAU * 0.25 * at_s).sin() + 0.005 * chance.normal();
@@ -196,8 +197,7 @@ impl Recorded {
             let around = from as f64 + (at_s - 0.5) * rate_hz..from as f64 + (at_s + 0.7) * rate_hz;
             for n in (around.start.max(from as f64) as usize)..(around.end as usize).min(from + count) {
                 let t = at(n - from) - at_s;
-                let wave =
-                    |&(mv, centre, width): &(f64, f64, f64)| mv * (-(t - centre).powi(2) / (2.0 * width * width)).exp();
+                let wave = |&(mv, centre, width): &Wave| mv * (-(t - centre).powi(2) / (2.0 * width * width)).exp();
                 self.leads[0][n] += waves.iter().map(wave).sum::<f64>();
             }
             let code = if waves.len() == ECTOPIC.len() { 5 } else { 1 };
@@ -214,4 +214,30 @@ impl Recorded {
             }
         }
     }
+}
+
+/// The variable called `name` of a MAT-file of level 5, column by column: numbers of 8 bytes in a compressed matrix, as the shared file has.
+pub(crate) fn mat_v5(bytes: &[u8], name: &str) -> Option<(usize, Vec<f64>)> {
+    use std::io::Read as _;
+    let word = |bytes: &[u8], at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
+    let mut at = 128;
+    while at + 8 <= bytes.len() {
+        let (kind, length) = (word(bytes, at)?, word(bytes, at + 4)?);
+        let mut matrix = Vec::new();
+        if kind == 15 {
+            flate2::read::ZlibDecoder::new(bytes.get(at + 8..at + 8 + length)?).read_to_end(&mut matrix).ok()?;
+        }
+        at += 8 + length;
+        // Tag, flags (16 bytes), size (16 bytes), name (8 bytes when it is short, else padded to 8), then the numbers.
+        let rows = word(&matrix, 32).unwrap_or_default();
+        let short = word(&matrix, 40).is_some_and(|tag| tag >> 16 > 0);
+        let letters = word(&matrix, if short { 40 } else { 44 }).map(|tag| if short { tag >> 16 } else { tag })?;
+        let begins = if short { 44 } else { 48 };
+        let numbers = if short { 48 } else { 48 + letters.div_ceil(8) * 8 };
+        if matrix.get(begins..begins + letters) == Some(name.as_bytes()) && word(&matrix, numbers) == Some(9) {
+            let body = matrix.get(numbers + 8..numbers + 8 + word(&matrix, numbers + 4)?)?;
+            return Some((rows, body.chunks_exact(8).map(|x| f64::from_le_bytes(x.try_into().unwrap())).collect()));
+        }
+    }
+    None
 }

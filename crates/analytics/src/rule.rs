@@ -3,10 +3,17 @@
 //! A new rule is a new file here and a line in [`ALL`].
 
 mod alarm_limits;
+mod asystole;
+mod atrial_fibrillation;
 mod ecg_heart_rate;
+mod ecg_rate_alarms;
+mod ecg_signal_quality;
 mod news2;
 mod shock_index;
+mod sounding;
 mod trend_forecast;
+mod ventricular_fibrillation;
+mod ventricular_tachycardia;
 mod window_summary;
 
 use crate::{
@@ -16,12 +23,20 @@ use crate::{
 };
 use record::{Digest, TimeMs, sha256};
 
+use sounding::{Definition, Sounding};
+
 pub use news2::{Band, Consciousness, News2, News2Inputs, NotForNews2, news2};
 
 /// Every rule, in the order in which they see an input.
 pub const ALL: &[Rule] = &[
     window_summary::RULE,
     ecg_heart_rate::RULE,
+    ecg_signal_quality::RULE,
+    asystole::RULE,
+    ventricular_fibrillation::RULE,
+    ventricular_tachycardia::RULE,
+    ecg_rate_alarms::RULE,
+    atrial_fibrillation::RULE,
     shock_index::RULE,
     news2::RULE,
     alarm_limits::RULE,

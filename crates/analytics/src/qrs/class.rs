@@ -57,6 +57,8 @@ const WEIGHT_KEPT: f64 = 0.995;
 const PREMATURE: f64 = 0.88;
 /// The intervals that the mean is of: enough that premature beats and their compensatory pauses make up for each other.
 const INTERVALS: usize = 8;
+/// From this many ventricular beats in a row on, their intervals do not count.
+const RUN: u64 = 3;
 /// A longer interval counts as this share of the mean before.
 const INTERVAL_SHARE_MAX: f64 = 1.6;
 /// A premature complex this much wider than the usual ones is ventricular.
@@ -73,7 +75,7 @@ const MUCH_UNLIKE: f64 = 0.75;
 const STRANGERS: u32 = 4;
 
 /// What decides about classes, by its name.
-pub(super) const PARAMETERS: [(&str, f64); 21] = [
+pub(super) const PARAMETERS: [(&str, f64); 22] = [
     ("class.step_s", STEP_S),
     ("class.before_s", BEFORE_S),
     ("class.after_s", AFTER_S),
@@ -89,6 +91,7 @@ pub(super) const PARAMETERS: [(&str, f64); 21] = [
     ("class.premature", PREMATURE),
     ("class.intervals", INTERVALS as f64),
     ("class.interval_share_max", INTERVAL_SHARE_MAX),
+    ("class.run", RUN as f64),
     ("class.wider", WIDER),
     ("class.unlike", UNLIKE),
     ("class.much_premature", MUCH_PREMATURE),
@@ -136,7 +139,11 @@ pub(super) struct Classes {
     step_s: f64,
     families: Vec<Family>,
     last: Option<u64>,
+    /// How many ventricular beats there were in a row.
+    run: u64,
     intervals: [f64; INTERVALS],
+    /// How many intervals there were.
+    known: u64,
     beats: u64,
     /// Which of the last beats were like no family: a bit each.
     strangers: u8,
@@ -155,7 +162,9 @@ impl Classes {
             step_s,
             families: Vec::new(),
             last: None,
+            run: 0,
             intervals: [0.0; INTERVALS],
+            known: 0,
             beats: 0,
             strangers: 0,
         }
@@ -167,7 +176,7 @@ impl Classes {
         let wide = self.cut(lead, middle, newest);
         let likenesses = self.compare(&wide);
         let interval = self.last.map(|last| middle.saturating_sub(last) as f64);
-        let known = (self.beats.saturating_sub(1) as usize).min(INTERVALS);
+        let known = self.known.min(INTERVALS as u64) as usize;
         let usual = self.intervals[..known].iter().sum::<f64>() / known.max(1) as f64;
         let early = interval.filter(|_| known >= INTERVALS / 2).map_or(1.0, |interval| interval / usual.max(1.0));
         let width_s = self.width_s(lead, middle, newest);
@@ -201,10 +210,13 @@ impl Classes {
             _ => BeatClass::Normal,
         };
         self.learn(&wide, joined.map(|at| (at, likenesses[at].shift)), width_s, ventricular, early >= PREMATURE);
-        if let Some(interval) = interval {
+        // A run of ventricular beats does not become the usual rate.
+        self.run = if class == BeatClass::Ventricular { self.run + 1 } else { 0 };
+        if let Some(interval) = interval.filter(|_| self.run < RUN) {
             // A pause, or beats lost in noise, say little about the rate.
             let most = if known >= INTERVALS / 2 { usual * INTERVAL_SHARE_MAX } else { f64::INFINITY };
-            self.intervals[(self.beats - 1) as usize % INTERVALS] = interval.min(most);
+            self.intervals[self.known as usize % INTERVALS] = interval.min(most);
+            self.known += 1;
         }
         self.last = Some(middle);
         self.beats += 1;
