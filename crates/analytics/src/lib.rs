@@ -12,6 +12,7 @@ pub mod rule;
 
 mod alarm;
 mod ecg;
+mod hrv;
 mod qrs;
 mod quality;
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(crate) const WINDOW_S: usize = 10;
 /// A second that moves by less is flat: the electrode or the amplifier is off. Two steps of a converter of 5 uV.
 const FLAT_MV: f64 = 0.01;
 /// A value that stands still for so long away from the second's middle is where the amplifier ends, in seconds.
-const CLIPPED_S: f64 = 0.02;
+const CLIPPED_S: f64 = 0.04;
 /// How far from the middle that counts.
 const CLIPPED_MV: f64 = 0.5;
 /// The baseline moves by this much from one second to the next only when an electrode does. Wander is below 1 mV (Moody 1984).

@@ -8,6 +8,8 @@ mod atrial_fibrillation;
 mod ecg_heart_rate;
 mod ecg_rate_alarms;
 mod ecg_signal_quality;
+mod heart_rate_variability;
+mod heart_rate_variability_day;
 mod news2;
 mod shock_index;
 mod sounding;
@@ -37,6 +39,8 @@ pub const ALL: &[Rule] = &[
     ventricular_tachycardia::RULE,
     ecg_rate_alarms::RULE,
     atrial_fibrillation::RULE,
+    heart_rate_variability::RULE,
+    heart_rate_variability_day::RULE,
     shock_index::RULE,
     news2::RULE,
     alarm_limits::RULE,
