@@ -65,17 +65,21 @@ const INTERVAL_SHARE_MAX: f64 = 1.6;
 const WIDER: f64 = 1.2;
 /// A premature complex that correlates less with the usual ones is ventricular.
 const UNLIKE: f64 = 0.8;
-/// So is one this much earlier, which differs from the usual ones at all.
+/// So is one this much earlier, which differs from the usual ones at all, in a rhythm that is regular otherwise:
 const MUCH_PREMATURE: f64 = 0.75;
+/// of the last intervals, so many
+const ALIKE_MIN: usize = 6;
+/// are within this share of the median.
+const ALIKE: f64 = 0.1;
 /// Without being premature, a complex must be this much wider than the usual ones,
 const MUCH_WIDER: f64 = 1.5;
 /// and correlate less with them.
 const MUCH_UNLIKE: f64 = 0.75;
 /// So many of the last eight beats unlike every family are noise.
-const STRANGERS: u32 = 4;
+const STRANGERS: u32 = 3;
 
 /// What decides about classes, by its name.
-pub(super) const PARAMETERS: [(&str, f64); 22] = [
+pub(super) const PARAMETERS: [(&str, f64); 24] = [
     ("class.step_s", STEP_S),
     ("class.before_s", BEFORE_S),
     ("class.after_s", AFTER_S),
@@ -95,6 +99,8 @@ pub(super) const PARAMETERS: [(&str, f64); 22] = [
     ("class.wider", WIDER),
     ("class.unlike", UNLIKE),
     ("class.much_premature", MUCH_PREMATURE),
+    ("class.alike_min", ALIKE_MIN as f64),
+    ("class.alike", ALIKE),
     ("class.much_wider", MUCH_WIDER),
     ("class.much_unlike", MUCH_UNLIKE),
     ("class.strangers", STRANGERS as f64),
@@ -179,6 +185,7 @@ impl Classes {
         let known = self.known.min(INTERVALS as u64) as usize;
         let usual = self.intervals[..known].iter().sum::<f64>() / known.max(1) as f64;
         let early = interval.filter(|_| known >= INTERVALS / 2).map_or(1.0, |interval| interval / usual.max(1.0));
+        let regular = self.is_regular(known);
         let width_s = self.width_s(lead, middle, newest);
 
         let nearest = (0..likenesses.len()).max_by(|&a, &b| score(&likenesses[a]).total_cmp(&score(&likenesses[b])));
@@ -190,7 +197,7 @@ impl Classes {
             let (like, wider) = (&likenesses[at], width_s / self.families[at].width_s.max(self.step_s));
             let premature = early < PREMATURE && (wider > WIDER || like.correlation < UNLIKE);
             let unlike = wider > MUCH_WIDER && like.correlation < MUCH_UNLIKE;
-            (!like.same() && (premature || unlike)) || (joined != usual_family && early < MUCH_PREMATURE)
+            (!like.same() && (premature || unlike)) || (joined != usual_family && early < MUCH_PREMATURE && regular)
         });
         self.strangers = self.strangers << 1 | u8::from(joined.is_none());
         let class = match joined {
@@ -221,6 +228,15 @@ impl Classes {
         self.last = Some(middle);
         self.beats += 1;
         (class, correlation)
+    }
+
+    /// Whether most intervals are alike: where none is, as in atrial fibrillation, an early beat says nothing.
+    fn is_regular(&self, known: usize) -> bool {
+        let mut sorted = self.intervals;
+        let sorted = &mut sorted[..known];
+        sorted.sort_unstable_by(f64::total_cmp);
+        let Some(middle) = sorted.get(known / 2) else { return false };
+        sorted.iter().filter(|interval| (*interval / middle - 1.0).abs() <= ALIKE).count() >= ALIKE_MIN
     }
 
     /// The samples around a complex, every step, with room for shifts on both sides.
