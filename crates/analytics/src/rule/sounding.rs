@@ -64,13 +64,18 @@ impl Sounding {
 
     /// A stretch came in: its frame may be cited.
     pub(super) fn hear(&mut self, stretch: &Stretch<'_>) {
-        if self.recent.back().is_some_and(|(_, frame)| *frame == stretch.frame) {
+        self.cite(stretch.until, stretch.frame);
+    }
+
+    /// A frame of this time may be cited.
+    pub(super) fn cite(&mut self, until: TimeMs, frame: Digest) {
+        if self.recent.back().is_some_and(|(_, last)| *last == frame) {
             return;
         }
         if self.recent.len() >= FRAMES_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back((stretch.until, stretch.frame));
+        self.recent.push_back((until, frame));
     }
 
     /// The condition is there since a time that may lie back, or it is not. Numbers are shown with the alarm.
@@ -80,17 +85,29 @@ impl Sounding {
         condition_since: Option<TimeMs>,
         measures: Vec<Measure>,
     ) -> Option<Finding> {
-        self.last = stretch.until;
+        if condition_since.is_some() {
+            self.lead = Some(stretch.lead.to_owned());
+        }
+        self.step_at(stretch.until, condition_since, measures)
+    }
+
+    /// As [`Sounding::step`], at a time at which no stretch came.
+    pub(super) fn step_at(
+        &mut self,
+        at: TimeMs,
+        condition_since: Option<TimeMs>,
+        measures: Vec<Measure>,
+    ) -> Option<Finding> {
+        self.last = at;
         if let Some(since) = condition_since {
             self.measures = measures;
-            self.lead = Some(stretch.lead.to_owned());
             if self.state == AlarmState::Quiet {
-                self.state = AlarmState::Pending { since: since.min(stretch.until) };
+                self.state = AlarmState::Pending { since: since.min(at) };
             }
         }
-        let (state, step) = self.state.observe(&self.definition.spec, stretch.until, condition_since.is_some());
+        let (state, step) = self.state.observe(&self.definition.spec, at, condition_since.is_some());
         self.state = state;
-        step.map(|step| self.finding(step, stretch.until, None))
+        step.map(|step| self.finding(step, at, None))
     }
 
     /// Somebody took notice of the alarm `name`.
