@@ -40,6 +40,8 @@ struct Peak {
     energy: f64,
     /// Sample number of the QRS peak.
     sample: u64,
+    /// How far the complex goes from the baseline.
+    deflection: f64,
     /// Steepest slope.
     slope: f64,
     /// How like the lead's usual complexes it is: the greatest correlation with one of them.
@@ -54,6 +56,7 @@ struct Widths {
     refractory: u64,
     t_wave: u64,
     reach: u64,
+    late: u64,
     learn: u64,
 }
 
@@ -123,6 +126,7 @@ impl Qrs {
                 refractory: samples(p.refractory_s) as u64,
                 t_wave: samples(p.t_wave_s) as u64,
                 reach: samples(p.reach_s) as u64,
+                late: samples(p.late_s) as u64,
                 learn: samples(p.learn_s) as u64,
             },
             n: 0,
@@ -242,7 +246,7 @@ impl Qrs {
         if let Some(peak) = self.waiting.take_if(|peak| n - peak.at > self.widths.wait) {
             self.decide(peak);
         }
-        if self.learning.is_some() && n >= self.widths.learn {
+        if self.learning.is_some() && n >= self.widths.learn && (n >= 2 * self.widths.learn || !self.is_alone()) {
             self.learnt();
         }
         self.search_back(n);
@@ -263,16 +267,30 @@ impl Qrs {
         // What can be no beat even when searching back need not be compared.
         let small = energy < self.threshold() * self.p.search_threshold;
         let likeness = if small { 0.0 } else { self.shapes.likeness(&self.band, top.0) };
-        Peak { at, energy, sample: top.0.saturating_sub(self.band_delay), slope, likeness }
+        Peak { at, energy, sample: top.0.saturating_sub(self.band_delay), deflection: top.1, slope, likeness }
+    }
+
+    /// The energies of the two largest peaks that can be beats.
+    fn largest(&self, peaks: &[Peak]) -> (f64, f64) {
+        let able = peaks.iter().filter(|peak| peak.deflection >= self.p.deflection_mv);
+        able.fold((0.0, 0.0), |(first, second), peak| match peak.energy {
+            energy if energy > first => (energy, first),
+            energy => (first, energy.max(second)),
+        })
+    }
+
+    /// Whether one peak so far is much larger than every other: the next beat has not come.
+    fn is_alone(&self) -> bool {
+        let (first, second) = self.largest(self.learning.as_deref().unwrap_or_default());
+        second < self.p.alone * first
     }
 
     fn learnt(&mut self) {
         let Some(peaks) = self.learning.take() else { return };
-        let mut energies: Vec<f64> = peaks.iter().map(|peak| peak.energy).collect();
-        energies.sort_by(f64::total_cmp);
         self.steepest = peaks.iter().map(|peak| peak.slope).fold(0.0, f64::max);
-        // The second largest: one artefact does not set the level.
-        let level = energies.iter().rev().nth(1).or(energies.last()).copied().unwrap_or(0.0);
+        // The second largest, if it is not noise: one artefact does not set the level.
+        let (first, second) = self.largest(&peaks);
+        let level = if second >= self.p.noise * first { second } else { first };
         self.beats = VecDeque::from(vec![level; LEVELS]);
         self.noise = VecDeque::from(vec![0.0; LEVELS]);
         for peak in peaks {
@@ -303,11 +321,12 @@ impl Qrs {
         if self.last_beat.is_none() && peak.slope < self.steepest * self.p.t_wave_slope {
             return;
         }
-        if peak.energy > threshold * self.doubt(&peak) {
+        let large = peak.deflection >= self.p.deflection_mv;
+        if large && peak.energy > threshold * self.doubt(&peak) {
             self.accept(peak, false);
         } else {
             push_level(&mut self.noise, peak.energy);
-            if self.passed.len() < PASSED_MAX {
+            if large && self.passed.len() < PASSED_MAX {
                 self.passed.push(peak);
             }
         }
@@ -363,7 +382,8 @@ impl Qrs {
         let settled = n.saturating_sub(self.widths.refractory + self.widths.wait);
         let best = self.passed.iter().filter(|peak| {
             let displaced = self.waiting.is_some_and(|next| next.at < peak.at + self.widths.refractory);
-            peak.at >= from && peak.at <= settled && !displaced && peak.energy > threshold
+            let timely = n - peak.sample <= self.widths.late;
+            peak.at >= from && peak.at <= settled && timely && !displaced && peak.energy > threshold
         });
         if let Some(best) = best.max_by(|a, b| weight(a).total_cmp(&weight(b))).copied() {
             self.accept(best, true);

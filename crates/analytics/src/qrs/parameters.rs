@@ -5,7 +5,7 @@ use super::{
     shape::{COARSE, SAME_SHAPE, SHAPE_SHARE, SHAPES, SHIFT},
 };
 
-/// Parameters of the detector: times in seconds, the rest shares.
+/// Parameters of the detector: times in seconds, one deflection in mV, the rest shares.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QrsParameters {
     /// Width of each of two averages that remove mains hum and muscle noise.
@@ -34,6 +34,8 @@ pub struct QrsParameters {
     pub search_threshold: f64,
     /// After this many usual intervals without a beat, search back.
     pub search_after: f64,
+    /// A beat is found by searching back at most so long after it was.
+    pub late_s: f64,
     /// How much of a complex on each side of its peak is compared with others.
     pub shape_s: f64,
     /// The correlation at which the threshold stands as it is.
@@ -46,8 +48,15 @@ pub struct QrsParameters {
     pub due_after: f64,
     /// The greatest factor of the threshold when a beat is due.
     pub doubt_due: f64,
-    /// How long the first levels are learnt.
+    /// How long the first levels are learnt; up to twice as long while one peak is alone.
     pub learn_s: f64,
+    /// From this share of the largest peak on, another one is no noise beside it.
+    pub alone: f64,
+    /// From this share on, it is at least not certain to be noise.
+    pub noise: f64,
+    /// The least deflection of a beat in the filtered lead, which passes about half. Source: IEC 60601-2-27 has monitors pass over complexes
+    /// of 0.15 mV and less.
+    pub deflection_mv: f64,
 }
 
 impl QrsParameters {
@@ -66,6 +75,7 @@ impl QrsParameters {
         threshold: 0.3125,
         search_threshold: 0.5,
         search_after: 1.8,
+        late_s: 2.0,
         shape_s: 0.13,
         likeness: 0.9,
         doubt_min: 1.0,
@@ -73,6 +83,9 @@ impl QrsParameters {
         due_after: 0.85,
         doubt_due: 1.0,
         learn_s: 2.0,
+        alone: 0.3,
+        noise: 0.1,
+        deflection_mv: 0.05,
     };
 
     /// Every parameter by its name.
@@ -91,6 +104,7 @@ impl QrsParameters {
             ("threshold", self.threshold),
             ("search_threshold", self.search_threshold),
             ("search_after", self.search_after),
+            ("late_s", self.late_s),
             ("shape_s", self.shape_s),
             ("likeness", self.likeness),
             ("doubt_min", self.doubt_min),
@@ -98,6 +112,9 @@ impl QrsParameters {
             ("due_after", self.due_after),
             ("doubt_due", self.doubt_due),
             ("learn_s", self.learn_s),
+            ("alone", self.alone),
+            ("noise", self.noise),
+            ("deflection_mv", self.deflection_mv),
             ("levels", LEVELS as f64),
             ("shapes", SHAPES as f64),
             ("shape_share", SHAPE_SHARE),

@@ -1,7 +1,7 @@
 //! Beats against cardiologists' labels, and against what generated signals say.
 
 use super::*;
-use crate::recorded::{Chance, Recorded, matched, spent_s};
+use crate::recorded::{Chance, Part, Recorded, matched, spent_s};
 use sensing::{
     Value,
     generated::{Story, Wearer},
@@ -152,6 +152,51 @@ fn noise_and_wander_cost_few_beats() {
             let percent = |others: usize| 100.0 * hits as f64 / (hits + others) as f64;
             println!("seed 7, {what}: Se {:.3} %, +P {:.3} %", percent(misses), percent(extras));
             assert!(percent(misses) >= 99.7 && percent(extras) >= 99.7);
+        }
+    }
+}
+
+#[test]
+fn a_small_beat_is_found_by_searching_back_within_two_seconds() {
+    for per_min in [32.0, 45.0, 70.0, 110.0] {
+        let mut record = Recorded::made(10, 250.0, 0.01, &[Part::Sinus { per_min, seconds: 300.0 }]);
+        let small: Vec<usize> = record.beat_samples().iter().skip(9).step_by(10).map(|&beat| beat as usize).collect();
+        for &beat in &small {
+            let until = (beat + 40).min(record.leads[0].len());
+            record.leads[0][beat - 40..until].iter_mut().for_each(|value| *value *= 0.27);
+        }
+        let mut qrs = Qrs::new(250.0, QrsParameters::STANDARD).unwrap();
+        let (mut found, mut late) = (Vec::new(), 0);
+        for (at, &value) in record.leads[0].iter().enumerate() {
+            if let Some(beat) = qrs.push(value) {
+                // The first levels take four seconds when beats are rare.
+                assert!(at <= 1_250 || at as u64 - beat.sample <= 500, "seed 10, {per_min} /min");
+                late += usize::from(beat.late);
+                found.push(beat.sample);
+            }
+        }
+        let hits = matched(&record.beat_samples(), &found, 37).len();
+        println!(
+            "seed 10, {per_min} /min: {} of {}, {late} of {} small ones late",
+            hits,
+            record.beats.len(),
+            small.len()
+        );
+        assert!(late > 0 && hits * 100 >= record.beats.len() * 98 && found.len() - hits <= 1);
+    }
+}
+
+#[test]
+fn noise_alone_has_no_beats_and_a_slow_heart_no_others() {
+    for noise_mv in [0.005, 0.02, 0.03] {
+        let rare = [Part::Sinus { per_min: 24.0, seconds: 120.0 }];
+        for (parts, expected) in [(&[Part::Standstill { seconds: 60.0 }][..], 0), (&rare[..], 48)] {
+            let record = Recorded::made(11, 250.0, noise_mv, parts);
+            let mut qrs = Qrs::new(250.0, QrsParameters::STANDARD).unwrap();
+            let mut found = 0;
+            qrs.extend(record.leads[0].iter().copied(), |_| found += 1);
+            found += qrs.finish().len();
+            assert!(found.abs_diff(expected) <= 2, "seed 11, {noise_mv} mV: {found} beats, expected {expected}");
         }
     }
 }

@@ -106,6 +106,15 @@ mod tests {
     }
 
     #[test]
+    fn asystole_that_was_there_before_the_monitor_is_an_alarm_too() {
+        let found = found(&RULE, &Recorded::made(43, 250.0, 0.01, &[Part::Standstill { seconds: 12.0 }]));
+        expect![[r#"
+            5 asystole Raised High, since 0
+        "#]]
+        .assert_eq(&alarms(&found));
+    }
+
+    #[test]
     fn an_electrode_that_is_off_is_no_asystole() {
         let parts = [SINUS, Part::Off { seconds: 20.0 }, SINUS];
         assert_eq!(alarms(&found(&RULE, &Recorded::made(42, 250.0, 0.01, &parts))), "");
