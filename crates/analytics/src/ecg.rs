@@ -5,7 +5,7 @@
 
 use crate::{
     input::{Input, Measured},
-    qrs::{BeatClass, Qrs, QrsParameters},
+    qrs::{BeatClass, Qrs, QrsParameters, RATES_HZ},
     quality::{self, Quality, WINDOW_S},
 };
 use record::{Digest, TimeMs};
@@ -127,7 +127,7 @@ impl Ecg {
     /// Takes an input. Gives what it brought, if it is of the followed lead.
     pub(crate) fn take<'a>(&'a mut self, input: &Input<'a>) -> Option<Stretch<'a>> {
         let Measured::Wave { rate_hz, values } = input.value else { return None };
-        if !input.signal.starts_with("ecg-") || !rate_hz.is_finite() || rate_hz < 1.0 {
+        if !input.signal.starts_with("ecg-") || !RATES_HZ.contains(&rate_hz) {
             return None;
         }
         let until = input.at.plus_ms((values.len() as f64 * 1_000.0 / rate_hz).round() as u64);

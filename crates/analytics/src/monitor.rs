@@ -51,7 +51,7 @@ mod tests {
     use crate::{
         finding::{AlarmChange, Kind, Severity},
         input::Measured,
-        recorded::{Part, Recorded},
+        recorded::{Chance, Part, Recorded},
     };
     use record::sha256;
     use sensing::{
@@ -199,5 +199,49 @@ mod tests {
         let found = monitor.acknowledge("asystole", TimeMs(28_000), "Practitioner/1");
         assert_eq!(found[0].alarm.as_ref().unwrap().change, AlarmChange::Acknowledged { by: "Practitioner/1".into() });
         assert!(found.len() == 1 && !found[0].inputs.is_empty());
+    }
+
+    #[test]
+    fn no_lead_however_odd_does_harm() {
+        let mut chance = Chance(100);
+        let mut monitor = Monitor::new(&Person::default());
+        let odd = [0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, 1e-300];
+        let harmless = |finding: &Finding| {
+            let finite = finding.measures.iter().all(|measure| measure.value.is_finite());
+            assert!(finite && finding.from <= finding.until, "seed 100: {finding:?}");
+        };
+        let pick = |chance: &mut Chance, most: usize| (chance.unit() * most as f64) as usize;
+        for n in 0..3_000u64 {
+            let rate_hz = [0.0, -1.0, f64::NAN, 1e300, 99.0, 100.0, 125.0, 360.0, 4_000.0][pick(&mut chance, 9)];
+            let count = [0, 1, 7, 125, 400][pick(&mut chance, 5)];
+            let values: Vec<f64> = (0..count)
+                .map(|_| if chance.unit() < 0.1 { odd[pick(&mut chance, odd.len())] } else { chance.normal() })
+                .collect();
+            let at = match pick(&mut chance, 8) {
+                0 => TimeMs(u64::MAX - n),
+                1 => TimeMs(0),
+                _ => TimeMs(n * 500),
+            };
+            let signal = ["ecg-ii", "ecg-v1", "ecg-", "pleth"][pick(&mut chance, 4)];
+            let value = Measured::Wave { rate_hz, values: &values };
+            let input = Input { frame: sha256(&[&n.to_be_bytes()]), signal, at, value };
+            monitor.take(&input).iter().for_each(harmless);
+        }
+        // A lead that goes on without a gap, odd for some seconds now and then, up to the end of time.
+        let rhythm =
+            Recorded::made(100, 125.0, 0.02, &[Part::Extrasystoles { per_min: 80.0, every: 4, seconds: 900.0 }]);
+        for (n, values) in (0u64..).zip(rhythm.leads[0].chunks_exact(125)) {
+            let mut values = values.to_vec();
+            let share = [0.0, 0.0, 0.0, 0.01, 0.5][(n / 7) as usize % 5];
+            for value in &mut values {
+                if chance.unit() < share {
+                    *value = odd[pick(&mut chance, odd.len())];
+                }
+            }
+            let at = TimeMs(u64::MAX - 890_000).plus_ms(n * 1_000);
+            let value = Measured::Wave { rate_hz: 125.0, values: &values };
+            let input = Input { frame: sha256(&[&n.to_be_bytes()]), signal: "ecg-ii", at, value };
+            monitor.take(&input).iter().for_each(harmless);
+        }
     }
 }

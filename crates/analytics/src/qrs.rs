@@ -97,6 +97,8 @@ pub struct Qrs {
     out: VecDeque<Beat>,
 }
 
+/// Samples per second that a lead can have.
+pub(crate) const RATES_HZ: std::ops::RangeInclusive<f64> = 100.0..=4_000.0;
 /// How many past beats, noise peaks and intervals levels are medians of.
 const LEVELS: usize = 8;
 /// How much of the filtered lead is remembered, in seconds: beats found by searching back are compared too.
@@ -107,7 +109,7 @@ const PASSED_MAX: usize = 64;
 impl Qrs {
     /// A detector for a lead of `rate_hz` samples a second; nothing below 100 Hz or above 4000 Hz.
     pub fn new(rate_hz: f64, parameters: QrsParameters) -> Option<Self> {
-        if !(100.0..=4_000.0).contains(&rate_hz) {
+        if !RATES_HZ.contains(&rate_hz) {
             return None;
         }
         let p = parameters;

@@ -90,9 +90,9 @@ impl Windows {
             self.normal = Normal::default();
         }
         let number = *self.number.get_or_insert(stretch.from.0 / WINDOW_MS);
-        let end = (number + 1) * WINDOW_MS;
+        let end = number.saturating_add(1).saturating_mul(WINDOW_MS);
         let mut over = None;
-        if stretch.from.0 >= end + LATE_MS {
+        if stretch.from.0 >= end.saturating_add(LATE_MS) {
             let later = self.intervals.iter().position(|nn| nn.at.0 >= end).unwrap_or(self.intervals.len());
             let intervals = std::mem::take(&mut self.intervals);
             let (now, later) = intervals.split_at(later);

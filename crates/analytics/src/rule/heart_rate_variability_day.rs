@@ -109,7 +109,7 @@ impl Watch for Days {
         // A day that ended while nothing came is told with what it had.
         let stale = |day: &Day| window.until.0.saturating_sub(day.from.0) > DAY_MS;
         if let Some(day) = self.day.take_if(|day| stale(day)) {
-            out.push(day.tell(&self.author, TimeMs(day.from.0 + DAY_MS), stretch.lead));
+            out.push(day.tell(&self.author, day.from.plus_ms(DAY_MS), stretch.lead));
         }
         let day = self.day.get_or_insert_with(|| Day::new(window.from));
         day.add(&mut window);
