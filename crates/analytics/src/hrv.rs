@@ -10,8 +10,8 @@ pub(crate) use spectrum::bands;
 use crate::{ecg::Heard, qrs::BeatClass};
 use record::TimeMs;
 
-/// An interval is longer and shorter, in seconds. Source: Vest et al. 2018.
-const INTERVAL_S: std::ops::RangeInclusive<f64> = 0.3..=2.0;
+/// Intervals of 160 to 30 beats a minute, in seconds. Source: Vest et al. 2018.
+const INTERVAL_S: std::ops::RangeInclusive<f64> = 0.375..=2.0;
 /// And it differs from the normal one before by this share at most: premature beats of the atria look normal. Source: Vest et al. 2018.
 const CHANGE_MAX: f64 = 0.2;
 /// After so many intervals that changed too much the last of them is the new measure: the rate did change.
