@@ -115,10 +115,7 @@ fn detected_issue(finding: &Finding, alarm: &Alarm, context: &Context<'_>) -> Js
     let mut out = opened("DetectedIssue", finding);
     out.insert("status".into(), "final".into());
     let kind = if alarm.technical { "technical alarm" } else { "physiological alarm" };
-    out.insert(
-        "code".into(),
-        json!({"coding": [{"system": "https://vitaltrace.org/fhir/CodeSystem/alarm", "code": alarm.name}], "text": kind}),
-    );
+    out.insert("code".into(), json!({"coding": alarm_codings(finding, alarm), "text": kind}));
     let severity = match finding.severity {
         Severity::High => "high",
         Severity::Medium => "moderate",
@@ -159,10 +156,7 @@ fn flag(finding: &Finding, alarm: &Alarm, context: &Context<'_>, status: &str) -
         "category".into(),
         json!([{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/flag-category", "code": category}]}]),
     );
-    out.insert(
-        "code".into(),
-        json!({"coding": [{"system": "https://vitaltrace.org/fhir/CodeSystem/alarm", "code": alarm.name}], "text": alarm.name}),
-    );
+    out.insert("code".into(), json!({"coding": alarm_codings(finding, alarm), "text": alarm.name}));
     out.insert("subject".into(), json!({"reference": context.patient}));
     let mut period = json!({"start": alarm.condition_since.to_instant()});
     if alarm.change == AlarmChange::Ended {
@@ -203,6 +197,15 @@ fn code(finding: &Finding) -> Json {
     json!({"coding": coding, "text": text})
 }
 
+/// The alarm's name, and the codes that others have for what its rule finds.
+fn alarm_codings(finding: &Finding, alarm: &Alarm) -> Vec<Json> {
+    let own = json!({"system": "https://vitaltrace.org/fhir/CodeSystem/alarm", "code": alarm.name});
+    let codes = Rule::find(finding.rule).map_or(&[][..], |rule| rule.codes);
+    let others = codes.iter().filter(|(system, ..)| *system != RULE);
+    let others = others.map(|(system, code, display)| json!({"system": system, "code": code, "display": display}));
+    std::iter::once(own).chain(others).collect()
+}
+
 fn part(name: &str) -> Json {
     json!({"coding": [{"system": "https://vitaltrace.org/fhir/CodeSystem/measure", "code": name}], "text": name})
 }
@@ -238,6 +241,7 @@ mod tests {
     use crate::{
         input::{Input, Measured, Person},
         monitor::Monitor,
+        recorded::{Part, Recorded},
     };
     use record::{TimeMs, sha256};
 
@@ -263,6 +267,26 @@ mod tests {
         assert_eq!(issue["evidence"][0]["detail"][0]["reference"], "Observation/1/_history/1");
         let flag = out.iter().find(|r| r["resourceType"] == "Flag").unwrap();
         assert_eq!((&flag["status"], &flag["subject"]["reference"]), (&json!("active"), &json!("Patient/1")));
+    }
+
+    #[test]
+    fn a_tachycardia_has_its_code_in_the_nomenclature_of_devices() {
+        let sinus = Part::Sinus { per_min: 75.0, seconds: 30.0 };
+        let parts = [sinus, Part::Ventricular { per_min: 160.0, seconds: 8.0 }];
+        let record = Recorded::made(99, 250.0, 0.01, &parts);
+        let mut monitor = Monitor::new(&Person::default());
+        let mut out = Vec::new();
+        for (second, values) in record.leads[0].chunks_exact(250).enumerate() {
+            let value = Measured::Wave { rate_hz: 250.0, values };
+            let input = Input { frame: sha256(&[]), signal: "ecg-ii", at: TimeMs(second as u64 * 1_000), value };
+            let context = Context { patient: "Patient/1", derived_from: &[], engine: None };
+            out.extend(monitor.take(&input).iter().flat_map(|finding| resources(finding, &context)));
+        }
+        for kind in ["DetectedIssue", "Flag"] {
+            let found = out.iter().find(|r| r["resourceType"] == kind).unwrap();
+            assert_eq!(found["code"]["coding"][0]["code"], "ventricular-tachycardia");
+            assert_eq!(found["code"]["coding"][1]["code"], "148160");
+        }
     }
 
     #[test]

@@ -11,7 +11,12 @@ mod monitor;
 pub mod rule;
 
 mod alarm;
+mod ecg;
+mod hrv;
 mod qrs;
+mod quality;
+#[cfg(test)]
+mod recorded;
 
 pub mod fhir;
 mod finding;
@@ -20,5 +25,5 @@ pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
 pub use finding::{Alarm, AlarmChange, CITED_MAX, Finding, Kind, Measure, Severity};
 pub use input::{Input, Measured, Person};
 pub use monitor::Monitor;
-pub use qrs::{Beat, Qrs, QrsParameters};
+pub use qrs::{Beat, BeatClass, Qrs, QrsParameters};
 pub use rule::{Rule, Watch};

@@ -4,115 +4,18 @@
 //! (Comput Cardiol 2002;29:101), over linear-phase filters, so that beats are placed where the wave peaks. Unit: that of the lead,
 //! as a rule `mV`; only ratios matter.
 
+mod class;
 mod filter;
+mod parameters;
 mod shape;
 
+pub use class::BeatClass;
+pub use parameters::QrsParameters;
+
+use class::Classes;
 use filter::{Mean, Past};
-use shape::{SAME_SHAPE, SHAPE_SHARE, SHAPES, SHIFT, Shapes};
+use shape::Shapes;
 use std::collections::VecDeque;
-
-/// Parameters of the detector: times in seconds, the rest shares.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct QrsParameters {
-    /// Width of each of two averages that remove mains hum and muscle noise.
-    pub smooth_s: f64,
-    /// Width of the average that is taken as the baseline.
-    pub baseline_s: f64,
-    /// Distance of the two samples whose difference is the slope.
-    pub slope_s: f64,
-    /// Width of the average over slopes.
-    pub energy_s: f64,
-    /// A peak of the energy is over at the latest this long after its top.
-    pub fall_s: f64,
-    /// How far from the middle of the energy the complex may peak.
-    pub reach_s: f64,
-    /// How long a peak waits for a larger one.
-    pub wait_s: f64,
-    /// No heart beats again within this time.
-    pub refractory_s: f64,
-    /// How far after a beat a T wave can come.
-    pub t_wave_s: f64,
-    /// A T wave's steepest slope is below this share of its beat's.
-    pub t_wave_slope: f64,
-    /// Where the threshold lies between noise and beats.
-    pub threshold: f64,
-    /// The share of the threshold that suffices when searching back.
-    pub search_threshold: f64,
-    /// After this many usual intervals without a beat, search back.
-    pub search_after: f64,
-    /// How much of a complex on each side of its peak is compared with others.
-    pub shape_s: f64,
-    /// The correlation at which the threshold stands as it is.
-    pub likeness: f64,
-    /// The least factor of the threshold, for peaks like the usual complexes.
-    pub doubt_min: f64,
-    /// The greatest factor of the threshold, for peaks unlike them.
-    pub doubt_max: f64,
-    /// From this share of the usual interval on, a beat is due.
-    pub due_after: f64,
-    /// The greatest factor of the threshold when a beat is due.
-    pub doubt_due: f64,
-    /// How long the first levels are learnt.
-    pub learn_s: f64,
-}
-
-impl QrsParameters {
-    /// The parameters that findings are made with.
-    pub const STANDARD: Self = Self {
-        smooth_s: 1.0 / 60.0,
-        baseline_s: 0.125,
-        slope_s: 0.011,
-        energy_s: 0.085,
-        fall_s: 0.095,
-        reach_s: 0.06,
-        wait_s: 0.18,
-        refractory_s: 0.2,
-        t_wave_s: 0.36,
-        t_wave_slope: 0.5,
-        threshold: 0.3125,
-        search_threshold: 0.5,
-        search_after: 1.8,
-        shape_s: 0.13,
-        likeness: 0.9,
-        doubt_min: 1.0,
-        doubt_max: 3.0,
-        due_after: 0.85,
-        doubt_due: 1.0,
-        learn_s: 2.0,
-    };
-
-    /// Every parameter by its name.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        [
-            ("smooth_s", self.smooth_s),
-            ("baseline_s", self.baseline_s),
-            ("slope_s", self.slope_s),
-            ("energy_s", self.energy_s),
-            ("fall_s", self.fall_s),
-            ("reach_s", self.reach_s),
-            ("wait_s", self.wait_s),
-            ("refractory_s", self.refractory_s),
-            ("t_wave_s", self.t_wave_s),
-            ("t_wave_slope", self.t_wave_slope),
-            ("threshold", self.threshold),
-            ("search_threshold", self.search_threshold),
-            ("search_after", self.search_after),
-            ("shape_s", self.shape_s),
-            ("likeness", self.likeness),
-            ("doubt_min", self.doubt_min),
-            ("doubt_max", self.doubt_max),
-            ("due_after", self.due_after),
-            ("doubt_due", self.doubt_due),
-            ("learn_s", self.learn_s),
-            ("levels", LEVELS as f64),
-            ("shapes", SHAPES as f64),
-            ("shape_share", SHAPE_SHARE),
-            ("shape_shift", SHIFT as f64),
-            ("same_shape", SAME_SHAPE),
-        ]
-        .into_iter()
-    }
-}
 
 /// One heart beat.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,6 +26,10 @@ pub struct Beat {
     pub energy: f64,
     /// Whether it was found by searching back.
     pub late: bool,
+    /// Where it comes from.
+    pub class: BeatClass,
+    /// Correlation of the complex with the most like of those that the lead had before, 0 for its first.
+    pub likeness: f64,
 }
 
 /// A peak of the energy that may be a beat.
@@ -133,6 +40,8 @@ struct Peak {
     energy: f64,
     /// Sample number of the QRS peak.
     sample: u64,
+    /// How far the complex goes from the baseline.
+    deflection: f64,
     /// Steepest slope.
     slope: f64,
     /// How like the lead's usual complexes it is: the greatest correlation with one of them.
@@ -147,6 +56,7 @@ struct Widths {
     refractory: u64,
     t_wave: u64,
     reach: u64,
+    late: u64,
     learn: u64,
 }
 
@@ -163,6 +73,7 @@ pub struct Qrs {
     smoothed: Past,
     band: Past,
     slopes: Past,
+    smooth_delay: u64,
     baseline_delay: u64,
     slope_width: u64,
     band_delay: u64,
@@ -180,11 +91,14 @@ pub struct Qrs {
     usual: f64,
     last_beat: Option<Peak>,
     shapes: Shapes,
+    classes: Classes,
     /// Peaks after the last beat that were too small.
     passed: Vec<Peak>,
     out: VecDeque<Beat>,
 }
 
+/// Samples per second that a lead can have.
+pub(crate) const RATES_HZ: std::ops::RangeInclusive<f64> = 100.0..=4_000.0;
 /// How many past beats, noise peaks and intervals levels are medians of.
 const LEVELS: usize = 8;
 /// How much of the filtered lead is remembered, in seconds: beats found by searching back are compared too.
@@ -195,7 +109,7 @@ const PASSED_MAX: usize = 64;
 impl Qrs {
     /// A detector for a lead of `rate_hz` samples a second; nothing below 100 Hz or above 4000 Hz.
     pub fn new(rate_hz: f64, parameters: QrsParameters) -> Option<Self> {
-        if !(100.0..=4_000.0).contains(&rate_hz) {
+        if !RATES_HZ.contains(&rate_hz) {
             return None;
         }
         let p = parameters;
@@ -214,6 +128,7 @@ impl Qrs {
                 refractory: samples(p.refractory_s) as u64,
                 t_wave: samples(p.t_wave_s) as u64,
                 reach: samples(p.reach_s) as u64,
+                late: samples(p.late_s) as u64,
                 learn: samples(p.learn_s) as u64,
             },
             n: 0,
@@ -221,9 +136,10 @@ impl Qrs {
             smooth: [Mean::new(smooth), Mean::new(smooth)],
             baseline: Mean::new(baseline),
             energy: Mean::new(energy),
-            smoothed: Past::new(past),
+            smoothed: Past::new(samples(BAND_S)),
             band: Past::new(samples(BAND_S)),
             slopes: Past::new(past),
+            smooth_delay: smooth as u64 - 1,
             baseline_delay,
             slope_width,
             band_delay: baseline_delay + (smooth as u64 - 1),
@@ -238,6 +154,7 @@ impl Qrs {
             usual: 0.0,
             last_beat: None,
             shapes: Shapes::new(samples(p.shape_s)),
+            classes: Classes::new(rate_hz),
             passed: Vec::new(),
             out: VecDeque::new(),
         })
@@ -331,7 +248,7 @@ impl Qrs {
         if let Some(peak) = self.waiting.take_if(|peak| n - peak.at > self.widths.wait) {
             self.decide(peak);
         }
-        if self.learning.is_some() && n >= self.widths.learn {
+        if self.learning.is_some() && n >= self.widths.learn && (n >= 2 * self.widths.learn || !self.is_alone()) {
             self.learnt();
         }
         self.search_back(n);
@@ -352,16 +269,30 @@ impl Qrs {
         // What can be no beat even when searching back need not be compared.
         let small = energy < self.threshold() * self.p.search_threshold;
         let likeness = if small { 0.0 } else { self.shapes.likeness(&self.band, top.0) };
-        Peak { at, energy, sample: top.0.saturating_sub(self.band_delay), slope, likeness }
+        Peak { at, energy, sample: top.0.saturating_sub(self.band_delay), deflection: top.1, slope, likeness }
+    }
+
+    /// The energies of the two largest peaks that can be beats.
+    fn largest(&self, peaks: &[Peak]) -> (f64, f64) {
+        let able = peaks.iter().filter(|peak| peak.deflection >= self.p.deflection_mv);
+        able.fold((0.0, 0.0), |(first, second), peak| match peak.energy {
+            energy if energy > first => (energy, first),
+            energy => (first, energy.max(second)),
+        })
+    }
+
+    /// Whether one peak so far is much larger than every other: the next beat has not come.
+    fn is_alone(&self) -> bool {
+        let (first, second) = self.largest(self.learning.as_deref().unwrap_or_default());
+        second < self.p.alone * first
     }
 
     fn learnt(&mut self) {
         let Some(peaks) = self.learning.take() else { return };
-        let mut energies: Vec<f64> = peaks.iter().map(|peak| peak.energy).collect();
-        energies.sort_by(f64::total_cmp);
         self.steepest = peaks.iter().map(|peak| peak.slope).fold(0.0, f64::max);
-        // The second largest: one artefact does not set the level.
-        let level = energies.iter().rev().nth(1).or(energies.last()).copied().unwrap_or(0.0);
+        // The second largest, if it is not noise: one artefact does not set the level.
+        let (first, second) = self.largest(&peaks);
+        let level = if second >= self.p.noise * first { second } else { first };
         self.beats = VecDeque::from(vec![level; LEVELS]);
         self.noise = VecDeque::from(vec![0.0; LEVELS]);
         for peak in peaks {
@@ -392,11 +323,12 @@ impl Qrs {
         if self.last_beat.is_none() && peak.slope < self.steepest * self.p.t_wave_slope {
             return;
         }
-        if peak.energy > threshold * self.doubt(&peak) {
+        let large = peak.deflection >= self.p.deflection_mv;
+        if large && peak.energy > threshold * self.doubt(&peak) {
             self.accept(peak, false);
         } else {
             push_level(&mut self.noise, peak.energy);
-            if self.passed.len() < PASSED_MAX {
+            if large && self.passed.len() < PASSED_MAX {
                 self.passed.push(peak);
             }
         }
@@ -433,7 +365,8 @@ impl Qrs {
         if self.n - middle < self.band.length() - 2 * self.widths.refractory {
             self.shapes.learn(&self.band, middle);
         }
-        self.out.push_back(Beat { sample: peak.sample, energy: peak.energy, late });
+        let (class, likeness) = self.classes.next(&self.smoothed, peak.sample + self.smooth_delay, self.n - 1);
+        self.out.push_back(Beat { sample: peak.sample, energy: peak.energy, late, class, likeness });
     }
 
     fn search_back(&mut self, n: u64) {
@@ -451,7 +384,8 @@ impl Qrs {
         let settled = n.saturating_sub(self.widths.refractory + self.widths.wait);
         let best = self.passed.iter().filter(|peak| {
             let displaced = self.waiting.is_some_and(|next| next.at < peak.at + self.widths.refractory);
-            peak.at >= from && peak.at <= settled && !displaced && peak.energy > threshold
+            let timely = n - peak.sample <= self.widths.late;
+            peak.at >= from && peak.at <= settled && timely && !displaced && peak.energy > threshold
         });
         if let Some(best) = best.max_by(|a, b| weight(a).total_cmp(&weight(b))).copied() {
             self.accept(best, true);

@@ -3,17 +3,29 @@
 //! A new rule is a new file here and a line in [`ALL`].
 
 mod alarm_limits;
+mod asystole;
+mod atrial_fibrillation;
 mod ecg_heart_rate;
+mod ecg_rate_alarms;
+mod ecg_signal_quality;
+mod heart_rate_variability;
+mod heart_rate_variability_day;
 mod news2;
 mod shock_index;
+mod sounding;
 mod trend_forecast;
+mod ventricular_fibrillation;
+mod ventricular_tachycardia;
 mod window_summary;
 
 use crate::{
+    ecg::Stretch,
     finding::{Finding, Kind},
     input::{Input, Person},
 };
 use record::{Digest, TimeMs, sha256};
+
+use sounding::{Definition, Sounding};
 
 pub use news2::{Band, Consciousness, News2, News2Inputs, NotForNews2, news2};
 
@@ -21,6 +33,14 @@ pub use news2::{Band, Consciousness, News2, News2Inputs, NotForNews2, news2};
 pub const ALL: &[Rule] = &[
     window_summary::RULE,
     ecg_heart_rate::RULE,
+    ecg_signal_quality::RULE,
+    asystole::RULE,
+    ventricular_fibrillation::RULE,
+    ventricular_tachycardia::RULE,
+    ecg_rate_alarms::RULE,
+    atrial_fibrillation::RULE,
+    heart_rate_variability::RULE,
+    heart_rate_variability_day::RULE,
     shock_index::RULE,
     news2::RULE,
     alarm_limits::RULE,
@@ -51,7 +71,10 @@ pub struct Rule {
 /// A rule at work on one patient. It reads no clock: time is what inputs say.
 pub trait Watch: std::fmt::Debug + Send {
     /// Takes one input and adds what it concludes from it.
-    fn take(&mut self, input: &Input<'_>, out: &mut Vec<Finding>);
+    fn take(&mut self, _input: &Input<'_>, _out: &mut Vec<Finding>) {}
+
+    /// Takes what one input brought of the ECG's beats, after [`Watch::take`].
+    fn ecg(&mut self, _stretch: &Stretch<'_>, _out: &mut Vec<Finding>) {}
 
     /// Somebody took notice of the alarm `name`.
     fn acknowledge(&mut self, _name: &str, _at: TimeMs, _by: &str, _out: &mut Vec<Finding>) {}

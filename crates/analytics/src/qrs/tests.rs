@@ -1,67 +1,22 @@
 //! Beats against cardiologists' labels, and against what generated signals say.
 
 use super::*;
+use crate::recorded::{Chance, Part, Recorded, matched, spent_s};
 use sensing::{
     Value,
     generated::{Story, Wearer},
-    wfdb::{Header, Recording, annotations},
 };
-use std::{fs, path::PathBuf, time::Instant};
-
-/// Matches beats to labels one to one, nearest first within 150 ms, as ANSI/AAMI EC57 does. Gives matches and signed errors.
-fn matched(labels: &[u64], beats: &[u64], window: u64) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    let mut next = 0;
-    for (l, &label) in labels.iter().enumerate() {
-        while next < beats.len() && beats[next] + window < label {
-            next += 1;
-        }
-        let mut best: Option<(u64, usize)> = None;
-        for (b, &beat) in beats.iter().enumerate().skip(next) {
-            if beat > label + window {
-                break;
-            }
-            let nearer_other = labels.get(l + 1).is_some_and(|&after| after.abs_diff(beat) < label.abs_diff(beat));
-            if !nearer_other && best.is_none_or(|(distance, _)| label.abs_diff(beat) < distance) {
-                best = Some((label.abs_diff(beat), b));
-            }
-        }
-        if let Some((_, b)) = best {
-            pairs.push((l, b));
-            next = b + 1;
-        }
-    }
-    pairs
-}
-
-fn shared() -> Option<PathBuf> {
-    let root = std::env::var_os("VITALTRACE_SHARED")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")), PathBuf::from);
-    let records = root.join("signals/mitdb");
-    if !records.is_dir() {
-        println!("SKIPPED: {} not found", records.display());
-    }
-    records.is_dir().then_some(records)
-}
 
 #[test]
 fn beats_of_the_shared_mit_bih_records_are_scored() {
-    let Some(folder) = shared() else { return };
     let (mut hits, mut misses, mut extras, mut seconds, mut samples) = (0, 0, 0, 0.0, 0);
     let mut delays = Vec::new();
     let mut errors = Vec::new();
-    for record in ["100", "103", "104", "105", "106", "116", "119", "208"] {
-        let header = Header::parse(&fs::read(folder.join(format!("{record}.hea"))).unwrap()).unwrap();
-        let data = fs::read(folder.join(format!("{record}.dat"))).unwrap();
-        let recording = Recording::read(header, |_| Some(&data[..])).unwrap();
-        let mv: Vec<f64> = recording.samples(0).unwrap().iter().map(|&s| (f64::from(s) - 1024.0) / 200.0).collect();
-        let labels =
-            ["atr", "rnv"].iter().find_map(|kind| fs::read(folder.join(format!("{record}.{kind}"))).ok()).unwrap();
-        let labels: Vec<u64> =
-            annotations(&labels).unwrap().iter().filter(|label| label.is_beat()).map(|label| label.sample).collect();
+    for record in Recorded::all_mit_bih() {
+        let (mv, labels) = (&record.leads[0], record.beat_samples());
         let mut qrs = Qrs::new(360.0, QrsParameters::STANDARD).unwrap();
         let mut beats = Vec::new();
-        let began = Instant::now();
+        let began = spent_s();
         for (at, &value) in mv.iter().enumerate() {
             if let Some(beat) = qrs.push(value) {
                 beats.push((beat, at as u64));
@@ -69,7 +24,7 @@ fn beats_of_the_shared_mit_bih_records_are_scored() {
         }
         let end = mv.len() as u64;
         beats.extend(qrs.finish().into_iter().map(|beat| (beat, end)));
-        seconds += began.elapsed().as_secs_f64();
+        seconds += spent_s() - began;
         samples += mv.len();
         let mut order: Vec<(u64, u64, bool)> =
             beats.iter().map(|(beat, at)| (beat.sample, at - beat.sample, beat.late)).collect();
@@ -79,7 +34,7 @@ fn beats_of_the_shared_mit_bih_records_are_scored() {
         let pairs = matched(&labels, &found, 54);
         errors.extend(pairs.iter().map(|&(l, b)| found[b].abs_diff(labels[l])));
         let (miss, extra) = (labels.len() - pairs.len(), found.len() - pairs.len());
-        println!("{record}: {} labels, {miss} missed, {extra} extra", labels.len());
+        println!("{}: {} labels, {miss} missed, {extra} extra", record.name, labels.len());
         if std::env::var_os("QRS_SHOW").is_some() {
             let hit_l: std::collections::HashSet<usize> = pairs.iter().map(|p| p.0).collect();
             let hit_b: std::collections::HashSet<usize> = pairs.iter().map(|p| p.1).collect();
@@ -97,25 +52,26 @@ fn beats_of_the_shared_mit_bih_records_are_scored() {
         extras += extra;
     }
     let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole as f64;
+    if hits == 0 {
+        return;
+    }
+    let prompt = percent(delays.iter().filter(|(ms, _)| *ms <= 400.0).count(), delays.len());
+    let late = delays.iter().filter(|(_, late)| *late).count();
     delays.sort_by(|a, b| a.0.total_cmp(&b.0));
     errors.sort_unstable();
     let sensitivity = percent(hits, hits + misses);
     let precision = percent(hits, hits + extras);
     println!(
-        "gross: Se {sensitivity:.3} % ({misses} missed), +P {precision:.3} % ({extras} extra); delay median {:.0} ms, 99 % {:.0} ms, greatest {:.0} ms; \
-         median error {} samples; {:.1} M samples/s",
+        "gross: Se {sensitivity:.3} % ({misses} missed), +P {precision:.3} % ({extras} extra); {prompt:.2} % within 400 ms, {late} found by searching back; delay median {:.0} ms, 99 % {:.0} ms, greatest {:.0} ms; \
+         median error {} samples; {:.1} M samples per CPU second",
         delays[delays.len() / 2].0,
         delays[delays.len() * 99 / 100].0,
         delays[delays.len() - 1].0,
         errors[errors.len() / 2],
-        samples as f64 / seconds / 1e6
+        samples as f64 / seconds.max(1e-9) / 1e6
     );
     assert!(sensitivity >= 99.80 && precision >= 99.85);
-    assert!(
-        delays[delays.len() * 99 / 100].0 <= 400.0
-            && delays[delays.len() - 1].0 <= 2_000.0
-            && errors[errors.len() / 2] <= 1
-    );
+    assert!(prompt >= 99.0 && delays[delays.len() - 1].0 <= 2_000.0 && errors[errors.len() / 2] <= 1);
 }
 
 #[test]
@@ -166,4 +122,81 @@ fn a_flat_line_has_no_beats() {
     let mut beats = 0;
     qrs.extend(std::iter::repeat_n(0.5, 36_000), |_| beats += 1);
     assert_eq!(beats + qrs.finish().len(), 0);
+}
+
+#[test]
+fn noise_and_wander_cost_few_beats() {
+    // Muscle noise of 0.05 mV, and a baseline that wanders by 1 mV, as in Moody's noise stress test (Comput Cardiol 1984;11:381).
+    type Noise = fn(f64, &mut Chance) -> f64;
+    let noises: [(&str, Noise); 2] = [
+        ("muscle", |_, chance| 0.05 * chance.normal()),
+        ("wander", |at_s, _| (1.9 * at_s).sin() + 0.3 * (5.7 * at_s).sin()),
+    ];
+    for (what, noise) in noises {
+        let (mut hits, mut misses, mut extras) = (0, 0, 0);
+        for record in Recorded::all_mit_bih() {
+            let mut chance = Chance(7);
+            let mut qrs = Qrs::new(record.rate_hz, QrsParameters::STANDARD).unwrap();
+            let mut found = Vec::new();
+            let noisy = record.leads[0].iter().enumerate();
+            let noisy = noisy.map(|(n, mv)| mv + noise(n as f64 / record.rate_hz, &mut chance));
+            qrs.extend(noisy, |beat| found.push(beat.sample));
+            found.extend(qrs.finish().iter().map(|beat| beat.sample));
+            let labels = record.beat_samples();
+            let pairs = matched(&labels, &found, 54);
+            hits += pairs.len();
+            misses += labels.len() - pairs.len();
+            extras += found.len() - pairs.len();
+        }
+        if hits > 0 {
+            let percent = |others: usize| 100.0 * hits as f64 / (hits + others) as f64;
+            println!("seed 7, {what}: Se {:.3} %, +P {:.3} %", percent(misses), percent(extras));
+            assert!(percent(misses) >= 99.7 && percent(extras) >= 99.7);
+        }
+    }
+}
+
+#[test]
+fn a_small_beat_is_found_by_searching_back_within_two_seconds() {
+    for per_min in [32.0, 45.0, 70.0, 110.0] {
+        let mut record = Recorded::made(10, 250.0, 0.01, &[Part::Sinus { per_min, seconds: 300.0 }]);
+        let small: Vec<usize> = record.beat_samples().iter().skip(9).step_by(10).map(|&beat| beat as usize).collect();
+        for &beat in &small {
+            let until = (beat + 40).min(record.leads[0].len());
+            record.leads[0][beat - 40..until].iter_mut().for_each(|value| *value *= 0.27);
+        }
+        let mut qrs = Qrs::new(250.0, QrsParameters::STANDARD).unwrap();
+        let (mut found, mut late) = (Vec::new(), 0);
+        for (at, &value) in record.leads[0].iter().enumerate() {
+            if let Some(beat) = qrs.push(value) {
+                // The first levels take four seconds when beats are rare.
+                assert!(at <= 1_250 || at as u64 - beat.sample <= 500, "seed 10, {per_min} /min");
+                late += usize::from(beat.late);
+                found.push(beat.sample);
+            }
+        }
+        let hits = matched(&record.beat_samples(), &found, 37).len();
+        println!(
+            "seed 10, {per_min} /min: {} of {}, {late} of {} small ones late",
+            hits,
+            record.beats.len(),
+            small.len()
+        );
+        assert!(late > 0 && hits * 100 >= record.beats.len() * 98 && found.len() - hits <= 1);
+    }
+}
+
+#[test]
+fn noise_alone_has_no_beats_and_a_slow_heart_no_others() {
+    for noise_mv in [0.005, 0.02, 0.03] {
+        let rare = [Part::Sinus { per_min: 24.0, seconds: 120.0 }];
+        for (parts, expected) in [(&[Part::Standstill { seconds: 60.0 }][..], 0), (&rare[..], 48)] {
+            let record = Recorded::made(11, 250.0, noise_mv, parts);
+            let mut qrs = Qrs::new(250.0, QrsParameters::STANDARD).unwrap();
+            let mut found = 0;
+            qrs.extend(record.leads[0].iter().copied(), |_| found += 1);
+            found += qrs.finish().len();
+            assert!(found.abs_diff(expected) <= 2, "seed 11, {noise_mv} mV: {found} beats, expected {expected}");
+        }
+    }
 }

@@ -1,149 +1,99 @@
 //! Heart rate from the ECG: beats found by the QRS detector, counted over ten seconds.
 //!
-//! Source: as the detector, see [`Qrs`]; ten seconds are the length of a standard ECG. Leads: II, or the first one seen without it.
+//! Source: as the detector, see [`crate::Qrs`]; ten seconds are the length of a standard ECG. A window whose signal cannot be trusted has no
+//! rate and says so.
 
 use super::{Author, Rule, Watch};
 use crate::{
+    ecg::{self, Stretch},
     finding::{Cited, Finding, Kind, Measure, Severity},
-    input::{Input, Measured, Person},
-    qrs::{Qrs, QrsParameters},
+    input::Person,
 };
 use record::TimeMs;
 
 /// Length of a window, in seconds.
 const WINDOW_S: u64 = 10;
-/// The lead that is preferred.
-const LEAD: &str = "ecg-ii";
-/// A stretch that begins further than this from the end of the one before starts the detector anew, in milliseconds.
-const SEAM_MS_MAX: u64 = 20;
 /// The longest interval between two beats of one rate, in seconds: below 20 /min is a pause.
 const INTERVAL_S_MAX: f64 = 3.0;
 
 pub(super) const RULE: Rule = Rule {
     id: "ecg-heart-rate",
-    version: 1,
+    version: 2,
     kind: Kind::Diagnostic,
     title: "Heart rate from the ECG",
-    source: "Hamilton and Tompkins 1986; Hamilton 2002",
-    codes: &[("http://loinc.org", "8867-4", "Heart rate")],
+    source: "Hamilton and Tompkins 1986; Hamilton 2002; signal quality, Orphanidou et al. 2015",
+    codes: &[("http://loinc.org", "8867-4", "Heart rate"), ("urn:iso:std:iso:11073:10101", "147842", "ECG heart rate")],
     parameters: || {
-        let mut out: Vec<(String, f64)> = vec![
-            ("window_s".into(), WINDOW_S as f64),
-            ("interval_s_max".into(), INTERVAL_S_MAX),
-            ("seam_ms_max".into(), SEAM_MS_MAX as f64),
-        ];
-        out.extend(QrsParameters::STANDARD.named().map(|(name, value)| (format!("qrs.{name}"), value)));
+        let mut out: Vec<(String, f64)> =
+            vec![("window_s".into(), WINDOW_S as f64), ("interval_s_max".into(), INTERVAL_S_MAX)];
+        out.extend(ecg::parameters());
         out
     },
-    start: |rule, _: &Person| Box::new(EcgHeartRate { author: Author::of(rule), lead: None }),
+    start: |rule, _: &Person| Box::new(EcgHeartRate { author: Author::of(rule), window: None }),
 };
 
 #[derive(Debug)]
 struct EcgHeartRate {
     author: Author,
-    lead: Option<Lead>,
+    window: Option<Window>,
 }
 
+/// A window that is being filled.
 #[derive(Debug)]
-struct Lead {
-    name: String,
-    rate_hz: f64,
-    qrs: Box<Qrs>,
-    began_at: TimeMs,
-    samples: u64,
-    window_end: u64,
-    last_beat: Option<u64>,
+struct Window {
+    from: TimeMs,
     intervals_s: Vec<f64>,
     beats: u64,
     cited: Cited,
-    window_from: TimeMs,
 }
 
-impl Lead {
-    fn new(name: &str, rate_hz: f64, at: TimeMs) -> Option<Self> {
-        Some(Self {
-            name: name.to_owned(),
-            rate_hz,
-            qrs: Box::new(Qrs::new(rate_hz, QrsParameters::STANDARD)?),
-            began_at: at,
-            samples: 0,
-            window_end: (WINDOW_S as f64 * rate_hz) as u64,
-            last_beat: None,
-            intervals_s: Vec::new(),
-            beats: 0,
-            cited: Cited::default(),
-            window_from: at,
-        })
+impl Window {
+    fn new(from: TimeMs) -> Self {
+        Self { from, intervals_s: Vec::new(), beats: 0, cited: Cited::default() }
     }
 
-    fn time_of(&self, sample: u64) -> TimeMs {
-        self.began_at.plus_ms((sample as f64 * 1_000.0 / self.rate_hz).round() as u64)
-    }
-
-    fn take(&mut self, author: &Author, input: &Input<'_>, values: &[f64], out: &mut Vec<Finding>) {
-        self.cited.add(input.frame);
-        for &value in values {
-            if let Some(beat) = self.qrs.push(value) {
-                self.beats += 1;
-                if let Some(before) = self.last_beat.filter(|before| *before < beat.sample) {
-                    let interval_s = (beat.sample - before) as f64 / self.rate_hz;
-                    if interval_s <= INTERVAL_S_MAX {
-                        self.intervals_s.push(interval_s);
-                    }
-                }
-                self.last_beat = Some(beat.sample);
-            }
-            self.samples += 1;
-            if self.samples == self.window_end {
-                out.push(self.close(author));
-            }
-        }
-    }
-
-    fn close(&mut self, author: &Author) -> Finding {
-        let until = self.time_of(self.samples);
-        let from = std::mem::replace(&mut self.window_from, until);
-        self.window_end += (WINDOW_S as f64 * self.rate_hz) as u64;
-        let intervals_s = std::mem::take(&mut self.intervals_s);
-        let beats = std::mem::take(&mut self.beats);
-        let mut finding = Finding { signal: Some(self.name.clone()), ..author.finding(from, until, self.cited.take()) };
-        let count = Measure { name: "beats", value: beats as f64, unit: "1" };
-        if intervals_s.is_empty() {
+    fn close(mut self, author: &Author, stretch: &Stretch<'_>) -> Finding {
+        let signal = Some(stretch.lead.to_owned());
+        let mut finding = Finding { signal, ..author.finding(self.from, stretch.until, self.cited.take()) };
+        let quality = Measure { name: "signal-quality", value: stretch.quality.index(), unit: "1" };
+        let count = Measure { name: "beats", value: self.beats as f64, unit: "1" };
+        let trusted = stretch.quality.beats_count();
+        if !trusted || self.intervals_s.is_empty() {
             finding.complete = false;
-            finding.missing.push("beats");
-            finding.measures.push(count);
+            finding.missing.push(if trusted { "beats" } else { "signal" });
+            finding.measures = if trusted { vec![count, quality] } else { vec![quality] };
             return finding;
         }
-        let mean_s = intervals_s.iter().sum::<f64>() / intervals_s.len() as f64;
+        let mean_s = self.intervals_s.iter().sum::<f64>() / self.intervals_s.len() as f64;
         let rate = 60.0 / mean_s;
-        let extreme = |pick: fn(f64, f64) -> f64, from: f64| intervals_s.iter().copied().fold(from, pick) * 1_000.0;
+        let extreme =
+            |pick: fn(f64, f64) -> f64, from: f64| self.intervals_s.iter().copied().fold(from, pick) * 1_000.0;
         finding.severity = if !(40.0..=130.0).contains(&rate) { Severity::Medium } else { Severity::None };
         finding.measures = vec![
             Measure { name: "heart-rate", value: rate, unit: "/min" },
             count,
             Measure { name: "interval-min", value: extreme(f64::min, f64::INFINITY), unit: "ms" },
             Measure { name: "interval-max", value: extreme(f64::max, 0.0), unit: "ms" },
+            quality,
         ];
         finding
     }
 }
 
 impl Watch for EcgHeartRate {
-    fn take(&mut self, input: &Input<'_>, out: &mut Vec<Finding>) {
-        let Measured::Wave { rate_hz, values } = input.value else { return };
-        if !input.signal.starts_with("ecg-") {
-            return;
+    fn ecg(&mut self, stretch: &Stretch<'_>, out: &mut Vec<Finding>) {
+        if stretch.began {
+            self.window = None;
         }
-        let follows = self.lead.as_ref().is_some_and(|lead| {
-            lead.rate_hz == rate_hz && lead.time_of(lead.samples).0.abs_diff(input.at.0) <= SEAM_MS_MAX
-        });
-        match &self.lead {
-            Some(lead) if lead.name == input.signal && follows => {}
-            Some(lead) if lead.name != input.signal && input.signal != LEAD => return,
-            _ => self.lead = Lead::new(input.signal, rate_hz, input.at),
-        }
-        if let Some(lead) = &mut self.lead {
-            lead.take(&self.author, input, values, out);
+        let window = self.window.get_or_insert_with(|| Window::new(stretch.from));
+        window.cited.add(stretch.frame);
+        window.beats += stretch.beats.len() as u64;
+        let intervals = stretch.beats.iter().filter_map(|beat| beat.interval_s);
+        window.intervals_s.extend(intervals.filter(|interval_s| *interval_s <= INTERVAL_S_MAX));
+        if stretch.until >= window.from.plus_ms(WINDOW_S * 1_000)
+            && let Some(window) = self.window.take()
+        {
+            out.push(window.close(&self.author, stretch));
         }
     }
 }
@@ -151,6 +101,11 @@ impl Watch for EcgHeartRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        Input, Measured, Monitor,
+        ecg::tests::found,
+        recorded::{Part, Recorded},
+    };
     use record::sha256;
     use sensing::{
         Value,
@@ -159,7 +114,7 @@ mod tests {
 
     fn rates(story: Story, lose: Option<u64>) -> Vec<Finding> {
         let mut wearer = Wearer::new(21, story, 360);
-        let mut watch = (RULE.start)(&RULE, &Person::default());
+        let mut monitor = Monitor::new(&Person::default());
         let mut out = Vec::new();
         for second in 0..60u64 {
             for signal in wearer.next_second().signals {
@@ -169,10 +124,12 @@ mod tests {
                     let values = wave.physical();
                     let value = Measured::Wave { rate_hz: wave.rate_hz.to_f64(), values: &values };
                     let frame = sha256(&[&second.to_be_bytes()]);
-                    watch.take(&Input { frame, signal: &signal.name, at: TimeMs(second * 1_000), value }, &mut out);
+                    let at = TimeMs(second * 1_000);
+                    out.extend(monitor.take(&Input { frame, signal: &signal.name, at, value }));
                 }
             }
         }
+        out.retain(|finding| finding.rule == RULE.id);
         out
     }
 
@@ -186,6 +143,7 @@ mod tests {
                 assert!((rate - expected).abs() < expected * 0.04, "seed 21: {rate}, expected {expected}");
                 assert_eq!(finding.signal.as_deref(), Some("ecg-ii"));
                 assert_eq!(finding.inputs.len(), 10);
+                assert!(finding.measure("signal-quality").unwrap() > 0.9);
             }
         }
     }
@@ -193,5 +151,18 @@ mod tests {
     #[test]
     fn a_lost_second_starts_the_detector_anew() {
         assert_eq!(rates(Story::Stable, Some(25)).len(), 5);
+    }
+
+    #[test]
+    fn a_bad_signal_has_no_rate() {
+        let parts = [
+            Part::Sinus { per_min: 70.0, seconds: 30.0 },
+            Part::Muscle { per_min: 70.0, mv: 0.6, seconds: 30.0 },
+            Part::Sinus { per_min: 70.0, seconds: 40.0 },
+        ];
+        let found = found(&RULE, &Recorded::made(22, 250.0, 0.01, &parts));
+        let complete: Vec<bool> = found.iter().map(|finding| finding.complete).collect();
+        assert_eq!(complete, [true, true, true, false, false, false, true, true, true, true], "seed 22");
+        assert_eq!((&found[4].missing[..], found[4].measure("heart-rate")), (&["signal"][..], None));
     }
 }
