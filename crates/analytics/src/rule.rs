@@ -4,8 +4,15 @@
 
 mod alarm_limits;
 mod ecg_heart_rate;
+mod glasgow_coma_scale;
+mod mean_arterial_pressure;
+mod mews;
 mod news2;
+mod qsofa;
+mod revised_trauma_score;
+mod score;
 mod shock_index;
+mod sirs;
 mod trend_forecast;
 mod window_summary;
 
@@ -15,7 +22,14 @@ use crate::{
 };
 use record::{Digest, TimeMs, sha256};
 
+pub use glasgow_coma_scale::glasgow_coma_scale;
+pub use mean_arterial_pressure::mean_arterial_pressure;
+pub use mews::{MewsInputs, mews};
 pub use news2::{Band, Consciousness, News2, News2Inputs, NotForNews2, news2};
+pub use qsofa::{QsofaInputs, qsofa};
+pub use revised_trauma_score::{TraumaInputs, revised_trauma_score, trauma_points};
+pub use score::Points;
+pub use sirs::{SirsInputs, sirs};
 
 /// Every rule, in the order in which they see an input.
 pub const ALL: &[Rule] = &[
@@ -23,6 +37,12 @@ pub const ALL: &[Rule] = &[
     ecg_heart_rate::RULE,
     shock_index::RULE,
     news2::RULE,
+    mews::RULE,
+    qsofa::RULE,
+    sirs::RULE,
+    glasgow_coma_scale::RULE,
+    revised_trauma_score::RULE,
+    mean_arterial_pressure::RULE,
     alarm_limits::RULE,
     trend_forecast::RULE,
 ];
