@@ -11,14 +11,25 @@ mod monitor;
 pub mod rule;
 
 mod alarm;
+mod breath;
+mod modulation;
+mod pulse;
 mod qrs;
+mod smooth;
+mod turns;
+
+#[cfg(test)]
+mod recordings;
 
 pub mod fhir;
 mod finding;
 
 pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
+pub use breath::{Breath, BreathParameters, Breaths};
 pub use finding::{Alarm, AlarmChange, CITED_MAX, Finding, Kind, Measure, Severity};
 pub use input::{Input, Measured, Person};
+pub use modulation::{Modulated, ModulatedRate, ModulationParameters, modulated_rate};
 pub use monitor::Monitor;
+pub use pulse::{Pulse, PulseParameters, Pulses};
 pub use qrs::{Beat, Qrs, QrsParameters};
 pub use rule::{Rule, Watch};

@@ -5,10 +5,13 @@
 mod alarm_limits;
 mod ecg_heart_rate;
 mod glasgow_coma_scale;
+mod line;
 mod mean_arterial_pressure;
 mod mews;
 mod news2;
+mod pulse_rate;
 mod qsofa;
+mod respiration_rate;
 mod revised_trauma_score;
 mod score;
 mod shock_index;
@@ -43,6 +46,8 @@ pub const ALL: &[Rule] = &[
     glasgow_coma_scale::RULE,
     revised_trauma_score::RULE,
     mean_arterial_pressure::RULE,
+    pulse_rate::RULE,
+    respiration_rate::RULE,
     alarm_limits::RULE,
     trend_forecast::RULE,
 ];

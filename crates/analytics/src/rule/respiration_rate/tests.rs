@@ -1,0 +1,107 @@
+//! Rates against annotators and against what generated signals say.
+
+use super::*;
+use crate::recordings::{BIDMC_HZ, Bidmc, Breathing, errors, rate_per_min};
+use record::sha256;
+
+/// Findings of waveforms that come in frames of one second.
+fn found(waves: &[(&str, f64, &[f64])]) -> Vec<Finding> {
+    let mut watch = (RULE.start)(&RULE, &Person::default());
+    let mut out = Vec::new();
+    let seconds = waves.iter().map(|(_, rate_hz, values)| (values.len() as f64 / rate_hz) as usize).max().unwrap_or(0);
+    for second in 0..seconds {
+        let frame = sha256(&[&second.to_be_bytes()]);
+        for (signal, rate_hz, values) in waves {
+            let length = *rate_hz as usize;
+            let Some(values) = values.get(second * length..(second + 1) * length) else { continue };
+            let value = Measured::Wave { rate_hz: *rate_hz, values };
+            watch.take(&Input { frame, signal, at: TimeMs(second as u64 * 1_000), value }, &mut out);
+        }
+    }
+    out
+}
+
+#[test]
+fn respiration_of_bidmc_01_agrees_with_the_annotators_from_every_signal() {
+    let Some(record) = Bidmc::read() else { return };
+    // The last windows are closed by what comes after them.
+    let padded = |values: &[f64]| [values, &vec![values[values.len() - 1]; 750]].concat();
+    let (impedance, pleth, lead) = (padded(&record.impedance), padded(&record.pleth), padded(&record.lead_ii));
+    let all: [(&str, f64, &[f64]); 3] =
+        [("resp-impedance", BIDMC_HZ, &impedance), ("pleth", BIDMC_HZ, &pleth), ("ecg-ii", BIDMC_HZ, &lead)];
+    for (name, waves, limit) in
+        [("impedance", &all[..1], 0.10), ("pleth", &all[1..2], 0.7), ("ecg", &all[2..], 1.5), ("all", &all[..], 0.2)]
+    {
+        let findings = found(waves);
+        for (annotator, annotated) in record.annotated_s.iter().enumerate() {
+            let pairs: Vec<(f64, f64)> = findings
+                .iter()
+                .filter_map(|finding| {
+                    let from = finding.from.0 as f64 / 1_000.0;
+                    Some((finding.measure("respiratory-rate")?, rate_per_min(annotated, from, 32.0)?))
+                })
+                .collect();
+            let (mean, max) = errors(&pairs);
+            println!(
+                "bidmc01 {name}, annotator {}: {} of {} windows rated, MAE {mean:.3} /min, max {max:.3}",
+                annotator + 1,
+                pairs.len(),
+                findings.len()
+            );
+            assert!(mean <= limit, "{name}: {pairs:.2?}");
+        }
+    }
+}
+
+#[test]
+fn generated_breathing_is_rated_from_every_signal_and_its_frames_are_cited() {
+    for breaths_per_min in [8.0, 14.0, 22.0, 30.0] {
+        let breathing = Breathing { rate_hz: 125.0, breaths_per_min, pulse_per_min: 84.0, seconds: 104, seed: 31 };
+        let (impedance, pleth) = (breathing.impedance(), breathing.pleth());
+        let waves: [(&str, f64, &[f64]); 2] = [("resp-impedance", 125.0, &impedance), ("pleth", 125.0, &pleth)];
+        for (waves, close) in [(&waves[..1], 0.3), (&waves[1..], 1.0), (&waves[..], 0.3)] {
+            let findings = found(waves);
+            assert_eq!(findings.len(), 3);
+            for finding in &findings {
+                let rate = finding.measure("respiratory-rate").unwrap_or(f64::NAN);
+                assert!((rate - breaths_per_min).abs() <= close, "seed 31: {breaths_per_min} is {finding:?}");
+                let severe = breaths_per_min <= 8.0 || breaths_per_min >= 25.0;
+                assert_eq!(finding.severity == Severity::Medium, severe);
+                assert_eq!(finding.inputs.len(), 32);
+            }
+        }
+    }
+}
+
+#[test]
+fn heart_beats_in_the_impedance_are_not_taken_for_breaths() {
+    let breathing = Breathing { rate_hz: 125.0, breaths_per_min: 14.0, pulse_per_min: 66.0, seconds: 72, seed: 33 };
+    let pleth = breathing.pleth();
+    let hearts = breathing.pulses_s();
+    // No breathing reaches the electrodes: each pulse does.
+    let impedance: Vec<f64> = (0..pleth.len())
+        .map(|n| hearts.iter().map(|at| (-0.5 * ((n as f64 / 125.0 - at) / 0.2).powi(2)).exp()).sum())
+        .collect();
+    for finding in found(&[("resp-impedance", 125.0, &impedance), ("pleth", 125.0, &pleth)]) {
+        assert_eq!(finding.measure("impedance-quality"), Some(0.0), "seed 33: {finding:?}");
+        assert!((finding.measure("respiratory-rate").unwrap_or(14.0) - 14.0).abs() < 1.0, "seed 33: {finding:?}");
+    }
+}
+
+#[test]
+fn without_breathing_there_is_no_rate() {
+    let flat = vec![500.0; 25 * 80];
+    let findings = found(&[("resp-impedance", 25.0, &flat)]);
+    assert_eq!(findings.len(), 2);
+    assert!(findings.iter().all(|finding| !finding.complete && finding.missing == ["respiratory-rate"]));
+}
+
+#[test]
+fn rates_that_do_not_agree_are_not_averaged() {
+    let rated = |rate_per_min, quality| Some(Rated { rate_per_min, quality });
+    assert_eq!(fused(&[rated(20.0, 1.0), rated(31.0, 0.9), None]), Some(20.0));
+    assert_eq!(fused(&[rated(20.0, 0.5), rated(31.0, 0.9), None]), Some(31.0));
+    assert_eq!(fused(&[None, rated(20.0, 0.5), rated(22.0, 0.5)]), Some(21.0));
+    assert_eq!(fused(&[None, rated(20.0, 0.3), None]), None);
+    assert_eq!(fused(&[None, None, None]), None);
+}
