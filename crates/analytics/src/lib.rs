@@ -12,6 +12,7 @@ pub mod rule;
 
 mod alarm;
 mod breath;
+mod conductance;
 mod modulation;
 mod pulse;
 mod qrs;
@@ -26,6 +27,7 @@ mod finding;
 
 pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
 pub use breath::{Breath, BreathParameters, Breaths};
+pub use conductance::{Response, ResponseParameters, Responses};
 pub use finding::{Alarm, AlarmChange, CITED_MAX, Finding, Kind, Measure, Severity};
 pub use input::{Input, Measured, Person};
 pub use modulation::{Modulated, ModulatedRate, ModulationParameters, modulated_rate};

@@ -4,11 +4,14 @@
 
 mod alarm_limits;
 mod ecg_heart_rate;
+mod fall;
 mod glasgow_coma_scale;
 mod line;
 mod mean_arterial_pressure;
 mod mews;
+mod motion;
 mod news2;
+mod posture;
 mod pulse_rate;
 mod qsofa;
 mod respiration_rate;
@@ -16,6 +19,7 @@ mod revised_trauma_score;
 mod score;
 mod shock_index;
 mod sirs;
+mod skin_conductance;
 mod trend_forecast;
 mod window_summary;
 
@@ -48,6 +52,9 @@ pub const ALL: &[Rule] = &[
     mean_arterial_pressure::RULE,
     pulse_rate::RULE,
     respiration_rate::RULE,
+    skin_conductance::RULE,
+    posture::RULE,
+    fall::RULE,
     alarm_limits::RULE,
     trend_forecast::RULE,
 ];
