@@ -149,7 +149,7 @@ impl Fall {
         let tilt = second.tilt_deg()?;
         self.sounding = Some(Sounding {
             measures: vec![
-                Measure { name: "impact", value: impact.peak_g * GRAVITY, unit: "m/s2" },
+                Measure { name: "value", value: impact.peak_g * GRAVITY, unit: "m/s2" },
                 Measure { name: "limit", value: IMPACT_G * GRAVITY, unit: "m/s2" },
                 Measure { name: "tilt-before", value: impact.tilt_before_deg, unit: "deg" },
                 Measure { name: "tilt", value: tilt, unit: "deg" },
@@ -224,7 +224,7 @@ mod tests {
             assert_eq!(found.len(), 1, "seed 51: {after:?}");
             let (finding, alarm) = (&found[0], found[0].alarm.as_ref().unwrap());
             assert_eq!((finding.severity, alarm.name, alarm.latching), (Severity::High, "fall", true));
-            assert!((finding.measure("impact").unwrap() / GRAVITY - 3.2).abs() < 0.1);
+            assert!((finding.measure("value").unwrap() / GRAVITY - 3.2).abs() < 0.1);
             let delay_s = (finding.until.0 - alarm.condition_since.0) as f64 / 1_000.0;
             println!("seed 51: a fall is told {delay_s:.1} s after its impact");
             assert!(delay_s <= 13.0 && finding.inputs.len() >= 12);

@@ -18,6 +18,8 @@ pub(crate) const INVERTED_DEG: f64 = 120.0;
 pub(crate) const MOVING_G: f64 = 0.135;
 /// Gravity is seen where the mean of a second is within this share of it.
 const GRAVITY_SHARES: (f64, f64) = (0.7, 1.3);
+/// No accelerometer shows more, in m/s2.
+const ACCELERATION_MAX: f64 = 1e6;
 /// The most stretches of an axis that wait for the other two.
 const WAITING_MAX: usize = 4;
 /// The longest stretch, in seconds.
@@ -206,7 +208,8 @@ fn second(samples: &[[f64; 3]], line: &Line, first: u64) -> Option<Second> {
         }
     }
     let at = |n: u64| line.time_of((first + n) as f64 / line.rate_hz);
-    mean.iter().all(|value| value.is_finite()).then(|| Second {
+    let measured = mean.iter().all(|value| value.is_finite()) && peak.1 <= ACCELERATION_MAX;
+    measured.then(|| Second {
         at: at(0),
         mean,
         activity_g: activity / count / GRAVITY,

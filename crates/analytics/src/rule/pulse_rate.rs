@@ -96,7 +96,7 @@ impl Watch for PulseRate {
         let now = running.line.until();
         self.frames.add(input.at, now, input.frame);
         while let Some(running) = &mut self.running
-            && now >= running.window_from.plus_ms((WINDOW_S + DELAY_S) * 1_000)
+            && now.0.saturating_sub(running.window_from.0) >= (WINDOW_S + DELAY_S) * 1_000
         {
             let from = running.window_from;
             running.window_from = from.plus_ms(WINDOW_S * 1_000);

@@ -109,7 +109,7 @@ impl Watch for RespirationRate {
             // Time leapt: what was before is over.
             from = input.at;
         }
-        while until >= from.plus_ms(window + DELAY_S * 1_000) {
+        while until.0.saturating_sub(from.0) >= window + DELAY_S * 1_000 {
             let ends = from.plus_ms(window);
             out.extend(self.close(from, ends));
             from = ends;

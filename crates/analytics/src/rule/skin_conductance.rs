@@ -87,7 +87,7 @@ impl Watch for SkinConductance {
         running.line.add(values.len());
         let now = running.line.until();
         self.frames.add(input.at, now, input.frame);
-        while now >= running.window_from.plus_ms((WINDOW_S + DELAY_S) * 1_000) {
+        while now.0.saturating_sub(running.window_from.0) >= (WINDOW_S + DELAY_S) * 1_000 {
             let from = running.window_from;
             let until = from.plus_ms(WINDOW_S * 1_000);
             running.window_from = until;
