@@ -21,6 +21,8 @@ pub(crate) fn column(text: &str, at: usize, separator: char) -> Vec<f64> {
 
 /// BIDMC 01: 125 samples a second of eight minutes, and the breaths that two annotators marked, in seconds.
 pub(crate) struct Bidmc {
+    /// What it is: the recording, or what is generated in its place.
+    pub(crate) name: &'static str,
     pub(crate) impedance: Vec<f64>,
     pub(crate) pleth: Vec<f64>,
     pub(crate) lead_ii: Vec<f64>,
@@ -30,16 +32,35 @@ pub(crate) struct Bidmc {
 pub(crate) const BIDMC_HZ: f64 = 125.0;
 
 impl Bidmc {
-    pub(crate) fn read() -> Option<Self> {
+    /// The recording, or without it a generated one.
+    pub(crate) fn read() -> Self {
+        Self::recorded().unwrap_or_else(Self::generated)
+    }
+
+    fn recorded() -> Option<Self> {
         let signals = text("ppg_resp/bidmc_01_Signals.csv")?;
         let breaths = text("ppg_resp/bidmc_01_Breaths.csv")?;
         let marks = |at| column(&breaths, at, ',').iter().map(|sample| sample / BIDMC_HZ).collect();
         Some(Self {
+            name: "bidmc01",
             impedance: column(&signals, 2, ','),
             pleth: column(&signals, 3, ','),
             lead_ii: column(&signals, 6, ','),
             annotated_s: [marks(0), marks(1)],
         })
+    }
+
+    fn generated() -> Self {
+        let breathing =
+            Breathing { rate_hz: BIDMC_HZ, breaths_per_min: 20.0, pulse_per_min: 91.0, seconds: 480, seed: 71 };
+        let breaths: Vec<f64> = (0..160).map(|n| f64::from(n) * 3.0 + 1.2).collect();
+        Self {
+            name: "generated with seed 71",
+            impedance: breathing.impedance(),
+            pleth: breathing.pleth(),
+            lead_ii: breathing.lead_ii(),
+            annotated_s: [breaths.clone(), breaths],
+        }
     }
 }
 
@@ -134,6 +155,27 @@ impl Breathing {
                     .sum();
                 let breath = self.breath(at);
                 wave * (1.0 - 0.15 * breath) + 0.2 * breath + 0.1 * (at / 40.0).sin() + 0.01 * chance.normal()
+            })
+            .collect()
+    }
+
+    /// QRS complexes a quarter of a second before each pulse, of which breathing moves height and level.
+    pub(crate) fn lead_ii(&self) -> Vec<f64> {
+        let mut chance = Chance(self.seed + 3);
+        let pulses = self.pulses_s();
+        self.times()
+            .map(|at| {
+                let near = pulses.partition_point(|pulse| *pulse < at - 0.5);
+                let wave: f64 = pulses[near..]
+                    .iter()
+                    .take_while(|pulse| **pulse < at + 1.0)
+                    .map(|pulse| {
+                        let x = at - pulse + 0.25;
+                        (-0.5 * (x / 0.012).powi(2)).exp() + 0.25 * (-0.5 * ((x - 0.28) / 0.05).powi(2)).exp()
+                    })
+                    .sum();
+                let breath = self.breath(at);
+                wave * (1.0 - 0.12 * breath) + 0.1 * breath + 0.01 * chance.normal()
             })
             .collect()
     }

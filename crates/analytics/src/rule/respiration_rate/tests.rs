@@ -23,7 +23,7 @@ fn found(waves: &[(&str, f64, &[f64])]) -> Vec<Finding> {
 
 #[test]
 fn respiration_of_bidmc_01_agrees_with_the_annotators_from_every_signal() {
-    let Some(record) = Bidmc::read() else { return };
+    let record = Bidmc::read();
     // The last windows are closed by what comes after them.
     let padded = |values: &[f64]| [values, &vec![values[values.len() - 1]; 750]].concat();
     let (impedance, pleth, lead) = (padded(&record.impedance), padded(&record.pleth), padded(&record.lead_ii));
@@ -43,7 +43,8 @@ fn respiration_of_bidmc_01_agrees_with_the_annotators_from_every_signal() {
                 .collect();
             let (mean, max) = errors(&pairs);
             println!(
-                "bidmc01 {name}, annotator {}: {} of {} windows rated, MAE {mean:.3} /min, max {max:.3}",
+                "{} {name}, annotator {}: {} of {} windows rated, MAE {mean:.3} /min, max {max:.3}",
+                record.name,
                 annotator + 1,
                 pairs.len(),
                 findings.len()
@@ -104,4 +105,36 @@ fn rates_that_do_not_agree_are_not_averaged() {
     assert_eq!(fused(&[None, rated(20.0, 0.5), rated(22.0, 0.5)]), Some(21.0));
     assert_eq!(fused(&[None, rated(20.0, 0.3), None]), None);
     assert_eq!(fused(&[None, None, None]), None);
+}
+
+#[test]
+fn frames_of_another_length_give_the_same_rates() {
+    let breathing = Breathing { rate_hz: 100.0, breaths_per_min: 17.0, pulse_per_min: 77.0, seconds: 110, seed: 35 };
+    let (impedance, pleth, lead) = (breathing.impedance(), breathing.pleth(), breathing.lead_ii());
+    let rates = |length: usize| -> Vec<Vec<Measure>> {
+        let mut watch = (RULE.start)(&RULE, &Person::default());
+        let mut out = Vec::new();
+        for (n, from) in (0..impedance.len()).step_by(length).enumerate() {
+            let (until, frame) = ((from + length).min(impedance.len()), sha256(&[&n.to_be_bytes()]));
+            for (signal, values) in [("resp-impedance", &impedance), ("pleth", &pleth), ("ecg-ii", &lead)] {
+                let value = Measured::Wave { rate_hz: 100.0, values: &values[from..until] };
+                watch.take(&Input { frame, signal, at: TimeMs(from as u64 * 10), value }, &mut out);
+            }
+        }
+        out.into_iter().map(|finding| finding.measures).collect()
+    };
+    let whole = rates(100);
+    assert_eq!(whole.len(), 3);
+    assert_eq!((rates(25), rates(400)), (whole.clone(), whole), "seed 35");
+}
+
+#[test]
+fn a_lost_second_costs_no_window() {
+    let breathing = Breathing { rate_hz: 100.0, breaths_per_min: 17.0, pulse_per_min: 77.0, seconds: 110, seed: 36 };
+    let mut impedance = breathing.impedance();
+    impedance[5_000..5_100].fill(f64::NAN);
+    for finding in found(&[("resp-impedance", 100.0, &impedance)]) {
+        let rate = finding.measure("respiratory-rate").unwrap();
+        assert!((rate - 17.0).abs() < 1.0, "seed 36: {rate}");
+    }
 }
