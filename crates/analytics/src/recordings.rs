@@ -150,7 +150,7 @@ impl Breathing {
                     .take_while(|pulse| **pulse < at + 1.0)
                     .map(|pulse| {
                         let x = at - pulse;
-                        (-0.5 * (x / 0.07).powi(2)).exp() + 0.3 * (-0.5 * ((x - 0.25) / 0.08).powi(2)).exp()
+                        (-0.5 * (x / 0.07).powi(2)).exp() + 0.5 * (-0.5 * ((x - 0.25) / 0.08).powi(2)).exp()
                     })
                     .sum();
                 let breath = self.breath(at);
