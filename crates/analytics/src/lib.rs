@@ -20,6 +20,8 @@ mod smooth;
 mod turns;
 
 #[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
 mod recordings;
 
 pub mod fhir;
