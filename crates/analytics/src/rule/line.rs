@@ -9,6 +9,11 @@ const SEAM_MS_MAX: f64 = 20.0;
 /// A longer hole starts a waveform anew; a shorter one is filled with samples that are no numbers, in milliseconds.
 const HOLE_MS_MAX: f64 = 2_000.0;
 
+/// What decides how stretches join, by name.
+pub(crate) fn named() -> impl Iterator<Item = (&'static str, f64)> {
+    [("line.seam_ms_max", SEAM_MS_MAX), ("line.hole_ms_max", HOLE_MS_MAX)].into_iter()
+}
+
 /// Samples of one waveform, without a long hole.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {

@@ -37,6 +37,7 @@ pub(crate) fn named() -> impl Iterator<Item = (&'static str, f64)> {
         ("gravity_share_high", GRAVITY_SHARES.1),
     ]
     .into_iter()
+    .chain(super::line::named())
 }
 
 /// One second of the chest.

@@ -1,10 +1,10 @@
 //! Pulse rate over 32 seconds from the plethysmogram: of good pulses only.
 //!
-//! Source: as the detector, see [`Pulses`](crate::Pulses). Unit: `/min`. Signal: `pleth`.
+//! Source: as the detector, see [`Pulses`]. Unit: `/min`. Signal: `pleth`.
 
 use super::{
     Author, Rule, Watch,
-    line::{Frames, Joint, Line},
+    line::{self, Frames, Joint, Line},
 };
 use crate::{
     finding::{Finding, Kind, Measure, Severity},
@@ -41,6 +41,7 @@ pub(super) const RULE: Rule = Rule {
             ("usual_low_per_min".into(), USUAL_PER_MIN.0),
             ("usual_high_per_min".into(), USUAL_PER_MIN.1),
         ];
+        out.extend(line::named().map(|(name, value)| (name.to_owned(), value)));
         out.extend(PulseParameters::STANDARD.named().map(|(name, value)| (format!("pulse.{name}"), value)));
         out
     },

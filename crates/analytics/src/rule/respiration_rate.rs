@@ -1,12 +1,15 @@
 //! Respiration rate over 32 seconds: from chest impedance, from the plethysmogram and from the ECG, fused.
 //!
 //! Source: breaths of the impedance, see [`Breaths`](crate::Breaths), with the quality of Charlton et al., Biomed Signal Process Control
-//! 2021;65:102339; modulations of pulses and QRS complexes, see [`modulated_rate`]. Rates are fused by quality and precision where they
+//! 2021;65:102339; modulations of pulses and QRS complexes, see [`modulated_rate`](crate::modulated_rate). Rates are fused by quality and precision where they
 //! agree. Signals: `resp-impedance`, `pleth`, `ecg-ii` or the first lead seen without it. Unit: `/min`.
 
 mod sources;
 
-use super::{Author, Rule, Watch, line::Frames};
+use super::{
+    Author, Rule, Watch,
+    line::{self, Frames},
+};
 use crate::{
     breath::BreathParameters,
     finding::{Finding, Kind, Measure, Severity},
@@ -59,6 +62,7 @@ pub(super) const RULE: Rule = Rule {
             out.push((format!("{name}.error_per_min"), *error));
             out.push((format!("{name}.quality_min"), quality));
         }
+        out.extend(line::named().map(|(name, value)| (name.to_owned(), value)));
         let prefixed = |prefix: &'static str| move |(name, value)| (format!("{prefix}.{name}"), value);
         out.extend(sources::named().map(prefixed("source")));
         out.extend(BreathParameters::STANDARD.named().map(prefixed("breath")));
@@ -121,7 +125,7 @@ impl Watch for RespirationRate {
 
 impl RespirationRate {
     fn close(&mut self, from: TimeMs, until: TimeMs) -> Option<Finding> {
-        let heart_per_min = self.pleth.rate_per_min(from, until);
+        let heart_per_min = self.pleth.rate_per_min(from, until).or_else(|| self.ecg.heart_per_min(from, until));
         let mut impedance = self.impedance.rate(from, until);
         if let (Some(rated), Some(heart)) = (&mut impedance, heart_per_min)
             && (rated.rate_per_min / heart - 1.0).abs() <= HEART_SHARE

@@ -1,11 +1,11 @@
 //! Skin conductance over a minute: its tonic level, and the responses that rise from it.
 //!
-//! Source: as the detector, see [`Responses`](crate::Responses); 1 to 3 responses a minute are usual at rest (Dawson, Schell and Filion,
+//! Source: as the detector, see [`Responses`]; 1 to 3 responses a minute are usual at rest (Dawson, Schell and Filion,
 //! Handbook of Psychophysiology, 2017). Unit: `uS`. Signal: `gsr`.
 
 use super::{
     Author, Rule, Watch,
-    line::{Frames, Joint, Line},
+    line::{self, Frames, Joint, Line},
 };
 use crate::{
     conductance::{Response, ResponseParameters, Responses},
@@ -40,6 +40,7 @@ pub(super) const RULE: Rule = Rule {
             ("delay_s".into(), DELAY_S as f64),
             ("level_hz".into(), LEVEL_HZ),
         ];
+        out.extend(line::named().map(|(name, value)| (name.to_owned(), value)));
         out.extend(ResponseParameters::STANDARD.named().map(|(name, value)| (format!("response.{name}"), value)));
         out
     },

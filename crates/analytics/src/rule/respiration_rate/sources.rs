@@ -215,12 +215,23 @@ impl Ecg {
         Some(lead.line.until())
     }
 
-    pub(super) fn rate(&mut self, from: TimeMs, until: TimeMs) -> Option<Rated> {
+    /// The beats of a window in their order; those found by searching back came late.
+    fn within(&self, from: TimeMs, until: TimeMs) -> Vec<Modulated> {
         let range = seconds(from)..seconds(until);
         let mut beats: Vec<Modulated> = self.beats.iter().copied().filter(|beat| range.contains(&beat.at_s)).collect();
-        self.beats.retain(|beat| beat.at_s >= seconds(until));
-        // Beats found by searching back come late.
         beats.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        beats
+    }
+
+    /// The usual heart rate, /min.
+    pub(super) fn heart_per_min(&self, from: TimeMs, until: TimeMs) -> Option<f64> {
+        let beats = self.within(from, until);
+        median(beats.windows(2).map(|pair| pair[1].at_s - pair[0].at_s)).map(|interval| 60.0 / interval)
+    }
+
+    pub(super) fn rate(&mut self, from: TimeMs, until: TimeMs) -> Option<Rated> {
+        let mut beats = self.within(from, until);
+        self.beats.retain(|beat| beat.at_s >= seconds(until));
         let mut before: Option<f64> = None;
         for beat in &mut beats {
             let interval = before.map(|before| beat.at_s - before);

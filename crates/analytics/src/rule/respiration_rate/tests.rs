@@ -83,9 +83,14 @@ fn heart_beats_in_the_impedance_are_not_taken_for_breaths() {
     let impedance: Vec<f64> = (0..pleth.len())
         .map(|n| hearts.iter().map(|at| (-0.5 * ((n as f64 / 125.0 - at) / 0.2).powi(2)).exp()).sum())
         .collect();
-    for finding in found(&[("resp-impedance", 125.0, &impedance), ("pleth", 125.0, &pleth)]) {
-        assert_eq!(finding.measure("impedance-quality"), Some(0.0), "seed 33: {finding:?}");
-        assert!((finding.measure("respiratory-rate").unwrap_or(14.0) - 14.0).abs() < 1.0, "seed 33: {finding:?}");
+    let lead = breathing.lead_ii();
+    for other in [("pleth", 125.0, &pleth[..]), ("ecg-ii", 125.0, &lead)] {
+        let findings = found(&[("resp-impedance", 125.0, &impedance), other]);
+        assert_eq!(findings.len(), 2);
+        for finding in findings {
+            assert_eq!(finding.measure("impedance-quality"), Some(0.0), "seed 33: {finding:?}");
+            assert!((finding.measure("respiratory-rate").unwrap_or(14.0) - 14.0).abs() < 1.0, "seed 33: {finding:?}");
+        }
     }
 }
 
