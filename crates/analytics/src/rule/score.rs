@@ -82,10 +82,24 @@ pub(crate) enum Vital {
     Verbal,
     Motor,
     Glasgow,
+    ArterialSystolic,
+    PulseOximeter,
+}
+
+impl Vital {
+    /// The number that this one is as good as, where that is not there: an artery's pressure for a cuff's, an oximeter's
+    /// pulse for the heart rate.
+    fn stands_for(self) -> Option<Self> {
+        match self {
+            Self::ArterialSystolic => Some(Self::Systolic),
+            Self::PulseOximeter => Some(Self::Pulse),
+            _ => None,
+        }
+    }
 }
 
 /// Each number's signal and how long it counts, in the order of [`Vital`].
-const VITALS: [(Vital, &str, u64); 9] = [
+const VITALS: [(Vital, &str, u64); 11] = [
     (Vital::Breaths, "resp-rate", MONITORED_VALID_S),
     (Vital::Systolic, "nibp-sys", CUFF_VALID_S),
     (Vital::Pulse, "heart-rate", MONITORED_VALID_S),
@@ -95,6 +109,8 @@ const VITALS: [(Vital, &str, u64); 9] = [
     (Vital::Verbal, "gcs-verbal", ASSESSED_VALID_S),
     (Vital::Motor, "gcs-motor", ASSESSED_VALID_S),
     (Vital::Glasgow, "gcs", ASSESSED_VALID_S),
+    (Vital::ArterialSystolic, "ibp-sys", MONITORED_VALID_S),
+    (Vital::PulseOximeter, "pulse", MONITORED_VALID_S),
 ];
 
 /// The parameters that every score has.
@@ -113,7 +129,7 @@ pub(crate) fn parameters() -> Vec<(String, f64)> {
 /// The latest of every value that scores take.
 #[derive(Debug)]
 struct Chart {
-    numbers: [Latest<f64>; 9],
+    numbers: [Latest<f64>; 11],
     consciousness: Latest<Consciousness>,
 }
 
@@ -133,7 +149,9 @@ impl Chart {
             self.consciousness.set(level, input);
             return consciousness;
         }
-        let place = VITALS.iter().position(|(vital, signal, _)| *signal == input.signal && uses.contains(vital));
+        let used =
+            |vital: &Vital| uses.contains(vital) || vital.stands_for().is_some_and(|other| uses.contains(&other));
+        let place = VITALS.iter().position(|(vital, signal, _)| *signal == input.signal && used(vital));
         let Some(kept) = place.and_then(|place| self.numbers.get_mut(place)) else { return false };
         kept.set(input.value.number(), input);
         true
@@ -149,8 +167,12 @@ pub(crate) struct Known<'a> {
 }
 
 impl Known<'_> {
+    /// The number, or the one that stands for it.
     pub(crate) fn number(&mut self, vital: Vital) -> Option<f64> {
-        let (value, at, frame) = self.chart.numbers.get(vital as usize)?.get(self.now)?;
+        let latest = |vital: Vital| self.chart.numbers.get(vital as usize)?.get(self.now);
+        let other = VITALS.iter().map(|(other, ..)| *other).find(|other| other.stands_for() == Some(vital));
+        let own = latest(vital);
+        let (value, at, frame) = own.or_else(|| latest(other?))?;
         self.cite(at, frame);
         Some(value)
     }
@@ -339,6 +361,22 @@ mod tests {
     fn a_person_whom_the_score_is_not_for_is_not_scored() {
         assert_eq!(said(15, &[(0, "resp-rate", 1.0)]), [0u64; 0]);
         assert_eq!(said(16, &[(0, "resp-rate", 1.0)]), [0]);
+    }
+
+    #[test]
+    fn an_oximeters_pulse_stands_for_a_heart_rate_that_is_not_there() {
+        assert_eq!(said(40, &[(0, "pulse", 3.0), (1, "resp-rate", 3.0)]), [0, 1]);
+        let mut chart = Chart::new();
+        let mut tell = |signal: &str, at_s: u64, value: f64| {
+            let (at, frame) = (TimeMs(at_s * 1_000), sha256(&[signal.as_bytes()]));
+            chart.keep(&Input { frame, signal, at, value: Measured::Number(value) }, SCORE.uses, false);
+            let mut known = Known { chart: &chart, now: at, sources: Vec::new() };
+            (known.number(Vital::Pulse), known.sources.len())
+        };
+        assert_eq!(tell("pulse", 0, 70.0), (Some(70.0), 1));
+        assert_eq!(tell("heart-rate", 1, 72.0), (Some(72.0), 1));
+        assert_eq!(tell("pulse", 30, 74.0), (Some(72.0), 1));
+        assert_eq!(tell("pulse", 62, 75.0), (Some(75.0), 1));
     }
 
     #[test]

@@ -195,7 +195,7 @@ pub(super) fn unit_of(signal: &str) -> &'static str {
     match signal {
         "heart-rate" | "pulse" | "resp-rate" => "/min",
         "spo2" => "%",
-        "nibp-sys" | "nibp-dia" | "nibp-mean" => "mm[Hg]",
+        "nibp-sys" | "nibp-dia" | "nibp-mean" | "ibp-sys" | "ibp-dia" | "ibp-mean" => "mm[Hg]",
         "temp-body" | "temp-core" | "temp-skin" => "Cel",
         "gsr" => "uS",
         _ => "1",

@@ -202,3 +202,21 @@ fn a_monitored_person_is_scored_when_all_parts_are_there_and_recent() {
     assert_eq!(later[0].missing, ["respiration", "spo2"]);
     assert_eq!(later[0].measure("total"), None);
 }
+
+#[test]
+fn an_oximeters_pulse_and_an_arterys_pressure_count_where_there_are_no_others() {
+    let inputs = [
+        (0, "spo2", "97"),
+        (0, "resp-rate", "16"),
+        (0, "temp-body", "37.0"),
+        (0, "oxygen", "air"),
+        (0, "consciousness", "A"),
+        (1, "pulse", "115"),
+        (1, "ibp-sys", "105"),
+    ];
+    let found = check::told(&RULE, &ADULT, &inputs).unwrap();
+    assert_eq!((found.measure("total"), found.inputs.len()), (Some(3.0), 7));
+    let both = [inputs.as_slice(), &[(2, "heart-rate", "80"), (2, "nibp-sys", "120")]].concat();
+    let found = check::told(&RULE, &ADULT, &both).unwrap();
+    assert_eq!(found.measure("total"), Some(0.0));
+}
