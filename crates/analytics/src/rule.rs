@@ -85,6 +85,9 @@ pub trait Watch: std::fmt::Debug + Send {
     /// Takes one input and adds what it concludes from it.
     fn take(&mut self, input: &Input<'_>, out: &mut Vec<Finding>);
 
+    /// Nothing more will come: adds what waited for more.
+    fn finish(&mut self, _out: &mut Vec<Finding>) {}
+
     /// Somebody took notice of the alarm `name`.
     fn acknowledge(&mut self, _name: &str, _at: TimeMs, _by: &str, _out: &mut Vec<Finding>) {}
 }

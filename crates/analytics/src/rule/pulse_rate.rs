@@ -96,8 +96,19 @@ impl Watch for PulseRate {
         running.line.add(values.len());
         let now = running.line.until();
         self.frames.add(input.at, now, input.frame);
+        self.close_after(DELAY_S * 1_000, out);
+    }
+
+    fn finish(&mut self, out: &mut Vec<Finding>) {
+        self.close_after(0, out);
+    }
+}
+
+impl PulseRate {
+    /// Closes the windows that ended so many milliseconds ago.
+    fn close_after(&mut self, delay_ms: u64, out: &mut Vec<Finding>) {
         while let Some(running) = &mut self.running
-            && now.0.saturating_sub(running.window_from.0) >= (WINDOW_S + DELAY_S) * 1_000
+            && running.line.until().0.saturating_sub(running.window_from.0) >= WINDOW_S * 1_000 + delay_ms
         {
             let from = running.window_from;
             running.window_from = from.plus_ms(WINDOW_S * 1_000);
@@ -105,9 +116,7 @@ impl Watch for PulseRate {
             out.push(self.close(from, until));
         }
     }
-}
 
-impl PulseRate {
     fn close(&mut self, from: TimeMs, until: TimeMs) -> Finding {
         let pulses: Vec<Pulse> =
             self.pulses.iter().filter(|(at, _)| (from..until).contains(at)).map(|(_, pulse)| *pulse).collect();

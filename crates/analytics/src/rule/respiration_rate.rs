@@ -23,6 +23,7 @@ use sources::{Ecg, Impedance, Pleth, Rated};
 
 /// Length of a window, in seconds. Source: Karlen et al. 2013, 32 s.
 const WINDOW_S: u64 = 32;
+const WINDOW_MS: u64 = WINDOW_S * 1_000;
 /// A window is assessed so many seconds after its end: until then its breaths and beats are certain.
 const DELAY_S: u64 = 5;
 /// Rates further apart than this are not of the same breathing, /min. Source: Karlen et al. 2013.
@@ -79,6 +80,7 @@ pub(super) const RULE: Rule = Rule {
             ecg: Ecg::default(),
             frames: Frames::default(),
             window_from: None,
+            until: TimeMs(0),
         })
     },
 };
@@ -91,6 +93,8 @@ struct RespirationRate {
     ecg: Ecg,
     frames: Frames,
     window_from: Option<TimeMs>,
+    /// The latest time that a waveform reached.
+    until: TimeMs,
 }
 
 impl Watch for RespirationRate {
@@ -107,23 +111,34 @@ impl Watch for RespirationRate {
         };
         let Some(until) = until else { return };
         self.frames.add(input.at, until, input.frame);
-        let window = WINDOW_S * 1_000;
-        let mut from = *self.window_from.get_or_insert(input.at);
-        if until.0.saturating_sub(from.0) > 4 * window || until.plus_ms(window) < from {
+        let from = *self.window_from.get_or_insert(input.at);
+        if until.0.saturating_sub(from.0) > 4 * WINDOW_MS || until.plus_ms(WINDOW_MS) < from {
             // Time leapt: what was before is over.
-            from = input.at;
+            self.window_from = Some(input.at);
+            self.until = until;
         }
-        while until.0.saturating_sub(from.0) >= window + DELAY_S * 1_000 {
-            let ends = from.plus_ms(window);
-            out.extend(self.close(from, ends));
-            from = ends;
-            self.frames.forget(from);
-        }
-        self.window_from = Some(from);
+        self.until = self.until.max(until);
+        self.close_after(DELAY_S * 1_000, out);
+    }
+
+    fn finish(&mut self, out: &mut Vec<Finding>) {
+        self.close_after(0, out);
     }
 }
 
 impl RespirationRate {
+    /// Closes the windows that ended so many milliseconds ago.
+    fn close_after(&mut self, delay_ms: u64, out: &mut Vec<Finding>) {
+        while let Some(from) = self.window_from
+            && self.until.0.saturating_sub(from.0) >= WINDOW_MS + delay_ms
+        {
+            let until = from.plus_ms(WINDOW_MS);
+            out.extend(self.close(from, until));
+            self.window_from = Some(until);
+            self.frames.forget(until);
+        }
+    }
+
     fn close(&mut self, from: TimeMs, until: TimeMs) -> Option<Finding> {
         let heart_per_min = self.pleth.rate_per_min(from, until).or_else(|| self.ecg.heart_per_min(from, until));
         let mut impedance = self.impedance.rate(from, until);

@@ -88,7 +88,19 @@ impl Watch for SkinConductance {
         running.line.add(values.len());
         let now = running.line.until();
         self.frames.add(input.at, now, input.frame);
-        while now.0.saturating_sub(running.window_from.0) >= (WINDOW_S + DELAY_S) * 1_000 {
+        self.close_after(DELAY_S * 1_000, out);
+    }
+
+    fn finish(&mut self, out: &mut Vec<Finding>) {
+        self.close_after(0, out);
+    }
+}
+
+impl SkinConductance {
+    /// Closes the windows that ended so many milliseconds ago.
+    fn close_after(&mut self, delay_ms: u64, out: &mut Vec<Finding>) {
+        let Some(running) = &mut self.running else { return };
+        while running.line.until().0.saturating_sub(running.window_from.0) >= WINDOW_S * 1_000 + delay_ms {
             let from = running.window_from;
             let until = from.plus_ms(WINDOW_S * 1_000);
             running.window_from = until;

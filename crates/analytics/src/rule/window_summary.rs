@@ -159,6 +159,11 @@ impl Watch for Summaries {
             None => {}
         }
     }
+
+    fn finish(&mut self, out: &mut Vec<Finding>) {
+        let windows = std::mem::take(&mut self.windows);
+        out.extend(windows.into_iter().map(|(signal, window)| window.close(&self.author, &signal)));
+    }
 }
 
 impl Summaries {
@@ -294,6 +299,9 @@ mod tests {
         assert_eq!(tell("pulse", 60), ["pulse"]);
         assert_eq!(tell("pulse", 120), ["spo2", "pulse"]);
         assert!(tell("spo2", 121).is_empty());
+        watch.finish(&mut out);
+        let last: Vec<String> = out.drain(..).map(|finding| finding.signal.unwrap()).collect();
+        assert_eq!(last, ["pulse", "spo2"]);
     }
 
     #[test]
