@@ -11,6 +11,9 @@ const EXTENSION: &str = "https://vitaltrace.org/fhir/StructureDefinition/";
 const RULE: &str = "https://vitaltrace.org/fhir/CodeSystem/rule";
 const UCUM: &str = "http://unitsofmeasure.org";
 
+/// Rules that measure a vital sign.
+const VITAL_SIGNS: &[&str] = &["ecg-heart-rate", "mean-arterial-pressure", "pulse-rate", "respiration-rate"];
+
 /// What a resource says beside the finding.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
@@ -41,7 +44,7 @@ pub fn resources(finding: &Finding, context: &Context<'_>) -> Vec<Json> {
 fn observation(finding: &Finding, context: &Context<'_>) -> Json {
     let mut out = opened("Observation", finding);
     out.insert("status".into(), "final".into());
-    let category = if finding.rule == "ecg-heart-rate" { "vital-signs" } else { "survey" };
+    let category = if VITAL_SIGNS.contains(&finding.rule) { "vital-signs" } else { "survey" };
     out.insert(
         "category".into(),
         json!([{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": category}]}]),

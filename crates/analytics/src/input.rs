@@ -33,11 +33,14 @@ pub enum Measured<'a> {
     },
 }
 
+/// No measured number is larger: sums of squares stay finite.
+const NUMBER_MAX: f64 = 1e12;
+
 impl Measured<'_> {
-    /// The number, where it is a finite one.
+    /// The number, where it is one that can be measured.
     pub fn number(&self) -> Option<f64> {
         match self {
-            Self::Number(value) if value.is_finite() => Some(*value),
+            Self::Number(value) if value.abs() <= NUMBER_MAX => Some(*value),
             _ => None,
         }
     }

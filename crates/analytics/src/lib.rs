@@ -11,19 +11,34 @@ mod monitor;
 pub mod rule;
 
 mod alarm;
+mod breath;
+mod conductance;
 mod ecg;
 mod hrv;
+mod modulation;
+mod pulse;
 mod qrs;
 mod quality;
+mod smooth;
+mod turns;
+
+#[cfg(test)]
+mod arbitrary;
 #[cfg(test)]
 mod recorded;
+#[cfg(test)]
+mod recordings;
 
 pub mod fhir;
 mod finding;
 
 pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
+pub use breath::{Breath, BreathParameters, Breaths};
+pub use conductance::{Response, ResponseParameters, Responses};
 pub use finding::{Alarm, AlarmChange, CITED_MAX, Finding, Kind, Measure, Severity};
 pub use input::{Input, Measured, Person};
+pub use modulation::{Modulated, ModulatedRate, ModulationParameters, modulated_rate};
 pub use monitor::Monitor;
+pub use pulse::{Pulse, PulseParameters, Pulses};
 pub use qrs::{Beat, BeatClass, Qrs, QrsParameters};
 pub use rule::{Rule, Watch};

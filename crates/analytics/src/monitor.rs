@@ -35,6 +35,15 @@ impl Monitor {
         out
     }
 
+    /// Nothing more will come: gives what waited for more, such as the last windows of a recording. Ended once, it may be told more all the same.
+    pub fn finish(&mut self) -> Vec<Finding> {
+        let mut out = Vec::new();
+        for watch in &mut self.watches {
+            watch.finish(&mut out);
+        }
+        out
+    }
+
     /// Somebody took notice of the alarm `name`; gives a finding if it sounded.
     pub fn acknowledge(&mut self, name: &str, at: TimeMs, by: &str) -> Vec<Finding> {
         let mut out = Vec::new();

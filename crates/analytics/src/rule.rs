@@ -8,10 +8,24 @@ mod atrial_fibrillation;
 mod ecg_heart_rate;
 mod ecg_rate_alarms;
 mod ecg_signal_quality;
+mod fall;
+mod glasgow_coma_scale;
 mod heart_rate_variability;
 mod heart_rate_variability_day;
+mod line;
+mod mean_arterial_pressure;
+mod mews;
+mod motion;
 mod news2;
+mod posture;
+mod pulse_rate;
+mod qsofa;
+mod respiration_rate;
+mod revised_trauma_score;
+mod score;
 mod shock_index;
+mod sirs;
+mod skin_conductance;
 mod sounding;
 mod trend_forecast;
 mod ventricular_fibrillation;
@@ -27,7 +41,14 @@ use record::{Digest, TimeMs, sha256};
 
 use sounding::{Definition, Sounding};
 
+pub use glasgow_coma_scale::glasgow_coma_scale;
+pub use mean_arterial_pressure::mean_arterial_pressure;
+pub use mews::{MewsInputs, mews};
 pub use news2::{Band, Consciousness, News2, News2Inputs, NotForNews2, news2};
+pub use qsofa::{QsofaInputs, qsofa};
+pub use revised_trauma_score::{TraumaInputs, revised_trauma_score, trauma_points};
+pub use score::Points;
+pub use sirs::{SirsInputs, sirs};
 
 /// Every rule, in the order in which they see an input.
 pub const ALL: &[Rule] = &[
@@ -43,6 +64,17 @@ pub const ALL: &[Rule] = &[
     heart_rate_variability_day::RULE,
     shock_index::RULE,
     news2::RULE,
+    mews::RULE,
+    qsofa::RULE,
+    sirs::RULE,
+    glasgow_coma_scale::RULE,
+    revised_trauma_score::RULE,
+    mean_arterial_pressure::RULE,
+    pulse_rate::RULE,
+    respiration_rate::RULE,
+    skin_conductance::RULE,
+    posture::RULE,
+    fall::RULE,
     alarm_limits::RULE,
     trend_forecast::RULE,
 ];
@@ -75,6 +107,9 @@ pub trait Watch: std::fmt::Debug + Send {
 
     /// Takes what one input brought of the ECG's beats, after [`Watch::take`].
     fn ecg(&mut self, _stretch: &Stretch<'_>, _out: &mut Vec<Finding>) {}
+
+    /// Nothing more will come: adds what waited for more.
+    fn finish(&mut self, _out: &mut Vec<Finding>) {}
 
     /// Somebody took notice of the alarm `name`.
     fn acknowledge(&mut self, _name: &str, _at: TimeMs, _by: &str, _out: &mut Vec<Finding>) {}

@@ -212,7 +212,7 @@ fn temperature(tenths_cel: u32) -> u8 {
 
 pub(super) const RULE: Rule = Rule {
     id: "news2",
-    version: 1,
+    version: 2,
     kind: Kind::Diagnostic,
     title: "National Early Warning Score 2",
     source: "Royal College of Physicians, NEWS2, 2017",
@@ -243,6 +243,10 @@ struct Watching {
     oxygen: Latest<bool>,
     systolic: Latest<f64>,
     pulse: Latest<f64>,
+    /// Of an oximeter, for a person without a heart rate.
+    oximeter_pulse: Latest<f64>,
+    /// Of an artery, for a person without a cuff.
+    arterial: Latest<f64>,
     consciousness: Latest<Consciousness>,
     temperature: Latest<f64>,
     said: Option<(News2, TimeMs)>,
@@ -259,6 +263,8 @@ impl Watching {
             oxygen: Latest::new(assessed),
             systolic: Latest::new(CUFF_VALID_S * 1_000),
             pulse: Latest::new(monitored),
+            oximeter_pulse: Latest::new(monitored),
+            arterial: Latest::new(monitored),
             consciousness: Latest::new(assessed),
             temperature: Latest::new(assessed),
             said: None,
@@ -273,6 +279,8 @@ impl Watching {
             ("spo2", _) => self.spo2.set(number, input),
             ("nibp-sys", _) => self.systolic.set(number, input),
             ("heart-rate", _) => self.pulse.set(number, input),
+            ("pulse", _) => self.oximeter_pulse.set(number, input),
+            ("ibp-sys", _) => self.arterial.set(number, input),
             ("temp-body", _) => self.temperature.set(number, input),
             ("oxygen", Measured::Code(code)) => {
                 let on_oxygen = match code {
@@ -311,8 +319,8 @@ impl Watch for Watching {
             breaths_per_min: read(&self.breaths, now, &mut cite),
             spo2_percent: read(&self.spo2, now, &mut cite),
             on_oxygen: read(&self.oxygen, now, &mut cite),
-            systolic_mmhg: read(&self.systolic, now, &mut cite),
-            pulse_per_min: read(&self.pulse, now, &mut cite),
+            systolic_mmhg: read(&self.systolic, now, &mut cite).or_else(|| read(&self.arterial, now, &mut cite)),
+            pulse_per_min: read(&self.pulse, now, &mut cite).or_else(|| read(&self.oximeter_pulse, now, &mut cite)),
             consciousness: read(&self.consciousness, now, &mut cite),
             temperature_cel: read(&self.temperature, now, &mut cite),
         };

@@ -197,7 +197,8 @@ impl Series {
 
     fn finding(&self, author: &Author, mut step: Step, (value, half_width): (f64, Option<f64>)) -> Finding {
         let unit = unit_of(self.signal);
-        let target = TimeMs((step.number + 1 + TREND.ahead as u64) * TREND.step_s * 1_000);
+        let step_ms = TREND.step_s * 1_000;
+        let target = TimeMs(step.number * step_ms).plus_ms((1 + TREND.ahead as u64) * step_ms);
         let measure = |name, value| Measure { name, value, unit };
         let mut finding =
             Finding { signal: Some(self.signal.to_owned()), ..author.finding(step.first, target, step.cited.take()) };

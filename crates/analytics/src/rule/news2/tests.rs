@@ -1,6 +1,6 @@
 //! Every boundary of the chart, and what is missing.
 
-use super::*;
+use super::{super::score::check, *};
 use record::sha256;
 
 const ADULT: Person = Person { age_years: Some(40), pregnant: false, spo2_scale_2: false };
@@ -18,7 +18,7 @@ fn healthy() -> News2Inputs {
 }
 
 /// For each value, the points of part `part`; all other parts are healthy.
-fn check(part: usize, person: Person, set: impl Fn(&mut News2Inputs, f64), cases: &[(f64, u8)]) {
+fn points(part: usize, person: Person, set: impl Fn(&mut News2Inputs, f64), cases: &[(f64, u8)]) {
     for &(value, expected) in cases {
         let mut inputs = healthy();
         set(&mut inputs, value);
@@ -31,25 +31,25 @@ fn check(part: usize, person: Person, set: impl Fn(&mut News2Inputs, f64), cases
 fn respiration_scores_by_the_chart() {
     let cases =
         [(0.0, 3), (8.0, 3), (9.0, 1), (11.0, 1), (12.0, 0), (20.0, 0), (21.0, 2), (24.0, 2), (25.0, 3), (60.0, 3)];
-    check(0, ADULT, |i, v| i.breaths_per_min = Some(v), &cases);
+    points(0, ADULT, |i, v| i.breaths_per_min = Some(v), &cases);
 }
 
 #[test]
 fn saturation_scores_by_scale_1() {
     let cases = [(50.0, 3), (91.0, 3), (92.0, 2), (93.0, 2), (94.0, 1), (95.0, 1), (96.0, 0), (100.0, 0)];
-    check(1, ADULT, |i, v| i.spo2_percent = Some(v), &cases);
-    check(1, ADULT, |i, v| (i.spo2_percent, i.on_oxygen) = (Some(v), Some(true)), &cases);
+    points(1, ADULT, |i, v| i.spo2_percent = Some(v), &cases);
+    points(1, ADULT, |i, v| (i.spo2_percent, i.on_oxygen) = (Some(v), Some(true)), &cases);
 }
 
 #[test]
 fn saturation_scores_by_scale_2_with_and_without_oxygen() {
     let person = Person { spo2_scale_2: true, ..ADULT };
     let low = [(83.0, 3), (84.0, 2), (85.0, 2), (86.0, 1), (87.0, 1), (88.0, 0), (92.0, 0)];
-    check(1, person, |i, v| i.spo2_percent = Some(v), &low);
-    check(1, person, |i, v| i.spo2_percent = Some(v), &[(93.0, 0), (94.0, 0), (95.0, 0), (97.0, 0), (100.0, 0)]);
+    points(1, person, |i, v| i.spo2_percent = Some(v), &low);
+    points(1, person, |i, v| i.spo2_percent = Some(v), &[(93.0, 0), (94.0, 0), (95.0, 0), (97.0, 0), (100.0, 0)]);
     let on_oxygen = |i: &mut News2Inputs, v| (i.spo2_percent, i.on_oxygen) = (Some(v), Some(true));
-    check(1, person, on_oxygen, &low);
-    check(1, person, on_oxygen, &[(93.0, 1), (94.0, 1), (95.0, 2), (96.0, 2), (97.0, 3), (100.0, 3)]);
+    points(1, person, on_oxygen, &low);
+    points(1, person, on_oxygen, &[(93.0, 1), (94.0, 1), (95.0, 2), (96.0, 2), (97.0, 3), (100.0, 3)]);
     let unknown = News2Inputs { spo2_percent: Some(93.0), on_oxygen: None, ..healthy() };
     assert_eq!(news2(&unknown, &person).unwrap().points[1], None);
 }
@@ -58,7 +58,7 @@ fn saturation_scores_by_scale_2_with_and_without_oxygen() {
 fn pressure_scores_by_the_chart() {
     let cases =
         [(40.0, 3), (90.0, 3), (91.0, 2), (100.0, 2), (101.0, 1), (110.0, 1), (111.0, 0), (219.0, 0), (220.0, 3)];
-    check(3, ADULT, |i, v| i.systolic_mmhg = Some(v), &cases);
+    points(3, ADULT, |i, v| i.systolic_mmhg = Some(v), &cases);
 }
 
 #[test]
@@ -76,14 +76,52 @@ fn pulse_scores_by_the_chart() {
         (130.0, 2),
         (131.0, 3),
     ];
-    check(4, ADULT, |i, v| i.pulse_per_min = Some(v), &cases);
+    points(4, ADULT, |i, v| i.pulse_per_min = Some(v), &cases);
 }
 
 #[test]
 fn temperature_scores_by_the_chart() {
     let cases =
         [(34.0, 3), (35.0, 3), (35.1, 1), (36.0, 1), (36.1, 0), (38.0, 0), (38.1, 1), (39.0, 1), (39.1, 2), (42.0, 2)];
-    check(6, ADULT, |i, v| i.temperature_cel = Some(v), &cases);
+    points(6, ADULT, |i, v| i.temperature_cel = Some(v), &cases);
+}
+
+#[test]
+fn every_value_of_the_news2_chart_scores_by_its_row() {
+    let of = |part: usize, person: Person, on_oxygen: bool, set: fn(&mut News2Inputs, f64)| {
+        move |value: f64| {
+            let mut inputs = News2Inputs { on_oxygen: Some(on_oxygen), ..healthy() };
+            set(&mut inputs, value);
+            news2(&inputs, &person).unwrap().points[part]
+        }
+    };
+    let scale_2 = Person { spo2_scale_2: true, ..ADULT };
+    let rows = [(0.0, 8.0, 3), (9.0, 11.0, 1), (12.0, 20.0, 0), (21.0, 24.0, 2), (25.0, 80.0, 3)];
+    check::table("NEWS2 respiration", &rows, 1.0, of(0, ADULT, false, |i, v| i.breaths_per_min = Some(v)));
+    let saturation: fn(&mut News2Inputs, f64) = |i, v| i.spo2_percent = Some(v);
+    let rows = [(0.0, 91.0, 3), (92.0, 93.0, 2), (94.0, 95.0, 1), (96.0, 100.0, 0)];
+    for on_oxygen in [false, true] {
+        check::table("NEWS2 SpO2 scale 1", &rows, 1.0, of(1, ADULT, on_oxygen, saturation));
+    }
+    let rows = [(0.0, 83.0, 3), (84.0, 85.0, 2), (86.0, 87.0, 1), (88.0, 92.0, 0), (93.0, 100.0, 0)];
+    check::table("NEWS2 SpO2 scale 2 on air", &rows, 1.0, of(1, scale_2, false, saturation));
+    let rows = [
+        (0.0, 83.0, 3),
+        (84.0, 85.0, 2),
+        (86.0, 87.0, 1),
+        (88.0, 92.0, 0),
+        (93.0, 94.0, 1),
+        (95.0, 96.0, 2),
+        (97.0, 100.0, 3),
+    ];
+    check::table("NEWS2 SpO2 scale 2 on oxygen", &rows, 1.0, of(1, scale_2, true, saturation));
+    let rows = [(0.0, 90.0, 3), (91.0, 100.0, 2), (101.0, 110.0, 1), (111.0, 219.0, 0), (220.0, 300.0, 3)];
+    check::table("NEWS2 systolic", &rows, 1.0, of(3, ADULT, false, |i, v| i.systolic_mmhg = Some(v)));
+    let rows =
+        [(0.0, 40.0, 3), (41.0, 50.0, 1), (51.0, 90.0, 0), (91.0, 110.0, 1), (111.0, 130.0, 2), (131.0, 300.0, 3)];
+    check::table("NEWS2 pulse", &rows, 1.0, of(4, ADULT, false, |i, v| i.pulse_per_min = Some(v)));
+    let rows = [(20.0, 35.0, 3), (35.1, 36.0, 1), (36.1, 38.0, 0), (38.1, 39.0, 1), (39.1, 45.0, 2)];
+    check::table("NEWS2 temperature", &rows, 0.1, of(6, ADULT, false, |i, v| i.temperature_cel = Some(v)));
 }
 
 #[test]
@@ -163,4 +201,22 @@ fn a_monitored_person_is_scored_when_all_parts_are_there_and_recent() {
     let later = tell("heart-rate", 70, Measured::Number(120.0));
     assert_eq!(later[0].missing, ["respiration", "spo2"]);
     assert_eq!(later[0].measure("total"), None);
+}
+
+#[test]
+fn an_oximeters_pulse_and_an_arterys_pressure_count_where_there_are_no_others() {
+    let inputs = [
+        (0, "spo2", "97"),
+        (0, "resp-rate", "16"),
+        (0, "temp-body", "37.0"),
+        (0, "oxygen", "air"),
+        (0, "consciousness", "A"),
+        (1, "pulse", "115"),
+        (1, "ibp-sys", "105"),
+    ];
+    let found = check::told(&RULE, &ADULT, &inputs).unwrap();
+    assert_eq!((found.measure("total"), found.inputs.len()), (Some(3.0), 7));
+    let both = [inputs.as_slice(), &[(2, "heart-rate", "80"), (2, "nibp-sys", "120")]].concat();
+    let found = check::told(&RULE, &ADULT, &both).unwrap();
+    assert_eq!(found.measure("total"), Some(0.0));
 }
