@@ -4,7 +4,7 @@
 //! McSharry et al., IEEE Trans Biomed Eng 2003;50:289, with beats spaced by a rate that breathing and chance modulate. The same
 //! seed and story give the same signals.
 
-use crate::{Decimal, Samples, Signal, Value, Waveform};
+use crate::{Decimal, Limits, Samples, Signal, Value, Waveform};
 use std::{collections::VecDeque, f64::consts::TAU};
 
 /// Samples per second of the plethysmogram.
@@ -359,6 +359,7 @@ fn wave(name: &str, unit: &str, rate_hz: u32, scale: Decimal, origin: i32, value
         rate_hz: Decimal::from_f64(f64::from(rate_hz)).unwrap_or(Decimal::ONE),
         origin: Decimal::whole(origin),
         scale,
+        limits: Limits::NONE,
         samples: Samples::I16(values.iter().map(steps).collect()),
     };
     Signal { name: name.into(), offset_ms: 0, value: Value::Waveform(waveform) }

@@ -29,4 +29,4 @@ pub use device::{BadDeviceId, BadKey, Binding, DeviceId, device_key};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use frame::{BadFrame, FRAME_BYTES_MAX, Frame, NO_PREVIOUS, Sequence};
 pub use senml::{Pack, SAMPLES_MAX, SIGNALS_MAX};
-pub use signal::{Absence, Samples, Signal, Value, Waveform};
+pub use signal::{Absence, Limits, Samples, Signal, Value, Waveform};

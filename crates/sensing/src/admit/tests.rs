@@ -1,7 +1,7 @@
 //! What is admitted and what is not; no bytes make it panic.
 
 use super::*;
-use crate::{Absence, Pack, Samples, Sequence, SigningKey, Waveform};
+use crate::{Absence, Limits, Pack, Samples, Sequence, SigningKey, Waveform};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
@@ -32,6 +32,7 @@ fn signals() -> Vec<Signal> {
         rate_hz: Decimal::whole(360),
         origin: Decimal::new(-512, -2).unwrap(),
         scale: Decimal::new(5, -3).unwrap(),
+        limits: Limits::NONE,
         samples,
     };
     vec![
@@ -168,6 +169,35 @@ fn what_was_sent_comes_back_exactly() {
 }
 
 #[test]
+fn unknown_signals_and_codes_are_kept_and_marked() {
+    let named = |signal: &Signal, name: &str| Signal { name: name.into(), ..signal.clone() };
+    let code = Signal { value: Value::Code("hovering".into()), ..signals()[3].clone() };
+    let sent = vec![named(&signals()[0], "eeg-c3"), named(&signals()[2], "lactate"), code];
+    let frame = Frame::sign(Pack { signals: sent.clone(), ..pack(1, NO_PREVIOUS) }, &key(7)).unwrap();
+    let (reading, _) = one(&frame, &binding(), START.plus_ms(1_000)).unwrap();
+    assert_eq!(reading.signals, sent);
+    assert_eq!(reading.doubts, [(0, Doubt::UnknownSignal), (1, Doubt::UnknownSignal), (2, Doubt::UnknownCode)]);
+}
+
+#[test]
+fn the_ends_of_what_can_be_measured_come_back_and_hold_every_sample() {
+    let with = |low, high| {
+        let mut pack = pack(1, NO_PREVIOUS);
+        let Value::Waveform(wave) = &mut pack.signals[0].value else { panic!() };
+        wave.limits = Limits { low, high };
+        Frame::sign(pack, &key(7)).map(|frame| frame.into_pack().signals[0].clone())
+    };
+    for (low, high) in [(Some(-1), Some(32_767)), (Some(-5_000), None), (None, Some(40_000)), (None, None)] {
+        let Value::Waveform(wave) = with(low, high).unwrap().value else { panic!() };
+        assert_eq!(wave.limits, Limits { low, high });
+    }
+    let bad = Err(BadFrame::Malformed("a waveform's samples lie within its limits, low before high"));
+    assert_eq!(with(Some(0), None), bad);
+    assert_eq!(with(None, Some(32_766)), bad);
+    assert_eq!(with(Some(40_000), Some(-40_000)), bad);
+}
+
+#[test]
 fn a_foreign_signature_is_rejected_before_anything_else() {
     let frame = Frame::sign(pack(1, NO_PREVIOUS), &key(8)).unwrap();
     assert_eq!(one(&frame, &binding(), TimeMs(0)), Err(Reject::BadSignature { device: device() }));
@@ -234,6 +264,7 @@ fn packs_that_break_a_bound_are_not_signed() {
         rate_hz: Decimal::ONE,
         origin: Decimal::ZERO,
         scale: Decimal::ONE,
+        limits: Limits::NONE,
         samples: Samples::I16(vec![0; n]),
     };
     let said = [
@@ -332,6 +363,7 @@ fn admission_speed_is_printed() {
         rate_hz: Decimal::whole(500),
         origin: Decimal::ZERO,
         scale: Decimal::new(5, -3).unwrap(),
+        limits: Limits::NONE,
         samples: Samples::I16((0..samples).map(|n| (n % 100) as i16).collect()),
     });
     let signals = vec![Signal { name: "ecg-ii".into(), offset_ms: 0, value: wave }];

@@ -5,10 +5,13 @@
 //! outside are flagged and kept. Where a range widens a standard's measuring range, its source says so.
 
 mod body_position;
+mod consciousness;
 mod ecg;
 mod galvanic_skin_response;
 mod heart_rate;
+mod invasive_pressure;
 mod nibp;
+mod oxygen;
 mod respiration;
 mod spo2;
 mod temperature;
@@ -20,12 +23,18 @@ pub const ALL: &[Sensor] = &[
     ecg::SENSOR,
     heart_rate::SENSOR,
     nibp::SENSOR,
+    invasive_pressure::SENSOR,
     spo2::SENSOR,
     respiration::SENSOR,
     temperature::SENSOR,
     body_position::SENSOR,
     galvanic_skin_response::SENSOR,
+    consciousness::SENSOR,
+    oxygen::SENSOR,
 ];
+
+/// The sensors whose values a person enters.
+const ENTERED: &[&str] = &["consciousness"];
 
 /// Code system of LOINC.
 pub const LOINC: &str = "http://loinc.org";
@@ -47,6 +56,13 @@ pub struct Sensor {
     pub channels: &'static [Channel],
     /// The codes of the Observation that holds the channels marked [`Channel::in_panel`] as components.
     pub panel: Option<Panel>,
+}
+
+impl Sensor {
+    /// Whether a person assesses what it says and enters it on the device that signs it.
+    pub fn is_entered(&self) -> bool {
+        ENTERED.contains(&self.name)
+    }
 }
 
 /// An Observation with components.
