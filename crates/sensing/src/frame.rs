@@ -94,6 +94,11 @@ impl Frame {
         key.verify_strict(&self.to_be_signed, &Signature::from_bytes(&self.signature)).is_ok()
     }
 
+    /// What the signature is over.
+    pub(crate) fn to_be_signed(&self) -> &[u8] {
+        &self.to_be_signed
+    }
+
     /// The frame as it was received.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -8,11 +8,15 @@
 
 mod admit;
 mod batch;
+mod clock;
 mod decimal;
 mod device;
 mod frame;
+mod rate;
 mod senml;
 mod signal;
+mod verify;
+mod watch;
 
 pub mod observation;
 pub mod sensor;
@@ -21,12 +25,16 @@ pub mod generated;
 pub mod wfdb;
 
 pub use admit::{
-    CLOCK_AHEAD_MS_MAX, CLOCK_BEHIND_MS_MAX, DeviceState, Doubt, Gap, Reading, Reject, admit, admit_frame,
+    CLOCK_AHEAD_MS_MAX, CLOCK_BEHIND_MS_MAX, DeviceState, Doubt, Gap, Reading, Reject, admit, admit_frame, admit_signed,
 };
 pub use batch::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Batch, NotBatched};
+pub use clock::{Clock, Estimate};
 pub use decimal::Decimal;
 pub use device::{BadDeviceId, BadKey, Binding, DeviceId, device_key};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use frame::{BadFrame, FRAME_BYTES_MAX, Frame, NO_PREVIOUS, Sequence};
+pub use rate::{Bucket, FRAMES_AT_ONCE_MAX, FRAMES_PER_S_MAX};
 pub use senml::{Pack, SAMPLES_MAX, SIGNALS_MAX};
 pub use signal::{Absence, Limits, Samples, Signal, Value, Waveform};
+pub use verify::Signed;
+pub use watch::{Refusal, Watch};

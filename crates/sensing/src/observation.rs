@@ -4,7 +4,7 @@
 //! own. Numbers stand as the device sent them, samples as whole numbers under origin and factor.
 
 use crate::{
-    Doubt, Limits, Reading, Signal, Value, Waveform,
+    Doubt, Estimate, Limits, Reading, Signal, Value, Waveform,
     decimal::Decimal,
     sensor::{self, Category, Channel, Codes, LOINC, MDC, SIGNAL, Sensor, UCUM},
 };
@@ -234,6 +234,17 @@ fn frame_extension(reading: &Reading, context: &Context<'_>) -> Json {
         parts.push(json!({"url": "missing-before", "valueString": format!("{}-{}", gap.first, gap.last)}));
     }
     json!({"extension": parts, "url": format!("{EXTENSION}frame")})
+}
+
+/// Says in an Observation how its device's clock stood to ours when it was measured, beside the frame's own times.
+pub fn show_clock(observation: &mut Json, told: &Estimate) {
+    let quantity = |value: Json, unit: &str| json!({"value": value, "unit": unit, "system": UCUM, "code": unit});
+    let mut parts = vec![json!({"url": "offset", "valueQuantity": quantity(told.offset_ms.into(), "ms")})];
+    let drift = told.drift_ppm.and_then(|ppm| Decimal::from_f64((ppm * 10.0).round() / 10.0));
+    parts.extend(drift.map(|ppm| json!({"url": "drift", "valueQuantity": quantity(ppm.to_json(), "[ppm]")})));
+    if let Some(extensions) = observation["extension"].as_array_mut() {
+        extensions.push(json!({"extension": parts, "url": format!("{EXTENSION}device-clock")}));
+    }
 }
 
 fn doubt_extensions(reading: &Reading, at: usize) -> Vec<Json> {

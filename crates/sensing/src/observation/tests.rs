@@ -175,3 +175,13 @@ fn what_a_person_entered_is_marked_as_that() {
     let entered = json!({"text": "Assessed and entered by a person"});
     assert_eq!((&out[0]["method"], &out[1]["method"], out[2].get("method")), (&entered, &entered, None));
 }
+
+#[test]
+fn a_device_clock_is_shown_with_its_drift() {
+    let mut out = served(vec![number("spo2", "%", Decimal::whole(97))]);
+    show_clock(&mut out[0], &Estimate { offset_ms: -1_040, drift_ppm: Some(12.345) });
+    let parts = out[0]["extension"][1]["extension"].as_array().unwrap();
+    assert_eq!(parts[0]["valueQuantity"]["value"], -1_040);
+    assert_eq!(parts[1]["valueQuantity"]["value"].to_string(), "12.3");
+    assert_eq!(parts[1]["valueQuantity"]["code"], "[ppm]");
+}
