@@ -21,8 +21,10 @@ mod watch;
 pub mod observation;
 pub mod sensor;
 
+pub mod edf;
 pub mod fault;
 pub mod generated;
+pub mod track;
 pub mod wfdb;
 
 pub use admit::{

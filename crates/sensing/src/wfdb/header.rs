@@ -1,7 +1,7 @@
 //! The header of a record: which signals there are, where they lie, what they mean.
 
 use super::{BadRecord, HEADER_BYTES_MAX, RECORD_SAMPLES_MAX, RECORD_SIGNALS_MAX};
-use crate::Decimal;
+use crate::{Decimal, sensor};
 
 /// The most bytes before a file's first sample.
 const OFFSET_BYTES_MAX: usize = 1 << 30;
@@ -98,7 +98,7 @@ impl SignalSpec {
             "NBPSYS" => "nibp-sys",
             "NBPDIAS" => "nibp-dia",
             "NBPMEAN" => "nibp-mean",
-            _ => return None,
+            _ => return sensor::channel(&self.description).map(|channel| channel.name),
         };
         Some(name)
     }
