@@ -48,18 +48,16 @@ impl Frame {
     /// Signs `pack` with the device's key.
     pub fn sign(pack: Pack, key: &SigningKey) -> Result<Self, BadFrame> {
         let payload = pack.encode().map_err(BadFrame::Malformed)?;
-        let protected = HeaderBuilder::new()
-            .algorithm(Algorithm::EdDSA)
-            .content_format(CoapContentFormat::SenmlCbor)
-            .key_id(pack.device.as_str().as_bytes().to_vec())
-            .build();
-        let sign1 = CoseSign1Builder::new()
-            .protected(protected)
-            .payload(payload)
-            .create_signature(&[], |message| key.sign(message).to_bytes().to_vec())
-            .build();
+        let envelope = envelope(&pack, payload);
+        let sign1 = envelope.create_signature(&[], |message| key.sign(message).to_bytes().to_vec()).build();
         let bytes = sign1.to_tagged_vec().map_err(|_| BadFrame::Malformed("the envelope cannot be written"))?;
         Self::decode(&bytes)
+    }
+
+    /// The bytes of a frame that says this and has this signature; nothing where no frame says it. Checks no signature.
+    pub(crate) fn assemble(pack: &Pack, signature: &[u8; 64]) -> Option<Vec<u8>> {
+        let payload = pack.encode().ok()?;
+        envelope(pack, payload).signature(signature.to_vec()).build().to_tagged_vec().ok()
     }
 
     /// Reads a frame. Checks its form and bounds, not its signature.
@@ -132,9 +130,23 @@ impl Frame {
         &self.signature
     }
     /// All that was signed.
+    pub(crate) fn pack(&self) -> &Pack {
+        &self.pack
+    }
+    /// All that was signed.
     pub fn into_pack(self) -> Pack {
         self.pack
     }
+}
+
+/// An envelope that lacks its signature.
+fn envelope(pack: &Pack, payload: Vec<u8>) -> CoseSign1Builder {
+    let protected = HeaderBuilder::new()
+        .algorithm(Algorithm::EdDSA)
+        .content_format(CoapContentFormat::SenmlCbor)
+        .key_id(pack.device.as_str().as_bytes().to_vec())
+        .build();
+    CoseSign1Builder::new().protected(protected).payload(payload)
 }
 
 fn check_headers(sign1: &CoseSign1) -> Result<DeviceId, BadFrame> {

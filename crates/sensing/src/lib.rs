@@ -21,6 +21,7 @@ mod watch;
 pub mod observation;
 pub mod sensor;
 
+pub mod compact;
 pub mod edf;
 pub mod fault;
 pub mod generated;

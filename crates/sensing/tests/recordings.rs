@@ -17,7 +17,7 @@ mod text;
 use record::{Id16, TimeMs};
 use sensing::{
     Binding, Decimal, Frame, Limits, Reading, Samples, Sequence, Signal, Signed, SigningKey, Value, Watch, Waveform,
-    edf,
+    compact, edf,
     generated::{Story, Wearer},
     observation::{Context, observations},
     track::{NO_SAMPLE, Tracks},
@@ -64,8 +64,11 @@ fn shared() -> Option<PathBuf> {
     signals.is_dir().then_some(signals)
 }
 
-/// Frames of `frame_s` seconds each, as bytes, admitted one after another.
-fn admitted(recorded: &[Recorded], frame_s: u64) -> Vec<Reading> {
+/// So many frames are packed together for storage.
+const PACKED: usize = 60;
+
+/// Frames of `frame_s` seconds each, as bytes, packed and unpacked, admitted one after another. Also the bytes that they took, and take.
+fn admitted(recorded: &[Recorded], frame_s: u64) -> (Vec<Reading>, usize, usize) {
     let key = SigningKey::from_bytes(&[7; 32]);
     let device: sensing::DeviceId = "urn:dev:ops:32473-monitor-1".parse().unwrap();
     let binding = Binding {
@@ -77,7 +80,7 @@ fn admitted(recorded: &[Recorded], frame_s: u64) -> Vec<Reading> {
         until: None,
     };
     let mut sequence = Sequence::new(device, key);
-    let mut frames = Vec::new();
+    let mut sent_bytes = Vec::new();
     for n in 0.. {
         let begins_s = n * frame_s;
         let signals = recorded.iter().filter_map(|signal| {
@@ -97,7 +100,15 @@ fn admitted(recorded: &[Recorded], frame_s: u64) -> Vec<Reading> {
             break;
         }
         let sent = sequence.next(START.plus_ms(begins_s * 1_000), signals).unwrap();
-        frames.push((Frame::decode(sent.bytes()).unwrap(), binding.key));
+        sent_bytes.push(sent.bytes().to_vec());
+    }
+    let (mut frames, mut taken) = (Vec::new(), 0);
+    for together in sent_bytes.chunks(PACKED) {
+        let packed = compact::pack(&together.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        taken += packed.len();
+        let stored = compact::unpack(&packed).unwrap();
+        assert!(stored == together, "frames of the store differ from those that were sent");
+        frames.extend(stored.iter().map(|bytes| (Frame::decode(bytes).unwrap(), binding.key)));
     }
     let mut watch = Watch::default();
     let signed = Signed::all(frames).into_iter().map(Result::unwrap);
@@ -105,7 +116,7 @@ fn admitted(recorded: &[Recorded], frame_s: u64) -> Vec<Reading> {
         let at = signed.frame().device_time().plus_ms(40);
         watch.admit(signed, &binding, at).unwrap()
     });
-    readings.collect()
+    (readings.collect(), sent_bytes.iter().map(Vec::len).sum(), taken)
 }
 
 /// The samples of one signal by the Observations of all readings.
@@ -171,7 +182,7 @@ fn keep(name: &str, recorded: &[Recorded], written: &wfdb::Written, edf: &[u8]) 
 
 /// The whole way of one recording.
 fn check(name: &str, recorded: &[Recorded], frame_s: u64) {
-    let readings = admitted(recorded, frame_s);
+    let (readings, bytes, taken) = admitted(recorded, frame_s);
     let tracks = Tracks::of(&readings);
     assert_eq!(tracks.tracks.len(), recorded.len(), "{name}");
     let about = edf::About { patient: None, equipment: Some("urn:dev:ops:32473-monitor-1") };
@@ -193,11 +204,15 @@ fn check(name: &str, recorded: &[Recorded], frame_s: u64) {
     }
     let total: usize = recorded.iter().map(|signal| signal.samples.len()).sum();
     let format = written.header.lines().nth(1).and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+    let of_sample = |bytes: usize| bytes as f64 / total as f64;
     println!(
-        "{name}: {} signals, {total} samples, {} frames; {}, format {format}",
+        "{name}: {} signals, {total} samples, {} frames; {}, format {format}; {:.2} bytes a sample, stored {:.2}, of it signatures {:.2}",
         recorded.len(),
         readings.len(),
-        file.kind
+        file.kind,
+        of_sample(bytes),
+        of_sample(taken),
+        of_sample(64 * readings.len())
     );
 }
 

@@ -1,4 +1,4 @@
-//! What a fuzzer tries: bytes as frames, as what a device signs, and as recordings.
+//! What a fuzzer tries: bytes as frames, as what a device signs, as recordings, and as frames from the store.
 //!
 //! An ordinary test runs it on a bounded number of inputs; `fuzz/` runs it for as long as one likes.
 
@@ -9,7 +9,8 @@ use coset::{
 use ed25519_dalek::Signer as _;
 use record::{Id16, TimeMs};
 use sensing::{
-    Binding, Frame, Signed, SigningKey, Watch,
+    Binding, FRAME_BYTES_MAX, Frame, Signed, SigningKey, Watch,
+    compact::{pack, unpack},
     observation::{Context, observations},
     wfdb::{Header, Recording, annotations},
 };
@@ -27,6 +28,7 @@ pub(crate) fn key() -> SigningKey {
 /// Tries one input; how often it was admitted.
 pub(crate) fn attempt(bytes: &[u8]) -> usize {
     record(bytes);
+    stored(bytes);
     usize::from(admit(bytes)) + usize::from(admit(&enveloped(bytes)))
 }
 
@@ -84,5 +86,20 @@ fn record(bytes: &[u8]) {
     let (head, samples) = bytes.split_at(line);
     if let Ok(header) = Header::parse(head) {
         let _ = Recording::read(header, |_| Some(samples));
+    }
+}
+
+/// Bytes as frames that were packed for storage, and as a frame to be packed.
+#[expect(clippy::expect_used, reason = "a failure is what is looked for")]
+fn stored(bytes: &[u8]) {
+    if let Ok(frames) = unpack(bytes) {
+        let slices: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+        let packed = pack(&slices).expect("what was unpacked can be packed");
+        assert_eq!(unpack(&packed).as_ref(), Ok(&frames), "frames come back to the byte");
+    }
+    if bytes.len() < FRAME_BYTES_MAX / 2 {
+        let frames = [bytes.to_vec(), enveloped(bytes), bytes.to_vec()];
+        let packed = pack(&frames.each_ref().map(Vec::as_slice)).expect("frames of a bounded length can be packed");
+        assert_eq!(unpack(&packed).as_deref(), Ok(&frames[..]), "frames come back to the byte");
     }
 }
