@@ -233,7 +233,8 @@ mod tests {
         for Sent { frame, at } in sent {
             let outcome = Signed::one(frame.clone(), &binding.key).map_err(Refusal::from);
             let code = match outcome.and_then(|signed| watch.admit(signed, &binding, at.plus_ms(30))) {
-                Ok(reading) => {
+                Ok((reading, next)) => {
+                    watch.stored(next);
                     missing += reading.gap.map_or(0, |gap| gap.last - gap.first + 1);
                     "admitted"
                 }

@@ -1,8 +1,10 @@
 //! Who measured it, and was it them: bytes in, `Reading` or `Reject` out.
 //!
 //! A device numbers its [`Frame`]s, links each to the one before and signs it. [`admit`] checks signature, binding, sequence
-//! and clock and gives a [`Reading`]: [`observation`] serves it as FHIR, [`Batch`] sums it up for the ledger. [`wfdb`]
-//! reads recordings and [`generated`] makes signals, so that a reference device has something to send.
+//! and clock and gives a [`Reading`]: [`observation`] serves it as FHIR, [`Batch`] sums it up for the ledger. A [`Watch`]
+//! stands over one device for longer, and [`Signed`] checks the signatures of many frames at once. [`wfdb`] and [`edf`] write
+//! readings as recordings, [`compact`] packs frames for storage. [`wfdb`] reads recordings, [`generated`] makes signals and
+//! [`fault`] spoils them, so that a reference device has something to send.
 //!
 //! Everything here is pure: no clock is read, nothing is spawned, no randomness is drawn.
 
@@ -41,4 +43,4 @@ pub use rate::{Bucket, FRAMES_AT_ONCE_MAX, FRAMES_PER_S_MAX};
 pub use senml::{Pack, SAMPLES_MAX, SIGNALS_MAX};
 pub use signal::{Absence, Limits, Samples, Signal, Value, Waveform};
 pub use verify::Signed;
-pub use watch::{Refusal, Watch};
+pub use watch::{Next, Refusal, Watch};

@@ -2,7 +2,7 @@
 //! whether its key is still its own.
 
 use crate::{
-    Binding, DeviceId, DeviceState, Reading, Reject,
+    Binding, DeviceId, DeviceState, NO_PREVIOUS, Reading, Reject,
     admit::admit_signed,
     clock::{Clock, Estimate},
     rate::Bucket,
@@ -67,6 +67,14 @@ impl Refusal {
     }
 }
 
+/// What an admitted frame changes, once it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the watch stands still until it is told that the frame is stored"]
+pub struct Next {
+    state: DeviceState,
+    received_at: TimeMs,
+}
+
 /// One device, watched from its binding on. A device that is bound anew with a new key is watched anew.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Watch {
@@ -82,7 +90,8 @@ pub struct Watch {
 impl Watch {
     /// Goes on from the last admitted frame.
     pub fn resume(state: DeviceState) -> Self {
-        let last = (state.last_counter > 0).then_some((state.last_counter, state.last_digest));
+        // Where the last frame is not known, none is taken for another one.
+        let last = (state.last_digest != NO_PREVIOUS).then_some((state.last_counter, state.last_digest));
         Self { state, admitted: last.into_iter().collect(), ..Self::default() }
     }
 
@@ -107,7 +116,14 @@ impl Watch {
     }
 
     /// Admits one frame, or says why not. Only what the bound key signed uses up what the device may send.
-    pub fn admit(&mut self, signed: Signed, binding: &Binding, received_at: TimeMs) -> Result<Reading, Refusal> {
+    ///
+    /// The device's sequence and clock stay where they are until [`Watch::stored`]: a frame that was not stored is sent again.
+    pub fn admit(
+        &mut self,
+        signed: Signed,
+        binding: &Binding,
+        received_at: TimeMs,
+    ) -> Result<(Reading, Next), Refusal> {
         let (device, counter) = (signed.frame().device().clone(), signed.frame().counter());
         let digest = signed.frame().digest();
         if device != binding.device {
@@ -131,14 +147,18 @@ impl Watch {
             self.copied = Some(counter);
             return Err(Reject::Cloned { device, counter, admitted: *admitted, got: digest }.into());
         }
-        let (reading, next) = admit_signed(signed, binding, &self.state, received_at)?;
-        self.state = next;
-        self.clock.take(reading.measured_at, received_at);
+        let (reading, state) = admit_signed(signed, binding, &self.state, received_at)?;
+        Ok((reading, Next { state, received_at }))
+    }
+
+    /// Goes on from a frame that was admitted and stored.
+    pub fn stored(&mut self, next: Next) {
+        self.state = next.state;
+        self.clock.take(next.state.last_device_time, next.received_at);
         if self.admitted.len() >= REMEMBERED {
             self.admitted.pop_front();
         }
-        self.admitted.push_back((counter, digest));
-        Ok(reading)
+        self.admitted.push_back((next.state.last_counter, next.state.last_digest));
     }
 }
 

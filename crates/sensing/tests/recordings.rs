@@ -64,6 +64,12 @@ fn shared() -> Option<PathBuf> {
     signals.is_dir().then_some(signals)
 }
 
+fn take(watch: &mut Watch, signed: Signed, binding: &Binding, at: TimeMs) -> Reading {
+    let (reading, next) = watch.admit(signed, binding, at).unwrap();
+    watch.stored(next);
+    reading
+}
+
 /// So many frames are packed together for storage.
 const PACKED: usize = 60;
 
@@ -114,7 +120,7 @@ fn admitted(recorded: &[Recorded], frame_s: u64) -> (Vec<Reading>, usize, usize)
     let signed = Signed::all(frames).into_iter().map(Result::unwrap);
     let readings = signed.map(|signed| {
         let at = signed.frame().device_time().plus_ms(40);
-        watch.admit(signed, &binding, at).unwrap()
+        take(&mut watch, signed, &binding, at)
     });
     (readings.collect(), sent_bytes.iter().map(Vec::len).sum(), taken)
 }
@@ -306,7 +312,7 @@ fn numbers_codes_and_gaps_are_notes_with_their_digits() {
         // Frames 12 to 14 never come.
         if !(11..14).contains(&n) {
             let at = frame.device_time().plus_ms(40);
-            readings.push(watch.admit(Signed::one(frame, &binding.key).unwrap(), &binding, at).unwrap());
+            readings.push(take(&mut watch, Signed::one(frame, &binding.key).unwrap(), &binding, at));
         }
     }
     let tracks = Tracks::of(&readings);

@@ -35,7 +35,9 @@ fn frames(count: u64, posture: &str) -> Vec<Frame> {
 
 fn offer(watch: &mut Watch, frame: &Frame, received_at: TimeMs) -> Result<Reading, Refusal> {
     let signed = Signed::one(frame.clone(), &binding().key)?;
-    watch.admit(signed, &binding(), received_at)
+    let (reading, next) = watch.admit(signed, &binding(), received_at)?;
+    watch.stored(next);
+    Ok(reading)
 }
 
 /// What became of each frame, by its code.
@@ -106,4 +108,24 @@ fn a_clock_is_measured_while_frames_come() {
         offer(&mut watch, frame, frame.device_time().plus_ms(250)).unwrap();
     }
     assert_eq!(watch.clock().unwrap().to_string(), "250 ms behind, 0.0 ppm fast");
+}
+
+#[test]
+fn a_frame_that_was_not_stored_is_admitted_again() {
+    let own = frames(2, "supine");
+    let mut watch = Watch::default();
+    let signed = Signed::one(own[0].clone(), &binding().key).unwrap();
+    let admitted = watch.admit(signed, &binding(), START.plus_ms(1_040));
+    assert!(admitted.is_ok() && watch.clock().is_none());
+    assert_eq!(told(&mut watch, &[&own[0], &own[0], &own[1]]), "1 1:replayed 2");
+}
+
+/// A gateway that only knows how far a device had counted took the repetition of its last frame for a copy of the key.
+#[test]
+fn a_repetition_accuses_nobody_where_the_last_frame_is_not_known() {
+    let own = frames(4, "supine");
+    let state = DeviceState { last_counter: 3, ..DeviceState::default() };
+    let mut watch = Watch::resume(state);
+    assert_eq!(told(&mut watch, &[&own[2], &own[1]]), "3:replayed 2:replayed");
+    assert_eq!(watch.copied(), None);
 }
