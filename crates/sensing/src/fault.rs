@@ -3,8 +3,8 @@
 //!
 //! Everything that is chance follows from a seed.
 
-use crate::{BadFrame, DeviceId, Frame, NO_PREVIOUS, Sequence, Signal, SigningKey, Value, generated::Chance};
-use record::{Digest, TimeMs};
+use crate::{BadFrame, Frame, Sequence, Signal, SigningKey, Value, generated::Chance};
+use record::TimeMs;
 use std::collections::VecDeque;
 
 /// The device time at which a clock without a battery begins: the least one that a frame may have, in July 1978.
@@ -75,8 +75,6 @@ pub struct Faulty<I> {
     sequence: Sequence,
     /// The one with the copied key, from the frame on at which it was copied.
     other: Option<Sequence>,
-    /// The last frame's digest.
-    previous: Digest,
     /// The first moment.
     begun: Option<TimeMs>,
     /// Moments so far.
@@ -88,16 +86,15 @@ pub struct Faulty<I> {
 }
 
 impl<I: Iterator<Item = (TimeMs, Vec<Signal>)>> Faulty<I> {
-    /// The device `device` with `key`, which has sent nothing yet.
-    pub fn new(moments: I, device: DeviceId, key: SigningKey, fault: Fault, seed: u64) -> Self {
+    /// The device whose frames are those of `sequence`, which signs with `key`.
+    pub fn new(moments: I, sequence: Sequence, key: SigningKey, fault: Fault, seed: u64) -> Self {
         Self {
             moments,
             fault,
             chance: Chance::new(seed),
-            sequence: Sequence::new(device, key.clone()),
+            sequence,
             key,
             other: None,
-            previous: NO_PREVIOUS,
             begun: None,
             moment: 0,
             ready: VecDeque::new(),
@@ -140,9 +137,8 @@ impl<I: Iterator<Item = (TimeMs, Vec<Signal>)>> Faulty<I> {
         let (fault, moment, time) = (self.fault, self.moment, self.device_time(at, begun));
         self.moment += 1;
         let Some(time) = time else { return Ok(()) };
-        let (before, counter) = (self.previous, self.sequence.counter());
+        let (before, counter) = (self.sequence.previous(), self.sequence.counter());
         let frame = self.sequence.next(time, signals.clone())?;
-        self.previous = frame.digest();
         match fault {
             Fault::Loss { per_mille } if self.hits(per_mille) => {}
             Fault::Reordering { per_mille, by } if self.hits(per_mille) => self.hold(by, frame),
@@ -199,7 +195,7 @@ impl<I: Iterator<Item = (TimeMs, Vec<Signal>)>> Iterator for Faulty<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Binding, Decimal, Refusal, Signed, Watch};
+    use crate::{Binding, Decimal, DeviceId, Refusal, Signed, Watch};
     use record::Id16;
     use std::collections::BTreeMap;
 
@@ -216,7 +212,9 @@ mod tests {
             vec![Signal { name: "pulse".into(), offset_ms: 0, value }]
         };
         let moments = (1..=moments).map(|n| (START.plus_ms(n * 1_000), pulse(n)));
-        Faulty::new(moments, device(), SigningKey::from_bytes(&[7; 32]), fault, seed).collect::<Result<_, _>>().unwrap()
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let sequence = Sequence::new(device(), key.clone());
+        Faulty::new(moments, sequence, key, fault, seed).collect::<Result<_, _>>().unwrap()
     }
 
     /// How many frames had each outcome; how many frames are missing by the gaps; the watch.

@@ -204,6 +204,11 @@ impl Sequence {
         self.counter
     }
 
+    /// The digest of the last frame; zeros before the first.
+    pub fn previous(&self) -> Digest {
+        self.previous
+    }
+
     /// Signs the next frame. After an error the sequence is where it was.
     pub fn next(&mut self, device_time: TimeMs, signals: Vec<Signal>) -> Result<Frame, BadFrame> {
         let counter = self.counter.checked_add(1).ok_or(BadFrame::Malformed("the counter is used up"))?;

@@ -90,7 +90,7 @@ fn observation(reading: &Reading, context: &Context<'_>, group: &Group) -> Json 
     if group.panel.is_none() {
         insert_value(&mut out, first);
     }
-    if sensor::sensor_of(&first.name).is_some_and(|(sensor, _)| sensor.is_entered()) {
+    if sensor::sensor_of(&first.name).is_some_and(|(sensor, _)| sensor.is_entered) {
         out.insert("method".into(), json!({"text": "Assessed and entered by a person"}));
     }
     let mut device = reference(context.device_reference, None);

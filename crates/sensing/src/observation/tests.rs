@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{Absence, Binding, DeviceState, Samples, Sequence, SigningKey, admit_frame};
-use record::Id16;
+use record::{
+    Id16,
+    fhir::{self, Resource},
+};
 
 fn reading(signals: Vec<Signal>) -> Reading {
     let key = SigningKey::from_bytes(&[7; 32]);
@@ -150,7 +153,13 @@ fn everything_of(sensor: &sensor::Sensor) -> Vec<Signal> {
 fn every_sensor_is_served_as_the_snapshot_says() {
     for sensor in sensor::ALL {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/observation/snapshots");
-        let shown = serde_json::to_string_pretty(&served(everything_of(sensor))).unwrap();
+        let served = served(everything_of(sensor));
+        for observation in &served {
+            let bytes = serde_json::to_vec(observation).unwrap();
+            let resource = Resource::parse(&bytes, fhir::Limits::RESOURCE).unwrap();
+            assert_eq!(fhir::check(&resource), Ok(()), "{}", sensor.name);
+        }
+        let shown = serde_json::to_string_pretty(&served).unwrap();
         expect_test::expect_file![format!("{folder}/{}.json", sensor.name)].assert_eq(&format!("{shown}\n"));
     }
 }

@@ -49,6 +49,7 @@ pub(super) const SENSOR: Sensor = Sensor {
         score("gcs-verbal", "Best verbal response", &[("9270-0", "Glasgow coma score verbal")], 1, 5),
         score("gcs-motor", "Best motor response", &[("9268-4", "Glasgow coma score motor")], 1, 6),
     ],
+    is_entered: true,
     panel: Some(Panel {
         codes: Codes { display: "Glasgow coma scale", loinc: &[("35088-4", "Glasgow coma scale")], mdc: None },
         category: Category::Exam,

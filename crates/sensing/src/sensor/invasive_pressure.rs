@@ -60,6 +60,7 @@ pub(super) const SENSOR: Sensor = Sensor {
             in_panel: false,
         },
     ],
+    is_entered: false,
     panel: Some(Panel {
         // LOINC 85354-9 would promise the components of a cuff (R4's profile of blood pressure).
         codes: Codes { display: "Invasive blood pressure", loinc: &[], mdc: Some((150_036, "MDC_PRESS_BLD_ART_ABP")) },

@@ -33,9 +33,6 @@ pub const ALL: &[Sensor] = &[
     oxygen::SENSOR,
 ];
 
-/// The sensors whose values a person enters.
-const ENTERED: &[&str] = &["consciousness"];
-
 /// Code system of LOINC.
 pub const LOINC: &str = "http://loinc.org";
 /// Code system of IEEE 11073-10101.
@@ -54,15 +51,10 @@ pub struct Sensor {
     pub display: &'static str,
     /// The signals, each with a name of its own among all sensors.
     pub channels: &'static [Channel],
+    /// Whether a person assesses what it says and enters it on the device that signs it.
+    pub is_entered: bool,
     /// The codes of the Observation that holds the channels marked [`Channel::in_panel`] as components.
     pub panel: Option<Panel>,
-}
-
-impl Sensor {
-    /// Whether a person assesses what it says and enters it on the device that signs it.
-    pub fn is_entered(&self) -> bool {
-        ENTERED.contains(&self.name)
-    }
 }
 
 /// An Observation with components.
