@@ -171,7 +171,7 @@ pub(crate) fn fraction(value: f64, below: u64) -> Option<(u64, u64)> {
             return None;
         }
         if (upper as f64 / lower as f64 - value).abs() <= value.abs() * 1e-9 {
-            return Some((upper, lower));
+            return (upper > 0).then_some((upper, lower));
         }
         (before, now) = (now, (upper, lower));
         rest = 1.0 / (rest - whole);
@@ -263,6 +263,44 @@ mod tests {
             assert_eq!(fraction(value, 1_000), Some(expected), "{value}");
         }
         assert_eq!(fraction(std::f64::consts::PI, 1_000), None);
-        assert_eq!(fraction(f64::NAN, 1_000), None);
+        assert_eq!([f64::NAN, 0.0, -1.0, 1e-18, f64::INFINITY].map(|value| fraction(value, 1_000)), [None; 5]);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod any {
+    //! Tracks that no readings make, for writers to try.
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A time that is usual, or at an end.
+    fn time() -> impl Strategy<Value = TimeMs> {
+        prop_oneof![
+            4 => (0u64..100_000).prop_map(|ms| TimeMs(1_795_255_200_000 + ms)),
+            1 => prop_oneof![Just(0), Just(u64::MAX), any::<u64>()].prop_map(TimeMs),
+        ]
+    }
+
+    fn decimal() -> impl Strategy<Value = Decimal> {
+        prop_oneof![
+            4 => prop_oneof![Just(360), Just(1), Just(125), Just(0), Just(-5)].prop_map(Decimal::whole),
+            1 => (-999_999_999_999_999i64..=999_999_999_999_999, -18i8..=9).prop_map(|(m, e)| Decimal::new(m, e).unwrap_or(Decimal::ONE)),
+        ]
+    }
+
+    fn track() -> impl Strategy<Value = Track> {
+        let samples = proptest::collection::vec(prop_oneof![9 => -50i32..50, 1 => any::<i32>()], 0..50);
+        let stretch = (time(), samples).prop_map(|(start, samples)| Stretch { start, samples });
+        let stretches = proptest::collection::vec(stretch, 0..4);
+        (".{0,30}", ".{0,9}", decimal(), decimal(), decimal(), stretches).prop_map(
+            |(name, unit, rate_hz, origin, scale, stretches)| Track { name, unit, rate_hz, origin, scale, stretches },
+        )
+    }
+
+    pub(crate) fn tracks() -> impl Strategy<Value = Tracks> {
+        let note = (time(), ".{0,400}").prop_map(|(at, text)| Note { at, text });
+        let (tracks, notes) = (proptest::collection::vec(track(), 0..4), proptest::collection::vec(note, 0..6));
+        (tracks, notes).prop_map(|(tracks, notes)| Tracks { tracks, notes })
     }
 }

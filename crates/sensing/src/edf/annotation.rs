@@ -14,10 +14,14 @@ pub(super) struct Said {
 /// Bytes of annotations in a record, where nothing needs more.
 const BYTES_MIN: usize = 120;
 
-/// The annotations of each record, all of one length, a multiple of `step`. `said` is in the order of its onsets.
+/// The most bytes of annotations in a file.
+const TOTAL_BYTES_MAX: usize = 1 << 28;
+
+/// The annotations of each record, all of one length, a multiple of `step`; nothing when they are too many. `said` is in the order of
+/// its onsets.
 ///
 /// An annotation stands in the record in which it begins, or in a later one where that is full.
-pub(super) fn texts(starts: &[f64], said: &[Said], step: usize) -> Vec<Vec<u8>> {
+pub(super) fn texts(starts: &[f64], said: &[Said], step: usize) -> Option<Vec<Vec<u8>>> {
     let written: Vec<(f64, Vec<u8>)> = said.iter().map(|said| (said.onset_s, list(said))).collect();
     let total: usize = written.iter().map(|(_, list)| list.len()).sum();
     let longest = written.iter().map(|(_, list)| list.len()).max().unwrap_or(0);
@@ -25,8 +29,11 @@ pub(super) fn texts(starts: &[f64], said: &[Said], step: usize) -> Vec<Vec<u8>> 
     let mean = total.div_ceil(starts.len().max(1));
     let mut length = (own + longest.max(mean)).max(BYTES_MIN).next_multiple_of(step);
     loop {
+        if starts.len().saturating_mul(length) > TOTAL_BYTES_MAX {
+            return None;
+        }
         if let Some(texts) = fill(starts, &written, length) {
-            return texts;
+            return Some(texts);
         }
         // What all of them need, in one record, is enough.
         length = (length * 2).min((own + total).max(BYTES_MIN)).next_multiple_of(step);

@@ -45,7 +45,8 @@ impl Layout {
         let rates = rates.ok_or(NotWritten::Rates)?;
         let record_s = rates.iter().try_fold(1u64, |all, rate| all.checked_mul(rate.1 / common_divisor(all, rate.1)));
         let record_s = record_s.filter(|&s| s <= RECORD_S_MAX).ok_or(NotWritten::Rates)?;
-        let too_large = || NotWritten::TooLarge("a file has at most 2^28 samples");
+        let too_large =
+            || NotWritten::TooLarge("a file has at most 2^26 samples, those that fill its records among them");
         let per_record: Option<Vec<usize>> =
             rates.iter().map(|rate| usize::try_from(rate.0.checked_mul(record_s / rate.1)?).ok()).collect();
         let per_record = per_record.ok_or_else(too_large)?;

@@ -16,8 +16,8 @@ use std::fmt::Write as _;
 
 /// The most signals in a file.
 pub const SIGNALS_MAX: usize = 256;
-/// The most samples in a file, all signals together.
-pub const SAMPLES_MAX: usize = 1 << 28;
+/// The most samples in a file, all signals together: twelve leads at 500 Hz for three hours. They are in memory at once.
+pub const SAMPLES_MAX: usize = 1 << 26;
 
 /// Whom and what a file names. Nothing of it needs to be said.
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,6 +97,7 @@ pub fn write(tracks: &Tracks, about: &About<'_>) -> Result<Vec<u8>, NotWritten> 
     let starts: Vec<f64> = layout.records(start).map(|at_ms| (at_ms - begin.0 as f64) / 1_000.0).collect();
     let said = said(tracks, &layout, begin);
     let texts = texts(&starts, &said, width.bytes());
+    let texts = texts.ok_or(NotWritten::TooLarge("the annotations of a file have at most 2^28 bytes"))?;
     let text_bytes = texts.first().map_or(0, Vec::len);
 
     let mut out = header(tracks, about, &layout, width, begin, texts.len(), text_bytes)?;

@@ -130,6 +130,14 @@ fn what_edf_cannot_say_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn no_tracks_make_the_writer_panic(tracks in crate::track::any::tracks(), patient in ".{0,9}") {
+        let _ = write(&tracks, &About { patient: Some(&patient), equipment: None });
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn every_sample_comes_back_whatever_the_gaps(

@@ -11,7 +11,7 @@ mod write;
 pub use annotation::{Annotation, annotations};
 pub use header::{Format, Header, SignalSpec};
 pub use samples::Recording;
-pub use write::{NotWritten, Written, write, write_annotations};
+pub use write::{NotWritten, WRITTEN_SAMPLES_MAX, Written, write, write_annotations};
 
 /// The most signals in a record.
 pub const RECORD_SIGNALS_MAX: usize = 64;

@@ -167,7 +167,7 @@ fn what_wfdb_cannot_say_is_refused() {
         a record's name has letters, digits, `_` and `-`
         there is neither sample nor note
         the rates of the signals have no common frame
-        a record has at most 2^28 samples
+        a record that is written has at most 2^26 samples, those that fill gaps among them
         a record has at most 64 signals"#]]
     .assert_eq(&said.join("\n"));
 }
@@ -178,6 +178,14 @@ fn labels_out_of_order_or_without_a_code_are_not_written() {
     let bad = |at, what| Err(NotWritten::Annotation { at, what });
     assert_eq!(write_annotations(&[label(5, 1), label(4, 1)]), bad(1, "labels are in the order of their samples"));
     assert_eq!(write_annotations(&[label(5, 50)]), bad(0, "a code is 1 to 49"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn no_tracks_make_the_writer_panic(tracks in crate::track::any::tracks()) {
+        let _ = write("r", &tracks);
+    }
 }
 
 proptest! {

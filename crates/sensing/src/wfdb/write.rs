@@ -4,7 +4,7 @@
 //! the reader here does not read). Gaps are filled with the mark for «no valid sample». WFDB's own gain and baseline are rounded where
 //! origin and scale are not theirs; a comment in the header has the exact ones.
 
-use super::{Annotation, RECORD_SAMPLES_MAX, RECORD_SIGNALS_MAX};
+use super::{Annotation, RECORD_SIGNALS_MAX};
 use crate::{
     Decimal,
     track::{NO_SAMPLE, Note, Track, Tracks, common_divisor, fraction},
@@ -12,8 +12,13 @@ use crate::{
 use record::TimeMs;
 use std::fmt::Write as _;
 
+/// The most samples in a record that is written, all signals together: twelve leads at 500 Hz for three hours. They are in memory at
+/// once, and what fills gaps counts.
+pub const WRITTEN_SAMPLES_MAX: usize = 1 << 26;
 /// The code of a note that belongs to no beat.
 const NOTE: u8 = 22;
+/// Labels stand before this sample: at a thousand a second, within 34 years. Each 2^31 between two take six bytes.
+const SAMPLE_MAX: u64 = 1 << 40;
 /// The longest text of an annotation, in bytes.
 const AUX_BYTES_MAX: usize = 255;
 /// The most samples of one signal in a frame.
@@ -162,7 +167,8 @@ impl Frame {
 
 /// How many frames, and the samples of each signal from the record's start to its end, gaps filled.
 fn lay(tracks: &[Track], frame: &Frame, start: TimeMs) -> Result<(u64, Vec<Vec<i32>>), NotWritten> {
-    let too_long = NotWritten::TooLarge("a record has at most 2^28 samples");
+    let too_long =
+        NotWritten::TooLarge("a record that is written has at most 2^26 samples, those that fill gaps among them");
     let mut laid = Vec::with_capacity(tracks.len());
     let mut frames = 0u64;
     for (track, per_frame) in tracks.iter().zip(&frame.samples) {
@@ -170,7 +176,7 @@ fn lay(tracks: &[Track], frame: &Frame, start: TimeMs) -> Result<(u64, Vec<Vec<i
         for stretch in &track.stretches {
             let after_s = (stretch.start.0.saturating_sub(start.0)) as f64 / 1_000.0;
             let first = ((after_s * track.rate_hz.to_f64()).round() as usize).max(samples.len());
-            if first.saturating_add(stretch.samples.len()) > RECORD_SAMPLES_MAX {
+            if first.saturating_add(stretch.samples.len()) > WRITTEN_SAMPLES_MAX {
                 return Err(too_long);
             }
             samples.resize(first, NO_SAMPLE);
@@ -180,7 +186,7 @@ fn lay(tracks: &[Track], frame: &Frame, start: TimeMs) -> Result<(u64, Vec<Vec<i
         laid.push(samples);
     }
     let total = frames.saturating_mul(frame.samples.iter().sum());
-    if total > RECORD_SAMPLES_MAX as u64 {
+    if total > WRITTEN_SAMPLES_MAX as u64 {
         return Err(too_long);
     }
     for (samples, per_frame) in laid.iter_mut().zip(&frame.samples) {
@@ -244,32 +250,30 @@ fn interleaved(laid: &[Vec<i32>], frame: &Frame, width: Width) -> Vec<u8> {
     let per_frame: Vec<usize> = frame.samples.iter().map(|&samples| samples as usize).collect();
     let mut chunks: Vec<_> =
         laid.iter().zip(&per_frame).map(|(samples, per_frame)| samples.chunks(*per_frame)).collect();
-    let mut all: Vec<i32> = Vec::with_capacity(laid.iter().map(Vec::len).sum());
-    loop {
-        let before = all.len();
-        for chunk in &mut chunks {
-            let of_frame = chunk.next().unwrap_or_default();
-            all.extend(of_frame.iter().map(|&s| if s == NO_SAMPLE { width.none() } else { s }));
-        }
-        if all.len() == before {
-            break;
-        }
-    }
-    match width {
-        Width::I16 => all.iter().flat_map(|&s| (s as i16).to_le_bytes()).collect(),
-        Width::I32 => all.iter().flat_map(|s| s.to_le_bytes()).collect(),
-        Width::Packed12 => {
-            let mut out = Vec::with_capacity(all.len() / 2 * 3 + 3);
-            for pair in all.chunks(2) {
-                let first = pair[0] as u16;
-                let second = pair.get(1).map(|&s| s as u16);
-                out.push(first as u8);
-                out.push((first >> 8 & 0x0f) as u8 | second.map_or(0, |s| (s >> 4 & 0xf0) as u8));
-                out.extend(second.map(|s| s as u8));
+    let total: usize = laid.iter().map(Vec::len).sum();
+    let mut out = Vec::with_capacity(total.saturating_mul(width.bits() as usize).div_ceil(8) + 1);
+    // Of two samples in 12 bits the first one waits for the second.
+    let mut waiting = None;
+    for _ in 0..laid.iter().zip(&per_frame).map(|(samples, per_frame)| samples.len() / per_frame).max().unwrap_or(0) {
+        for sample in chunks.iter_mut().flat_map(|chunk| chunk.next().unwrap_or_default()) {
+            let sample = if *sample == NO_SAMPLE { width.none() } else { *sample };
+            match (width, waiting.take()) {
+                (Width::I16, _) => out.extend((sample as i16).to_le_bytes()),
+                (Width::I32, _) => out.extend(sample.to_le_bytes()),
+                (Width::Packed12, None) => waiting = Some(sample),
+                (Width::Packed12, Some(first)) => out.extend(packed(first, sample)),
             }
-            out
         }
     }
+    // Two bytes hold a last one alone.
+    out.extend(waiting.map(|first| packed(first, 0)).iter().flat_map(|bytes| &bytes[..2]));
+    out
+}
+
+/// Two samples of 12 bits.
+fn packed(first: i32, second: i32) -> [u8; 3] {
+    let (first, second) = (first as u16, second as u16);
+    [first as u8, (first >> 8 & 0x0f) as u8 | (second >> 4 & 0xf0) as u8, second as u8]
 }
 
 /// Notes as annotations in milliseconds from the record's start.
@@ -294,6 +298,9 @@ pub fn write_annotations(labels: &[Annotation]) -> Result<Vec<u8>, NotWritten> {
         let bad = |what| NotWritten::Annotation { at, what };
         let mut distance =
             label.sample.checked_sub(last).ok_or_else(|| bad("labels are in the order of their samples"))?;
+        if label.sample >= SAMPLE_MAX {
+            return Err(bad("a label stands within 2^40 samples"));
+        }
         if !(1..=49).contains(&label.code) {
             return Err(bad("a code is 1 to 49"));
         }
