@@ -11,6 +11,8 @@
 
 #[path = "recordings/edf.rs"]
 mod edf_reader;
+#[path = "recordings/mat.rs"]
+mod mat;
 #[path = "recordings/text.rs"]
 mod text;
 
@@ -255,6 +257,12 @@ fn shared_trends_survive_the_whole_way() {
     let Some(shared) = shared() else { return };
     let trends = wfdb_record(&shared.join("vitals"), "s00001-2896-10-10-00-31n.hea", true);
     check("s00001n", &trends, 60);
+}
+
+#[test]
+fn a_shared_matrix_survives_the_whole_way() {
+    let Some(shared) = shared() else { return };
+    check("TestAFdata", &mat::read(&shared), 1);
 }
 
 #[test]
