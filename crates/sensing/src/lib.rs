@@ -39,7 +39,7 @@ pub use decimal::Decimal;
 pub use device::{BadDeviceId, BadKey, Binding, DeviceId, device_key};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use frame::{BadFrame, FRAME_BYTES_MAX, Frame, NO_PREVIOUS, Sequence};
-pub use rate::{Bucket, FRAMES_AT_ONCE_MAX, FRAMES_PER_S_MAX};
+pub use rate::{Bucket, Rate};
 pub use senml::{Pack, SAMPLES_MAX, SIGNALS_MAX};
 pub use signal::{Absence, Limits, Samples, Signal, Value, Waveform};
 pub use verify::Signed;

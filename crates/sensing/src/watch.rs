@@ -5,7 +5,7 @@ use crate::{
     Binding, DeviceId, DeviceState, NO_PREVIOUS, Reading, Reject,
     admit::admit_signed,
     clock::{Clock, Estimate},
-    rate::Bucket,
+    rate::{Bucket, Rate},
     verify::Signed,
 };
 use record::{Digest, TimeMs};
@@ -93,6 +93,17 @@ impl Watch {
         // Where the last frame is not known, none is taken for another one.
         let last = (state.last_digest != NO_PREVIOUS).then_some((state.last_counter, state.last_digest));
         Self { state, admitted: last.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The same watch with another bound than [`Rate::USUAL`] on what the device sends.
+    #[must_use]
+    pub fn bounded_by(self, rate: Rate) -> Self {
+        Self { bucket: Bucket::new(rate), ..self }
+    }
+
+    /// Takes up what was known before a restart: that two frames were signed with this counter.
+    pub fn distrust(&mut self, counter: u64) {
+        self.copied.get_or_insert(counter);
     }
 
     /// Refuses whatever comes from now on: the key is not to be trusted any more.

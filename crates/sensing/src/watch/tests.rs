@@ -1,7 +1,7 @@
 //! What becomes of a device's frames over time.
 
 use super::*;
-use crate::{Frame, Sequence, Signal, SigningKey, rate::FRAMES_AT_ONCE_MAX};
+use crate::{Frame, Sequence, Signal, SigningKey};
 use expect_test::expect;
 use record::Id16;
 
@@ -60,6 +60,9 @@ fn a_device_whose_key_two_hold_is_refused_from_then_on() {
     expect!["the key of device `urn:dev:ops:32473-monitor-1` was copied: it signed two frames with counter 2"]
         .assert_eq(&refusal.to_string());
     assert!(refusal.is_evidence());
+    let mut later = Watch::resume(*watch.state());
+    later.distrust(2);
+    assert_eq!(told(&mut later, &[&own[3]]), "4:key-copied");
     assert_eq!(told(&mut Watch::resume(*watch.state()), &[&own[3]]), "4");
 }
 
@@ -77,10 +80,12 @@ fn a_revoked_device_is_refused_whatever_time_it_claims() {
 
 #[test]
 fn a_device_that_sends_too_much_is_told_when_it_may_go_on() {
-    let own = frames(FRAMES_AT_ONCE_MAX + 1, "supine");
+    let own = frames(u64::from(Rate::USUAL.at_once) + 1, "supine");
     let (mut watch, at) = (Watch::default(), START.plus_ms(600_000));
     let (last, first) = own.split_last().unwrap();
     assert!(first.iter().all(|frame| offer(&mut watch, frame, at).is_ok()));
+    let mut slow = Watch::default().bounded_by(Rate { per_s: 1, at_once: 2 });
+    assert_eq!(first.iter().take(5).filter(|frame| offer(&mut slow, frame, at).is_ok()).count(), 2);
     let Err(Refusal::TooMany { wait_ms, .. }) = offer(&mut watch, last, at) else { panic!() };
     assert!(offer(&mut watch, last, at.plus_ms(wait_ms)).is_ok());
 }
@@ -90,7 +95,7 @@ fn a_forger_uses_up_nothing() {
     let own = frames(1, "supine");
     let mut watch = Watch::default();
     let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
-    for _ in 0..2 * FRAMES_AT_ONCE_MAX {
+    for _ in 0..2 * Rate::USUAL.at_once {
         assert!(Signed::one(own[0].clone(), &other).is_err());
     }
     assert_eq!(told(&mut watch, &[&own[0]]), "1");
