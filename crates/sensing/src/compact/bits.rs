@@ -99,21 +99,28 @@ impl<'b> Reader<'b> {
     }
     /// Whether nothing follows but the bits that fill up the last byte, all 0.
     pub(super) fn is_at_end(&self) -> bool {
-        let rest = self.bytes.len() * 8 - self.at;
+        let rest = (self.bytes.len() * 8).saturating_sub(self.at);
         rest < 8 && self.bytes.last().is_none_or(|last| u32::from(*last) & ((1 << rest) - 1) == 0)
     }
+    /// The next 57 bits or more, the first one highest; 0 after the end.
+    fn window(&self) -> u64 {
+        let mut eight = [0; 8];
+        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
+        eight.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+        u64::from_be_bytes(eight) << (self.at % 8)
+    }
+
+    fn skip(&mut self, count: u32) -> Result<(), Bad> {
+        self.at += count as usize;
+        if self.at <= self.bytes.len() * 8 { Ok(()) } else { Err(Bad::Short) }
+    }
+
     pub(super) fn bits(&mut self, count: u32) -> Result<u64, Bad> {
-        let mut value = 0;
-        let mut left = count;
-        while left > 0 {
-            let byte = *self.bytes.get(self.at / 8).ok_or(Bad::Short)?;
-            let free = 8 - (self.at % 8) as u32;
-            let take = free.min(left);
-            let part = (u64::from(byte) >> (free - take)) & ((1 << take) - 1);
-            value = (value << take) | part;
-            self.at += take as usize;
-            left -= take;
+        if count > 32 {
+            return Ok(self.bits(count - 32)? << 32 | self.bits(32)?);
         }
+        let value = self.window().checked_shr(64 - count).unwrap_or(0);
+        self.skip(count)?;
         Ok(value)
     }
     pub(super) fn bit(&mut self) -> Result<bool, Bad> {
@@ -149,11 +156,13 @@ impl<'b> Reader<'b> {
         String::from_utf8(self.bytes(length.ok_or(Bad::Number)?)?).map_err(|_| Bad::Text)
     }
     pub(super) fn rice(&mut self, k: u32) -> Result<u64, Bad> {
-        let mut ones = 0;
-        while ones < ONES_MAX && self.bit()? {
-            ones += 1;
+        let ones = self.window().leading_ones().min(ONES_MAX);
+        if ones == ONES_MAX {
+            self.skip(ones)?;
+            return self.bits(PLAIN_BITS);
         }
-        if ones == ONES_MAX { self.bits(PLAIN_BITS) } else { Ok(u64::from(ones) << k | self.bits(k)?) }
+        self.skip(ones + 1)?;
+        Ok(u64::from(ones) << k | self.bits(k)?)
     }
 }
 

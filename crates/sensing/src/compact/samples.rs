@@ -41,28 +41,22 @@ fn errors(samples: &[i32], order: usize, mut before: Before) -> Vec<u64> {
 }
 
 /// The parameter under which a block is shortest.
-fn best_k(errors: &[u64]) -> (u32, u64) {
+fn best_k(errors: &[u64]) -> u32 {
     let bits = |k: u32| errors.iter().map(|&error| rice_bits(error, k)).sum::<u64>();
     // The code is shortest near the binary logarithm of the mean.
     let mean = errors.iter().sum::<u64>() / errors.len().max(1) as u64;
     let near = mean.checked_ilog2().unwrap_or(0).min(K_MAX);
-    (near.saturating_sub(1)..=(near + 1).min(K_MAX))
-        .map(|k| (k, bits(k)))
-        .min_by_key(|(_, bits)| *bits)
-        .unwrap_or((0, 0))
+    (near.saturating_sub(1)..=(near + 1).min(K_MAX)).min_by_key(|k| bits(*k)).unwrap_or(near)
 }
 
 /// Writes samples without missing ones, and leaves the last three in `before`.
 pub(super) fn write(out: &mut Writer, samples: &[i32], before: &mut Before) {
-    let tried = (0..ORDERS).map(|order| {
-        let errors = errors(samples, order, *before);
-        let blocks: Vec<(u32, u64)> = errors.chunks(BLOCK).map(best_k).collect();
-        let bits: u64 = blocks.iter().map(|(_, bits)| bits).sum();
-        (bits, order, errors, blocks)
-    });
-    let Some((_, order, errors, blocks)) = tried.min_by_key(|(bits, ..)| *bits) else { return };
+    // The degree with the least sum of errors; trying the code under each makes it less than a hundredth shorter, and takes three times as long.
+    let tried = (0..ORDERS).map(|order| (order, errors(samples, order, *before)));
+    let Some((order, errors)) = tried.min_by_key(|(_, errors)| errors.iter().sum::<u64>()) else { return };
     out.bits(order as u64, 2);
-    for (errors, (k, _)) in errors.chunks(BLOCK).zip(blocks) {
+    for errors in errors.chunks(BLOCK) {
+        let k = best_k(errors);
         out.bits(k.into(), 5);
         errors.iter().for_each(|&error| out.rice(error, k));
     }
