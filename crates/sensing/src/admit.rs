@@ -1,6 +1,6 @@
 //! Whether a frame is taken: signature, binding, sequence and clock.
 
-use crate::{BadFrame, Binding, Decimal, DeviceId, Frame, NO_PREVIOUS, Signal, Value, sensor};
+use crate::{BadFrame, Binding, Decimal, DeviceId, Frame, NO_PREVIOUS, Signal, Value, sensor, verify::Signed};
 use record::{Digest, Id16, TimeMs};
 use serde::{Deserialize, Serialize};
 
@@ -227,9 +227,23 @@ pub fn admit_frame(
     if *frame.device() != binding.device {
         return Err(Reject::UnknownDevice { device: frame.device().clone() });
     }
-    if !frame.is_signed_by(&binding.key) {
-        return Err(Reject::BadSignature { device: frame.device().clone() });
+    admit_signed(Signed::one(frame, &binding.key)?, binding, state, received_at)
+}
+
+/// Admits a frame whose signature was checked, alone or among many, or says why not; otherwise as [`admit_frame`].
+pub fn admit_signed(
+    signed: Signed,
+    binding: &Binding,
+    state: &DeviceState,
+    received_at: TimeMs,
+) -> Result<(Reading, DeviceState), Reject> {
+    if *signed.frame().device() != binding.device {
+        return Err(Reject::UnknownDevice { device: signed.frame().device().clone() });
     }
+    if *signed.key() != binding.key {
+        return Err(Reject::BadSignature { device: signed.frame().device().clone() });
+    }
+    let frame = signed.into_frame();
     let gap = check_sequence(&frame, state)?;
     let clock_offset_ms = check_clock(&frame, received_at)?;
     check_binding(&frame, binding)?;
@@ -258,7 +272,9 @@ pub fn admit_frame(
 
 fn check_sequence(frame: &Frame, state: &DeviceState) -> Result<Option<Gap>, Reject> {
     let (got, last) = (frame.counter(), state.last_counter);
-    if got == last && frame.digest() != state.last_digest {
+    // Where the last frame is not known, only that its counter was used, a repetition is no copy of the key.
+    let known = state.last_digest != NO_PREVIOUS;
+    if got == last && known && frame.digest() != state.last_digest {
         let (device, admitted) = (frame.device().clone(), state.last_digest);
         return Err(Reject::Cloned { device, counter: got, admitted, got: frame.digest() });
     }

@@ -62,6 +62,18 @@ impl Decimal {
         in_range.then_some(Self { mantissa, exponent })
     }
 
+    /// This and `steps` × `scale`, exactly; nothing when that has too many digits.
+    pub fn plus_steps(self, steps: i32, scale: Self) -> Option<Self> {
+        let mut exponent = self.exponent.min(scale.exponent);
+        let moved = scale.scaled(exponent)?.checked_mul(i128::from(steps))?;
+        let mut mantissa = self.scaled(exponent)?.checked_add(moved)?;
+        while mantissa.unsigned_abs() >= 10u128.pow(DECIMAL_DIGITS_MAX) && mantissa % 10 == 0 {
+            mantissa /= 10;
+            exponent += 1;
+        }
+        Self::new(i64::try_from(mantissa).ok()?, exponent)
+    }
+
     /// The digits as one whole number.
     pub const fn mantissa(self) -> i64 {
         self.mantissa
@@ -95,9 +107,10 @@ impl Decimal {
         serde_json::Number::from_f64(self.to_f64()).map_or(serde_json::Value::Null, serde_json::Value::Number)
     }
 
-    fn scaled(self, exponent: i8) -> i128 {
+    /// The mantissa at a lower exponent; nothing when it is beyond 2^127.
+    fn scaled(self, exponent: i8) -> Option<i128> {
         let steps = u32::from((i16::from(self.exponent) - i16::from(exponent)).unsigned_abs());
-        i128::from(self.mantissa) * 10i128.pow(steps)
+        i128::from(self.mantissa).checked_mul(10i128.pow(steps))
     }
 }
 
@@ -114,11 +127,13 @@ impl PartialOrd for Decimal {
 }
 impl Ord for Decimal {
     fn cmp(&self, other: &Self) -> Ordering {
-        // 17 digits and 27 powers of ten more are less than 2^127.
-        if self.exponent >= other.exponent {
-            self.scaled(other.exponent).cmp(&i128::from(other.mantissa))
-        } else {
-            i128::from(self.mantissa).cmp(&other.scaled(self.exponent))
+        if self.exponent < other.exponent {
+            return other.cmp(self).reverse();
+        }
+        match self.scaled(other.exponent) {
+            Some(scaled) => scaled.cmp(&i128::from(other.mantissa)),
+            // Beyond 2^127 it is further from zero than any mantissa: its sign decides.
+            None => self.mantissa.cmp(&0),
         }
     }
 }
@@ -170,6 +185,16 @@ mod tests {
         assert!(Decimal::new(369, -1) < Decimal::new(37, 0));
         assert_eq!(Decimal::new(37, 0).unwrap().to_json().to_string(), "37");
         assert_eq!(Decimal::new(3660, -2).unwrap().to_json().to_string(), "36.6");
+    }
+
+    /// The comparison multiplied by 10^27 and stopped the program for the largest decimals beside the finest ones.
+    #[test]
+    fn the_largest_and_the_finest_decimals_are_compared() {
+        let large = Decimal::new(999_999_999_999_999, 9).unwrap();
+        let fine = Decimal::new(-999_999_999_999_999, -18).unwrap();
+        assert_eq!((large.cmp(&fine), fine.cmp(&large)), (Ordering::Greater, Ordering::Less));
+        assert!(Decimal::new(-999_999_999_999_999, 9).unwrap() < fine);
+        assert_eq!(large.plus_steps(1, fine), None);
     }
 
     proptest! {

@@ -48,18 +48,16 @@ impl Frame {
     /// Signs `pack` with the device's key.
     pub fn sign(pack: Pack, key: &SigningKey) -> Result<Self, BadFrame> {
         let payload = pack.encode().map_err(BadFrame::Malformed)?;
-        let protected = HeaderBuilder::new()
-            .algorithm(Algorithm::EdDSA)
-            .content_format(CoapContentFormat::SenmlCbor)
-            .key_id(pack.device.as_str().as_bytes().to_vec())
-            .build();
-        let sign1 = CoseSign1Builder::new()
-            .protected(protected)
-            .payload(payload)
-            .create_signature(&[], |message| key.sign(message).to_bytes().to_vec())
-            .build();
+        let envelope = envelope(&pack, payload);
+        let sign1 = envelope.create_signature(&[], |message| key.sign(message).to_bytes().to_vec()).build();
         let bytes = sign1.to_tagged_vec().map_err(|_| BadFrame::Malformed("the envelope cannot be written"))?;
         Self::decode(&bytes)
+    }
+
+    /// The bytes of a frame that says this and has this signature; nothing where no frame says it. Checks no signature.
+    pub(crate) fn assemble(pack: &Pack, signature: &[u8; 64]) -> Option<Vec<u8>> {
+        let payload = pack.encode().ok()?;
+        envelope(pack, payload).signature(signature.to_vec()).build().to_tagged_vec().ok()
     }
 
     /// Reads a frame. Checks its form and bounds, not its signature.
@@ -92,6 +90,11 @@ impl Frame {
     /// Whether the holder of `key` signed the frame (RFC 8032, strict: one signature per message and key).
     pub fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         key.verify_strict(&self.to_be_signed, &Signature::from_bytes(&self.signature)).is_ok()
+    }
+
+    /// What the signature is over.
+    pub(crate) fn to_be_signed(&self) -> &[u8] {
+        &self.to_be_signed
     }
 
     /// The frame as it was received.
@@ -127,9 +130,23 @@ impl Frame {
         &self.signature
     }
     /// All that was signed.
+    pub(crate) fn pack(&self) -> &Pack {
+        &self.pack
+    }
+    /// All that was signed.
     pub fn into_pack(self) -> Pack {
         self.pack
     }
+}
+
+/// An envelope that lacks its signature.
+fn envelope(pack: &Pack, payload: Vec<u8>) -> CoseSign1Builder {
+    let protected = HeaderBuilder::new()
+        .algorithm(Algorithm::EdDSA)
+        .content_format(CoapContentFormat::SenmlCbor)
+        .key_id(pack.device.as_str().as_bytes().to_vec())
+        .build();
+    CoseSign1Builder::new().protected(protected).payload(payload)
 }
 
 fn check_headers(sign1: &CoseSign1) -> Result<DeviceId, BadFrame> {
@@ -185,6 +202,11 @@ impl Sequence {
     /// The counter of the last frame; 0 before the first.
     pub fn counter(&self) -> u64 {
         self.counter
+    }
+
+    /// The digest of the last frame; zeros before the first.
+    pub fn previous(&self) -> Digest {
+        self.previous
     }
 
     /// Signs the next frame. After an error the sequence is where it was.

@@ -4,7 +4,7 @@
 //! McSharry et al., IEEE Trans Biomed Eng 2003;50:289, with beats spaced by a rate that breathing and chance modulate. The same
 //! seed and story give the same signals.
 
-use crate::{Decimal, Samples, Signal, Value, Waveform};
+use crate::{Decimal, Limits, Samples, Signal, Value, Waveform};
 use std::{collections::VecDeque, f64::consts::TAU};
 
 /// Samples per second of the plethysmogram.
@@ -180,7 +180,7 @@ const LEADS: [LeadShape; 8] = [
 impl Wearer {
     /// A person with this story; `seed` decides everything that is chance. `ecg_hz` is at least 1 and at most 1000.
     pub fn new(seed: u64, story: Story, ecg_hz: u32) -> Self {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed);
         let first_s = 0.3 + 0.3 * chance.unit();
         let mut wearer = Self {
             story,
@@ -359,6 +359,7 @@ fn wave(name: &str, unit: &str, rate_hz: u32, scale: Decimal, origin: i32, value
         rate_hz: Decimal::from_f64(f64::from(rate_hz)).unwrap_or(Decimal::ONE),
         origin: Decimal::whole(origin),
         scale,
+        limits: Limits::NONE,
         samples: Samples::I16(values.iter().map(steps).collect()),
     };
     Signal { name: name.into(), offset_ms: 0, value: Value::Waveform(waveform) }
@@ -372,9 +373,13 @@ fn number(name: &str, unit: &str, value: f64, decimals: i8) -> Signal {
 
 /// Numbers that look random: SplitMix64 (Steele et al., OOPSLA 2014). Not for keys.
 #[derive(Debug, Clone)]
-struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
+    /// The numbers of this seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -383,7 +388,7 @@ impl Chance {
         z ^ (z >> 31)
     }
     /// From 0 to below 1.
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
     /// Near enough to a standard normal: a sum of four uniforms, within ±3.47.

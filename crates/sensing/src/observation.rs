@@ -4,7 +4,7 @@
 //! own. Numbers stand as the device sent them, samples as whole numbers under origin and factor.
 
 use crate::{
-    Doubt, Reading, Signal, Value, Waveform,
+    Doubt, Estimate, Limits, Reading, Signal, Value, Waveform,
     decimal::Decimal,
     sensor::{self, Category, Channel, Codes, LOINC, MDC, SIGNAL, Sensor, UCUM},
 };
@@ -89,6 +89,9 @@ fn observation(reading: &Reading, context: &Context<'_>, group: &Group) -> Json 
     out.insert("issued".into(), reading.received_at.to_instant().into());
     if group.panel.is_none() {
         insert_value(&mut out, first);
+    }
+    if sensor::sensor_of(&first.name).is_some_and(|(sensor, _)| sensor.is_entered) {
+        out.insert("method".into(), json!({"text": "Assessed and entered by a person"}));
     }
     let mut device = reference(context.device_reference, None);
     device["identifier"] = json!({"system": URN, "value": reading.device.as_str()});
@@ -178,26 +181,37 @@ fn quantity(value: Decimal, unit: &str) -> Json {
 
 fn sampled_data(wave: &Waveform) -> Json {
     use std::fmt::Write as _;
+    let Limits { low, high } = wave.limits;
     let mut data = String::with_capacity(wave.samples.len() * 5);
     for sample in wave.samples.iter() {
         if !data.is_empty() {
             data.push(' ');
         }
         match sample {
+            None => data.push('E'),
+            sample if sample == low => data.push('L'),
+            sample if sample == high => data.push('U'),
             // Writing to a string cannot fail.
             Some(sample) => _ = write!(data, "{sample}"),
-            None => data.push('E'),
         }
     }
-    json!({
+    let mut out = json!({
         // A period in milliseconds is seldom a decimal (360 Hz), so the exact rate stands beside it.
         "extension": [{"url": format!("{EXTENSION}sampling-rate"), "valueQuantity": quantity(wave.rate_hz, "Hz")}],
         "origin": quantity(wave.origin, &wave.unit),
         "period": period_ms(wave.rate_hz).to_json(),
         "factor": wave.scale.to_json(),
-        "dimensions": 1,
-        "data": data,
-    })
+    });
+    for (name, limit) in [("lowerLimit", low), ("upperLimit", high)] {
+        if let Some(limit) = limit {
+            // Rounded only where the exact value has more digits than a JSON number carries.
+            let rounded = || Decimal::from_f64(wave.origin.to_f64() + f64::from(limit) * wave.scale.to_f64());
+            out[name] = wave.value_of(limit).or_else(rounded).unwrap_or(wave.origin).to_json();
+        }
+    }
+    out["dimensions"] = 1.into();
+    out["data"] = data.into();
+    out
 }
 
 /// The time between samples in milliseconds, to nine decimals.
@@ -222,6 +236,17 @@ fn frame_extension(reading: &Reading, context: &Context<'_>) -> Json {
     json!({"extension": parts, "url": format!("{EXTENSION}frame")})
 }
 
+/// Says in an Observation how its device's clock stood to ours when it was measured, beside the frame's own times.
+pub fn show_clock(observation: &mut Json, told: &Estimate) {
+    let quantity = |value: Json, unit: &str| json!({"value": value, "unit": unit, "system": UCUM, "code": unit});
+    let mut parts = vec![json!({"url": "offset", "valueQuantity": quantity(told.offset_ms.into(), "ms")})];
+    let drift = told.drift_ppm.and_then(|ppm| Decimal::from_f64((ppm * 10.0).round() / 10.0));
+    parts.extend(drift.map(|ppm| json!({"url": "drift", "valueQuantity": quantity(ppm.to_json(), "[ppm]")})));
+    if let Some(extensions) = observation["extension"].as_array_mut() {
+        extensions.push(json!({"extension": parts, "url": format!("{EXTENSION}device-clock")}));
+    }
+}
+
 fn doubt_extensions(reading: &Reading, at: usize) -> Vec<Json> {
     let of_signal = reading.doubts.iter().filter(|(signal, _)| *signal == at);
     of_signal.map(|(_, doubt)| json!({"url": format!("{EXTENSION}doubt"), "valueCode": doubt.code()})).collect()
@@ -241,123 +266,4 @@ impl Doubt {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Absence, Binding, DeviceState, Samples, Sequence, SigningKey, admit_frame};
-    use record::Id16;
-
-    fn reading(signals: Vec<Signal>) -> Reading {
-        let key = SigningKey::from_bytes(&[7; 32]);
-        let device: crate::DeviceId = "urn:dev:ops:32473-monitor-1".parse().unwrap();
-        let at = TimeMs::from_instant("2026-11-21T10:00:00Z").unwrap();
-        let binding = Binding {
-            device: device.clone(),
-            key: key.verifying_key(),
-            patient: "Patient/1".into(),
-            binding: Id16([1; 16]),
-            from: at,
-            until: None,
-        };
-        let frame = Sequence::new(device, key).next(at, signals).unwrap();
-        admit_frame(frame, &binding, &DeviceState::default(), at.plus_ms(1_040)).unwrap().0
-    }
-
-    fn number(name: &str, unit: &str, value: Decimal) -> Signal {
-        Signal { name: name.into(), offset_ms: 0, value: Value::Number { unit: unit.into(), value } }
-    }
-
-    fn wave(name: &str, samples: Samples) -> Signal {
-        let value = Value::Waveform(Waveform {
-            unit: "mV".into(),
-            rate_hz: Decimal::whole(360),
-            origin: Decimal::new(-512, -2).unwrap(),
-            scale: Decimal::new(5, -3).unwrap(),
-            samples,
-        });
-        Signal { name: name.into(), offset_ms: 0, value }
-    }
-
-    fn served(signals: Vec<Signal>) -> Vec<Json> {
-        let context = Context { frame_uri: "urn:frame:1", patient_display: None, device_reference: Some("Device/1") };
-        observations(&reading(signals), &context)
-    }
-
-    #[test]
-    fn a_cuff_gives_one_observation_with_three_components() {
-        let out = served(vec![
-            number("nibp-sys", "mm[Hg]", Decimal::whole(121)),
-            number("nibp-dia", "mm[Hg]", Decimal::whole(79)),
-            Signal { name: "nibp-mean".into(), offset_ms: 0, value: Value::Absent(Absence::Error) },
-        ]);
-        assert_eq!(out.len(), 1);
-        assert_eq!(out[0]["code"]["coding"][0]["code"], "85354-9");
-        assert_eq!(out[0]["code"]["coding"][1]["code"], "150020");
-        assert_eq!(out[0]["component"][0]["valueQuantity"]["value"], 121);
-        assert_eq!(out[0]["component"][2]["dataAbsentReason"]["coding"][0]["code"], "error");
-        assert_eq!(out[0]["effectiveDateTime"], "2026-11-21T10:00:00.000Z");
-        assert_eq!(out[0]["subject"]["reference"], "Patient/1");
-    }
-
-    #[test]
-    fn leads_give_one_observation_with_exact_samples() {
-        let out = served(vec![
-            wave("ecg-i", Samples::I16(vec![0, -5, i16::MIN, 32_767])),
-            wave("ecg-ii", Samples::I16(vec![1, 2, 3, 4])),
-        ]);
-        assert_eq!(out.len(), 1);
-        let data = &out[0]["component"][0]["valueSampledData"];
-        assert_eq!(data["data"], "0 -5 E 32767");
-        assert_eq!(data["origin"]["value"].to_string(), "-5.12");
-        assert_eq!(data["factor"].to_string(), "0.005");
-        assert_eq!(data["period"].to_string(), "2.777777778");
-        assert_eq!(data["extension"][0]["valueQuantity"]["value"], 360);
-        assert_eq!(out[0]["effectivePeriod"]["end"], "2026-11-21T10:00:00.011Z");
-    }
-
-    #[test]
-    fn an_observation_says_which_frame_it_came_from() {
-        let reading = reading(vec![number("temp-body", "Cel", Decimal::new(366, -1).unwrap())]);
-        let out = observations(&reading, &Context { frame_uri: "https://x/frame/1", ..Context::default() });
-        let frame = out[0]["extension"][0]["extension"].as_array().unwrap();
-        assert_eq!(frame[0]["valueUri"], "https://x/frame/1");
-        assert_eq!(frame[1]["valueString"], reading.digest.to_hex());
-        assert_eq!(frame[2]["valueString"].as_str().unwrap().len(), 128);
-        assert_eq!(frame[5]["valueQuantity"]["value"], -1_040);
-        assert_eq!(out[0]["valueQuantity"]["value"].to_string(), "36.6");
-        assert_eq!(out[0]["device"]["identifier"]["value"], "urn:dev:ops:32473-monitor-1");
-    }
-
-    #[test]
-    fn doubtful_and_unknown_signals_are_kept_and_marked() {
-        let out =
-            served(vec![number("spo2", "%", Decimal::whole(140)), number("lactate", "mmol/L", Decimal::whole(2))]);
-        assert_eq!(out[0]["extension"][1]["valueCode"], "implausible");
-        assert_eq!(out[0]["valueQuantity"]["value"], 140);
-        assert_eq!(out[1]["extension"][1]["valueCode"], "unknown-signal");
-        assert_eq!(out[1]["code"]["coding"][0]["code"], "lactate");
-    }
-
-    #[test]
-    fn every_known_channel_is_served_under_its_codes() {
-        for channel in sensor::ALL.iter().flat_map(|sensor| sensor.channels) {
-            let value = match channel.kind {
-                sensor::Kind::Coded(codes) => Value::Code(codes[0].into()),
-                _ => Value::Number { unit: channel.unit.into(), value: channel.plausible.high },
-            };
-            let out = served(vec![Signal { name: channel.name.into(), offset_ms: 0, value }]);
-            assert_eq!(out.len(), 1, "{}", channel.name);
-            let code = if channel.in_panel { &out[0]["component"][0]["code"] } else { &out[0]["code"] };
-            let codes: Vec<&str> =
-                code["coding"].as_array().unwrap().iter().map(|c| c["code"].as_str().unwrap()).collect();
-            assert!(codes.contains(&channel.name), "{codes:?}");
-            assert!(!out[0].to_string().contains("doubt"), "{}", channel.name);
-        }
-    }
-
-    #[test]
-    fn two_values_of_one_channel_are_two_observations() {
-        let later = Signal { offset_ms: 500, ..number("pulse", "/min", Decimal::whole(81)) };
-        let out = served(vec![number("pulse", "/min", Decimal::whole(80)), later]);
-        assert_eq!(out[1]["effectiveDateTime"], "2026-11-21T10:00:00.500Z");
-    }
-}
+mod tests;

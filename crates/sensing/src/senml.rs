@@ -1,7 +1,7 @@
 //! The payload of a frame: a SenML pack in CBOR (RFC 8428), laid out as `spec/frame.md` says.
 
 use crate::{
-    Absence, Decimal, DeviceId, Samples, Signal, Value, Waveform,
+    Absence, Decimal, DeviceId, Limits, Samples, Signal, Value, Waveform,
     decimal::DECIMAL_DIGITS_MAX,
     signal::{OFFSET_MS_MAX, RATE_HZ_MAX, TEXT_BYTES_MAX, is_signal_name},
 };
@@ -15,14 +15,17 @@ use record::{Digest, TimeMs};
 pub const SIGNALS_MAX: usize = 64;
 /// The most samples in one frame, all waveforms together.
 pub const SAMPLES_MAX: usize = 32_000;
-/// The most SenML records in one pack: two of the frame's own, and five for a waveform.
-const RECORDS_MAX: u64 = 2 + 5 * SIGNALS_MAX as u64;
+/// The most SenML records in one pack: two of the frame's own, and seven for a waveform.
+const RECORDS_MAX: u64 = 2 + 7 * SIGNALS_MAX as u64;
 /// The least absolute time of RFC 8428, 2^28 seconds; smaller ones count from «now», which no signature can mean.
 const ABSOLUTE_MS_MIN: i64 = (1 << 28) * 1000;
 /// The greatest device time: a four-digit year.
 const ABSOLUTE_MS_MAX: i64 = 253_402_207_200_999;
 /// CBOR tag of a decimal fraction.
 const DECIMAL_FRACTION: Tag = Tag::new(4);
+
+/// UCUM unit of a limit, which counts samples.
+const STEPS: &str = "1";
 
 /// What a device signs: who, which frame of its sequence, when, and what it measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +72,7 @@ impl Pack {
         let mut d = Decoder::new(bytes);
         let records = d.array().map_err(cbor)?.ok_or("a pack has a definite length")?;
         if !(2..=RECORDS_MAX).contains(&records) {
-            return Err("a pack has 2 to 322 records");
+            return Err("a pack has 2 to 450 records");
         }
         let head = Record::decode(&mut d)?;
         let device = head
@@ -144,11 +147,23 @@ fn check_signal(signal: &Signal) -> Result<(), Wrong> {
             if wave.scale == Decimal::ZERO {
                 return Err("a waveform's scale is not zero");
             }
+            check_limits(wave)?;
             &wave.unit
         }
     };
     let fits = (1..=TEXT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if fits { Ok(()) } else { Err("a unit or code has 1 to 64 visible ASCII characters") }
+}
+
+fn check_limits(wave: &Waveform) -> Result<(), Wrong> {
+    let Limits { low, high } = wave.limits;
+    if low.is_none() && high.is_none() {
+        return Ok(());
+    }
+    let within = |sample: i32| low.is_none_or(|low| sample >= low) && high.is_none_or(|high| sample <= high);
+    let ordered = low.zip(high).is_none_or(|(low, high)| low < high);
+    let all = wave.samples.range().is_none_or(|(least, greatest)| within(least) && within(greatest));
+    if ordered && all { Ok(()) } else { Err("a waveform's samples lie within its limits, low before high") }
 }
 
 type Written = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
@@ -157,7 +172,8 @@ fn records_of(signal: &Signal) -> u64 {
     match &signal.value {
         Value::Waveform(wave) => {
             let bits = matches!(wave.samples, Samples::I32(_));
-            3 + u64::from(wave.origin != Decimal::ZERO) + u64::from(bits)
+            let limits = u64::from(wave.limits.low.is_some()) + u64::from(wave.limits.high.is_some());
+            3 + u64::from(wave.origin != Decimal::ZERO) + limits + u64::from(bits)
         }
         _ => 1,
     }
@@ -195,6 +211,11 @@ fn write_signal(e: &mut Encoder<Vec<u8>>, signal: &Signal) -> Written {
             write_parameter(e, &format!("{name}/scale"), &wave.unit, wave.scale)?;
             if wave.origin != Decimal::ZERO {
                 write_parameter(e, &format!("{name}/origin"), &wave.unit, wave.origin)?;
+            }
+            for (which, limit) in [("low", wave.limits.low), ("high", wave.limits.high)] {
+                if let Some(limit) = limit {
+                    write_parameter(e, &format!("{name}/{which}"), STEPS, Decimal::whole(limit))?;
+                }
             }
             let data: Vec<u8> = match &wave.samples {
                 Samples::I16(samples) => samples.iter().flat_map(|s| s.to_le_bytes()).collect(),
@@ -352,6 +373,8 @@ struct Parameters<'b> {
     scale: Option<Decimal>,
     origin: Option<Decimal>,
     width: Option<Decimal>,
+    low: Option<Decimal>,
+    high: Option<Decimal>,
     unit: Option<&'b str>,
 }
 
@@ -371,13 +394,17 @@ impl<'b> Parameters<'b> {
         let (field, unit) = match which {
             "rate" => (&mut self.rate_hz, Some("Hz")),
             "width" => (&mut self.width, Some("bit")),
+            "low" => (&mut self.low, Some(STEPS)),
+            "high" => (&mut self.high, Some(STEPS)),
             "scale" => (&mut self.scale, None),
             "origin" => (&mut self.origin, None),
-            _ => return Err("a waveform's parameters are rate, scale, origin and width"),
+            _ => return Err("a waveform's parameters are rate, scale, origin, width, low and high"),
         };
         let given = record.unit.ok_or("a waveform's parameter has a unit")?;
         if unit.or(self.unit).is_some_and(|unit| unit != given) {
-            return Err("a waveform's rate is in Hz, its width in bit, its scale and origin in one unit");
+            return Err(
+                "a waveform's rate is in Hz, its width in bit, its limits in 1, its scale and origin in one unit",
+            );
         }
         if unit.is_none() {
             self.unit = Some(given);
@@ -386,6 +413,12 @@ impl<'b> Parameters<'b> {
     }
 
     fn waveform(self, data: &[u8]) -> Result<Waveform, Wrong> {
+        let limit = |limit: Option<Decimal>| match limit.map(whole_sample) {
+            Some(None) => Err("a waveform's limits are whole samples"),
+            Some(sample) => Ok(sample),
+            None => Ok(None),
+        };
+        let limits = Limits { low: limit(self.low)?, high: limit(self.high)? };
         let samples = match self.width.map(Decimal::to_f64) {
             None | Some(16.0) => {
                 let (whole, rest) = data.as_chunks::<2>();
@@ -402,9 +435,16 @@ impl<'b> Parameters<'b> {
             rate_hz: self.rate_hz.ok_or("a waveform has a rate")?,
             origin: self.origin.unwrap_or(Decimal::ZERO),
             scale: self.scale.ok_or("a waveform has a scale")?,
+            limits,
             samples: samples.ok_or("a waveform's data is a whole number of samples")?,
         })
     }
+}
+
+fn whole_sample(value: Decimal) -> Option<i32> {
+    let sample = value.to_f64();
+    // Every i32 is a float; what is not whole is not the float of one.
+    (sample == f64::from(sample as i32)).then_some(sample as i32)
 }
 
 /// Builds signals from the records after the frame's own.

@@ -83,8 +83,24 @@ pub struct Waveform {
     pub origin: Decimal,
     /// Physical value of one step.
     pub scale: Decimal,
+    /// The samples that stand for «at or beyond what the sensor can measure».
+    pub limits: Limits,
     /// The samples; the least number of their width means «no valid sample».
     pub samples: Samples,
+}
+
+/// The ends of what a sensor can measure, in samples: one that equals an end says «this or beyond». No sample lies outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The lower end, where the device says it.
+    pub low: Option<i32>,
+    /// The upper end, where the device says it.
+    pub high: Option<i32>,
+}
+
+impl Limits {
+    /// No end is known.
+    pub const NONE: Self = Self { low: None, high: None };
 }
 
 impl Waveform {
@@ -92,6 +108,11 @@ impl Waveform {
     pub fn physical(&self) -> Vec<f64> {
         let (origin, scale) = (self.origin.to_f64(), self.scale.to_f64());
         self.samples.iter().map(|s| s.map_or(f64::NAN, |s| origin + f64::from(s) * scale)).collect()
+    }
+
+    /// The exact physical value of one sample; nothing when it has more digits than a decimal may have.
+    pub fn value_of(&self, sample: i32) -> Option<Decimal> {
+        self.origin.plus_steps(sample, self.scale)
     }
 
     /// How long the stretch lasts, in milliseconds, rounded down.
@@ -168,8 +189,11 @@ mod tests {
             rate_hz: Decimal::whole(360),
             origin: Decimal::new(-512, -2).unwrap(),
             scale: Decimal::new(5, -3).unwrap(),
+            limits: Limits::NONE,
             samples: Samples::I16(vec![1024, 995]),
         };
+        assert_eq!(wave.value_of(995).unwrap().to_string(), "-0.145");
+        assert_eq!(Waveform { origin: Decimal::new(1, -18).unwrap(), ..wave.clone() }.value_of(i32::MAX), None);
         assert_eq!(wave.physical()[0], 0.0);
         assert!((wave.physical()[1] - -0.145).abs() < 1e-12);
         assert_eq!(wave.duration_ms(), 5);

@@ -41,6 +41,7 @@ pub(super) const SENSOR: Sensor = Sensor {
         axis("accel-y", "Acceleration to the head"),
         axis("accel-z", "Acceleration to the front"),
     ],
+    is_entered: false,
     panel: Some(Panel {
         codes: Codes { display: "Acceleration of the chest", loinc: &[], mdc: None },
         category: Category::Exam,

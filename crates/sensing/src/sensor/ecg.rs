@@ -36,6 +36,7 @@ pub(super) const SENSOR: Sensor = Sensor {
         lead("ecg-v5", "ECG lead V5", (131_335, "MDC_ECG_ELEC_POTL_V5")),
         lead("ecg-v6", "ECG lead V6", (131_336, "MDC_ECG_ELEC_POTL_V6")),
     ],
+    is_entered: false,
     panel: Some(Panel {
         codes: Codes { display: "ECG", loinc: &[("11524-6", "EKG study")], mdc: Some((131_328, "MDC_ECG_ELEC_POTL")) },
         category: Category::Procedure,

@@ -16,5 +16,6 @@ pub(super) const SENSOR: Sensor = Sensor {
         category: Category::Exam,
         in_panel: false,
     }],
+    is_entered: false,
     panel: None,
 };

@@ -20,5 +20,6 @@ pub(super) const SENSOR: Sensor = Sensor {
         category: Category::VitalSigns,
         in_panel: false,
     }],
+    is_entered: false,
     panel: None,
 };

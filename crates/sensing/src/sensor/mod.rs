@@ -5,10 +5,13 @@
 //! outside are flagged and kept. Where a range widens a standard's measuring range, its source says so.
 
 mod body_position;
+mod consciousness;
 mod ecg;
 mod galvanic_skin_response;
 mod heart_rate;
+mod invasive_pressure;
 mod nibp;
+mod oxygen;
 mod respiration;
 mod spo2;
 mod temperature;
@@ -20,11 +23,14 @@ pub const ALL: &[Sensor] = &[
     ecg::SENSOR,
     heart_rate::SENSOR,
     nibp::SENSOR,
+    invasive_pressure::SENSOR,
     spo2::SENSOR,
     respiration::SENSOR,
     temperature::SENSOR,
     body_position::SENSOR,
     galvanic_skin_response::SENSOR,
+    consciousness::SENSOR,
+    oxygen::SENSOR,
 ];
 
 /// Code system of LOINC.
@@ -45,6 +51,8 @@ pub struct Sensor {
     pub display: &'static str,
     /// The signals, each with a name of its own among all sensors.
     pub channels: &'static [Channel],
+    /// Whether a person assesses what it says and enters it on the device that signs it.
+    pub is_entered: bool,
     /// The codes of the Observation that holds the channels marked [`Channel::in_panel`] as components.
     pub panel: Option<Panel>,
 }

@@ -46,6 +46,7 @@ pub(super) const SENSOR: Sensor = Sensor {
             (150_023, "MDC_PRESS_BLD_NONINV_MEAN"),
         ),
     ],
+    is_entered: false,
     panel: Some(Panel {
         codes: Codes {
             display: "Blood pressure",

@@ -35,5 +35,6 @@ pub(super) const SENSOR: Sensor = Sensor {
             in_panel: false,
         },
     ],
+    is_entered: false,
     panel: None,
 };

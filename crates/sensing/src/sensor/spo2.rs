@@ -1,6 +1,6 @@
-//! Pulse oximeter: arterial oxygen saturation, pulse rate and plethysmogram.
+//! Pulse oximeter: arterial oxygen saturation, pulse rate, perfusion and plethysmogram.
 //!
-//! Source: IEEE 11073-10404, LOINC 59408-5 and 2708-6. Units: `%`, `/min`; the plethysmogram has no absolute unit.
+//! Source: IEEE 11073-10404, LOINC 59408-5 and 2708-6, 61006-3. Units: `%`, `/min`; the plethysmogram has no absolute unit.
 
 use super::{Category, Channel, Codes, Kind, Range, Sensor};
 
@@ -39,6 +39,23 @@ pub(super) const SENSOR: Sensor = Sensor {
             in_panel: false,
         },
         Channel {
+            name: "perfusion",
+            codes: Codes {
+                display: "Perfusion index",
+                loinc: &[("61006-3", "Perfusion index Tissue by Pulse oximetry")],
+                mdc: Some((150_448, "MDC_PULS_OXIM_PERF_REL")),
+            },
+            unit: "%",
+            kind: Kind::Numeric,
+            plausible: Range::new(
+                0,
+                30,
+                "Lima et al., Crit Care Med 2002;30:1210, 0.3 to 10 %; oximeters show to 20, widened",
+            ),
+            category: Category::Exam,
+            in_panel: false,
+        },
+        Channel {
             name: "pleth",
             codes: Codes { display: "Plethysmogram", loinc: &[], mdc: Some((150_452, "MDC_PULS_OXIM_PLETH")) },
             unit: "1",
@@ -48,5 +65,6 @@ pub(super) const SENSOR: Sensor = Sensor {
             in_panel: false,
         },
     ],
+    is_entered: false,
     panel: None,
 };

@@ -1,6 +1,6 @@
 //! Temperature of the body, of its core and of the skin.
 //!
-//! Source: IEEE 11073-10408, LOINC 8310-5. Unit: `Cel`.
+//! Source: IEEE 11073-10408, LOINC 8310-5, 8329-5, 39106-0. Unit: `Cel`.
 
 use super::{Category, Channel, Codes, Kind, Range, Sensor};
 
@@ -27,7 +27,8 @@ pub(super) const SENSOR: Sensor = Sensor {
             name: "temp-core",
             codes: Codes {
                 display: "Core body temperature",
-                loinc: &[("8310-5", "Body temperature")],
+                // R4's vital-signs profile asks for 8310-5; 8329-5 says where it was measured.
+                loinc: &[("8310-5", "Body temperature"), ("8329-5", "Body temperature - Core")],
                 mdc: Some((150_368, "MDC_TEMP_CORE")),
             },
             unit: "Cel",
@@ -38,7 +39,11 @@ pub(super) const SENSOR: Sensor = Sensor {
         },
         Channel {
             name: "temp-skin",
-            codes: Codes { display: "Skin temperature", loinc: &[], mdc: Some((150_388, "MDC_TEMP_SKIN")) },
+            codes: Codes {
+                display: "Skin temperature",
+                loinc: &[("39106-0", "Temperature of Skin")],
+                mdc: Some((150_388, "MDC_TEMP_SKIN")),
+            },
             unit: "Cel",
             kind: Kind::Numeric,
             plausible: Range::new(0, 50, "between freezing and burning skin"),
@@ -46,5 +51,6 @@ pub(super) const SENSOR: Sensor = Sensor {
             in_panel: false,
         },
     ],
+    is_entered: false,
     panel: None,
 };

@@ -1,7 +1,7 @@
 //! The header of a record: which signals there are, where they lie, what they mean.
 
 use super::{BadRecord, HEADER_BYTES_MAX, RECORD_SAMPLES_MAX, RECORD_SIGNALS_MAX};
-use crate::Decimal;
+use crate::{Decimal, sensor};
 
 /// The most bytes before a file's first sample.
 const OFFSET_BYTES_MAX: usize = 1 << 30;
@@ -91,10 +91,14 @@ impl SignalSpec {
             "SPO2" => "spo2",
             "RESP" if self.unit == "pm" => "resp-rate",
             "RESP" => "resp-impedance",
+            "ABP" | "ART" => "ibp",
+            "ABPSYS" => "ibp-sys",
+            "ABPDIAS" => "ibp-dia",
+            "ABPMEAN" => "ibp-mean",
             "NBPSYS" => "nibp-sys",
             "NBPDIAS" => "nibp-dia",
             "NBPMEAN" => "nibp-mean",
-            _ => return None,
+            _ => return sensor::channel(&self.description).map(|channel| channel.name),
         };
         Some(name)
     }

@@ -1,4 +1,4 @@
-//! Recordings in PhysioNet's WFDB formats: headers, signals in formats 16, 80 and 212, annotations.
+//! Recordings in PhysioNet's WFDB formats, read and written: headers, signals in formats 16, 80 and 212, annotations.
 //!
 //! Source: WFDB Applications Guide, header(5), signal(5), annot(5). Takes bytes, reads no files: a caller reads the header,
 //! asks it for [`Header::files`], and hands those over.
@@ -6,10 +6,12 @@
 mod annotation;
 mod header;
 mod samples;
+mod write;
 
 pub use annotation::{Annotation, annotations};
 pub use header::{Format, Header, SignalSpec};
 pub use samples::Recording;
+pub use write::{NotWritten, WRITTEN_SAMPLES_MAX, Written, write, write_annotations};
 
 /// The most signals in a record.
 pub const RECORD_SIGNALS_MAX: usize = 64;

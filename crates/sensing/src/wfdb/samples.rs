@@ -1,7 +1,7 @@
 //! The samples of a record, checked against its header.
 
 use super::{BadRecord, Format, Header, RECORD_SAMPLES_MAX};
-use crate::{Decimal, Samples, Waveform};
+use crate::{Decimal, Limits, Samples, Waveform};
 
 /// A whole record: header and samples.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +60,7 @@ impl Recording {
             rate_hz: Decimal::from_f64(self.rate_hz(signal)?)?,
             origin: spec.origin(),
             scale: spec.scale(),
+            limits: Limits::NONE,
             samples: Samples::I16(samples.to_vec()),
         })
     }

@@ -1,7 +1,12 @@
 //! Real recordings with their checksums, and bytes that are none.
 
 use super::*;
+use crate::{
+    Decimal,
+    track::{Stretch, Track, Tracks},
+};
 use proptest::prelude::*;
+use record::TimeMs;
 use std::{fs, path::PathBuf};
 
 fn shared() -> Option<PathBuf> {
@@ -49,7 +54,8 @@ fn trends_in_format_16_mark_what_is_missing() {
     assert!(trend.header().rate_hz > 0.0166 && trend.header().rate_hz < 0.0167);
     assert_eq!(trend.samples(7).unwrap()[0], i16::MIN);
     let named: Vec<_> = trend.header().signals.iter().filter_map(SignalSpec::channel).collect();
-    assert_eq!(named, ["heart-rate", "pulse", "resp-rate", "spo2", "nibp-sys", "nibp-dia", "nibp-mean"]);
+    let expected = "heart-rate ibp-sys ibp-dia ibp-mean pulse resp-rate spo2 nibp-sys nibp-dia nibp-mean";
+    assert_eq!(named.join(" "), expected);
 }
 
 #[test]
@@ -127,6 +133,77 @@ fn headers_that_cannot_be_read_say_why() {
         line 1 of the header: records of several segments are not read
         a record has at most 2^28 samples"#]]
     .assert_eq(&said.join("\n"));
+}
+
+#[test]
+fn what_wfdb_cannot_say_is_refused() {
+    let track = |name: &str, rate_hz: &str, at: u64, samples: Vec<i32>| Track {
+        name: name.into(),
+        unit: "mV".into(),
+        rate_hz: Decimal::from_f64(rate_hz.parse().unwrap()).unwrap(),
+        origin: Decimal::ZERO,
+        scale: Decimal::ONE,
+        stretches: vec![Stretch { start: TimeMs(at), samples }],
+    };
+    let said = |name: &str, tracks: Vec<Track>| match write(name, &Tracks { tracks, notes: vec![] }) {
+        Ok(written) => written.header.lines().nth(1).unwrap_or_default().to_owned(),
+        Err(refused) => refused.to_string(),
+    };
+    let at = 1_795_255_200_250;
+    let said = [
+        said("r", vec![track("ecg-ii", "360", at, vec![-2_047, 2_047])]),
+        said("r", vec![track("ecg-ii", "360", at, vec![-2_048])]),
+        said("r", vec![track("ecg-ii", "360", at, vec![-32_768])]),
+        said("r/1", vec![track("ecg-ii", "360", at, vec![0])]),
+        said("r", vec![]),
+        said("r", vec![track("a", "360", at, vec![0]), track("b", "359.9", at, vec![0])]),
+        said("r", vec![track("a", "360", at, vec![0]), track("b", "360", at + 900_000_000, vec![0])]),
+        said("r", (0..65).map(|n| track(&format!("s{n}"), "1", at, vec![0])).collect()),
+    ];
+    expect_test::expect![[r#"
+        r.dat 212 1(0)/mV 12 0 -2047 0 0 II
+        r.dat 16 1(0)/mV 16 0 -2048 -2048 0 II
+        r.dat 32 1(0)/mV 32 0 -32768 -32768 0 II
+        a record's name has letters, digits, `_` and `-`
+        there is neither sample nor note
+        the rates of the signals have no common frame
+        a record that is written has at most 2^26 samples, those that fill gaps among them
+        a record has at most 64 signals"#]]
+    .assert_eq(&said.join("\n"));
+}
+
+#[test]
+fn labels_out_of_order_or_without_a_code_are_not_written() {
+    let label = |sample, code| Annotation { sample, code, aux: String::new() };
+    let bad = |at, what| Err(NotWritten::Annotation { at, what });
+    assert_eq!(write_annotations(&[label(5, 1), label(4, 1)]), bad(1, "labels are in the order of their samples"));
+    assert_eq!(write_annotations(&[label(5, 50)]), bad(0, "a code is 1 to 49"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn no_tracks_make_the_writer_panic(tracks in crate::track::any::tracks()) {
+        let _ = write("r", &tracks);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_labels_come_back(steps in proptest::collection::vec((0u64..5_000_000_000, 1u8..=49, "[ -~äß]{0,300}"), 0..20)) {
+        let mut sample = 0;
+        let labels: Vec<Annotation> = steps
+            .into_iter()
+            .map(|(step, code, mut aux)| {
+                sample += step;
+                while aux.len() > 255 {
+                    aux.pop();
+                }
+                Annotation { sample, code, aux }
+            })
+            .collect();
+        prop_assert_eq!(annotations(&write_annotations(&labels).unwrap()).unwrap(), labels);
+    }
 }
 
 proptest! {
