@@ -62,7 +62,7 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
         Body::Override { id, .. } => keys.push(state::override_key(id)),
         Body::Device { device, step } => device::reads(device, step, keys),
         Body::Batch { binding, .. } => keys.push(state::binding_key(binding)),
-        Body::Analytics { .. } | Body::Link { .. } => {}
+        Body::Analytics { .. } | Body::Link { .. } | Body::Accesses { .. } => {}
         Body::Alarm { id, .. } => keys.push(state::alarm_key(id)),
         Body::Handoff { id, to, .. } => keys.extend([state::handoff_key(id), state::organisation_key(to)]),
         Body::Claim { id, insurer, services, .. } => {
@@ -102,6 +102,7 @@ pub(crate) fn apply_of(
     match &entry.body {
         Body::Record { .. } => versions::record(&mut case),
         Body::Access { .. } => permission::access(&mut case),
+        Body::Accesses { count, ms, .. } => permission::accesses(&case, *count, *ms),
         Body::Grant { id, step, consent, until } => permission::grant(&mut case, id, *step, consent, *until),
         Body::Override { id, step, .. } => permission::overriding(&mut case, id, *step),
         Body::Device { device, step } => device::device(&mut case, device, step),

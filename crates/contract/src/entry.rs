@@ -348,6 +348,20 @@ pub enum Body {
         #[n(1)]
         step: MemberStep,
     },
+    /// Accesses by one person to one patient's records within a second. Each is an entry that does not stand on the ledger; this one
+    /// commits to them all, and [`crate::Gathered`] opens any of them.
+    #[n(16)]
+    Accesses {
+        /// RFC 9162 root over the digests of the accesses' entries, in order of time.
+        #[n(0)]
+        root: Digest,
+        /// How many accesses.
+        #[n(1)]
+        count: u32,
+        /// Milliseconds from the first access, whose time is [`Entry::time`], to the last.
+        #[n(2)]
+        ms: u32,
+    },
 }
 
 /// What was asked for in an access.
@@ -671,6 +685,7 @@ impl Entry {
             Body::Custody { .. } => "custody",
             Body::Policy { .. } => "policy",
             Body::Member { .. } => "member",
+            Body::Accesses { .. } => "accesses",
         }
     }
 }

@@ -15,6 +15,7 @@ mod entry;
 mod essential;
 mod event;
 mod execute;
+mod gathered;
 mod genesis;
 mod header;
 mod holding;
@@ -45,6 +46,9 @@ pub use entry::{
 pub use essential::{COPY_FORMAT, COPY_PAD_BYTES, CopyError, OpenedCopy, open_copy, seal_copy};
 pub use event::{AuditEvent, Event, Frames, RecordWritten};
 pub use execute::{Executed, InvalidBlock, Parent, Receipt, execute, genesis_state, touched};
+pub use gathered::{
+    GATHERED_BYTES_MAX, GATHERED_MAX, GATHERED_MS_MAX, Gathered, NotGathered, are_alike, gather, may_be_gathered,
+};
 pub use genesis::{
     BadGenesis, EPOCH_BLOCKS, EPOCH_BLOCKS_DEFAULT, GENESIS_BYTES_MAX, GENESIS_VERSION, Genesis, MEMBER_TEXT_BYTES_MAX,
     MEMBERS_MAX, Member, PublicKey, validators_digest,

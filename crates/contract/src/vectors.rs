@@ -124,6 +124,7 @@ fn bodies() -> Vec<Body> {
         Body::Member { member: org("valley"), step: MemberStep::Seated(public(30)) },
         Body::Member { member: org("valley"), step: MemberStep::Moved(joining().reach) },
         Body::Member { member: org("valley"), step: MemberStep::Left },
+        Body::Accesses { root: digest(27), count: 3, ms: 250 },
     ]
 }
 

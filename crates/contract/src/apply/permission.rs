@@ -2,7 +2,7 @@
 
 use super::{Case, PROVIDERS, Reject, ensure};
 use crate::{
-    AccessAction, Body, GrantStep, InvestigationStep, OverrideStep, merkle,
+    AccessAction, Body, GATHERED_MAX, GATHERED_MS_MAX, GrantStep, InvestigationStep, OverrideStep, merkle,
     state::{self, Claim, Grant, Investigation, Override},
 };
 use record::{Commitment, Id16, OrgRole, Purpose, TimeMs};
@@ -20,6 +20,13 @@ pub(super) fn access(case: &mut Case<'_>) -> Result<(), Reject> {
     ensure((*count == 0) == (*set == merkle::root([])), Reject::Set)?;
     ensure(!denied || *count == 0, Reject::Set)?;
     if *denied { Ok(()) } else { check_ground(case, *action, under.as_ref()) }
+}
+
+/// Accesses that rest on nothing, gathered within a second. What each is the ledger does not see: whoever opens one checks it.
+pub(super) fn accesses(case: &Case<'_>, count: u32, ms: u32) -> Result<(), Reject> {
+    ensure((2..=GATHERED_MAX).contains(&count) && ms <= GATHERED_MS_MAX, Reject::Gathered)?;
+    // An access that must rest on something has to name it.
+    check_ground(case, AccessAction::Read, None)
 }
 
 /// Breaking the glass rests on an override, compliance on an investigation; whatever else is named must be in force too.

@@ -116,6 +116,8 @@ rejects! {
     45 Document = "the parts are no document that the digest names";
     /// The tag is not one of the organisation's audit events.
     46 AuditTag = "the tag is not one of the organisation's audit events";
+    /// Fewer than two or more than [`crate::GATHERED_MAX`] accesses, or not within [`crate::GATHERED_MS_MAX`].
+    47 Gathered = "too few or too many accesses, or not within a second";
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Accesses, grants, overrides, investigations.
 
 use crate::{
-    AccessAction, Body, ClaimStep, GrantStep, InvestigationStep, OVERRIDE_MS_MAX, OverrideStep, merkle,
+    AccessAction, Body, ClaimStep, GATHERED_MAX, GrantStep, InvestigationStep, OVERRIDE_MS_MAX, OverrideStep, merkle,
     testing::{Said, World, check, commitment, digest, genesis, id, org, said, tag},
 };
 use record::{Digest, Purpose, RecordType, TimeMs};
@@ -80,6 +80,30 @@ fn the_count_goes_with_the_set() {
             (asked("mercy", 3, None, 1, nothing, false), "Set"),
             (asked("mercy", 4, None, 1, digest(7), true), "Set"),
             (asked("mercy", 5, None, 0, nothing, true), "applied"),
+        ],
+    );
+}
+
+pub(super) fn gathered(name: &str, count: u32, ms: u32) -> Said {
+    said(name, Body::Accesses { root: digest(7), count, ms })
+}
+
+#[test]
+fn several_accesses_within_a_second_are_one_entry_of_those_who_need_no_ground() {
+    let by_force = |said: Said| said.purpose(Purpose::BreakGlass);
+    check(
+        &mut World::new(),
+        [
+            (gathered("mercy", 2, 0), "applied"),
+            (gathered("mercy", 2, 1_000), "applied"),
+            (gathered("mercy", 2, 1_001), "Gathered"),
+            (gathered("mercy", 1, 0), "Gathered"),
+            (gathered("mercy", 0, 0), "Gathered"),
+            (gathered("mercy", GATHERED_MAX, 0), "applied"),
+            (gathered("mercy", GATHERED_MAX + 1, 0), "Gathered"),
+            (gathered("watch", 2, 0), "GroundMissing"),
+            (gathered("watch", 2, 0).nobody(), "applied"),
+            (by_force(gathered("rescue", 2, 0)), "GroundMissing"),
         ],
     );
 }

@@ -5,7 +5,7 @@ use super::{
     device::{batch, bound, revoked, unbound},
     governance::custody,
     log::alarm,
-    permission::{HOUR_MS, access, after_ms, asked, case, grant, overriding},
+    permission::{HOUR_MS, access, after_ms, asked, case, gathered, grant, overriding},
     versions::{carrying, deleting, showing, version, written},
 };
 use crate::{
@@ -18,11 +18,12 @@ use record::{Purpose, RecordType};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each kind can be refused for, besides what holds for all: [`EVERY_KIND`].
-const RULES: [(&str, &[Reject]); 16] = {
+const RULES: [(&str, &[Reject]); 17] = {
     use Reject::*;
     [
         ("record", &[Role, Codes, Attachments, Version, Previous, NothingToDelete, AuditIsFinal]),
         ("access", &[Set, GroundMissing, GroundNotInForce, AuditTag]),
+        ("accesses", &[Gathered, GroundMissing]),
         ("grant", &[Role, PatientMissing, NotNew, Limit, Unknown, OtherPatient, Over]),
         (
             "override",
@@ -149,6 +150,10 @@ fn accesses() -> Vec<Case> {
         bad(&[], forced(Some(1)), Reject::GroundNotInForce),
         bad(&[claim("mercy", 4, ClaimStep::Submitted, &[1])], access("county", 1, Some(4)), Reject::GroundNotInForce),
         bad(&[], mistagged(access("mercy", 1, None)), Reject::AuditTag),
+        good(&[], gathered("mercy", 2, 1_000)),
+        bad(&[], gathered("mercy", 1, 0), Reject::Gathered),
+        bad(&[], gathered("mercy", 2, 1_001), Reject::Gathered),
+        bad(&[], gathered("watch", 2, 0), Reject::GroundMissing),
     ]
 }
 
