@@ -75,6 +75,7 @@ fn observation(number: u64) -> Put {
         written_at: TimeMs(number),
         deleted: false,
         label: String::new(),
+        gathered: None,
     };
     let entries = vec![NewEntry { id: row.entry, bytes: vec![7; 200], record: Some(row.key()) }];
     Put { records: vec![NewVersion { row, expected: Expected::New, index }], entries, ..Put::default() }

@@ -5,7 +5,7 @@ use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
 
 /// The columns of a version in the order that [`version`] reads them.
 pub(crate) const VERSION: &str = "v.vid, v.rtype, v.id, v.version, v.deleted, v.written_at, v.patient, v.author, v.entry, v.salt, \
-    v.tag, v.pseudonym, v.label, v.bytes";
+    v.tag, v.pseudonym, v.label, v.bytes, v.gathered";
 /// The columns of a frame in the order that [`frame`] reads them.
 pub(crate) const FRAME: &str = "fid, device, counter, binding, patient, received_at, measured_at, digest, bytes";
 
@@ -71,6 +71,7 @@ fn try_version(columns: &impl Cells) -> Result<Row, &'static str> {
         pseudonym: pseudonym.map(|bytes| Pseudonym(Digest(bytes))),
         label: text(columns, 12, "label")?,
         bytes: bytes(columns, 13, "bytes")?,
+        gathered: columns.bytes_or_null(14).ok_or("gathered")?.map(<[u8]>::to_vec),
     })
 }
 

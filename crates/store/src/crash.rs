@@ -132,6 +132,7 @@ fn put(org: &OrgId, task: u32, round: u64) -> Put {
                 written_at: TimeMs(round),
                 deleted: false,
                 label: String::new(),
+                gathered: None,
             },
             expected,
             index: vec![IndexRow::whole("code", value)],

@@ -3,6 +3,7 @@
 //! Driven by one table of R4's search parameters. Elements that have not the form of their type are passed over: what is admitted is
 //! decided elsewhere, and a value that cannot be read cannot be found. References into the resource itself are not indexed.
 
+mod common;
 mod date;
 mod number;
 mod quantity;
@@ -10,6 +11,7 @@ mod table;
 mod text;
 mod token;
 
+pub(crate) use common::{COMMON, is_common};
 pub use date::DateRange;
 pub use number::{Number, Written};
 pub(crate) use text::cut;

@@ -50,7 +50,9 @@ pub use put::{
     Committed, Expected, KEY_BYTES_MAX, NewEntry, NewVersion, PUT_BYTES_MAX, Put, PutError, RECORD_BYTES_MAX, Removal,
     Unless,
 };
-pub use readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, ReadError, Reader, Sweep};
+pub use readers::{
+    FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, ReadError, Reader, Sweep,
+};
 pub use row::{Attachment, EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey};
 pub use seal::{Kept, Seal, SealError, SealedSubmission};
 pub use search::{

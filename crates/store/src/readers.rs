@@ -25,6 +25,10 @@ use tokio::sync::oneshot;
 pub(crate) const READ_QUEUE_LEN_MAX: usize = 4_096;
 /// The most current records of one patient that are given as one set.
 pub(crate) const PATIENT_RECORDS_MAX: usize = 200_000;
+/// The most audit events that are given as those of one entry, as many as the ledger allows.
+pub const GATHERED_ROWS_MAX: usize = 1_024;
+/// Bytes of an audit event that is given as one of several of an entry.
+pub const GATHERED_BYTES_MAX: usize = 1 << 20;
 
 /// Rows on a page, as a database is told.
 pub(crate) fn limit(wanted: usize) -> i64 {
@@ -196,6 +200,12 @@ impl Reader {
     /// One version of a record.
     pub async fn vread(&self, key: VersionKey) -> Result<Option<Row>, ReadError> {
         ask!(self, vread(&key))
+    }
+
+    /// The audit events that say that one entry commits to them, in the order in which they were written: at most [`GATHERED_ROWS_MAX`],
+    /// none of more than [`GATHERED_BYTES_MAX`] bytes.
+    pub async fn gathered(&self, entry: Id16) -> Result<Rows, ReadError> {
+        ask!(self, gathered(entry))
     }
 
     /// Versions of a record below `before`, newest first, at most `limit` and [`crate::PAGE_MAX`].

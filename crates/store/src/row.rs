@@ -34,6 +34,8 @@ pub struct Row {
     pub deleted: bool,
     /// The security label that access is decided by; empty when there is none.
     pub label: String,
+    /// Opens the commitment, where the entry commits to several audit events together.
+    pub gathered: Option<Vec<u8>>,
 }
 
 impl Row {

@@ -9,14 +9,14 @@
 mod value;
 
 use crate::{
-    extract::{IndexRow, IndexValue, WHOLE, cut, stands_whole},
+    extract::{IndexRow, IndexValue, WHOLE, cut, is_common, parts, stands_whole},
     search::{
         ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Prefix, Search, Sort, TextMatch,
         UriMatch,
     },
 };
 pub(crate) use value::above;
-use value::{named, one_is, relation, table};
+use value::{named, nothing, one_is, relation, table};
 
 /// The tables that hold search values, all with a column `vid`.
 pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference", "quantity"];
@@ -238,7 +238,7 @@ fn check(search: &Search) -> Result<(), BadSearch> {
 
 fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
     let about = patient_of(criteria);
-    let driver = (0..criteria.len()).filter_map(|i| Some((rank(&criteria[i], about.is_some())?, i))).min();
+    let driver = (0..criteria.len()).filter_map(|i| Some((rank(rtype, &criteria[i], about.is_some())?, i))).min();
     let driver = driver.map(|(_, index)| index);
     match driver {
         Some(index) => {
@@ -276,18 +276,19 @@ fn patient_of(criteria: &[Criterion]) -> Option<&str> {
     })
 }
 
-/// How well a criterion drives, 0 best; none if it cannot.
-fn rank(criterion: &Criterion, about_known: bool) -> Option<u8> {
+/// How well a criterion on records of a type drives, 0 best; none if it cannot.
+fn rank(rtype: &str, criterion: &Criterion, about_known: bool) -> Option<u8> {
     if criterion.negate || criterion.any.is_empty() || criterion.param == "_lastUpdated" {
         return None;
     }
-    let ranks = criterion.any.iter().map(|value| rank_of(&criterion.param, value, about_known));
+    let ranks = criterion.any.iter().map(|value| rank_of(rtype, &criterion.param, value, about_known));
     // The worst alternative decides.
     ranks.collect::<Option<Vec<u8>>>()?.into_iter().max()
 }
 
-fn rank_of(param: &str, value: &Match, about_known: bool) -> Option<u8> {
+fn rank_of(rtype: &str, param: &str, value: &Match, about_known: bool) -> Option<u8> {
     match value {
+        Match::Token { code: Some(code), .. } if is_common(rtype, param, code) => None,
         Match::Token { code: Some(_), .. } if param == "_id" => Some(0),
         Match::Token { code: Some(_), .. } if param == "identifier" => Some(1),
         Match::Token { code: Some(_), .. } if about_known => Some(2),
@@ -295,8 +296,12 @@ fn rank_of(param: &str, value: &Match, about_known: bool) -> Option<u8> {
         Match::Text { how: TextMatch::Prefix | TextMatch::Exact, .. } => Some(4),
         Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),
         Match::Date { prefix: Prefix::Eq, .. } => Some(6),
-        Match::Composite(parts) => rank_of("", parts.first()?, about_known),
-        Match::To { criterion, .. } | Match::From { criterion, .. } => rank(criterion, false).map(|rank| rank + 4),
+        // Nothing meets what no such parameter has.
+        Match::Composite(_) if parts(rtype, param).is_empty() => None,
+        Match::Composite(values) => rank_of(rtype, "", values.first()?, about_known),
+        Match::To { rtype, criterion } | Match::From { rtype, criterion, .. } => {
+            rank(rtype, criterion, false).map(|rank| rank + 4)
+        }
         _ => None,
     }
 }
@@ -340,6 +345,10 @@ fn drive_value(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
     let index = sql.dialect.by_index(index);
     sql.push(&format!(" vid FROM {table} x{index} WHERE x.rtype = ")).bind(rtype.to_owned()).push(" AND ");
     one_is(sql, "x", rtype, param, value);
+    if table == "token" {
+        // Common values are not in the index and drive nothing.
+        sql.push(" AND x.common = 0");
+    }
     // Known to be so; said so that the database need not look for versions that it has given already.
     if stands_whole(rtype, param) {
         sql.push(&format!(" AND x.part = {WHOLE}"));
@@ -349,7 +358,7 @@ fn drive_value(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
 /// Whether version `of` meets one of the alternatives.
 fn any(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
     if criterion.any.is_empty() {
-        sql.push("FALSE");
+        nothing(sql, of);
     }
     for (index, value) in criterion.any.iter().enumerate() {
         if index > 0 {
@@ -369,11 +378,13 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
             relation(sql, &format!("{of}.written_at"), &format!("{of}.written_at + 1"), *prefix, *span);
         }
         ("_id" | "_lastUpdated", Match::Missing(missing)) => {
-            sql.push(if *missing { "FALSE" } else { "TRUE" });
+            if *missing {
+                nothing(sql, of);
+            } else {
+                sql.push(&format!("{of}.vid >= 0"));
+            }
         }
-        ("_id" | "_lastUpdated", _) => {
-            sql.push("FALSE");
-        }
+        ("_id" | "_lastUpdated", _) => nothing(sql, of),
         (_, Match::Missing(missing)) => {
             sql.push(if *missing { "NOT (" } else { "(" });
             for (index, table) in VALUE_TABLES.iter().enumerate() {

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     int64::{clamp, natural},
-    readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, PATIENT_RECORDS_MAX, ReadError, Sweep, limit},
+    readers::{
+        FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
+        ReadError, Sweep, limit,
+    },
     row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
     search::{Cursor, Page, Search},
     select::{self, Dialect, Sql, Value},
@@ -48,6 +51,14 @@ pub(crate) async fn read(db: &Session, rtype: &str, id: &str) -> Result<Option<R
 pub(crate) async fn vread(db: &Session, key: &VersionKey) -> Result<Option<Row>, ReadError> {
     let sql = format!("SELECT {} FROM version v WHERE rtype = $1 AND id = $2 AND version = $3", columns::VERSION);
     one(db, &sql, &[&columns::filed(&key.rtype), &columns::filed(&key.id), &clamp(key.version)]).await
+}
+
+pub(crate) async fn gathered(db: &Session, entry: Id16) -> Result<Rows, ReadError> {
+    let sql = format!(
+        "SELECT {} FROM version v WHERE entry = $1 AND gathered IS NOT NULL AND length(bytes) <= $3 ORDER BY vid LIMIT $2",
+        columns::VERSION
+    );
+    many(db, &sql, &[&entry.as_bytes().as_slice(), &(GATHERED_ROWS_MAX as i64), &(GATHERED_BYTES_MAX as i32)]).await
 }
 
 async fn one(db: &Session, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, ReadError> {

@@ -5,10 +5,12 @@ use super::{
     session::{Purpose, Session},
     write::WORK_WAIT,
 };
-use crate::store::OpenError;
+use crate::{extract::COMMON, store::OpenError};
 
 /// Version of the tables below.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+/// The version in which all tokens stood in the index, and no row opened its commitment.
+const FORMAT_1: i64 = 1;
 /// Held while the tables are looked at and made: several gateways may start at once. "VtTr", and 1.
 const FORMAT_LOCK: i64 = 0x5674_5472_0000_0001;
 /// The tables that statistics are gathered of and that are vacuumed: all that are large.
@@ -27,10 +29,11 @@ CREATE TABLE version (
   vid BIGINT PRIMARY KEY, current SMALLINT NOT NULL, rtype TEXT COLLATE "C" NOT NULL, id TEXT COLLATE "C" NOT NULL,
   version BIGINT NOT NULL, deleted SMALLINT NOT NULL, written_at BIGINT NOT NULL, patient TEXT COLLATE "C",
   author TEXT COLLATE "C" NOT NULL, entry BYTEA NOT NULL, salt BYTEA NOT NULL, tag BYTEA NOT NULL, pseudonym BYTEA,
-  label TEXT COLLATE "C" NOT NULL, bytes BYTEA NOT NULL);
+  label TEXT COLLATE "C" NOT NULL, bytes BYTEA NOT NULL, gathered BYTEA);
 CREATE UNIQUE INDEX version_key ON version (rtype, id, version);
 CREATE INDEX version_written ON version (rtype, deleted, written_at, vid) WHERE current = 1;
 CREATE INDEX version_patient ON version (patient, rtype, vid) WHERE current = 1 AND patient IS NOT NULL;
+CREATE INDEX version_gathered ON version (entry) WHERE gathered IS NOT NULL;
 
 CREATE TABLE submission (
   org TEXT COLLATE "C" NOT NULL, lane BIGINT NOT NULL, first_seq BIGINT NOT NULL, count BIGINT NOT NULL, bytes BYTEA NOT NULL,
@@ -56,9 +59,10 @@ CREATE TABLE wrapped_key (
 
 CREATE TABLE token (
   vid BIGINT NOT NULL, param TEXT COLLATE "C" NOT NULL, code TEXT COLLATE "C" NOT NULL, system TEXT COLLATE "C" NOT NULL,
-  part INTEGER NOT NULL, words TEXT COLLATE "C" NOT NULL, rtype TEXT COLLATE "C" NOT NULL, about TEXT COLLATE "C" NOT NULL);
+  part INTEGER NOT NULL, words TEXT COLLATE "C" NOT NULL, rtype TEXT COLLATE "C" NOT NULL, about TEXT COLLATE "C" NOT NULL,
+  common SMALLINT NOT NULL DEFAULT 0);
 CREATE INDEX token_vid ON token (vid);
-CREATE INDEX token_code ON token (rtype, param, code, about, vid);
+CREATE INDEX token_code ON token (rtype, param, code, about, vid) WHERE common = 0;
 CREATE TABLE text (
   vid BIGINT NOT NULL, param TEXT COLLATE "C" NOT NULL, exact TEXT COLLATE "C" NOT NULL, norm TEXT COLLATE "C" NOT NULL,
   part INTEGER NOT NULL, rtype TEXT COLLATE "C" NOT NULL);
@@ -81,7 +85,17 @@ CREATE TABLE quantity (
 CREATE INDEX quantity_vid ON quantity (vid);
 "#;
 
-/// Makes the tables if nobody has, in one transaction.
+/// From format 1 to this one; what marks the common tokens stands between.
+const BRING_UP: [&str; 2] = [
+    "ALTER TABLE version ADD COLUMN gathered BYTEA;
+     CREATE INDEX version_gathered ON version (entry) WHERE gathered IS NOT NULL;
+     ALTER TABLE token ADD COLUMN common SMALLINT NOT NULL DEFAULT 0;",
+    "DROP INDEX token_code;
+     CREATE INDEX token_code ON token (rtype, param, code, about, vid) WHERE common = 0;
+     UPDATE vitaltrace SET format = 2;",
+];
+
+/// Makes the tables if nobody has, or brings them to this format, in one transaction.
 pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
     let client = &session.client;
     let failed = |error: tokio_postgres::Error| ServerError::from(error);
@@ -92,6 +106,13 @@ pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
     if tables == 0 {
         client.batch_execute(TABLES).await.map_err(failed)?;
         client.execute("INSERT INTO vitaltrace (format) VALUES ($1)", &[&FORMAT]).await.map_err(failed)?;
+    } else if found(session).await? == [FORMAT_1] {
+        client.batch_execute(BRING_UP[0]).await.map_err(failed)?;
+        for (rtype, param, codes) in COMMON {
+            let mark = "UPDATE token SET common = 1 WHERE rtype = $1 AND param = $2 AND code = ANY($3)";
+            client.execute(mark, &[&rtype, &param, &codes]).await.map_err(failed)?;
+        }
+        client.batch_execute(BRING_UP[1]).await.map_err(failed)?;
     }
     client.batch_execute("COMMIT").await.map_err(failed)?;
     format(session).await
@@ -107,15 +128,24 @@ pub(crate) fn check_format(server: &Server) -> Result<(), OpenError> {
 
 async fn format(session: &Session) -> Result<(), OpenError> {
     let expected = format!("version {FORMAT}");
+    match found(session).await?.as_slice() {
+        [FORMAT] => Ok(()),
+        [NO_TABLES] => Err(OpenError::Format { found: "no tables of this program".into(), expected }),
+        [other] => Err(OpenError::Format { found: format!("version {other}"), expected }),
+        _ => Err(OpenError::Format { found: "no version".into(), expected }),
+    }
+}
+
+/// Stands for a database that has no tables of ours.
+const NO_TABLES: i64 = -1;
+
+/// The versions that the database says it has: one, if it is ours.
+async fn found(session: &Session) -> Result<Vec<i64>, OpenError> {
     let ours = "SELECT to_regclass(format('%I.vitaltrace', current_schema())) IS NOT NULL";
     let is_ours = session.client.query_one(ours, &[]).await.and_then(|row| row.try_get(0));
     if !is_ours.map_err(ServerError::from)? {
-        return Err(OpenError::Format { found: "no tables of this program".into(), expected });
+        return Ok(vec![NO_TABLES]);
     }
     let rows = session.client.query("SELECT format FROM vitaltrace", &[]).await.map_err(ServerError::from)?;
-    match rows.iter().map(|row| row.try_get::<_, i64>(0)).collect::<Vec<_>>().as_slice() {
-        [Ok(FORMAT)] => Ok(()),
-        [Ok(other)] => Err(OpenError::Format { found: format!("version {other}"), expected }),
-        _ => Err(OpenError::Format { found: "no version".into(), expected }),
-    }
+    Ok(rows.iter().filter_map(|row| row.try_get::<_, i64>(0).ok()).collect())
 }

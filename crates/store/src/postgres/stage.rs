@@ -9,7 +9,7 @@ use super::{
     session::{Session, Step},
 };
 use crate::{
-    extract::{IndexRow, IndexValue, cut, normalise},
+    extract::{IndexRow, IndexValue, cut, is_common, normalise},
     int64::int,
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError},
     row::{Attachment, Frame, Row, WrappedKey},
@@ -231,6 +231,7 @@ struct Tokens<'a> {
     words: Vec<Cow<'a, str>>,
     rtype: Vec<&'a str>,
     about: Vec<Cow<'a, str>>,
+    common: Vec<i16>,
 }
 #[derive(Default)]
 struct Texts<'a> {
@@ -298,6 +299,7 @@ impl<'a> Values<'a> {
                 to.words.push(filed(cut(words)));
                 to.rtype.push(rtype);
                 to.about.push(filed(about));
+                to.common.push(i16::from(is_common(rtype, param, code)));
             };
             match value {
                 IndexValue::Token { system, code, text } => token(code, system, text),
@@ -351,9 +353,9 @@ impl<'a> Values<'a> {
         let mut steps = Vec::new();
         if !t.vid.is_empty() {
             steps.push(Step::new(
-                "INSERT INTO token (vid, param, code, system, part, words, rtype, about) SELECT * FROM \
-                 unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::int4[], $6::text[], $7::text[], $8::text[])",
-                &[&t.vid, &t.param, &t.code, &t.system, &t.part, &t.words, &t.rtype, &t.about],
+                "INSERT INTO token (vid, param, code, system, part, words, rtype, about, common) SELECT * FROM \
+                 unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::int4[], $6::text[], $7::text[], $8::text[], $9::int2[])",
+                &[&t.vid, &t.param, &t.code, &t.system, &t.part, &t.words, &t.rtype, &t.about, &t.common],
             ));
         }
         if !x.vid.is_empty() {
@@ -428,15 +430,16 @@ impl<'a> Rows<'a> {
             .collect();
         let labels: Vec<&str> = versions.iter().map(|version| version.row.label.as_str()).collect();
         let bytes: Vec<&[u8]> = versions.iter().map(|version| version.row.bytes.as_slice()).collect();
+        let gathered: Vec<Option<&[u8]>> = versions.iter().map(|version| version.row.gathered.as_deref()).collect();
         if !versions.is_empty() {
             steps.push(Step::new(
                 "INSERT INTO version (vid, current, rtype, id, version, deleted, written_at, patient, author, entry, salt, tag, \
-                 pseudonym, label, bytes) SELECT * FROM unnest($1::int8[], $2::int2[], $3::text[], $4::text[], $5::int8[], \
+                 pseudonym, label, bytes, gathered) SELECT * FROM unnest($1::int8[], $2::int2[], $3::text[], $4::text[], $5::int8[], \
                  $6::int2[], $7::int8[], $8::text[], $9::text[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[], \
-                 $14::text[], $15::bytea[])",
+                 $14::text[], $15::bytea[], $16::bytea[])",
                 &[
                     &vids, &current, &rtypes, &ids, &numbers, &deleted, &written_at, &patients, &authors, &entries, &salts,
-                    &tags, &pseudonyms, &labels, &bytes,
+                    &tags, &pseudonyms, &labels, &bytes, &gathered,
                 ],
             ));
         }

@@ -23,6 +23,11 @@ pub(super) fn table(value: &Match) -> (&'static str, &'static str) {
     }
 }
 
+/// What no row meets. A constant would do, but SQLite then drops the other conditions, and with them the one that its index asks for.
+pub(super) fn nothing(sql: &mut Sql, alias: &str) {
+    sql.push(&format!("{alias}.vid < 0"));
+}
+
 /// Whether `alias` is a value of the parameter.
 pub(super) fn named(sql: &mut Sql, alias: &str, rtype: &str, param: &str) {
     let (name, modifier) = param.split_once(':').map_or((param, None), |(name, modifier)| (name, Some(modifier)));
@@ -53,8 +58,7 @@ pub(super) fn one_is(sql: &mut Sql, alias: &str, rtype: &str, param: &str, value
     };
     let mut parts = parts(rtype, param).iter().zip(values);
     let Some((first, value)) = parts.next() else {
-        sql.push("FALSE");
-        return;
+        return nothing(sql, alias);
     };
     one_is(sql, alias, rtype, first, value);
     sql.push(&format!(" AND {alias}.part >= 0"));
@@ -141,9 +145,7 @@ fn value_is(sql: &mut Sql, alias: &str, value: &Match) {
             }
         }
         // Composites have no composites as parts; what is missing, and what links lead to, is no value.
-        Match::Composite(_) | Match::To { .. } | Match::From { .. } | Match::Missing(_) => {
-            sql.push("FALSE");
-        }
+        Match::Composite(_) | Match::To { .. } | Match::From { .. } | Match::Missing(_) => nothing(sql, alias),
     }
 }
 

@@ -3,7 +3,10 @@
 use super::columns;
 use crate::{
     int64::{clamp, natural},
-    readers::{FrameCursor, FrameFilter, FramePage, FrameQuery, PATIENT_RECORDS_MAX, ReadError, Sweep, limit},
+    readers::{
+        FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
+        ReadError, Sweep, limit,
+    },
     row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
     search::{Cursor, Page, Search},
     select::{self, Dialect, Sql},
@@ -22,6 +25,14 @@ pub(crate) fn read(db: &Connection, rtype: &str, id: &str) -> Result<Option<Row>
 pub(crate) fn vread(db: &Connection, key: &VersionKey) -> Result<Option<Row>, ReadError> {
     let sql = format!("SELECT {} FROM version v WHERE rtype = ?1 AND id = ?2 AND version = ?3", columns::VERSION);
     one(db, &sql, params![key.rtype, key.id, clamp(key.version)])
+}
+
+pub(crate) fn gathered(db: &Connection, entry: Id16) -> Result<Rows, ReadError> {
+    let sql = format!(
+        "SELECT {} FROM version v INDEXED BY version_gathered WHERE entry = ?1 AND gathered IS NOT NULL AND length(bytes) <= ?3 ORDER BY vid LIMIT ?2",
+        columns::VERSION
+    );
+    many(db, &sql, params![entry.as_bytes(), GATHERED_ROWS_MAX as i64, GATHERED_BYTES_MAX as i64])
 }
 
 fn one(db: &Connection, sql: &str, parameters: impl Params) -> Result<Option<Row>, ReadError> {

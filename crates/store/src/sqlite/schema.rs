@@ -12,9 +12,11 @@ use std::{
 /// Marks a database file as ours: "VtTr".
 const APPLICATION_ID: i64 = 0x5674_5472;
 /// Version of the tables below.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// The version whose search values are filed anew.
-const FORMAT_BEFORE: i64 = 1;
+const FORMAT_1: i64 = 1;
+/// The version in which all tokens stood in the index, and no row opened its commitment.
+const FORMAT_2: i64 = 2;
 
 /// The largest value or statement that SQLite may handle, in bytes.
 const VALUE_BYTES_MAX: i32 = 64 << 20;
@@ -32,10 +34,11 @@ const TABLES: &str = "
 CREATE TABLE version (
   vid INTEGER PRIMARY KEY AUTOINCREMENT, current INTEGER NOT NULL, rtype TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
   deleted INTEGER NOT NULL, written_at INTEGER NOT NULL, patient TEXT, author TEXT NOT NULL, entry BLOB NOT NULL,
-  salt BLOB NOT NULL, tag BLOB NOT NULL, pseudonym BLOB, label TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
+  salt BLOB NOT NULL, tag BLOB NOT NULL, pseudonym BLOB, label TEXT NOT NULL, bytes BLOB NOT NULL, gathered BLOB) STRICT;
 CREATE UNIQUE INDEX version_key ON version (rtype, id, version);
 CREATE INDEX version_written ON version (rtype, deleted, written_at) WHERE current = 1;
 CREATE INDEX version_patient ON version (patient, rtype) WHERE current = 1 AND patient IS NOT NULL;
+CREATE INDEX version_gathered ON version (entry) WHERE gathered IS NOT NULL;
 
 CREATE TABLE submission (
   org TEXT NOT NULL, lane INTEGER NOT NULL, first_seq INTEGER NOT NULL, count INTEGER NOT NULL, bytes BLOB NOT NULL,
@@ -58,15 +61,23 @@ CREATE TABLE wrapped_key (
   patient TEXT NOT NULL, org TEXT NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (patient, org)) STRICT, WITHOUT ROWID;
 ";
 
+/// What the table of versions lacked before.
+const GATHERED: &str = "
+ALTER TABLE version ADD COLUMN gathered BLOB;
+CREATE INDEX version_gathered ON version (entry) WHERE gathered IS NOT NULL;
+";
+
 /// Search values are filed under the version (`vid`), so that they go with it, and indexed by value. `about` is the patient that
 /// the record's references name: empty for none, `*` when they do not name exactly one; see `select`. Values of one version with the
 /// same `part` that is not negative stand together in a composite. `words` says in words what a token is, normalised, one on each line.
-/// Addresses are tokens without system. Quantities have no index of their own: a search for one alone walks through its type.
+/// Addresses are tokens without system. Quantities and common tokens have no index of their own: a search for one alone walks through its
+/// type.
 const VALUES: &str = "
 CREATE TABLE token (
   vid INTEGER NOT NULL, param TEXT NOT NULL, code TEXT NOT NULL, system TEXT NOT NULL, part INTEGER NOT NULL, words TEXT NOT NULL,
-  rtype TEXT NOT NULL, about TEXT NOT NULL, PRIMARY KEY (vid, param, code, system, part)) STRICT, WITHOUT ROWID;
-CREATE INDEX token_code ON token (rtype, param, code, about);
+  rtype TEXT NOT NULL, about TEXT NOT NULL, common INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (vid, param, code, system, part)) STRICT, WITHOUT ROWID;
+CREATE INDEX token_code ON token (rtype, param, code, about) WHERE common = 0;
 CREATE TABLE text (
   vid INTEGER NOT NULL, param TEXT NOT NULL, exact TEXT NOT NULL, norm TEXT NOT NULL, part INTEGER NOT NULL, rtype TEXT NOT NULL,
   PRIMARY KEY (vid, param, exact, part)) STRICT, WITHOUT ROWID;
@@ -127,14 +138,20 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Files the search values of a database of an earlier format anew. All of it or nothing: who stops it begins again.
+/// Brings a database of an earlier format to this one. All of it or nothing: who stops it begins again.
 fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
-    if (pragma("application_id")?, pragma("user_version")?) != (APPLICATION_ID, FORMAT_BEFORE) {
+    let (application, format) = (pragma("application_id")?, pragma("user_version")?);
+    if application != APPLICATION_ID || ![FORMAT_1, FORMAT_2].contains(&format) {
         return Ok(());
     }
-    values::file_anew(&transaction, VALUES).map_err(|error| OpenError::Database(error.to_string()))?;
+    transaction.execute_batch(GATHERED).map_err(failed)?;
+    let values = match format {
+        FORMAT_1 => values::file_anew(&transaction, VALUES),
+        _ => values::mark_common(&transaction),
+    };
+    values.map_err(failed)?;
     transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
@@ -244,10 +261,16 @@ mod tests {
         "code":{"coding":[{"system":"http://loinc.org","code":"85354-9"}],"text":"Blood pressure"},"effectiveDateTime":"2026-11-28",
         "component":[{"code":{"coding":[{"code":"8480-6"}]},"valueQuantity":{"value":120,"unit":"mmHg"}}]}"#;
 
+    /// The tables of everything but search values as formats 1 and 2 had them.
+    fn tables_before() -> String {
+        let index = TABLES.lines().find(|line| line.contains("version_gathered")).unwrap();
+        TABLES.replace(index, "").replace(", gathered BLOB", "")
+    }
+
     /// A database of format 1: a current record, a version before it, a deletion, and a current one that is no JSON.
     fn of_format_1(path: &Path) -> Connection {
         let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        db.execute_batch(&format!("{TABLES}{VALUES_1}")).unwrap();
+        db.execute_batch(&format!("{}{VALUES_1}", tables_before())).unwrap();
         for (current, id, version, deleted, bytes) in
             [(0, "a", 1, 0, PRESSURE), (1, "a", 2, 0, PRESSURE), (1, "b", 1, 1, PRESSURE), (1, "c", 1, 0, "no JSON")]
         {
@@ -303,6 +326,33 @@ mod tests {
                 ]
             );
             assert_eq!(check_format(&path), Ok(()));
+        }
+    }
+
+    /// In format 2 the index had every token.
+    #[test]
+    fn a_database_of_format_2_keeps_its_values_and_the_index_loses_the_common_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloud.db");
+        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
+        db.execute_batch(&tables_before()).unwrap();
+        let values = VALUES.replace(" common INTEGER NOT NULL DEFAULT 0,", "").replace(" WHERE common = 0", "");
+        db.execute_batch(&values).unwrap();
+        for (code, about) in [("R", "p"), ("D", "p"), ("R", "")] {
+            let sql =
+                "INSERT INTO token VALUES ((SELECT count(*) FROM token), 'action', ?1, 's', 0, '', 'AuditEvent', ?2)";
+            db.execute(sql, [code, about]).unwrap();
+        }
+        let before = filed(&db);
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        db.pragma_update(None, "user_version", 2).unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let db = open_writer(&path).unwrap();
+            assert_eq!((filed(&db), check_format(&path)), (before.clone(), Ok(())));
+            let found =
+                "SELECT group_concat(code) FROM token INDEXED BY token_code WHERE rtype = 'AuditEvent' AND common = 0";
+            assert_eq!(db.query_row(found, [], |row| row.get(0)), Ok("D".to_owned()));
         }
     }
 

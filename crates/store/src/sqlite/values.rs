@@ -1,7 +1,7 @@
 //! Search values: how they are filed, and filed anew when the database is of an earlier format.
 
 use crate::{
-    extract::{IndexRow, IndexValue, cut, extract, normalise},
+    extract::{COMMON, IndexRow, IndexValue, cut, extract, is_common, normalise},
     select::{VALUE_TABLES, filed_about},
 };
 use rusqlite::{Connection, params};
@@ -11,18 +11,19 @@ const TOLD_EVERY_ROWS: u64 = 20_000;
 
 /// Files the values of a version. The same value again is no error.
 pub(super) fn insert(db: &Connection, vid: i64, rtype: &str, rows: &[IndexRow]) -> rusqlite::Result<()> {
-    const TOKEN: &str = "INSERT OR IGNORE INTO token (vid, param, code, system, part, words, rtype, about) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    const TOKEN: &str = "INSERT OR IGNORE INTO token (vid, param, code, system, part, words, rtype, about, common) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let about = filed_about(rows);
     for IndexRow { param, part, value } in rows {
         let param = param.as_ref();
         match value {
             IndexValue::Token { system, code, text } => {
-                let values = params![vid, param, cut(code), cut(system), part, cut(text), rtype, about];
+                let common = is_common(rtype, param, code);
+                let values = params![vid, param, cut(code), cut(system), part, cut(text), rtype, about, common];
                 db.prepare_cached(TOKEN)?.execute(values)?
             }
             IndexValue::Uri(uri) => {
-                db.prepare_cached(TOKEN)?.execute(params![vid, param, cut(uri), "", part, "", rtype, about])?
+                db.prepare_cached(TOKEN)?.execute(params![vid, param, cut(uri), "", part, "", rtype, about, false])?
             }
             IndexValue::Text(text) => db
                 .prepare_cached(
@@ -49,6 +50,19 @@ pub(super) fn insert(db: &Connection, vid: i64, rtype: &str, rows: &[IndexRow]) 
         };
     }
     Ok(())
+}
+
+/// Takes common tokens of a database of format 2 out of the index.
+pub(super) fn mark_common(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch("ALTER TABLE token ADD COLUMN common INTEGER NOT NULL DEFAULT 0")?;
+    for (rtype, param, codes) in COMMON {
+        let mut mark = db.prepare("UPDATE token SET common = 1 WHERE rtype = ?1 AND param = ?2 AND code = ?3")?;
+        for code in codes {
+            mark.execute(params![rtype, param, code])?;
+        }
+    }
+    db.execute_batch("DROP INDEX token_code")?;
+    db.execute_batch("CREATE INDEX token_code ON token (rtype, param, code, about) WHERE common = 0")
 }
 
 /// Makes the tables of values anew by `tables`, and fills them from the current versions, one after the other. Rows that cannot be read

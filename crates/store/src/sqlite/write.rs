@@ -215,7 +215,8 @@ impl Writer {
         self.db
             .prepare_cached(
                 "INSERT INTO version (current, rtype, id, version, deleted, written_at, patient, author, entry, salt, tag, \
-                 pseudonym, label, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 pseudonym, label, bytes, gathered) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?
             .execute(params![
                 current,
@@ -232,6 +233,7 @@ impl Writer {
                 row.pseudonym.as_ref().map(|pseudonym| pseudonym.0.as_bytes()),
                 row.label,
                 row.bytes,
+                row.gathered,
             ])?;
         Ok(self.db.last_insert_rowid())
     }

@@ -19,7 +19,7 @@ use std::{
 };
 use store::{
     Address, Criterion, Expected, IndexRow, IndexValue, Malformed, Match, NewEntry, NewVersion, OpenError, Put,
-    PutError, ReadError, Reader, Removal, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless,
+    PutError, ReadError, Reader, Removal, Row, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless,
     VersionKey,
 };
 use tempfile::tempdir;
@@ -223,6 +223,35 @@ async fn a_copy_on_a_server_is_read_without_a_journal_and_other_databases_are_re
     }
 }
 
+/// In format 1 no row opened its commitment, and the index had every token.
+#[tokio::test]
+async fn a_server_of_format_1_is_brought_to_this_one_by_whoever_opens_it_first() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let folder = tempdir().unwrap();
+    let store = postgres.store(folder.path());
+    let before = row("AuditEvent", "a", 1, b"{}");
+    store.put(create(before.clone(), vec![token("action", "R"), token("action", "D")])).await.unwrap();
+    store.close().await;
+    for statement in [
+        "DROP INDEX token_code",
+        "ALTER TABLE token DROP COLUMN common",
+        "CREATE INDEX token_code ON token (rtype, param, code, about, vid)",
+        "ALTER TABLE version DROP COLUMN gathered",
+        "UPDATE vitaltrace SET format = 1",
+    ] {
+        postgres.sql(folder.path(), statement);
+    }
+    assert!(matches!(Reader::open(&postgres.database(folder.path()), 1), Err(OpenError::Format { .. })));
+    let store = postgres.store(folder.path());
+    assert_eq!(store.vread(before.key()).await.unwrap(), Some(before));
+    assert_eq!(postgres.sql(folder.path(), "SELECT string_agg(code || common, ',' ORDER BY code) FROM token"), "D0,R1");
+    let index = "SELECT indexdef LIKE '%common = 0%' FROM pg_indexes WHERE indexname = 'token_code'";
+    assert_eq!(postgres.sql(folder.path(), index), "t");
+    let gathered = Row { gathered: Some(b"opening".to_vec()), ..row("AuditEvent", "b", 1, b"{}") };
+    store.put(create(gathered.clone(), vec![token("action", "R")])).await.unwrap();
+    assert_eq!(store.gathered(gathered.entry).await.unwrap().rows, [gathered]);
+}
+
 #[test]
 fn a_server_with_a_later_format_is_left_alone() {
     let Some(postgres) = Postgres::shared() else { return };
@@ -230,7 +259,7 @@ fn a_server_with_a_later_format_is_left_alone() {
     drop(postgres.store(folder.path()));
     let tables = "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'";
     let before = postgres.sql(folder.path(), tables);
-    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 2");
+    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 3");
     assert!(matches!(Store::open(postgres.config(folder.path(), "ems")), Err(OpenError::Format { .. })));
     assert!(matches!(Reader::open(&postgres.database(folder.path()), 1), Err(OpenError::Format { .. })));
     assert_eq!(postgres.sql(folder.path(), tables), before);
@@ -341,7 +370,8 @@ async fn a_condition_that_takes_too_long_fails_alone() {
         "CREATE FUNCTION slow(rtype TEXT, about TEXT) RETURNS TEXT LANGUAGE sql VOLATILE AS \
          $$ SELECT about FROM (SELECT pg_sleep(CASE WHEN rtype = 'Slow' THEN 60 ELSE 0 END)) s $$",
         "ALTER TABLE token RENAME TO token_of_old",
-        "CREATE VIEW token AS SELECT vid, param, code, system, part, words, rtype, slow(rtype, about) AS about FROM token_of_old",
+        "CREATE VIEW token AS SELECT vid, param, code, system, part, words, rtype, slow(rtype, about) AS about, common \
+         FROM token_of_old",
     ] {
         postgres.sql(folder.path(), statement);
     }

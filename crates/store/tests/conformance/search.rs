@@ -239,7 +239,8 @@ async fn all(store: &Store, mut search: Search) -> (Vec<String>, u64) {
     let mut ids = Vec::new();
     let mut totals = BTreeSet::new();
     loop {
-        let Page { found, total, next, ends } = store.search(search.clone()).await.unwrap();
+        let page = store.search(search.clone()).await;
+        let Page { found, total, next, ends } = page.unwrap_or_else(|error| panic!("{error}: {search:?}"));
         assert!(found.rows.len() <= search.count && found.malformed.is_empty());
         assert_eq!(ends.len(), found.rows.len());
         assert!(next.is_none() || next == ends.last().copied());

@@ -48,6 +48,7 @@ pub(crate) fn row(rtype: &str, id: &str, version: u64, bytes: &[u8]) -> Row {
         written_at: TimeMs(1_000 + version),
         deleted: false,
         label: "R".into(),
+        gathered: None,
     }
 }
 
@@ -103,6 +104,51 @@ pub(crate) async fn a_record_reads_back_byte_for_byte(backend: &impl Backend) {
     }
     assert_eq!(store.read("Observation", "e").await.unwrap(), None);
     assert_eq!(store.read("Patient", "a").await.unwrap(), None);
+}
+
+pub(crate) async fn audit_events_of_one_entry_are_found_by_it(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    for (id, entry, gathered) in [("a", 1, Some("one")), ("b", 2, Some("two")), ("c", 1, Some("three")), ("d", 1, None)]
+    {
+        let gathered = gathered.map(|text| text.as_bytes().to_vec());
+        let row = Row { entry: Id16([entry; 16]), gathered, ..row("AuditEvent", id, 1, b"{}") };
+        store.put(create(row.clone(), vec![])).await.unwrap();
+        assert_eq!(store.vread(row.key()).await.unwrap(), Some(row));
+    }
+    for (entry, expected) in [(1, vec!["a", "c"]), (2, vec!["b"]), (3, vec![])] {
+        let found = store.gathered(Id16([entry; 16])).await.unwrap();
+        assert_eq!(found.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), expected);
+    }
+}
+
+/// No index has what nearly every audit event says; a search by it finds them all the same, with and without something that is rare.
+pub(crate) async fn what_nearly_all_records_say_is_found_too(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let says = |param: &'static str, code: &str| token(param, code);
+    for n in 0..20u8 {
+        let (action, outcome) = (if n == 3 { "D" } else { "R" }, if n % 10 == 7 { "8" } else { "0" });
+        let mut row = row("AuditEvent", &format!("event-{n:02}"), 1, b"{}");
+        row.patient = Some(format!("p{}", n % 2));
+        let patient = IndexValue::Reference { rtype: "Patient".into(), id: format!("p{}", n % 2) };
+        let index = vec![says("action", action), says("outcome", outcome), IndexRow::whole("patient", patient)];
+        store.put(create(row, index)).await.unwrap();
+    }
+    let total = async |criteria: Vec<Criterion>| {
+        let search = criteria.into_iter().fold(Search::of("AuditEvent"), Search::with);
+        store.search(search).await.unwrap().total.unwrap()
+    };
+    let code = |param: &str, code: &str| Criterion::code(param, code);
+    let of = |id: &str| Criterion::reference("patient", "Patient", id);
+    assert_eq!(total(vec![code("action", "R")]).await, 19);
+    assert_eq!(total(vec![code("action", "D")]).await, 1);
+    assert_eq!(total(vec![code("outcome", "8")]).await, 2);
+    assert_eq!(total(vec![code("action", "R"), code("outcome", "0")]).await, 17);
+    assert_eq!(total(vec![code("action", "R"), of("p1")]).await, 9);
+    assert_eq!(total(vec![code("action", "R"), of("p1"), code("outcome", "8")]).await, 2);
+    let not = Criterion { negate: true, ..code("action", "R") };
+    assert_eq!(total(vec![not]).await, 1);
 }
 
 pub(crate) async fn versions_follow_each_other_and_history_shows_them(backend: &impl Backend) {
