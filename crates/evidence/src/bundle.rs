@@ -56,6 +56,8 @@ pub struct Bundle {
     places: Vec<Place>,
     #[cbor(n(8), decode_with = "read::witnesses")]
     witnesses: Vec<Witness>,
+    #[cbor(n(9), decode_with = "read::accesses")]
+    accesses: Vec<GatheredAccess>,
 }
 
 /// What proves that a header is final: the document that names the validators, the header, and their certificate over it.
@@ -306,6 +308,27 @@ pub struct Place {
     pub path: Vec<Digest>,
 }
 
+/// An access that an entry of the file commits to together with others, opened.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct GatheredAccess {
+    /// The month of the file that gives the entry.
+    #[n(0)]
+    pub month: Month,
+    /// The entry's index among the entries that the file gives of this month.
+    #[n(1)]
+    pub entry: u64,
+    /// Which of the entry's accesses, from 0.
+    #[n(2)]
+    pub place: u32,
+    /// The access's own entry, which is not on the ledger, in its deterministic encoding.
+    #[cbor(n(3), encode_with = "minicbor::bytes::encode", decode_with = "read::entry_bytes")]
+    pub access: Vec<u8>,
+    /// RFC 9162 inclusion path of its digest under the entry's root.
+    #[cbor(n(4), decode_with = "read::path")]
+    pub path: Vec<Digest>,
+}
+
 /// A member with its key at the header, and what it says about the log over all entries.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -355,6 +378,8 @@ pub struct Parts {
     pub places: Vec<Place>,
     /// Members, and what they say about that log.
     pub witnesses: Vec<Witness>,
+    /// Accesses that entries commit to together, as far as they are opened.
+    pub accesses: Vec<GatheredAccess>,
 }
 
 impl Parts {
@@ -369,14 +394,15 @@ impl Parts {
             devices: Vec::new(),
             places: Vec::new(),
             witnesses: Vec::new(),
+            accesses: Vec::new(),
         }
     }
 }
 
 /// Puts a bundle together in the one order that the format allows. Nothing is checked: [`crate::prove`] does both.
 pub fn assemble(parts: Parts) -> Bundle {
-    let Parts { finality, policies, mut months, mut opened, mut current, mut devices, mut places, mut witnesses } =
-        parts;
+    let Parts { finality, policies, mut months, mut opened, mut current, .. } = parts;
+    let Parts { mut devices, mut places, mut witnesses, mut accesses, .. } = parts;
     months.sort_by_key(|part| part.month);
     for part in &mut months {
         if let Log::Present { links, .. } = &mut part.log {
@@ -390,8 +416,9 @@ pub fn assemble(parts: Parts) -> Bundle {
     devices.sort_by_key(|shown| shown.binding);
     places.sort_by_key(|place| (place.month, place.entry));
     witnesses.sort_by(|a, b| a.org.cmp(&b.org));
+    accesses.sort_by_key(|access| (access.month, access.entry, access.place));
     let format = EVIDENCE_FORMAT.to_owned();
-    Bundle { format, finality, policies, months, opened, current, devices, places, witnesses }
+    Bundle { format, finality, policies, months, opened, current, devices, places, witnesses, accesses }
 }
 
 impl Bundle {
@@ -399,7 +426,8 @@ impl Bundle {
     pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, Refused> {
         check_format(bytes, limits.bundle_bytes_max, EVIDENCE_FORMAT)?;
         let bundle: Self = from_cbor("evidence bundle", bytes, limits.bundle_bytes_max)?;
-        let entries = bundle.months.iter().map(|part| part.log.len()).sum();
+        let logged: usize = bundle.months.iter().map(|part| part.log.len()).sum();
+        let entries = logged.saturating_add(bundle.accesses.len());
         for (what, got, max) in [
             ("months", bundle.months.len(), limits.months_max),
             ("entries", entries, limits.entries_max),
@@ -458,10 +486,16 @@ impl Bundle {
         &self.witnesses
     }
 
+    /// Opened accesses that entries commit to together, in the file's order of the entries and in their order there.
+    pub fn accesses(&self) -> &[GatheredAccess] {
+        &self.accesses
+    }
+
     /// The same bundle in pieces, as [`assemble`] takes them.
     pub fn into_parts(self) -> Parts {
-        let Self { format: _, finality, policies, months, opened, current, devices, places, witnesses } = self;
-        Parts { finality, policies, months, opened, current, devices, places, witnesses }
+        let Self { format: _, finality, policies, months, opened, current, devices, places, witnesses, accesses } =
+            self;
+        Parts { finality, policies, months, opened, current, devices, places, witnesses, accesses }
     }
 }
 
@@ -528,6 +562,9 @@ pub(crate) mod read {
         bounded::array(d, ctx, DEVICES_MAX)
     }
     pub(crate) fn places<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Place>, Error> {
+        bounded::array(d, ctx, ENTRIES_MAX)
+    }
+    pub(crate) fn accesses<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<GatheredAccess>, Error> {
         bounded::array(d, ctx, ENTRIES_MAX)
     }
     pub(crate) fn path<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Digest>, Error> {

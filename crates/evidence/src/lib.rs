@@ -19,6 +19,7 @@ mod bundle;
 mod finality;
 mod state;
 
+mod gathered;
 mod log;
 mod opened;
 mod part;
@@ -41,8 +42,8 @@ mod bounded;
 pub use blame::{BLAME_BYTES_MAX, BLAME_FORMAT, Blamed, Misdeed, blame_epoch, blame_file, is_blame, verify_blame};
 pub use bundle::{
     BoundDevice, Bundle, CURRENT_MAX, CurrentRecord, CurrentValue, DEVICES_MAX, ENTRIES_MAX, EVIDENCE_FORMAT, Finality,
-    HANDOVERS_MAX, Handover, Log, LogPart, LoggedEntry, MONTHS_MAX, MonthLog, Neighbour, OPENED_MAX, OPENINGS_MAX,
-    Opened, OpenedLink, Parts, Place, Policies, StateProof, Witness, Word, assemble,
+    GatheredAccess, HANDOVERS_MAX, Handover, Log, LogPart, LoggedEntry, MONTHS_MAX, MonthLog, Neighbour, OPENED_MAX,
+    OPENINGS_MAX, Opened, OpenedLink, Parts, Place, Policies, StateProof, Witness, Word, assemble,
 };
 pub use checkpoint::{BadCheckpoint, CHECKPOINT_BYTES_MAX, Checkpoint, Cosignature, checkpoint, read_checkpoint};
 pub use finality::{Anchor, BadKnownBlock, KnownBlock, anchor};

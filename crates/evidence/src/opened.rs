@@ -50,7 +50,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// Matches every opened record to the entries that commit to it; one that matches none is refused by name.
+/// Matches every opened record to the entries, on the ledger or gathered, that commit to it; one that matches none is refused by name.
 pub(crate) fn check<'a>(
     opened: &'a [Opened],
     entries: impl Iterator<Item = &'a Filed>,

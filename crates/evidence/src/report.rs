@@ -4,15 +4,19 @@ use crate::{
     current::Current,
     device::Device,
     finality::Final,
+    gathered::Accesses,
     log::{Checked, Filed},
     opened::{Committed, Contents, committed},
     place::Places,
     witness,
 };
-use contract::{PublicKey, state::ActivePolicy};
+use contract::{Body, PublicKey, state::ActivePolicy};
 use record::{Digest, Id16, Month, OrgId, Pseudonym, Purpose, RecordTag, TimeMs};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    iter,
+};
 
 mod sentences;
 mod words;
@@ -43,12 +47,16 @@ pub struct Report {
     pub complete: bool,
     /// The months, in order of time.
     pub months: Vec<MonthReport>,
-    /// How many entries in all.
+    /// How many entries of the ledger in all.
     pub entry_count: u64,
     /// How many of each kind.
     pub by_kind: BTreeMap<&'static str, u64>,
     /// How many by each organisation.
     pub by_organisation: BTreeMap<String, u64>,
+    /// How many accesses entries of the file commit to together, as the entries say.
+    pub gathered: u64,
+    /// How many of them the file shows.
+    pub gathered_shown: u64,
     /// The policies in force, and those that entries were decided under.
     pub policies: PolicyReport,
     /// How many committed versions are opened: their bytes are in the file and hold.
@@ -69,7 +77,7 @@ pub struct Report {
     pub ledger_log: LogReport,
     /// Members with their keys at the header, and whether they signed that log.
     pub witnesses: Vec<WitnessReport>,
-    /// Every entry, in order.
+    /// Every entry, in order; after an entry that commits to several accesses, those of them that the file shows.
     pub entries: Vec<EntryReport>,
     /// What is proven, in plain sentences.
     pub proven: Vec<String>,
@@ -273,6 +281,8 @@ pub struct OpenedBytes {
 pub struct EntryReport {
     /// The entry's id.
     pub id: Id16,
+    /// The entry of the ledger that commits to it together with others, if it is an access that is not on the ledger by itself.
+    pub gathered_in: Option<Id16>,
     /// Its digest.
     pub digest: Digest,
     /// Which month's log it is in.
@@ -366,6 +376,7 @@ pub(crate) struct Verified<'a> {
     pub(crate) access: ActivePolicy,
     pub(crate) derivation: ActivePolicy,
     pub(crate) months: &'a [Checked<'a>],
+    pub(crate) accesses: &'a Accesses,
     pub(crate) contents: &'a Contents<'a>,
     pub(crate) current: &'a [Current],
     /// Entry times of batches with frames, by binding.
@@ -378,18 +389,23 @@ pub(crate) struct Verified<'a> {
 
 /// Tells what was verified.
 pub(crate) fn report(verified: &Verified<'_>) -> Report {
-    let Verified { at, access, derivation, months, contents, current, batches, devices, places, witnesses, size } =
-        verified;
-    let all = || months.iter().flat_map(|month| month.entries.iter().map(move |filed| (month.part.month, filed)));
+    let Verified { at, access, derivation, months, accesses, contents, current, .. } = verified;
+    let Verified { batches, devices, places, witnesses, size, .. } = verified;
+    let all = || months.iter().flat_map(|month| &month.entries);
     let mut by_kind = BTreeMap::new();
     let mut by_organisation = BTreeMap::new();
     let mut decided = BTreeMap::new();
-    for (_, Filed { entry, .. }) in all() {
+    let mut gathered = 0;
+    for Filed { entry, .. } in all() {
         *by_kind.entry(entry.kind()).or_default() += 1;
         *by_organisation.entry(entry.org.to_string()).or_default() += 1;
         *decided.entry(entry.policy).or_default() += 1;
+        if let Body::Accesses { count, .. } = entry.body {
+            gathered += u64::from(count);
+        }
     }
-    let records = records(all().map(|(_, filed)| filed), contents);
+    let every = months.iter().flat_map(|month| given(month, accesses)).map(|given| given.filed);
+    let records = records(every, contents);
     let versions = || records.iter().flat_map(|record| &record.versions);
     let mut report = Report {
         format: crate::EVIDENCE_FORMAT,
@@ -406,6 +422,8 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
         entry_count: all().count() as u64,
         by_kind,
         by_organisation,
+        gathered,
+        gathered_shown: accesses.all().count() as u64,
         policies: PolicyReport {
             access: access.document,
             access_height: access.height,
@@ -422,7 +440,7 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
         devices: devices.iter().map(device_report).collect(),
         ledger_log: LogReport { size: at.header.log_size, root: at.header.log_root, placed: places.len() as u64 },
         witnesses: witnesses.iter().map(witness_report).collect(),
-        entries: months.iter().flat_map(|month| lines(month, places)).collect(),
+        entries: months.iter().flat_map(|month| lines(month, accesses, places)).collect(),
         records,
         proven: Vec::new(),
         not_proven: Vec::new(),
@@ -490,15 +508,42 @@ fn witness_report(checked: &witness::Checked) -> WitnessReport {
     WitnessReport { organisation: checked.org.clone(), key: checked.key, cosigned: checked.cosigned_s }
 }
 
-fn lines<'a>(checked: &'a Checked<'_>, places: &'a Places) -> impl Iterator<Item = EntryReport> + 'a {
-    let month = checked.part.month;
-    (0..).zip(&checked.entries).map(move |(at, filed)| line(month, filed, places.get(&(month, at)).copied()))
+/// An entry that the file gives of a month.
+struct Given<'a> {
+    /// Its index among the month's entries; none of an access that is not on the ledger by itself.
+    at: Option<u64>,
+    /// The entry that commits to it, if it is such an access.
+    gathered_in: Option<Id16>,
+    filed: &'a Filed,
 }
 
-fn line(month: Month, filed: &Filed, index: Option<u64>) -> EntryReport {
+/// The entries of a month, each before the accesses that the file shows of it.
+fn given<'a>(checked: &'a Checked<'_>, accesses: &'a Accesses) -> impl Iterator<Item = Given<'a>> {
+    let month = checked.part.month;
+    (0..).zip(&checked.entries).flat_map(move |(at, filed)| {
+        let gathered_in = Some(filed.entry.id);
+        let inner = accesses.of(month, at).iter().map(move |filed| Given { at: None, gathered_in, filed });
+        iter::once(Given { at: Some(at), gathered_in: None, filed }).chain(inner)
+    })
+}
+
+fn lines<'a>(
+    checked: &'a Checked<'_>,
+    accesses: &'a Accesses,
+    places: &'a Places,
+) -> impl Iterator<Item = EntryReport> + 'a {
+    let month = checked.part.month;
+    given(checked, accesses).map(move |given| {
+        let index = given.at.and_then(|at| places.get(&(month, at)).copied());
+        line(month, &given, index)
+    })
+}
+
+fn line(month: Month, Given { gathered_in, filed, .. }: &Given<'_>, index: Option<u64>) -> EntryReport {
     let entry = &filed.entry;
     EntryReport {
         id: entry.id,
+        gathered_in: *gathered_in,
         digest: filed.digest,
         month,
         kind: entry.kind(),

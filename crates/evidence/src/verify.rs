@@ -3,7 +3,7 @@
 use crate::{
     BadLog, Bundle, Parts, Report, StateProof, assemble, current, device,
     finality::{self, Final, KnownBlock},
-    log, opened, place, report, state, witness,
+    gathered, log, opened, place, report, state, witness,
 };
 use contract::{
     BadGenesis, FormatError, PolicyKind, PublicKey,
@@ -20,7 +20,7 @@ pub struct Limits {
     pub bundle_bytes_max: usize,
     /// The most months.
     pub months_max: usize,
-    /// The most entries over all months.
+    /// The most entries over all months, with the accesses that are opened of those that commit to several.
     pub entries_max: usize,
     /// The most opened records.
     pub opened_max: usize,
@@ -209,6 +209,16 @@ pub enum Refused {
         /// Its index there.
         entry: u64,
     },
+    /// An entry does not commit to an access that the file gives of it, or not at this place, or to something that may not be gathered.
+    #[error("{month}: entry {entry} does not open as the access given at its place {place}")]
+    Gathered {
+        /// The month that gives the entry.
+        month: Month,
+        /// Its index there.
+        entry: u64,
+        /// The place of the access among those of the entry.
+        place: u32,
+    },
     /// The word of an organisation on the log over all entries does not hold.
     #[error("what the file calls the signatures of `{organisation}` on the log of all entries does not hold")]
     Word {
@@ -272,7 +282,8 @@ pub fn verify_through(
         months.push(checked);
     }
     let entries = || months.iter().flat_map(|month| &month.entries);
-    let contents = opened::check(bundle.opened(), entries())?;
+    let accesses = gathered::check(bundle.accesses(), &months)?;
+    let contents = opened::check(bundle.opened(), entries().chain(accesses.all()))?;
     let current = current::check(bundle.current(), entries(), &at)?;
     let batches = device::batches(entries());
     let devices = device::check(bundle.devices(), &batches, &at)?;
@@ -283,6 +294,7 @@ pub fn verify_through(
         access,
         derivation,
         months: &months,
+        accesses: &accesses,
         contents: &contents,
         current: &current,
         batches: &batches,

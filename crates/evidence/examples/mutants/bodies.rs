@@ -63,7 +63,7 @@ fn code(rng: &mut StdRng) -> Code {
 
 /// A body of any kind.
 pub(crate) fn any(rng: &mut StdRng) -> Body {
-    match rng.random_range(0..16) {
+    match rng.random_range(0..17) {
         0 => Body::Record {
             tag: RecordTag(digest(rng)).of_record(),
             kind: one(&RecordType::ALL, rng),
@@ -180,6 +180,7 @@ pub(crate) fn any(rng: &mut StdRng) -> Body {
                 }
             },
         },
+        15 => Body::Accesses { root: digest(rng), count: small(rng), ms: small(rng) },
         _ => Body::Member {
             member: org(rng),
             step: match rng.random_range(0..7) {

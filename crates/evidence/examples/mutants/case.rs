@@ -1,14 +1,14 @@
 //! Logs that a colluding quorum could sign: proven and certified as they are, with faults before the tree is built or after.
 
 use crate::{
-    Log, LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, StateProof, assemble,
+    GatheredAccess, Log, LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Policies, StateProof, assemble,
     bodies::{self, integer, one},
-    mutate::unsorted,
+    mutate::{mutate_accesses, unsorted},
     part, resource,
-    world::{Proven, World},
+    world::{Proven, World, accesses},
 };
 use contract::{
-    AccessAction, Body, Entry, Header, LastMonth, MonthOpening, PolicyKind,
+    AccessAction, Body, Entry, Gathered, Header, LastMonth, MonthLink, MonthOpening, PolicyKind,
     merkle::{self, Frontier},
     state::{LogHead, log_key, log_leaf, policy_key},
     to_cbor,
@@ -22,6 +22,8 @@ const ENTRY_DOMAIN: &[u8] = b"vitaltrace/entry/1\0";
 struct Case {
     months: Vec<Draft>,
     opened: Vec<Opened>,
+    /// Accesses that one entry commits to together, by its digest.
+    gathered: Vec<(Digest, Gathered)>,
 }
 
 struct Draft {
@@ -64,14 +66,13 @@ pub(crate) fn proven(world: &World, count: usize, rng: &mut StdRng) -> Vec<(&'st
                 };
                 MonthLog { month: draft.month, pseudonym: draft.pseudonym, log }
             });
-            let mut parts = Parts {
-                months: months.collect(),
-                opened: case.opened,
-                ..Parts::of_nobody(finality.clone(), policies.clone())
-            };
-            if parts.opened.len() > 1 && rng.random_bool(0.1) {
-                let opened = disordered(&parts, rng);
-                return ("disordered", unsorted(&parts, &opened));
+            let months: Vec<MonthLog> = months.collect();
+            let accesses = accesses(&months, &case.gathered);
+            let mut parts =
+                Parts { months, accesses, opened: case.opened, ..Parts::of_nobody(finality.clone(), policies.clone()) };
+            if parts.opened.len().max(parts.accesses.len()) > 1 && rng.random_bool(0.1) {
+                let (opened, accesses) = disordered(&parts, rng);
+                return ("disordered", unsorted(&parts, &opened, &accesses));
             }
             let kind = if rng.random_bool(0.35) { spoil(&mut parts, rng) } else { "log" };
             (kind, assemble(parts).to_bytes())
@@ -109,11 +110,11 @@ fn value(proof: Option<Proven>) -> StateProof {
 }
 
 fn case(at: &Header, rng: &mut StdRng) -> Case {
-    let mut case = Case { months: Vec::new(), opened: Vec::new() };
+    let mut case = Case { months: Vec::new(), opened: Vec::new(), gathered: Vec::new() };
     let mut month = TimeMs(at.time.0).month();
     for _ in 0..rng.random_range(1..4) {
         let pseudonym = Pseudonym(Digest(rng.random()));
-        let log = rng.random_bool(0.85).then(|| log(at, month, pseudonym, &case.months, &mut case.opened, rng));
+        let log = rng.random_bool(0.85).then(|| log(at, month, pseudonym, &mut case, rng));
         case.months.push(Draft { month, pseudonym, log });
         month = Month(month.0 + rng.random_range(1..3));
     }
@@ -121,14 +122,7 @@ fn case(at: &Header, rng: &mut StdRng) -> Case {
     case
 }
 
-fn log(
-    at: &Header,
-    month: Month,
-    pseudonym: Pseudonym,
-    before: &[Draft],
-    opened: &mut Vec<Opened>,
-    rng: &mut StdRng,
-) -> DraftLog {
+fn log(at: &Header, month: Month, pseudonym: Pseudonym, case: &mut Case, rng: &mut StdRng) -> DraftLog {
     let mut entries = Vec::new();
     let mut links = Vec::new();
     let mut leaves: Vec<Digest> = Vec::new();
@@ -138,7 +132,7 @@ fn log(
     let mut height = rng.random_range(1..4);
     for index in 0..rng.random_range(1..7) {
         let id = Id16(rng.random());
-        let body = if rng.random_bool(0.4) { opened_body(&id, opened, rng) } else { bodies::any(rng) };
+        let body = if rng.random_bool(0.4) { opened_body(&id, &mut case.opened, rng) } else { bodies::any(rng) };
         let mut entry = Entry {
             id,
             org: one(&["ambulance", "insurance", "mercy", "regulator"], rng).parse().unwrap(),
@@ -151,7 +145,7 @@ fn log(
             body,
         };
         if index == 0 || rng.random_bool(0.1) {
-            let opening = opening(before, rng);
+            let opening = opening(&case.months, rng);
             entry.month = Some(opening.link());
             if rng.random_bool(0.9) {
                 links.push(OpenedLink { entry: index, opening });
@@ -163,16 +157,19 @@ fn log(
         if rng.random_bool(0.02) {
             entry.org = "stranger".parse().unwrap();
         }
+        let several = if rng.random_bool(0.25) { gathered(&mut entry, &mut case.opened, rng) } else { Vec::new() };
         let mut bytes = entry.to_bytes();
         if rng.random_bool(0.08) {
             bytes = bent(&bytes, rng);
         }
+        let digest = sha256(&[ENTRY_DOMAIN, &bytes]);
+        case.gathered.extend(several.into_iter().map(|opening| (digest, opening)));
         let mut time = block_time(height);
         if rng.random_bool(0.02) {
             (height, time) =
                 (one(&[0, height, at.height + 1], rng), TimeMs(one(&[0, time.0, time.0 + 1, at.time.0 + 1000], rng)));
         }
-        let leaf = log_leaf(height, time, &sha256(&[ENTRY_DOMAIN, &bytes]));
+        let leaf = log_leaf(height, time, &digest);
         frontier.push(leaf);
         leaves.push(leaf);
         entries.push(LoggedEntry { height, time, entry: bytes });
@@ -250,20 +247,100 @@ fn opened_body(id: &Id16, opened: &mut Vec<Opened>, rng: &mut StdRng) -> Body {
     }
 }
 
-/// Opened records in an order that may be the right one.
-fn disordered(parts: &Parts, rng: &mut StdRng) -> Vec<Opened> {
-    let mut opened = assemble(parts.clone()).opened().to_vec();
-    if rng.random() {
-        let (i, j) = (rng.random_range(0..opened.len()), rng.random_range(0..opened.len()));
-        opened.swap(i, j);
+/// Makes an entry one that commits to several accesses, mostly such as may be gathered, and opens some of these, with their audit events.
+fn gathered(outer: &mut Entry, opened: &mut Vec<Opened>, rng: &mut StdRng) -> Vec<Gathered> {
+    const APART_MS: u64 = 100;
+    let number = rng.random_range(1..6);
+    let mut shown = Vec::new();
+    let mut encoded = Vec::new();
+    for place in 0..number {
+        let id = Id16(rng.random());
+        let name = format!("AuditEvent/{id}");
+        let (bytes, salt) = (resource::bytes(&name, rng), Digest(rng.random()));
+        let audit = RecordTag(sha256(&[b"tag", name.as_bytes()])).of_audit(&outer.org);
+        let (set, count) = if rng.random() { (sha256(&[b"set"]), 1) } else { (merkle::root([]), 0) };
+        let action = one(&[AccessAction::Read, AccessAction::Search, AccessAction::Export], rng);
+        let commitment = commit(&salt, &bytes);
+        let body = Body::Access { action, set, count, denied: false, under: None, audit, commitment };
+        let time = TimeMs(outer.time.0.saturating_add(u64::from(place) * APART_MS));
+        let mut access = Entry { id, time, month: None, body, ..outer.clone() };
+        if rng.random_bool(0.05) {
+            misplace(&mut access, rng);
+        }
+        let access = access.to_bytes();
+        encoded.push(if rng.random_bool(0.02) { bent(&access, rng) } else { access });
+        shown.push(rng.random_bool(0.7));
+        if shown.last() == Some(&true) && rng.random_bool(0.5) {
+            opened.push(Opened { record: name, version: 1, salt, bytes });
+        }
     }
-    opened
+    let leaves: Vec<Digest> =
+        encoded.iter().map(|bytes| merkle::leaf(sha256(&[ENTRY_DOMAIN, bytes]).as_ref())).collect();
+    let ms = (number - 1) * APART_MS as u32;
+    let ms = if rng.random_bool(0.05) { one(&[0, 99, 1_001, u32::MAX], rng) } else { ms };
+    let count = if rng.random_bool(0.05) { one(&[0, number + 1, u32::MAX], rng) } else { number };
+    outer.body = Body::Accesses { root: merkle::root(leaves.iter().copied()), count, ms };
+    let paths = merkle::inclusion_paths(&leaves, &(0..u64::from(number)).collect::<Vec<_>>()).unwrap();
+    let all = (0..).zip(encoded).zip(paths).map(|((place, access), path)| Gathered { place, access, path });
+    all.zip(shown).filter(|(_, shown)| *shown).map(|(opening, _)| opening).collect()
+}
+
+/// Makes an access one that may not be gathered, mostly by one thing alone.
+pub(crate) fn misplace(access: &mut Entry, rng: &mut StdRng) {
+    let choice = rng.random_range(0..14);
+    match choice {
+        0 => access.actor = Digest(rng.random()),
+        1 => access.patient = one(&[None, Some(Pseudonym(Digest([1; 32])))], rng),
+        2 => access.purpose = one(Purpose::ALL, rng),
+        3 => access.policy = sha256(&[b"policy", &[rng.random_range(0..3u8)]]),
+        4 => access.time = TimeMs(access.time.0.saturating_add(one(&[1, 99, 100, 500, 5_000], rng))),
+        5 => access.time = TimeMs(access.time.0.saturating_sub(one(&[1, 99, 100, 500, 5_000], rng))),
+        6 => access.time = TimeMs(one(&[0, u64::MAX], rng)),
+        7 => access.month = Some(MonthLink(crate::any_commitment(rng))),
+        8 => access.body = bodies::any(rng),
+        _ => {}
+    }
+    let Body::Access { action, count, denied, under, audit, .. } = &mut access.body else { return };
+    match choice {
+        9 => *action = AccessAction::Write,
+        10 => *count = u32::from(*count == 0),
+        11 => *denied = true,
+        12 => *under = Some(Id16(rng.random())),
+        13 if rng.random() => *audit = one(&[audit.of_record(), audit.of_audit(&"county".parse().unwrap())], rng),
+        13 => {
+            // Another organisation's, with a tag of its own.
+            access.org = "county".parse().unwrap();
+            *audit = audit.of_audit(&access.org);
+        }
+        _ => {}
+    }
+}
+
+/// Opened records and gathered accesses in an order that may be the right one.
+fn disordered(parts: &Parts, rng: &mut StdRng) -> (Vec<Opened>, Vec<GatheredAccess>) {
+    let bundle = assemble(parts.clone());
+    let (mut opened, mut accesses) = (bundle.opened().to_vec(), bundle.accesses().to_vec());
+    for _ in 0..rng.random_range(0..2) {
+        exchange(&mut opened, rng);
+        exchange(&mut accesses, rng);
+    }
+    (opened, accesses)
+}
+
+fn exchange<T>(items: &mut [T], rng: &mut StdRng) {
+    if items.len() > 1 && rng.random() {
+        items.swap(rng.random_range(0..items.len()), rng.random_range(0..items.len()));
+    }
 }
 
 /// Changes something that was proven already.
 fn spoil(parts: &mut Parts, rng: &mut StdRng) -> &'static str {
     let month = rng.random_range(0..parts.months.len());
-    match rng.random_range(0..6) {
+    match rng.random_range(0..8) {
+        6 | 7 if !parts.accesses.is_empty() => {
+            let donor = parts.accesses.clone();
+            mutate_accesses(&mut parts.accesses, &donor, rng);
+        }
         0 => parts.months[month].month = Month(one(&[0, parts.months[0].month.0, u32::MAX], rng)),
         1 => parts.months[month].pseudonym = parts.months[0].pseudonym,
         2 if !parts.opened.is_empty() => {

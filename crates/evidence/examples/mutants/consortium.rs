@@ -31,8 +31,9 @@ pub(crate) fn honest(rng: &mut StdRng) -> World {
         for day in 1..=rng.random_range(1..4) {
             world.block(Some(&format!("{year}-{name:02}-{day:02}T10:00:00Z")));
             for _ in 0..rng.random_range(0..6) {
-                match rng.random_range(0..5) {
+                match rng.random_range(0..6) {
                     0 => world.access("ambulance"),
+                    4 => gather(&mut world, rng),
                     1 if !names.is_empty() => world.delete("mercy", &names.remove(0)),
                     2 if month > 2 => {
                         let late = if name == 1 {
@@ -55,6 +56,18 @@ pub(crate) fn honest(rng: &mut StdRng) -> World {
     // Any of the records may be kept closed.
     world.opened.retain(|_| rng.random_bool(0.8));
     world
+}
+
+/// Several accesses by one entry, of which some are shown, and the audit events of some of these.
+fn gather(world: &mut World, rng: &mut StdRng) {
+    let before = world.gathered.len();
+    let ids = world.gather("mercy", rng.random_range(2..7));
+    for (opening, id) in world.gathered.split_off(before).into_iter().zip(ids) {
+        if rng.random_bool(0.7) {
+            world.gathered.push(opening);
+            world.opened.push(world.audit_event(&id));
+        }
+    }
 }
 
 /// A genesis document, a header and a certificate that belong together as far as whoever signs them wants.

@@ -24,9 +24,9 @@ mod world;
 
 // Where the shared files look for what they test.
 use evidence::{
-    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, Handover, LedgerLog, Limits, Log,
-    LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness,
-    assemble, part, speak, verify,
+    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, GatheredAccess, Handover,
+    LedgerLog, Limits, Log, LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused,
+    Report, StateProof, Witness, assemble, part, speak, verify,
 };
 
 use contract::state::{binding_key, device_signer_key, organisation_key, record_key};
@@ -40,7 +40,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write as _},
 };
-use world::{ORGS, Proven, Shown, World, following, night, three_months, whole_night};
+use world::{ORGS, Proven, Shown, World, following, rounds, three_months, whole_night};
 
 const SEED: u64 = 0x5eed_2026;
 const USAGE: &str = "usage: mutants COUNT FILE [SEED]";
@@ -61,7 +61,8 @@ fn main() {
     lines.unsigned(count / 5);
     lines.consortia(count / 5);
     lines.shown(count / 10);
-    lines.logs(count * 3 / 10);
+    lines.logs(count / 4);
+    lines.gathered(count / 20);
     lines.records(count / 10);
     let rest = count.saturating_sub(lines.total());
     lines.proofs(rest);
@@ -129,7 +130,7 @@ impl Lines {
         let other = following(&world);
         let (good, donor) = (world.prove(), other.prove());
         let (good_bytes, donor_bytes) = (assemble(good.clone()).to_bytes(), assemble(donor.clone()).to_bytes());
-        let (dark, binding) = night();
+        let (dark, binding) = rounds();
         let mut later = dark.clone();
         later.block(None);
         later.record("mercy", "Patient/p1", "moved");
@@ -158,7 +159,7 @@ impl Lines {
     /// A night with all that can be shown of it, proven and signed as it is, where the state says of records, devices and members what
     /// whoever decides likes; some of it changed behind that.
     fn shown(&mut self, count: usize) {
-        let (world, binding) = night();
+        let (world, binding) = rounds();
         let tag = record_tag(&world.patient, "Patient/p1");
         for _ in 0..count {
             let mut world = world.clone();
@@ -211,6 +212,23 @@ impl Lines {
             for (kind, bytes) in case::proven(&world, cases, &mut self.rng) {
                 self.bundle(kind, &world.id(), &bytes);
             }
+        }
+    }
+
+    /// Accesses that one entry commits to together, honest but for one, which may not be gathered.
+    fn gathered(&mut self, count: usize) {
+        for _ in 0..count {
+            let (seed, number) = (self.rng.random(), self.rng.random_range(2..6));
+            let wrong = self.rng.random_range(0..number);
+            let mut world = World::new(1);
+            world.block(Some("2026-11-20T23:00:00Z"));
+            world.access("mercy");
+            world.gather_edited("mercy", number, |place, access| {
+                if place == wrong {
+                    case::misplace(access, &mut StdRng::seed_from_u64(seed));
+                }
+            });
+            self.bundle("gathered", &world.id(), &assemble(world.prove()).to_bytes());
         }
     }
 

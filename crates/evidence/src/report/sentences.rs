@@ -2,6 +2,9 @@
 
 use super::{DeviceReport, Link, LogReport, MonthReport, PartReport, Report, words::AUDIT_EVENT};
 
+/// The kind of entries that commit to several accesses.
+const ACCESSES: &str = "accesses";
+
 /// What is proven.
 pub(super) fn proven(report: &Report) -> Vec<String> {
     let Report { height, time, signers, validators, consortium, .. } = report;
@@ -32,10 +35,11 @@ pub(super) fn proven(report: &Report) -> Vec<String> {
     }
     if report.entry_count > 0 {
         said.push(
-            "A quorum of the validators accepted each entry under the ledger's rules as said by the organisation that it names, in the block of the height and time given."
+            "A quorum of the validators accepted each entry of the ledger under its rules as said by the organisation that it names, in the block of the height and time given."
                 .to_owned(),
         );
     }
+    gathered(report, &mut said);
     if report.opened > 0 {
         said.push(format!(
             "{} opened: the bytes in the file are exactly those committed to on the ledger when they were written.",
@@ -49,6 +53,19 @@ pub(super) fn proven(report: &Report) -> Vec<String> {
         policies.access, policies.derivation, policies.access_height, policies.derivation_height
     ));
     said
+}
+
+/// What is proven of the accesses that entries commit to together.
+fn gathered(report: &Report, said: &mut Vec<String>) {
+    let Report { gathered, gathered_shown: shown, .. } = report;
+    let by = report.by_kind.get(ACCESSES).copied().unwrap_or_default();
+    if by > 0 {
+        said.push(format!(
+            "{} to several accesses together, {gathered} in all by the word of those who filed them; {} in the file, exactly as committed to, each at its place.",
+            entries_commit(by),
+            these(*shown)
+        ));
+    }
 }
 
 /// What is proven of the state at the header, and of the log over all entries.
@@ -114,6 +131,19 @@ pub(super) fn not_proven(report: &Report) -> Vec<String> {
         said.push(format!(
             "The content of {} is not opened: only that they were written, by whom and when.",
             versions(report.unopened)
+        ));
+    }
+    if report.by_kind.contains_key(ACCESSES) {
+        said.push(
+            "The validators saw one entry for accesses that it commits to together: what each of them says was not checked by the ledger's rules."
+                .to_owned(),
+        );
+    }
+    let hidden = report.gathered.saturating_sub(report.gathered_shown);
+    if hidden > 0 {
+        said.push(format!(
+            "{} not in this file: what they were, and that there were so many, is not shown.",
+            gathered_are(hidden)
         ));
     }
     let (audits, records): (Vec<_>, Vec<_>) =
@@ -254,6 +284,18 @@ fn is_first(report: &Report, month: &MonthReport) -> bool {
 
 fn entries(count: u64) -> String {
     if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+fn entries_commit(count: u64) -> String {
+    if count == 1 { "1 entry commits".to_owned() } else { format!("{count} entries commit") }
+}
+
+fn these(count: u64) -> String {
+    if count == 1 { "1 of these is".to_owned() } else { format!("{count} of these are") }
+}
+
+fn gathered_are(count: u64) -> String {
+    if count == 1 { "1 gathered access is".to_owned() } else { format!("{count} gathered accesses are") }
 }
 
 fn entries_were(count: u64) -> String {

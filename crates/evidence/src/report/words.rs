@@ -28,6 +28,7 @@ pub(crate) fn what(body: &Body) -> String {
             format!("{}: {count} versions disclosed{resting}", action_name(*action))
         }
         Body::Access { action, denied: true, .. } => format!("{}: denied", action_name(*action)),
+        Body::Accesses { count, ms, .. } => format!("{count} accesses within {ms} ms"),
         Body::Grant { step: GrantStep::Issued, .. } => "permission issued".to_owned(),
         Body::Grant { step: GrantStep::Revoked, .. } => "permission revoked".to_owned(),
         Body::Override { step: OverrideStep::Opened(until), .. } => format!("glass broken until {until}"),

@@ -274,7 +274,7 @@ fn a_record_opened_twice_or_under_another_name_is_refused() {
     let mut twice = assemble(world.prove()).opened().to_vec();
     let at = twice.iter().position(|opened| opened.record == "Encounter/e1").unwrap();
     twice.insert(at, twice[at].clone());
-    let refused = verify(&unsorted(&world.prove(), &twice), &world.id(), &Limits::default());
+    let refused = verify(&unsorted(&world.prove(), &twice, &[]), &world.id(), &Limits::default());
     assert_eq!(refused.err(), Some(Refused::OpenedTwice { record: "Encounter/e1".to_owned(), version: 1 }));
     check(
         |_, parts| parts.opened[3].record = "Encounter/e2".to_owned(),
@@ -288,7 +288,7 @@ fn opened_records_out_of_order_are_refused() {
     let world = three_months();
     let bundle = assemble(world.prove());
     let sorted = bundle.opened().to_vec();
-    let check = |opened: &[Opened]| verify(&unsorted(&world.prove(), opened), &world.id(), &Limits::default());
+    let check = |opened: &[Opened]| verify(&unsorted(&world.prove(), opened, &[]), &world.id(), &Limits::default());
     assert_eq!(check(&sorted), verify(&bundle.to_bytes(), &world.id(), &Limits::default()));
     for at in 0..sorted.len() - 1 {
         let mut swapped = sorted.clone();

@@ -45,7 +45,7 @@ fn the_sentences_say_what_is_proven_and_what_is_not() {
         2026-10 continues 2026-09: its first entry commits to that log with the 5 entries that it had then.
         2026-11: 7 entries filed under this pseudonym up to height 11, the last at height 11 and none after it; these are all, in this order: none is missing, none was added.
         2026-11 continues 2026-10: its first entry commits to that log with the 4 entries that it had then.
-        A quorum of the validators accepted each entry under the ledger's rules as said by the organisation that it names, in the block of the height and time given.
+        A quorum of the validators accepted each entry of the ledger under its rules as said by the organisation that it names, in the block of the height and time given.
         6 versions opened: the bytes in the file are exactly those committed to on the ledger when they were written.
         At height 11 the access policy `a0561fd649cdb6baa784055f051bad796ea0afef17fca38219549deeba4e8c1a` and the derivation policy `8abf01d3d4a7939f22ca115d89e86d5f03a41f612d7be837e198ef5eb975f11f` are in force, since heights 0 and 0.
         NOT PROVEN

@@ -1,6 +1,6 @@
 //! Mutators of evidence: what forgers and faulty disks could do to a file, with no key in their hands.
 
-use crate::{EVIDENCE_FORMAT, Log, Opened, Parts, assemble};
+use crate::{EVIDENCE_FORMAT, GatheredAccess, Log, Opened, Parts, assemble};
 use contract::to_cbor;
 use rand::{RngExt as _, rngs::StdRng};
 
@@ -37,8 +37,8 @@ pub(crate) fn mutate_bytes(good: &[u8], donor: &[u8], rng: &mut StdRng) -> Vec<u
     bytes
 }
 
-/// The file with opened records in the order given, which `assemble` would sort.
-pub(crate) fn unsorted(parts: &Parts, opened: &[Opened]) -> Vec<u8> {
+/// The file with opened records and gathered accesses in the order given, which `assemble` would sort.
+pub(crate) fn unsorted(parts: &Parts, opened: &[Opened], accesses: &[GatheredAccess]) -> Vec<u8> {
     let bundle = assemble(parts.clone());
     let shown = (bundle.current(), bundle.devices(), bundle.places(), bundle.witnesses());
     to_cbor(&(
@@ -51,6 +51,7 @@ pub(crate) fn unsorted(parts: &Parts, opened: &[Opened]) -> Vec<u8> {
         shown.1,
         shown.2,
         shown.3,
+        accesses,
     ))
 }
 
@@ -60,6 +61,10 @@ pub(crate) fn mutate_shown(good: &Parts, donor: &Parts, rng: &mut StdRng) -> Par
     let witness = rng.random_range(0..parts.witnesses.len());
     let other = rng.random_range(0..donor.witnesses.len());
     let place = rng.random_range(0..parts.places.len());
+    if !parts.accesses.is_empty() && rng.random_bool(0.3) {
+        mutate_accesses(&mut parts.accesses, &donor.accesses, rng);
+        return parts;
+    }
     match rng.random_range(0..13) {
         0 => parts.witnesses[witness].word = donor.witnesses[other].word,
         1 => parts.witnesses[witness].word = parts.witnesses[other].word,
@@ -76,6 +81,27 @@ pub(crate) fn mutate_shown(good: &Parts, donor: &Parts, rng: &mut StdRng) -> Par
         _ => parts.devices[0].binding.0[rng.random_range(0..16)] ^= 1 << rng.random_range(0..8),
     }
     parts
+}
+
+/// Changes one of the accesses that entries commit to together.
+pub(crate) fn mutate_accesses(accesses: &mut Vec<GatheredAccess>, donor: &[GatheredAccess], rng: &mut StdRng) {
+    let at = rng.random_range(0..accesses.len());
+    let other = donor[rng.random_range(0..donor.len())].clone();
+    let given = &mut accesses[at];
+    match rng.random_range(0..9) {
+        0 => given.month = other.month,
+        1 => given.entry ^= 1 << rng.random_range(0..3),
+        2 => given.place ^= 1 << rng.random_range(0..3),
+        3 => given.access = other.access,
+        4 => given.path = other.path,
+        5 => _ = given.path.pop(),
+        6 => {
+            let byte = rng.random_range(0..given.access.len());
+            given.access[byte] ^= 1 << rng.random_range(0..8);
+        }
+        7 => accesses.push(other),
+        _ => drop(accesses.remove(at)),
+    }
 }
 
 /// Every change here forges something: what a prover may leave out freely is left alone.

@@ -2,7 +2,7 @@
 
 use super::{
     mutate::{mutate_bytes, mutate_parts, mutate_shown},
-    world::{Shown, World, following, night, three_months, whole_night},
+    world::{Shown, World, following, rounds, three_months, whole_night},
 };
 use crate::{Limits, Parts, Report, assemble, verify};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -34,7 +34,7 @@ fn no_mutated_file_is_accepted_with_another_meaning() {
 fn no_mutated_file_with_all_that_can_be_shown_is_accepted_with_another_meaning() {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed ^ 2);
-    let (world, binding) = night();
+    let (world, binding) = rounds();
     let mut other = world.clone();
     other.block(None);
     other.record("mercy", "Patient/p1", "moved");
@@ -53,6 +53,7 @@ fn shown_otherwise(world: &World, parts: &Parts, donor: &Parts, seed: u64, rng: 
     let report = verify(&good, &world.id(), &Limits::default()).unwrap();
     assert!(report.current.len() > 1 && !report.devices.is_empty() && report.witnesses.len() == 4);
     assert_eq!(report.ledger_log.placed, report.entry_count);
+    assert_eq!(report.gathered_shown, 3);
     let mut accepted = 0;
     for _ in 0..SHOWN_MUTATIONS / 2 {
         let mutated = mutate_bytes(&good, &donor_file, rng);
@@ -64,6 +65,7 @@ fn shown_otherwise(world: &World, parts: &Parts, donor: &Parts, seed: u64, rng: 
         let words = |parts: &Parts| parts.witnesses.iter().filter(|witness| witness.word.is_some()).count();
         let left_out = changed.places.len() < parts.places.len() || words(&changed) < words(parts);
         let left_out = left_out || changed.witnesses.len() < parts.witnesses.len();
+        let left_out = left_out || changed.accesses.len() < parts.accesses.len();
         let bytes = assemble(changed).to_bytes();
         assert!(
             left_out

@@ -2,7 +2,7 @@
 
 use super::{
     mutated::without_absent,
-    world::{Shown, World, at, night, whole_night},
+    world::{Shown, World, at, night, rounds, whole_night},
 };
 use crate::{Limits, Parts, RecordProof, Report, assemble, verify, verify_record};
 use commonware_codec::Encode as _;
@@ -96,6 +96,17 @@ fn the_published_bundle_of_a_part_has_the_published_report() {
     let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
     check(expect_file!["../../../../spec/vectors/evidence-1-part.hex"], &bytes);
     expect_file!["../../../../spec/vectors/evidence-1-part.json"].assert_eq(&json(&report));
+    each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
+}
+
+#[test]
+fn the_published_bundle_with_gathered_accesses_has_the_published_report() {
+    let (world, _) = rounds();
+    let bytes = assemble(world.prove()).to_bytes();
+    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    assert_eq!((report.gathered, report.gathered_shown), (7, 3));
+    check(expect_file!["../../../../spec/vectors/evidence-1-gathered.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/evidence-1-gathered.json"].assert_eq(&json(&report));
     each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
 }
 

@@ -1,8 +1,9 @@
 //! A small consortium with one patient: files entries block by block, and proves what stands at the end.
 
 use crate::{
-    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, Finality, LedgerLog, Limits, Log, LoggedEntry, MonthLog,
-    Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness, assemble, part, speak, verify,
+    BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, Finality, GatheredAccess, LedgerLog, Limits, Log,
+    LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness, assemble,
+    part, speak, verify,
 };
 use bytes::Bytes;
 use commonware_codec::{DecodeExt as _, Encode as _, RangeCfg};
@@ -33,8 +34,8 @@ use commonware_storage::{
 };
 use commonware_utils::{NZU16, NZU64, NZUsize, Participant, TryCollect as _, ordered::Set};
 use contract::{
-    AccessAction, Body, DeviceStep, Entry, Genesis, HEADER_VERSION, Header, InvestigationStep, LastMonth, Member,
-    MonthOpening, Parent, PolicyKind, Signature, SignedSubmission, Submission, execute,
+    AccessAction, Body, DeviceStep, Entry, Gathered, Genesis, HEADER_VERSION, Header, InvestigationStep, LastMonth,
+    Member, MonthOpening, Parent, PolicyKind, Signature, SignedSubmission, Submission, execute,
     merkle::{self, Frontier},
     state::{
         Key, LogHead, VALUE_BYTES_MAX, binding_key, device_signer_key, entry_leaf, log_key, log_leaf, organisation_key,
@@ -71,6 +72,8 @@ pub(crate) struct World {
     pub(crate) validators: Vec<PrivateKey>,
     pub(crate) patient: PatientKey,
     pub(crate) opened: Vec<Opened>,
+    /// Accesses that one entry commits to together, by its digest.
+    pub(crate) gathered: Vec<(Digest, Gathered)>,
     /// The block that entries are being filed into.
     block: Parent,
     ids: u64,
@@ -157,6 +160,7 @@ impl World {
             validators,
             patient: PatientKey::from_bytes([7; 32]),
             opened: Vec::new(),
+            gathered: Vec::new(),
             ids: 0,
             seqs: BTreeMap::new(),
             waiting: Vec::new(),
@@ -221,17 +225,7 @@ impl World {
             let log = PatientLog { month, frontier: Frontier::default(), entries: Vec::new(), links };
             self.logs.insert(pseudonym, log);
         }
-        let entry = Entry {
-            id,
-            org: org.parse().unwrap(),
-            time,
-            purpose: if org == "regulator" { Purpose::Compliance } else { Purpose::Treat },
-            policy: self.genesis.access_policy,
-            actor: sha256(&[b"actor", org.as_bytes()]),
-            patient: Some(pseudonym),
-            month: link,
-            body,
-        };
+        let entry = Entry { month: link, ..self.entry(org, id, body, time) };
         let seq = self.seqs.entry(org.to_owned()).or_default();
         *seq += 1;
         let submission = Submission {
@@ -242,6 +236,21 @@ impl World {
             entries: vec![entry],
         };
         self.waiting.push((month, submission.sign(&entry_key(org))));
+    }
+
+    /// An entry about the patient, which is not filed.
+    fn entry(&self, org: &str, id: Id16, body: Body, time: TimeMs) -> Entry {
+        Entry {
+            id,
+            org: org.parse().unwrap(),
+            time,
+            purpose: if org == "regulator" { Purpose::Compliance } else { Purpose::Treat },
+            policy: self.genesis.access_policy,
+            actor: sha256(&[b"actor", org.as_bytes()]),
+            patient: Some(self.patient.pseudonym(time.month())),
+            month: None,
+            body,
+        }
     }
 
     /// Files the next version of a record, and keeps its bytes for opening.
@@ -294,6 +303,33 @@ impl World {
         self.file(org, id, body);
     }
 
+    /// Files one entry that commits to as many disclosures, 50 ms apart. Also the ids of these.
+    pub(crate) fn gather(&mut self, org: &str, count: u64) -> Vec<Id16> {
+        self.gather_edited(org, count, |_, _| {})
+    }
+
+    /// The same by an organisation that edits what it commits to, each by its place.
+    pub(crate) fn gather_edited(&mut self, org: &str, count: u64, edit: impl Fn(u64, &mut Entry)) -> Vec<Id16> {
+        const APART_MS: u64 = 50;
+        let outer = self.next_id();
+        let ids: Vec<Id16> = (0..count).map(|_| self.next_id()).collect();
+        let encoded = (0..).zip(&ids).map(|(place, id)| {
+            let time = self.block.time.plus_ms(place * APART_MS);
+            let mut access = self.entry(org, *id, self.disclosure(org, id, None), time);
+            edit(place, &mut access);
+            access.to_bytes()
+        });
+        let encoded: Vec<Vec<u8>> = encoded.collect();
+        let leaves: Vec<Digest> = encoded.iter().map(|bytes| merkle::leaf(Entry::digest_of(bytes).as_ref())).collect();
+        let (count, ms) = (u32::try_from(count).unwrap(), u32::try_from((count - 1) * APART_MS).unwrap());
+        self.file(org, outer, Body::Accesses { root: merkle::root(leaves.clone()), count, ms });
+        let digest = self.waiting.last().unwrap().1.submission.entries[0].digest();
+        let paths = merkle::inclusion_paths(&leaves, &(0..u64::from(count)).collect::<Vec<_>>()).unwrap();
+        let opened = (0..).zip(encoded).zip(paths).map(|((place, access), path)| Gathered { place, access, path });
+        self.gathered.extend(opened.map(|opening| (digest, opening)));
+        ids
+    }
+
     /// Files a disclosure that happened in a month that is over.
     pub(crate) fn access_late(&mut self, org: &str, time: TimeMs) {
         let id = self.next_id();
@@ -315,6 +351,7 @@ impl World {
         self.logs.clear();
         self.versions.clear();
         self.opened.clear();
+        self.gathered.clear();
     }
 
     /// Files the deletion of a record, which has no bytes.
@@ -479,7 +516,9 @@ impl World {
         });
         let witnesses = witnesses.collect();
         let places = if shown.places { sealed.places(&months) } else { Vec::new() };
-        Parts { finality, policies, months, opened: self.opened.clone(), current, devices, places, witnesses }
+        let accesses = accesses(&months, &self.gathered);
+        let opened = self.opened.clone();
+        Parts { finality, policies, months, opened, current, devices, places, witnesses, accesses }
     }
 
     /// Where the entries of the months stand in the log over all entries.
@@ -580,6 +619,17 @@ impl World {
     pub(crate) fn verify(&self, parts: Parts) -> Result<Report, Refused> {
         verify(&assemble(parts).to_bytes(), &self.id(), &Limits::default())
     }
+}
+
+/// The accesses whose entries, named by their digests, the months give.
+pub(crate) fn accesses(months: &[MonthLog], gathered: &[(Digest, Gathered)]) -> Vec<GatheredAccess> {
+    let entries = months.iter().flat_map(|part| (0..).zip(part.log.entries()).map(move |at| (part.month, at)));
+    let entries = entries.map(|(month, (at, logged))| (Entry::digest_of(&logged.entry), (month, at)));
+    let entries: HashMap<Digest, (Month, u64)> = entries.collect();
+    let given = gathered.iter().filter_map(|(digest, opening)| Some((entries.get(digest)?, opening.clone())));
+    given
+        .map(|(&(month, entry), Gathered { place, access, path })| GatheredAccess { month, entry, place, access, path })
+        .collect()
 }
 
 /// A finalization by some of `keys`, in the engine's encoding.
@@ -696,6 +746,31 @@ pub(crate) fn following(world: &World) -> World {
 /// A night with a device: an ambulance writes and measures, a hospital writes on and revokes the device's key a little later.
 /// Also the binding, whose device has the key number 9.
 pub(crate) fn night() -> (World, Id16) {
+    night_with(|_, _| {})
+}
+
+/// The same night. The hospital reads five times within a second before it revokes the key, which is one entry, of which three accesses are
+/// shown and the audit events of two of them opened; then the ambulance does twice, and neither is shown.
+pub(crate) fn rounds() -> (World, Id16) {
+    night_with(|world, height| match height {
+        4 => {
+            let ids = world.gather("mercy", 5);
+            world.gathered.retain(|(_, opening)| [0, 2, 3].contains(&opening.place));
+            for id in [ids[0], ids[3]] {
+                world.opened.push(world.audit_event(&id));
+            }
+        }
+        5 => {
+            let shown = world.gathered.clone();
+            world.gather("ambulance", 2);
+            world.gathered = shown;
+        }
+        _ => {}
+    })
+}
+
+/// A night, and what else happens at the beginning of its blocks.
+fn night_with(besides: impl Fn(&mut World, u64)) -> (World, Id16) {
     let mut world = World::new(1);
     world.block(Some("2026-10-31T22:15:00Z"));
     world.record("ambulance", "Patient/p1", "found unconscious");
@@ -706,8 +781,10 @@ pub(crate) fn night() -> (World, Id16) {
     world.record("mercy", "Patient/p1", "identified");
     world.batch("ambulance", binding, 4);
     world.block(None);
+    besides(&mut world, 4);
     world.revoke("mercy", "oximeter", 9, binding);
     world.block(None);
+    besides(&mut world, 5);
     world.batch("ambulance", binding, 7);
     world.opened.remove(0);
     (world, binding)
