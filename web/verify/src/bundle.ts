@@ -35,7 +35,7 @@ const RECORD_NAME_BYTES_MAX = 256;
 export type Limits = {
   readonly fileBytesMax: number;
   readonly monthsMax: number;
-  /** Over all months. */
+  /** Over all months, with the accesses that are opened of those that commit to several. */
   readonly entriesMax: number;
   readonly openedMax: number;
 };
@@ -166,6 +166,18 @@ export type Place = {
   readonly path: readonly Digest[];
 };
 
+/** An access that an entry of the file commits to together with others, opened. */
+export type GatheredAccess = {
+  readonly month: Month;
+  /** The entry's index among those that the file gives of this month. */
+  readonly entry: bigint;
+  /** Which of the entry's accesses, from 0. */
+  readonly place: number;
+  /** The access's own entry, which is not on the ledger. */
+  readonly access: Uint8Array;
+  readonly path: readonly Digest[];
+};
+
 /** A member with its key at the header, and its signatures on the log over all entries. */
 export type Witness = {
   readonly org: string;
@@ -190,6 +202,7 @@ export type Bundle = {
   readonly devices: readonly BoundDevice[];
   readonly places: readonly Place[];
   readonly witnesses: readonly Witness[];
+  readonly accesses: readonly GatheredAccess[];
 };
 
 export type RecordProof = {
@@ -213,7 +226,7 @@ export function formatOf(bytes: Uint8Array): Format | undefined {
 /** Reads a bundle within limits; says nothing about whether it holds. */
 export function bundleFrom(bytes: Uint8Array, limits: Limits): Bundle {
   return fileFrom(bytes, limits, EVIDENCE_FORMAT, (reader) => {
-    reader.fields(9);
+    reader.fields(10);
     formatName(reader, EVIDENCE_FORMAT);
     const bundle = {
       finality: finality(reader),
@@ -224,10 +237,11 @@ export function bundleFrom(bytes: Uint8Array, limits: Limits): Bundle {
       devices: reader.array(DEVICES_MAX, boundDevice),
       places: reader.array(ENTRIES_MAX, place),
       witnesses: reader.array(WITNESSES_MAX, witness),
+      accesses: reader.array(ENTRIES_MAX, gatheredAccess),
     };
-    const entries = bundle.months.reduce((sum, { log }) => sum + (log.is === "absent" ? 0 : log.entries.length), 0);
+    const logged = bundle.months.reduce((sum, { log }) => sum + (log.is === "absent" ? 0 : log.entries.length), 0);
     atMost("months", bundle.months.length, limits.monthsMax);
-    atMost("entries", entries, limits.entriesMax);
+    atMost("entries", logged + bundle.accesses.length, limits.entriesMax);
     atMost("opened records", bundle.opened.length, limits.openedMax);
     atMost("current versions", bundle.current.length, limits.openedMax);
     return bundle;
@@ -364,6 +378,17 @@ function boundDevice(reader: Reader): BoundDevice {
 function place(reader: Reader): Place {
   reader.fields(4);
   return { month: reader.u32(), entry: reader.u64(), index: reader.u64(), path: path(reader) };
+}
+
+function gatheredAccess(reader: Reader): GatheredAccess {
+  reader.fields(5);
+  return {
+    month: reader.u32(),
+    entry: reader.u64(),
+    place: reader.u32(),
+    access: reader.bytes(ENTRY_BYTES_MAX),
+    path: path(reader),
+  };
 }
 
 function witness(reader: Reader): Witness {

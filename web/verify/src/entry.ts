@@ -189,7 +189,15 @@ export type Body =
       readonly document: Digest;
       readonly step: PolicyStep;
     }
-  | { readonly kind: "member"; readonly member: string; readonly step: MemberStep };
+  | { readonly kind: "member"; readonly member: string; readonly step: MemberStep }
+  | {
+      readonly kind: "accesses";
+      /** RFC 9162 root over the accesses' own entries. */
+      readonly root: Digest;
+      readonly count: number;
+      /** From the first access, whose time is the entry's, to the last. */
+      readonly ms: number;
+    };
 type Priority = (typeof PRIORITIES)[number];
 
 /** Reads an entry from its deterministic encoding. */
@@ -346,6 +354,10 @@ const BODIES: readonly ((reader: Reader) => Body)[] = [
   (reader) => {
     reader.fields(2);
     return { kind: "member", member: org(reader), step: reader.choice(MEMBER_STEPS) };
+  },
+  (reader) => {
+    reader.fields(3);
+    return { kind: "accesses", root: digest(reader), count: reader.u32(), ms: reader.u32() };
   },
 ];
 

@@ -53,7 +53,7 @@ export class Contents {
   }
 }
 
-/** Matches every opened record to the entries that commit to it. */
+/** Matches every opened record to the entries, on the ledger or gathered, that commit to it. */
 export function checkOpened(opened: readonly Opened[], entries: readonly Filed[]): Contents {
   const commitments = new Map<string, Committed[]>();
   for (const { entry } of entries) {

@@ -17,7 +17,8 @@ export type Check =
   | "current"
   | "devices"
   | "places"
-  | "witnesses";
+  | "witnesses"
+  | "accesses";
 
 /** A refusal as callers see it. */
 export type Reason = {

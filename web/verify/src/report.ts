@@ -5,6 +5,7 @@ import { EVIDENCE_FORMAT } from "./bundle.js";
 import type { Current } from "./current.js";
 import type { Device } from "./device.js";
 import type { Final } from "./finality.js";
+import type { Accesses } from "./gathered.js";
 import { type CheckedMonth, type Filed, type Link, misdated } from "./log.js";
 import type { Purpose, RecordType } from "./names.js";
 import { committedBy, type Contents } from "./opened.js";
@@ -39,10 +40,15 @@ export type Report = {
   /** Whether the months tell one patient's whole story from the first to the last. */
   readonly complete: boolean;
   readonly months: readonly MonthReport[];
+  /** Entries of the ledger. */
   readonly entry_count: number;
   /** How many of each kind. */
   readonly by_kind: Readonly<Record<string, number>>;
   readonly by_organisation: Readonly<Record<string, number>>;
+  /** How many accesses entries of the file commit to together, as the entries say. */
+  readonly gathered: number;
+  /** How many of them the file shows. */
+  readonly gathered_shown: number;
   readonly policies: PolicyReport;
   /** How many committed versions are opened: their bytes are in the file and hold. */
   readonly opened: number;
@@ -61,6 +67,7 @@ export type Report = {
   readonly ledger_log: { readonly size: bigint; readonly root: string; readonly placed: number };
   /** Members with their keys at the header, and when they signed that log. */
   readonly witnesses: readonly WitnessReport[];
+  /** In order; after an entry that commits to several accesses, those of them that the file shows. */
   readonly entries: readonly EntryReport[];
   /** What is proven, in plain sentences. */
   readonly proven: readonly string[];
@@ -175,6 +182,8 @@ export type VersionReport = {
 /** One line of provenance. */
 export type EntryReport = {
   readonly id: string;
+  /** The entry of the ledger that commits to it together with others, if it is an access that is not on the ledger by itself. */
+  readonly gathered_in: string | null;
   readonly digest: string;
   readonly month: string;
   readonly kind: string;
@@ -211,6 +220,7 @@ export type Verified = {
   readonly access: ActivePolicy;
   readonly derivation: ActivePolicy;
   readonly months: readonly CheckedMonth[];
+  readonly accesses: Accesses;
   readonly contents: Contents;
   readonly current: readonly Current[];
   readonly devices: readonly Device[];
@@ -222,10 +232,15 @@ export type Verified = {
 
 /** Tells what was verified. */
 export function report(verified: Verified): Report {
-  const { at, access, derivation, months, contents, current, devices, devicesUnshown, places, witnesses, bytes } =
-    verified;
+  const { at, access, derivation, months, accesses, contents, current } = verified;
+  const { devices, devicesUnshown, places, witnesses, bytes } = verified;
   const all = months.flatMap((month) => month.entries);
-  const records = recordsOf(all, contents);
+  const several = all.flatMap(({ entry: { body } }) => (body.kind === "accesses" ? [body.count] : []));
+  const given = months.flatMap((month) => givenOf(month, accesses));
+  const records = recordsOf(
+    given.map(({ filed }) => filed),
+    contents,
+  );
   const versions = records.flatMap((record) => record.versions);
   const opened = versions.filter((version) => version.opened !== null).length;
   const said = {
@@ -237,6 +252,11 @@ export function report(verified: Verified): Report {
     validators: at.validators,
     months,
     entries: all.length,
+    gathered: {
+      by: several.length,
+      all: several.reduce((sum, count) => sum + count, 0),
+      shown: given.length - all.length,
+    },
     policies: { access, derivation },
     opened,
     unopened: versions.length - opened,
@@ -264,6 +284,8 @@ export function report(verified: Verified): Report {
     entry_count: all.length,
     by_kind: Object.fromEntries(counted(all.map(({ entry }) => entry.body.kind))),
     by_organisation: Object.fromEntries(counted(all.map(({ entry }) => entry.org))),
+    gathered: said.gathered.all,
+    gathered_shown: said.gathered.shown,
     policies: {
       access: hex(access.document),
       access_height: access.height,
@@ -293,9 +315,7 @@ export function report(verified: Verified): Report {
       key: hex(key),
       cosigned: cosigned ?? null,
     })),
-    entries: months.flatMap(({ month, entries }) =>
-      entries.map((filed, i) => entryReport(month, filed, places.get(placeKey(month, BigInt(i))))),
-    ),
+    entries: given.map((one) => entryReport(one, places)),
     proven: proven(said),
     not_proven: notProven(said),
   };
@@ -380,9 +400,29 @@ function linkReport(link: Link): LinkReport {
   }
 }
 
-function entryReport(month: Month, { height, time, digest, entry }: Filed, index: bigint | undefined): EntryReport {
+/** An entry that the file gives of a month. */
+type Given = {
+  readonly month: Month;
+  /** Its index among the month's entries; none of an access that is not on the ledger by itself. */
+  readonly at: bigint | undefined;
+  /** The entry that commits to it, if it is such an access. */
+  readonly outer: Filed | undefined;
+  readonly filed: Filed;
+};
+
+/** The entries of a month, each before the accesses that the file shows of it. */
+function givenOf({ month, entries }: CheckedMonth, accesses: Accesses): Given[] {
+  return entries.flatMap((filed, i) => [
+    { month, at: BigInt(i), outer: undefined, filed },
+    ...accesses.of(month, BigInt(i)).map((access) => ({ month, at: undefined, outer: filed, filed: access })),
+  ]);
+}
+
+function entryReport({ month, at, outer, filed }: Given, places: Places): EntryReport {
+  const { height, time, digest, entry } = filed;
   return {
     id: hex(entry.id),
+    gathered_in: outer === undefined ? null : hex(outer.entry.id),
     digest: hex(digest),
     month: monthText(month),
     kind: entry.body.kind,
@@ -393,7 +433,7 @@ function entryReport(month: Month, { height, time, digest, entry }: Filed, index
     time: entry.time,
     height,
     final_at: time,
-    index: index ?? null,
+    index: (at === undefined ? undefined : places.get(placeKey(month, at))) ?? null,
   };
 }
 

@@ -19,6 +19,8 @@ export type Said = {
   readonly validators: number;
   readonly months: readonly CheckedMonth[];
   readonly entries: number;
+  /** Accesses that entries commit to together: by how many entries, how many in all, how many shown. */
+  readonly gathered: { readonly by: number; readonly all: number; readonly shown: number };
   readonly policies: { readonly access: ActivePolicy; readonly derivation: ActivePolicy };
   readonly opened: number;
   readonly unopened: number;
@@ -63,7 +65,13 @@ export function proven(said: Said): string[] {
   }
   if (said.entries > 0) {
     sentences.push(
-      "A quorum of the validators accepted each entry under the ledger's rules as said by the organisation that it names, in the block of the height and time given.",
+      "A quorum of the validators accepted each entry of the ledger under its rules as said by the organisation that it names, in the block of the height and time given.",
+    );
+  }
+  const { gathered } = said;
+  if (gathered.by > 0) {
+    sentences.push(
+      `${counted(gathered.by, "entry commits", "entries commit")} to several accesses together, ${gathered.all} in all by the word of those who filed them; ${counted(gathered.shown, "of these is", "of these are")} in the file, exactly as committed to, each at its place.`,
     );
   }
   if (said.opened > 0) {
@@ -123,6 +131,17 @@ export function notProven(said: Said): string[] {
   if (said.unopened > 0) {
     sentences.push(
       `The content of ${versions(said.unopened)} is not opened: only that they were written, by whom and when.`,
+    );
+  }
+  if (said.gathered.by > 0) {
+    sentences.push(
+      "The validators saw one entry for accesses that it commits to together: what each of them says was not checked by the ledger's rules.",
+    );
+  }
+  const hidden = said.gathered.all - said.gathered.shown;
+  if (hidden > 0) {
+    sentences.push(
+      `${counted(hidden, "gathered access is", "gathered accesses are")} not in this file: what they were, and that there were so many, is not shown.`,
     );
   }
   if (said.repeated === 1) {

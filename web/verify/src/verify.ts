@@ -6,6 +6,7 @@ import { commit } from "./commitment.js";
 import { checkCurrent } from "./current.js";
 import { batchesOf, checkDevices, type Device } from "./device.js";
 import { type Checkpoint, finalFrom, valueAt } from "./finality.js";
+import { checkAccesses } from "./gathered.js";
 import { type CheckedMonth, checkMonth } from "./log.js";
 import { checkOpened } from "./opened.js";
 import { checkPlaces } from "./place.js";
@@ -45,7 +46,8 @@ export function verify(
     const months: CheckedMonth[] = [];
     for (const part of bundle.months) months.push(checkMonth(part, months, at));
     const entries = months.flatMap((month) => month.entries);
-    const contents = checkOpened(bundle.opened, entries);
+    const accesses = checkAccesses(bundle.accesses, months);
+    const contents = checkOpened(bundle.opened, [...entries, ...accesses.all()]);
     const current = checkCurrent(bundle.current, entries, at);
     const batches = batchesOf(entries);
     const devices = checkDevices(bundle.devices, batches, at);
@@ -53,7 +55,7 @@ export function verify(
     const witnesses = checkWitnesses(bundle.witnesses, at);
     const unshown = [...batches.values()].reduce((sum, times) => sum + times.length, 0);
     const shown = { current, devices, devicesUnshown: unshown - batchesShown(devices), places, witnesses };
-    return report({ at, access, derivation, months, contents, ...shown, bytes: bytes.length });
+    return report({ at, access, derivation, months, accesses, contents, ...shown, bytes: bytes.length });
   });
 }
 

@@ -22,6 +22,8 @@ export function what(body: Body): string {
       const resting = body.under === undefined ? "" : ", under a permission named";
       return `${body.action}: ${body.count} versions disclosed${resting}`;
     }
+    case "accesses":
+      return `${body.count} accesses within ${body.ms} ms`;
     case "grant":
       return `permission ${body.step}`;
     case "override":

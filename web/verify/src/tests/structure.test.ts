@@ -152,8 +152,10 @@ const LEFT_OUT: readonly (readonly number[])[] = [
   [3, 0, 2, 1, 2, 0],
   [3, 1, 2, 1, 2, 0],
   [4, 0],
-  // Current versions, device keys, places, witnesses, and the signatures of each of these.
-  ...[5, 6, 7, 8].flatMap((list) => Array.from({ length: 10 }, (_, i) => [list, i])),
+  [4, 1],
+  [4, 2],
+  // Current versions, device keys, places, witnesses, gathered accesses, and the signatures of each of these.
+  ...[5, 6, 7, 8, 9].flatMap((list) => Array.from({ length: 10 }, (_, i) => [list, i])),
   ...Array.from({ length: 4 }, (_, i) => [8, i, 2]),
 ];
 
@@ -190,7 +192,7 @@ function check(
 }
 
 test("a bundle with any part left out, doubled, exchanged or changed is refused, or says what is left out", () => {
-  for (const name of ["evidence-1", "evidence-1-shown", "evidence-1-part"]) check(name, verify);
+  for (const name of ["evidence-1", "evidence-1-shown", "evidence-1-part", "evidence-1-gathered"]) check(name, verify);
 });
 
 test("a record proof with any part left out, doubled, exchanged or changed is refused", () => {

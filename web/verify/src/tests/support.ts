@@ -19,6 +19,7 @@ export const FILES: readonly [
   ["evidence-1", verify],
   ["evidence-1-shown", verify],
   ["evidence-1-part", verify],
+  ["evidence-1-gathered", verify],
   ["record-proof-1", verifyRecord],
 ];
 
