@@ -1,6 +1,6 @@
 //! Every door of the gateway, once: the router is made of this list, and so is `/openapi.json`.
 
-use super::{Doors, LOGIN_BYTES_MAX, auth, desk, fhir, frames, ledger, member, openapi, policy, watch};
+use super::{Doors, LOGIN_BYTES_MAX, auth, desk, export, fhir, frames, ledger, member, openapi, policy, watch};
 use axum::{
     extract::DefaultBodyLimit,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -57,6 +57,8 @@ pub(crate) enum Header {
     PreferHandling,
     /// What the answer to a write shows.
     PreferReturn,
+    /// That the caller comes back for the answer.
+    PreferAsync,
 }
 
 /// What is sent.
@@ -94,6 +96,8 @@ pub(crate) enum Media {
     Text,
     OpenMetrics,
     Evidence,
+    /// Resources, one on each line.
+    Ndjson,
     Bytes,
 }
 
@@ -180,6 +184,17 @@ fn of_fhir() -> Vec<Door> {
         door("post", path, post(fhir::bundle), "Carries out a batch or a transaction.")
             .takes(Body::Resource(Some("Bundle")))
             .gives(200, Media::Fhir("Bundle"))
+    };
+    let export_of = |path, route| {
+        door("get", path, route, "Begins an export; its address is in `Content-Location`.")
+            .asks([
+                may("_type", Kind::Text("Observation,Condition")),
+                may("_since", Kind::Text("2026-11-21T10:00:00.000Z")),
+                may("patient", Kind::Text("Patient/ilse")),
+                may("_outputFormat", Kind::OneOf(&["application/fhir+ndjson", "application/ndjson", "ndjson"])),
+            ])
+            .reads(&[Header::PreferAsync])
+            .gives(202, Media::Nothing)
     };
     let summary = |method, route| {
         door(method, "/fhir/Patient/{id}/$summary", route, "The International Patient Summary, a document.")
@@ -309,6 +324,18 @@ fn of_fhir() -> Vec<Door> {
             .gives(304, Media::Known),
         door("get", "/fhir/{kind}/{id}/_provenance", get(fhir::provenance), "What the ledger says of a record.")
             .gives(200, Media::Json),
+        export_of("/fhir/$export", get(export::all)),
+        export_of("/fhir/Patient/$export", get(export::patients)),
+        export_of("/fhir/Group/{id}/$export", get(export::group)),
+        door("get", "/fhir/$export/{id}", get(export::state), "How far an export is; when it is done, its files.")
+            .fails(SENT)
+            .gives(200, Media::Json)
+            .gives(202, Media::Nothing),
+        door("delete", "/fhir/$export/{id}", delete(export::take_away), "Takes an export away, also while it is made.")
+            .fails(ASKED)
+            .gives(202, Media::Nothing),
+        door("get", "/fhir/$export/{id}/{file}", get(export::file), "A file of an export, one resource on each line.")
+            .gives(200, Media::Ndjson),
         summary("get", get(fhir::summary)),
         summary("post", post(fhir::summary_by_post)).takes(Body::Resource(Some("Parameters"))),
     ]

@@ -63,6 +63,13 @@ pub(super) fn handling(headers: &HeaderMap) -> Handling {
     }
 }
 
+/// Whether the caller comes back for the answer. Source: HL7 Asynchronous Request Pattern.
+pub(super) fn comes_back(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok());
+    let mut preferences = lines.flat_map(|line| line.split([',', ';']));
+    preferences.any(|one| one.trim().eq_ignore_ascii_case("respond-async"))
+}
+
 /// What the caller wants back from a write; the record, unless it says otherwise.
 pub(super) fn wanted(headers: &HeaderMap) -> Return {
     match preference(headers, "return") {
@@ -123,7 +130,11 @@ fn takes_json(query: &str, headers: &HeaderMap) -> bool {
 /// Refuses FHIR requests whose answer the caller could not read.
 pub(super) async fn in_json(request: Request<Body>, next: Next) -> Response {
     let uri = request.uri();
-    if uri.path().starts_with("/fhir") && !takes_json(uri.query().unwrap_or_default(), request.headers()) {
+    // Files of exports are no JSON documents.
+    if uri.path().starts_with("/fhir")
+        && !(uri.path().starts_with("/fhir/$export/") && uri.path().ends_with(".ndjson"))
+        && !takes_json(uri.query().unwrap_or_default(), request.headers())
+    {
         return outcome::not_acceptable();
     }
     next.run(request).await

@@ -4,6 +4,7 @@ mod auth;
 mod base;
 mod desk;
 mod door;
+mod export;
 mod fhir;
 mod frames;
 mod headers;

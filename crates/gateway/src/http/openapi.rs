@@ -165,6 +165,9 @@ fn header_parameter(header: Header) -> Value {
             json!({"enum": ["return=representation", "return=minimal", "return=OperationOutcome"]}),
             "What the answer to a write shows.",
         ),
+        Header::PreferAsync => {
+            ("Prefer", json!({"enum": ["respond-async"]}), "That the caller comes back for the answer.")
+        }
     };
     json!({"name": name, "in": "header", "schema": schema, "description": about})
 }
@@ -255,6 +258,9 @@ fn answer(media: Media) -> Value {
         Media::Text => ("Text.", json!({"text/plain": {"schema": {"type": "string"}}})),
         Media::OpenMetrics => ("Counters.", json!({"application/openmetrics-text": {"schema": {"type": "string"}}})),
         Media::Evidence => ("An evidence file.", json!({"application/vnd.vitaltrace.evidence+cbor": {}})),
+        Media::Ndjson => {
+            ("Resources, one on each line.", json!({"application/fhir+ndjson": {"schema": {"type": "string"}}}))
+        }
         Media::Bytes => ("The document.", json!({"application/octet-stream": {}})),
     };
     let header = |about: &str| json!({"schema": {"type": "string"}, "description": about});
