@@ -33,12 +33,16 @@ use tokio::{
 };
 
 /// How long an access waits for others to be written to the database with.
-const WAIT: Duration = Duration::from_millis(200);
+const WAIT: Duration = Duration::from_millis(500);
 /// As soon as so many wait, they are written.
-const ENOUGH: usize = 512;
-/// Accesses, and bytes of their audit events, that one transaction writes at most.
-const PUT_LEN_MAX: usize = 128;
-const PUT_BYTES_MAX: usize = 2 << 20;
+const ENOUGH: usize = 4_096;
+/// Accesses, and bytes of their audit events, that are looked at together.
+const ROUND_LEN_MAX: usize = 4_096;
+const ROUND_BYTES_MAX: usize = 16 << 20;
+/// Accesses that one transaction writes at most.
+const PUT_LEN_MAX: usize = 256;
+/// Accesses that one entry commits to at most.
+const SET_LEN_MAX: usize = 128;
 /// Accesses that may wait for the database. When it takes none for so long, nothing more is shown.
 const WAITING_MAX: usize = 100_000;
 /// Bytes of their audit events.
@@ -93,6 +97,7 @@ impl Access {
             written_at: entry.time,
             deleted: false,
             label: "N".to_owned(),
+            gathered: None,
         };
         let new = NewVersion { row, expected: Expected::New, index: extract("AuditEvent", &value) };
         Some(Self { new, entry: NewEntry { id: entry.id, bytes: entry.to_bytes(), record: Some(key) } })
@@ -275,14 +280,14 @@ impl Accesses {
         }
     }
 
-    /// The first that wait, as many as one transaction writes; they wait on until they are [`Accesses::done`].
+    /// The first that wait, as many as are looked at together; they wait on until they are [`Accesses::done`].
     fn first(&self) -> First {
         let waiting = self.shared.waiting();
         let mut first = First::default();
         let mut bytes = 0;
-        for noted in waiting.noted.iter().take(PUT_LEN_MAX) {
+        for noted in waiting.noted.iter().take(ROUND_LEN_MAX) {
             bytes += noted.access.new.row.bytes.len();
-            if !first.accesses.is_empty() && bytes > PUT_BYTES_MAX {
+            if !first.accesses.is_empty() && bytes > ROUND_BYTES_MAX {
                 break;
             }
             first.unsure |= noted.unsure;
@@ -312,7 +317,7 @@ impl Accesses {
     }
 }
 
-/// What one transaction writes.
+/// What is brought to the database in one round.
 #[derive(Default)]
 struct First {
     accesses: Vec<Access>,

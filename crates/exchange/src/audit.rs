@@ -9,7 +9,7 @@ use crate::{
 };
 use contract::{Body, Entry};
 use policy::Action;
-use record::RecordTag;
+use record::{Id16, OrgId, RecordTag};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use store::{PAGE_MAX, Row};
@@ -30,7 +30,8 @@ pub enum Kind {
     Injected,
     /// A column is not of the form that any gateway writes.
     Unreadable,
-    /// No row, but an access on the ledger that names the audit event of an earlier one of its organisation, so that its own is nowhere.
+    /// No row, but an access on the ledger that names the audit event of an earlier one of its organisation, so that its own is nowhere; or
+    /// several accesses under the id of an earlier entry.
     Repeated,
 }
 
@@ -39,7 +40,7 @@ pub enum Kind {
 pub struct Finding {
     /// What is wrong.
     pub kind: Kind,
-    /// `Type/id`; the tag, when the record was never seen here.
+    /// `Type/id`; the tag, when the record was never seen here; the entry, of an audit event that it commits to with others.
     pub record: String,
     /// Which version.
     pub version: u64,
@@ -94,6 +95,7 @@ impl Node {
         let mut report = Report { rows: 0, versions: 0, pending: 0, height, findings: Vec::new() };
         let mut seen: HashSet<(RecordTag, u64)> = HashSet::new();
         let mut current: HashMap<RecordTag, u64> = HashMap::new();
+        let mut opened: HashMap<(Id16, OrgId), HashSet<RecordTag>> = HashMap::new();
         loop {
             let sweep = self.store.rows(after, PAGE_MAX).await.map_err(crate::find::search_failure)?;
             let (page, next) = (sweep.found, sweep.next);
@@ -109,6 +111,11 @@ impl Node {
             let mut names = Vec::new();
             for (row, worth) in page.rows.iter().zip(&worths) {
                 report.rows += 1;
+                if row.gathered.is_some()
+                    && let Worth::Good(known) | Worth::Modified(known) | Worth::Duplicated(known) = worth
+                {
+                    opened.entry((known.entry, known.org.clone())).or_default().insert(known.tag);
+                }
                 match worth {
                     Worth::Good(known) => {
                         seen.insert((known.tag, known.version));
@@ -144,6 +151,7 @@ impl Node {
         }
         if from_the_start {
             self.find_missing(&mut report, below, &seen, &current).await?;
+            self.find_ungathered(&mut report, below, &opened).await?;
             self.find_repeated(&mut report).await?;
         }
         report.findings.sort();
@@ -185,15 +193,50 @@ impl Node {
         Ok(())
     }
 
+    /// Entries of several accesses that some audit events are missing of. Which ones they were nobody can say, only how many, and of whom.
+    async fn find_ungathered(
+        &self,
+        report: &mut Report,
+        below: u64,
+        opened: &HashMap<(Id16, OrgId), HashSet<RecordTag>>,
+    ) -> Result<(), Failure> {
+        let erased = self.mirror.erased().await?;
+        let mut from = 0;
+        loop {
+            let page = self.mirror.gathered(from, below, PAGE_MAX).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            from = last.index + 1;
+            for accesses in page {
+                report.versions += u64::from(accesses.count);
+                let there = opened.get(&(accesses.entry, accesses.org.clone())).map_or(0, HashSet::len) as u64;
+                let missing = u64::from(accesses.count).saturating_sub(there);
+                if missing == 0 || accesses.patient.is_some_and(|patient| erased.patients().any(|of| *of == patient)) {
+                    continue;
+                }
+                report.findings.extend((0..missing).map(|_| Finding {
+                    kind: Kind::Removed,
+                    record: format!("an AuditEvent of entry {}", accesses.entry),
+                    version: 1,
+                    author: Some(accesses.org.to_string()),
+                    written_at: Some(accesses.time.to_instant()),
+                }));
+            }
+        }
+    }
+
     /// Accesses whose organisation gave the audit event of another one for theirs.
     async fn find_repeated(&self, report: &mut Report) -> Result<(), Failure> {
         for found in self.mirror.repeated().await? {
             let entry =
                 Entry::from_bytes(&found.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
-            let Body::Access { audit, .. } = entry.body else { continue };
+            let record = match entry.body {
+                Body::Access { audit, .. } => self.mirror.name(audit).await?.unwrap_or_else(|| audit.0.to_hex()),
+                Body::Accesses { .. } => format!("the AuditEvents of entry {}", entry.id),
+                _ => continue,
+            };
             report.findings.push(Finding {
                 kind: Kind::Repeated,
-                record: self.mirror.name(audit).await?.unwrap_or_else(|| audit.0.to_hex()),
+                record,
                 version: 1,
                 author: Some(entry.org.to_string()),
                 written_at: Some(found.time.to_instant()),

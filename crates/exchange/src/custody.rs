@@ -253,6 +253,7 @@ impl Node {
         let rows = rows.map_err(|e| Failure::ours("the rows could not be erased", e))?;
         self.keyring.forget(&paper.patient);
         self.accesses.scrub().await?;
+        self.exports.clear();
         tracing::info!(id = %paper.id, rows, copies = attachments.len(), "a patient was erased");
         Ok(self.desk.put(Procedure { done: true, ..paper }).await?)
     }

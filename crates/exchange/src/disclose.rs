@@ -13,10 +13,10 @@ use crate::{
     set::Set,
     write::Trail,
 };
-use contract::AccessAction;
+use contract::{AccessAction, may_hold};
 use policy::Action;
 use record::{
-    Commitment, commit,
+    Commitment, RecordTag, commit,
     fhir::{
         Completeness, Found, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, Resource, SearchMode,
         SearchSet, Section, Standing, Summary,
@@ -126,7 +126,14 @@ impl Node {
             None => self.mirror.heads(vec![tag]).await?.into_iter().next().flatten(),
         };
         let Some(known) = known else {
-            return Err(if row_tag.is_some() { Failure::Tampered(name) } else { Failure::NotFound(name) });
+            // An audit event has one version. One that was seen here and is gone is of an entry that commits to several.
+            let is_missing =
+                tag.is_audit() && version.is_none_or(|version| version == 1) && !self.was_erased(tag).await?;
+            return Err(if row_tag.is_some() || is_missing {
+                Failure::Tampered(name)
+            } else {
+                Failure::NotFound(name)
+            });
         };
         if self.mirror.erased().await?.has(&known) {
             return Err(Failure::Gone(name));
@@ -143,6 +150,23 @@ impl Node {
             }
             _ => Err(Failure::Tampered(name)),
         }
+    }
+
+    /// Whether the patient whom a record was about was erased: this organisation may hold the key, and has it no more.
+    async fn was_erased(&self, tag: RecordTag) -> Result<bool, Failure> {
+        match self.mirror.named(tag).await?.and_then(|named| named.patient) {
+            Some(patient) if may_hold(self.role) => Ok(self.patient_key(&patient).await?.is_none()),
+            _ => Ok(false),
+        }
+    }
+
+    /// What is said of a record that was seen here and of which neither rows nor the ledger tell any more, after a decision over it.
+    pub(crate) async fn vanished(&self, caller: &Caller, name: String, tag: RecordTag) -> Result<Failure, Failure> {
+        let Some((rtype, id)) = name.split_once('/') else { return Ok(Failure::NotFound(name)) };
+        let patient = self.mirror.named(tag).await?.and_then(|named| named.patient);
+        let (id, patient, author) = (Some(id), patient.as_deref(), &self.org);
+        self.allow(caller, Action::Read, &Target { rtype, id, patient, label: "N", author, value: None }).await?;
+        Ok(if self.was_erased(tag).await? { Failure::Gone(name.clone()) } else { Failure::Tampered(name.clone()) })
     }
 
     /// The records that match a query and that the caller may see, and what goes along with them.

@@ -204,6 +204,7 @@ mod tests {
             written_at: TimeMs::from_instant("2026-01-12T10:05:00Z").unwrap(),
             deleted: false,
             label: "N".to_owned(),
+            gathered: None,
         }
     }
 

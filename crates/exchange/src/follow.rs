@@ -60,6 +60,7 @@ impl Node {
             for (entry, _) in entries.iter().filter(|(_, place)| place.refused == 0) {
                 if let (Body::Custody { step: CustodyStep::Erased, .. }, Some(patient)) = (&entry.body, entry.patient) {
                     self.erase_copies(patient).await?;
+                    self.exports.clear();
                     self.keyring.forget_under(patient, &self.months());
                 }
             }

@@ -11,12 +11,13 @@ use crate::{
     failure::Failure,
     find::{on_page, pairs, search_failure, wrong},
     ingest::check_type,
-    mirror::{FinalVersion, Named, Placed},
+    mirror::{FinalAccesses, FinalVersion, Named, Placed},
     node::Node,
-    row::Worth,
+    row::{Worth, bytes_hold, opened},
+    set::AUDIT_EVENT,
     write::Trail,
 };
-use contract::AccessAction;
+use contract::{AccessAction, GATHERED_MAX};
 use futures::{StreamExt, TryStreamExt, stream};
 use policy::Action;
 use record::{
@@ -32,6 +33,8 @@ const PAGE_DEFAULT: usize = 50;
 const STEPS_MAX: usize = 50;
 /// Versions that are looked at together.
 const STEP_LEN: usize = 200;
+/// Positions of one entry: as many accesses as it may commit to.
+const PLACES: u64 = GATHERED_MAX as u64;
 /// Rows that are read side by side.
 const READS_AT_ONCE: usize = 16;
 
@@ -174,6 +177,10 @@ impl Node {
         let mut numbers: Vec<u64> = numbers.into_iter().rev().collect();
         let mut more = numbers.len() > window.count;
         numbers.truncate(window.count);
+        // An audit event that was seen here, of an entry that commits to several: nothing else tells of it now.
+        if numbers.is_empty() && tag.is_audit() && window.before.is_none_or(|before| before > 1) {
+            return Err(self.vanished(caller, name, tag).await?);
+        }
         // The bytes of a deletion say of nobody whom it was about: what was learnt of the record does, or another version.
         let named = self.mirror.named(tag).await?.and_then(|named| named.patient);
         let whole = sound.values().rfind(|row| !row.deleted);
@@ -242,7 +249,7 @@ impl Node {
         let (mut next, mut more, mut steps, mut unnamed) = (window.before, true, 0, 0);
         while more && told.versions.len() < window.count && steps < STEPS_MAX {
             steps += 1;
-            let (mut step, on) = self.mirror.latest(next, rtype.map(str::to_owned), STEP_LEN).await?;
+            let (mut step, on) = self.step_of(next, rtype).await?;
             let sound = self.sound_of_step(&mut step).await?;
             let before_this = next;
             (next, more) = (on, on.is_some());
@@ -257,7 +264,7 @@ impl Node {
                     (next, more) = (last, true);
                     break;
                 }
-                last = Some(one.index);
+                last = Some(position(one));
                 match row {
                     Some(row) if rtype.is_none_or(|rtype| row.rtype == rtype) => {
                         unnamed += self.tell_row(caller, one, &row, &mut told).await?;
@@ -277,6 +284,48 @@ impl Node {
         self.trail_of_history(caller, told.by_patient, &format!("{path}?{query}")).await?;
         let links = window.links(caller, &path, next.filter(|_| more));
         Ok(History { total: None, links, versions: told.versions }.to_json())
+    }
+
+    /// The next versions below a position, the latest first, and the position that they end at, if there is more.
+    async fn step_of(&self, before: Option<u64>, rtype: Option<&str>) -> Result<(Vec<Placed>, Option<u64>), Failure> {
+        let below = before.map(|before| before.div_ceil(PLACES));
+        let (mut step, next) = self.mirror.latest(below, rtype.map(str::to_owned), STEP_LEN).await?;
+        let mut from = next.unwrap_or_default();
+        if rtype == Some(AUDIT_EVENT) {
+            let sets = self.mirror.gathered_latest(from, below.unwrap_or(u64::MAX), STEP_LEN).await?;
+            let (all, mut placed) = (sets.len(), 0);
+            for (looked, accesses) in (1..).zip(sets) {
+                let found = self.placed(&accesses).await?;
+                placed += found.len();
+                step.extend(found);
+                if placed >= STEP_LEN || (looked == all && all == STEP_LEN) {
+                    from = accesses.index;
+                    break;
+                }
+            }
+        }
+        step.retain(|one| one.index >= from && before.is_none_or(|before| position(one) < before));
+        step.sort_by_key(|one| std::cmp::Reverse(position(one)));
+        Ok((step, (from > 0).then_some(from.saturating_mul(PLACES))))
+    }
+
+    /// The audit events of an entry that commits to several, as far as rows open them.
+    async fn placed(&self, accesses: &FinalAccesses) -> Result<Vec<Placed>, Failure> {
+        let Some(entry) = self.mirror.entry(accesses.entry, &accesses.org).await? else { return Ok(Vec::new()) };
+        let rows = self.store.gathered(accesses.entry).await.map_err(search_failure)?.rows;
+        let mut placed = BTreeMap::new();
+        for row in rows {
+            if let Some((place, version)) = opened(&row, &entry)
+                && bytes_hold(&row, &version)
+            {
+                let named = Some(Named::of(&row));
+                placed.entry(place).or_insert(Placed { index: accesses.index, place, version, named });
+            }
+        }
+        if placed.len() < accesses.count as usize {
+            tracing::warn!(entry = %accesses.entry, of = accesses.count, found = placed.len(), "audit events of an entry are not in the database");
+        }
+        Ok(placed.into_values().collect())
     }
 
     /// Tells of a version; counts a deletion of which nobody can say whom it was about, as its bytes do not.
@@ -392,6 +441,11 @@ impl Node {
         let trail = Trail { query: Some(query.to_owned()), ..Trail::of(Interaction::History, AccessAction::Read) };
         self.leave_trails(caller, by_patient, &trail).await
     }
+}
+
+/// Where a version stands among all, for links to the next page.
+fn position(one: &Placed) -> u64 {
+    one.index.saturating_mul(PLACES).saturating_add(u64::from(one.place))
 }
 
 /// What became of a version that the ledger has.

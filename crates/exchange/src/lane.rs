@@ -1,7 +1,7 @@
 //! This gateway's lane on the ledger: numbers and signs what was written together, and brings it to the ledger until it is final.
 
 use crate::signer::Signer;
-use contract::{Body, ENTRIES_MAX, Entry, SUBMISSION_BYTES_MAX, Submission};
+use contract::{ENTRIES_MAX, Entry, SUBMISSION_BYTES_MAX, Submission};
 use prometheus_client::metrics::histogram::Histogram;
 use record::{Digest, sha256};
 use std::{
@@ -21,10 +21,6 @@ pub(crate) const RESUBMIT_AFTER: Duration = Duration::from_secs(3);
 /// How far apart submissions are brought to the ledger: what is written meanwhile goes together into a block. The first after a pause
 /// goes at once.
 pub(crate) const APART: Duration = Duration::from_millis(40);
-/// How long accesses wait for others to be brought to the ledger with. Whatever else is written takes them along at once.
-const ACCESSES_WAIT: Duration = Duration::from_millis(250);
-/// Bytes of submissions that wait so at most.
-const ACCESSES_BYTES_MAX: usize = 1024 * 1024;
 /// A signed submission's bytes beyond its entries'.
 const OVERHEAD_BYTES: usize = 1024;
 
@@ -46,8 +42,8 @@ struct Shared {
 struct State {
     /// The next sequence number.
     next: u64,
-    /// Given by the last `seal`, neither aborted nor committed yet: the number to go back to, and whether there is more than accesses.
-    unsure: Option<(u64, bool)>,
+    /// Given by the last `seal`, neither aborted nor committed yet: the number to go back to.
+    unsure: Option<u64>,
     /// Sequence number of the last committed entry.
     committed: u64,
     /// Sequence number of the last final entry.
@@ -62,8 +58,6 @@ struct Pending {
     bytes: Kept,
     committed: Instant,
     submitted: Option<Instant>,
-    /// Whether somebody may wait for it: it has more than accesses.
-    urgent: bool,
 }
 
 /// What is kept of a submission in memory.
@@ -104,7 +98,7 @@ impl Lane {
         state.settled = settled;
         state.committed = state.committed.max(settled).max(end);
         for sealed in kept {
-            state.commit(sealed, true);
+            state.commit(sealed);
         }
         state.next = state.next.max(state.committed + 1);
         drop(state);
@@ -169,11 +163,7 @@ impl Lane {
     pub(crate) fn due(&self) -> Due {
         let mut state = self.state();
         let now = Instant::now();
-        let mut due = Due { wait: RESUBMIT_AFTER, ..Due::default() };
-        if let Some(wait) = state.wait_of_accesses(now) {
-            due.wait = wait;
-            return due;
-        }
+        let mut due = Due::default();
         for (first, pending) in &mut state.pending {
             let waits = pending.submitted.is_some_and(|at| now.duration_since(at) < RESUBMIT_AFTER);
             if waits {
@@ -201,12 +191,6 @@ impl Lane {
     pub(crate) async fn wait(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.shared.wake.notified()).await;
     }
-
-    /// Somebody waits for everything to be final.
-    pub(crate) fn hurry(&self) {
-        self.state().pending.values_mut().for_each(|pending| pending.urgent = true);
-        self.shared.wake.notify_one();
-    }
 }
 
 /// What the submitter has to do.
@@ -216,32 +200,10 @@ pub(crate) struct Due {
     pub(crate) submissions: Vec<(u64, Vec<u8>)>,
     /// From this sequence number on the bytes are in the store only.
     pub(crate) from_store: Option<u64>,
-    /// How long nothing else is due, unless it is said so.
-    pub(crate) wait: Duration,
 }
 
 impl State {
-    /// How long what is to be submitted waits for more, if it is a few accesses that were written lately and nothing else.
-    fn wait_of_accesses(&self, now: Instant) -> Option<Duration> {
-        let mut bytes = 0;
-        let mut oldest = None;
-        // The latest are at the end.
-        for pending in self.pending.values().rev().take_while(|pending| pending.submitted.is_none()) {
-            bytes += pending.bytes.len();
-            oldest = Some(pending.committed);
-            if pending.urgent || matches!(pending.bytes, Kept::Digest(_)) || bytes > ACCESSES_BYTES_MAX {
-                return None;
-            }
-        }
-        let again = |pending: &Pending| pending.submitted.is_none_or(|at| now.duration_since(at) >= RESUBMIT_AFTER);
-        if self.pending.values().next().is_some_and(|first| first.submitted.is_some() && again(first)) {
-            return None;
-        }
-        let age = now.duration_since(oldest?);
-        ACCESSES_WAIT.checked_sub(age).filter(|wait| !wait.is_zero())
-    }
-
-    fn commit(&mut self, sealed: SealedSubmission, urgent: bool) {
+    fn commit(&mut self, sealed: SealedSubmission) {
         let last = sealed.last_seq();
         self.committed = self.committed.max(last);
         if last <= self.settled {
@@ -252,8 +214,7 @@ impl State {
             self.pending_bytes += sealed.bytes.len();
         }
         let bytes = if keep { Kept::Bytes(sealed.bytes) } else { Kept::Digest(sha256(&[&sealed.bytes])) };
-        self.pending
-            .insert(sealed.first_seq, Pending { last, bytes, committed: Instant::now(), submitted: None, urgent });
+        self.pending.insert(sealed.first_seq, Pending { last, bytes, committed: Instant::now(), submitted: None });
     }
 }
 
@@ -268,14 +229,13 @@ impl Seal for Sealer {
         let (mut sealed, key) = (Vec::new(), self.signer.sealing_key());
         let mut state = self.lane.state();
         let begin = state.next;
-        let (mut next, mut urgent) = (begin, false);
+        let mut next = begin;
         for chunk in chunks(entries) {
             let entries = chunk
                 .iter()
                 .map(|bytes| Entry::from_bytes(bytes))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|e| SealError(e.to_string()))?;
-            urgent |= entries.iter().any(|entry| !matches!(entry.body, Body::Access { .. }));
             let count = entries.len() as u32;
             let submission = Submission {
                 chain: self.signer.chain(),
@@ -294,23 +254,23 @@ impl Seal for Sealer {
             });
             next += u64::from(count);
         }
-        state.unsure = Some((begin, urgent));
+        state.unsure = Some(begin);
         state.next = next;
         Ok(sealed)
     }
 
     fn abort(&mut self) {
         let mut state = self.lane.state();
-        if let Some((begin, _)) = state.unsure.take() {
+        if let Some(begin) = state.unsure.take() {
             state.next = begin;
         }
     }
 
     fn committed(&mut self, sealed: &[SealedSubmission]) {
         let mut state = self.lane.state();
-        let urgent = state.unsure.take().is_none_or(|(_, urgent)| urgent);
+        state.unsure = None;
         for one in sealed {
-            state.commit(one.clone(), urgent);
+            state.commit(one.clone());
         }
         drop(state);
         self.lane.shared.wake.notify_one();
@@ -338,10 +298,9 @@ fn chunks(entries: &[Vec<u8>]) -> Vec<&[Vec<u8>]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample;
-    use contract::{GrantStep, SignedSubmission};
+    use contract::{Body, GrantStep, SignedSubmission};
     use ed25519_dalek::SigningKey;
-    use record::{Commitment, Id16, Purpose, RecordTag, TimeMs};
+    use record::{Commitment, Id16, Purpose, TimeMs};
     use std::path::PathBuf;
 
     fn entry(n: u8) -> Vec<u8> {
@@ -420,39 +379,6 @@ mod tests {
         let due: Vec<u64> = lane.due().submissions.iter().map(|(first, _)| *first).collect();
         assert_eq!(due, [3]);
         assert_eq!(sealer(&lane).seal(&[entry(9)]).unwrap()[0].first_seq, 4);
-    }
-
-    fn access(n: u8) -> Vec<u8> {
-        sample::access(&"mercy".parse().unwrap(), Id16([n; 16]), RecordTag(Digest([n; 32])), &[n]).to_bytes()
-    }
-
-    #[test]
-    fn accesses_wait_for_company_and_go_with_whatever_else_is_written_or_when_somebody_waits() {
-        let lane = new_lane();
-        let mut sealer = sealer(&lane);
-        let mut write = |entry: Vec<u8>| {
-            let sealed = sealer.seal(&[entry]).unwrap();
-            sealer.committed(&sealed);
-        };
-        let firsts = |due: Due| due.submissions.into_iter().map(|(first, _)| first).collect::<Vec<_>>();
-        write(access(1));
-        write(access(2));
-        let due = lane.due();
-        assert!(due.wait <= ACCESSES_WAIT && !due.wait.is_zero());
-        assert!(firsts(due).is_empty());
-        write(entry(3));
-        assert_eq!(firsts(lane.due()), [1, 2, 3]);
-        (1..=3).for_each(|first| lane.submitted(first));
-
-        write(access(4));
-        assert!(firsts(lane.due()).is_empty());
-        lane.hurry();
-        assert_eq!(firsts(lane.due()), [4]);
-        lane.submitted(4);
-
-        write(access(5));
-        std::thread::sleep(ACCESSES_WAIT);
-        assert_eq!(firsts(lane.due()), [5], "they do not wait for ever");
     }
 
     #[test]

@@ -19,7 +19,9 @@ pub const SYSTEM_INTERACTIONS: [&str; 3] = ["transaction", "batch", "history-sys
 static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
 
 /// The operations, with the type of which they are; none: of every type.
-const OPERATIONS: [(Option<&str>, &str, &str); 5] = [
+const OPERATIONS: [(Option<&str>, &str, &str); 7] = [
+    (Some("Group"), "export", "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export"),
+    (Some("Patient"), "export", "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"),
     (Some("Patient"), "summary", "http://hl7.org/fhir/uv/ips/OperationDefinition/summary"),
     (Some("Patient"), "everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything"),
     (Some("Patient"), "match", "http://hl7.org/fhir/OperationDefinition/Patient-match"),
@@ -64,7 +66,8 @@ impl Node {
                 "mode": "server", "resource": resources,
                 "security": {"description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."},
                 "documentation": "Every address that this gateway answers, FHIR or not, is described by OpenAPI at /openapi.json.",
-                "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code}))
+                "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code})),
+                "operation": [{"name": "export", "definition": "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"}]
             }]
         });
         serde_json::to_vec(&statement).unwrap_or_default()

@@ -16,12 +16,14 @@ use store::Row;
 use tokio::sync::{Semaphore, watch};
 
 mod entries;
+mod gathered;
 mod insert;
 mod lately;
 mod names;
 mod tree;
 mod versions;
 
+pub(crate) use gathered::FinalAccesses;
 use lately::Lately;
 
 /// Connections that read at the same time.
@@ -47,6 +49,8 @@ CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patie
 CREATE INDEX IF NOT EXISTS version_type ON version (patient, fhir_type, tag) WHERE fhir_type <> 'AuditEvent';
 CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_type = 'Consent';
 CREATE INDEX IF NOT EXISTS version_idx ON version (idx);
+CREATE TABLE IF NOT EXISTS gathered (idx INTEGER PRIMARY KEY, patient BLOB, count INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS gathered_patient ON gathered (patient, idx) WHERE patient IS NOT NULL;
 CREATE TABLE IF NOT EXISTS repeated (idx INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS name (tag BLOB PRIMARY KEY, name TEXT NOT NULL, patient TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS name_name ON name (name);
@@ -127,6 +131,8 @@ pub(crate) struct FinalVersion {
 pub(crate) struct Placed {
     /// Index of its entry in the log over all entries.
     pub index: u64,
+    /// Which of several accesses, if the entry commits to them together; 0 for all others.
+    pub place: u32,
     /// The version.
     pub version: FinalVersion,
     /// What its record is called, if this organisation ever saw it.

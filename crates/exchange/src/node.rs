@@ -5,6 +5,7 @@ use crate::{
     clock::now,
     desk::Desk,
     disk::Disk,
+    export::Exports,
     failure::Failure,
     inforce::Policies,
     keyring::Keyring,
@@ -135,6 +136,7 @@ pub struct Inner {
     pub(crate) desk: Desk,
     /// Accesses that are not in the database yet.
     pub(crate) accesses: Accesses,
+    pub(crate) exports: Exports,
     pub(crate) keyring: Keyring,
     pub(crate) lane: Lane,
     /// Entries of earlier lanes that are still to be brought to the ledger.
@@ -166,6 +168,8 @@ impl Node {
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
         let accesses = Accesses::open(&data.join("accesses.db"))?;
+        let exports = data.join("exports");
+        let exports = Exports::open(exports.clone()).map_err(|source| StartError::Folder { path: exports, source })?;
 
         let mut config = ledger::Config::new(
             genesis.clone(),
@@ -247,6 +251,7 @@ impl Node {
                 mirror,
                 desk,
                 accesses,
+                exports,
                 keyring,
                 lane,
                 orphaned: AtomicU64::new(orphaned),
@@ -352,7 +357,7 @@ impl Node {
             if brought {
                 tokio::time::sleep(APART).await;
             }
-            self.lane.wait(due.wait).await;
+            self.lane.wait(RESUBMIT_AFTER).await;
         }
     }
 
@@ -400,7 +405,6 @@ impl Node {
                 if let Err(error) = self.accesses.written().await {
                     tracing::debug!(%error, "accesses wait for the database");
                 }
-                self.lane.hurry();
                 let _ = tokio::time::timeout(RESUBMIT_AFTER, height.changed()).await;
             }
         };

@@ -1,13 +1,14 @@
 //! Evidence about one patient, as one file that anybody can verify.
 
-use crate::{caller::Caller, failure::Failure, mirror::FinalEntry, node::Node, write::Trail};
+use crate::{caller::Caller, failure::Failure, mirror::FinalEntry, node::Node, row::bytes_are, write::Trail};
 use contract::{
-    AccessAction, Entry, LastMonth, MonthOpening, PolicyKind, PublicKey, from_cbor,
+    AccessAction, Body, Entry, Gathered, LastMonth, MonthOpening, PolicyKind, PublicKey, from_cbor,
     merkle::Frontier,
     state::{self, Key},
 };
 use evidence::{
-    Finality, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, StateProof, Witness,
+    Finality, GatheredAccess, Limits, Log, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies,
+    StateProof, Witness,
 };
 use policy::Action;
 use record::{
@@ -116,9 +117,12 @@ impl Node {
         };
         // First, as the others speak about the latest headers only.
         let witnesses = self.witnesses(members, &sealed).await;
-        let mut opened = Vec::new();
+        let (mut opened, mut accesses) = (Vec::new(), Vec::new());
         for given in &filed.given {
             opened.extend(self.open_record(&given.entry).await?);
+            if matches!(given.entry.body, Body::Accesses { .. }) {
+                self.open_accesses(given, &mut accesses, &mut opened).await?;
+            }
         }
         let policy = |key: Key| sealed.value(&key).ok_or_else(|| Failure::Ours("the ledger has no policy".to_owned()));
         let [access, derivation] = policies;
@@ -132,6 +136,7 @@ impl Node {
             current: beside.current(&sealed),
             devices: beside.devices(&sealed),
             places: self.places(&filed, sealed.header.log_size).await?,
+            accesses,
             witnesses,
             months: filed.months,
             finality: Finality {
@@ -233,6 +238,40 @@ impl Node {
         let row = self.store.vread(key).await.map_err(crate::find::search_failure)?;
         let fits = |row: &Row| row.tag == tag && record::commit(&row.salt, &row.bytes) == commitment;
         Ok(row.filter(fits).map(|row| Opened { record: name, version, salt: row.salt, bytes: row.bytes }))
+    }
+
+    /// The accesses that an entry commits to together, as far as rows open them, and their audit events.
+    async fn open_accesses(
+        &self,
+        given: &Given,
+        accesses: &mut Vec<GatheredAccess>,
+        opened: &mut Vec<Opened>,
+    ) -> Result<(), Failure> {
+        let found = self.store.gathered(given.entry.id).await.map_err(crate::find::search_failure)?;
+        let mut shown = BTreeMap::new();
+        for row in found.rows.iter().filter(|row| row.author == given.entry.org) {
+            let Some(gathered) = row.gathered.as_deref().and_then(|bytes| Gathered::from_bytes(bytes).ok()) else {
+                continue;
+            };
+            let Ok(access) = gathered.open(&given.entry) else { continue };
+            let Some((tag, version, commitment)) = crate::row::committed(&access) else { continue };
+            let holds = row.tag == tag && row.version == version && bytes_are(row, &commitment);
+            let is_better =
+                shown.get(&gathered.place).is_none_or(|(_, held): &(_, Option<&Row>)| held.is_none() && holds);
+            if is_better {
+                shown.insert(gathered.place, (gathered, holds.then_some(row)));
+            }
+        }
+        for (place, (Gathered { access, path, .. }, row)) in shown {
+            accesses.push(GatheredAccess { month: given.month, entry: given.at, place, access, path });
+            opened.extend(row.map(|row| Opened {
+                record: format!("{}/{}", row.rtype, row.id),
+                version: row.version,
+                salt: row.salt,
+                bytes: row.bytes.clone(),
+            }));
+        }
+        Ok(())
     }
 
     /// What a record is called: remembered, or as the database says; wrong names open nothing.

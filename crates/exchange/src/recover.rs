@@ -25,7 +25,7 @@ use contract::{CustodyStep, Entry};
 use futures::{StreamExt, stream};
 use policy::Action;
 use record::{
-    Id16, PatientKey, Pseudonym, RecordTag, commit,
+    Id16, OrgId, PatientKey, Pseudonym, RecordTag, commit,
     fhir::{IssueType, Limits, Resource},
     record_tag, salt,
 };
@@ -244,6 +244,7 @@ impl Node {
             written_at: entry.time,
             deleted: true,
             label: String::new(),
+            gathered: None,
         }))
     }
 
@@ -311,6 +312,8 @@ struct Recovery<'a> {
     standing: HashSet<(RecordTag, u64)>,
     /// Versions that have none, so far.
     missing: BTreeSet<(RecordTag, u64)>,
+    /// Audit events that stand, of entries that commit to several.
+    opened: HashMap<(Id16, OrgId), HashSet<RecordTag>>,
     records: BTreeSet<RecordTag>,
     put: Put,
     put_bytes: usize,
@@ -325,6 +328,7 @@ impl<'a> Recovery<'a> {
             keys,
             standing: HashSet::new(),
             missing: BTreeSet::new(),
+            opened: HashMap::new(),
             records: BTreeSet::new(),
             put: Put::default(),
             put_bytes: 0,
@@ -352,6 +356,9 @@ impl<'a> Recovery<'a> {
                     Worth::Good(known) | Worth::RolledBack(known) if self.erased.has(&known) => true,
                     Worth::Good(known) | Worth::RolledBack(known) => {
                         self.standing.insert((known.tag, known.version));
+                        if row.gathered.is_some() {
+                            self.opened.entry((known.entry, known.org.clone())).or_default().insert(known.tag);
+                        }
                         let right = self.set_right(row.clone(), &known);
                         if right != row {
                             // Out and in again in one write.
@@ -396,6 +403,7 @@ impl<'a> Recovery<'a> {
             author: known.org.clone(),
             entry: known.entry,
             pseudonym: known.patient,
+            gathered: row.gathered.filter(|_| row.entry == known.entry),
             ..row
         }
     }
@@ -467,7 +475,8 @@ impl<'a> Recovery<'a> {
             let worths = self.node.weigh(&sweep.found.rows).await?;
             for (row, worth) in sweep.found.rows.into_iter().zip(worths) {
                 if let Worth::Good(known) = worth
-                    && self.missing.remove(&(known.tag, known.version))
+                    && !self.erased.has(&known)
+                    && (self.missing.remove(&(known.tag, known.version)) || self.opens_one(&row, &known))
                 {
                     let row = self.set_right(row, &known);
                     self.report.from_backup += 1;
@@ -477,6 +486,37 @@ impl<'a> Recovery<'a> {
             match sweep.next {
                 Some(next) => after = next,
                 None => return self.write().await,
+            }
+        }
+    }
+
+    /// Whether a row is one of several audit events of an entry, and does not stand yet.
+    fn opens_one(&mut self, row: &Row, known: &FinalVersion) -> bool {
+        let of = (known.entry, known.org.clone());
+        row.gathered.is_some() && self.opened.entry(of).or_default().insert(known.tag)
+    }
+
+    /// Says how many audit events are lost of entries that commit to several.
+    async fn count_ungathered(&mut self) -> Result<(), Failure> {
+        let mut from = 0;
+        loop {
+            let page = self.node.mirror.gathered(from, u64::MAX, PAGE_MAX).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            from = last.index + 1;
+            for accesses in page {
+                let is_erased = accesses.patient.is_some_and(|patient| self.erased.patients().any(|of| *of == patient));
+                let of = (accesses.entry, accesses.org.clone());
+                let there = self.opened.get(&of).map_or(0, HashSet::len) as u64;
+                let lost = if is_erased { 0 } else { u64::from(accesses.count).saturating_sub(there) };
+                self.report.lost += lost;
+                if lost > 0 && self.report.first_lost.len() < LOST_LISTED_MAX {
+                    self.report.first_lost.push(Lost {
+                        record: format!("{lost} AuditEvents of entry {}", accesses.entry),
+                        version: 1,
+                        author: accesses.org.to_string(),
+                        written_at: accesses.time.to_instant(),
+                    });
+                }
             }
         }
     }
@@ -515,6 +555,7 @@ impl<'a> Recovery<'a> {
                 written_at: known.time.to_instant(),
             });
         }
+        self.count_ungathered().await?;
         Ok((self.report, self.records))
     }
 

@@ -1,12 +1,21 @@
 //! Whether a row of the database is what the ledger says it is.
 
-use crate::{failure::Failure, members::News, mirror::FinalVersion, node::Node};
-use contract::{Body, Entry, PublicKey, SignedSubmission};
+use crate::{
+    failure::Failure,
+    members::News,
+    mirror::{FinalEntry, FinalVersion},
+    node::Node,
+    set::AUDIT_EVENT,
+};
+use contract::{Body, Entry, Gathered, PublicKey, SignedSubmission};
 use record::{
-    Commitment, RecordTag, commit,
+    Commitment, RecordTag, RecordType, commit,
     fhir::{Limits, Node as JsonNode, Resource},
 };
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use store::Row;
 
 /// How long a row may stand in the database before its entry is final.
@@ -53,7 +62,8 @@ impl Node {
     /// The same, for rows that are weighed one after the other.
     pub(crate) async fn weigh_with(&self, rows: &[Row], news: &mut News) -> Result<Vec<Worth>, Failure> {
         let wanted = rows.iter().map(|row| (row.tag, row.version)).collect();
-        let finals = self.mirror.versions(wanted).await?;
+        let mut finals = self.mirror.versions(wanted).await?;
+        self.open_gathered(rows, &mut finals).await?;
         let mut worths = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(finals) {
             worths.push(match known {
@@ -76,6 +86,24 @@ impl Node {
         Ok(current.collect())
     }
 
+    /// Finds the versions of rows whose entries commit to several audit events: what each commits to stands beside the row. An entry that
+    /// has the version for itself comes first: nobody gets rid of what that says by naming it once more.
+    async fn open_gathered(&self, rows: &[Row], finals: &mut [Option<FinalVersion>]) -> Result<(), Failure> {
+        let gathered = || rows.iter().filter(|row| row.gathered.is_some()).map(|row| (row.entry, row.author.clone()));
+        let wanted: Vec<_> = gathered().collect::<BTreeSet<_>>().into_iter().collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let entries = self.mirror.entries_named(wanted.clone()).await?;
+        let entries: BTreeMap<_, _> = wanted.into_iter().zip(entries).collect();
+        for (row, known) in rows.iter().zip(finals).filter(|(row, known)| row.gathered.is_some() && known.is_none()) {
+            let entry = entries.get(&(row.entry, row.author.clone())).and_then(Option::as_ref);
+            *known =
+                entry.filter(|entry| entry.refused == 0).and_then(|entry| opened(row, entry)).map(|(_, known)| known);
+        }
+        Ok(())
+    }
+
     /// A row that the ledger does not have: believed for a while if a member's signed submission in the database or our own journal
     /// carries its entry.
     async fn weigh_pending(&self, row: &Row, news: &mut News) -> Result<Worth, Failure> {
@@ -84,7 +112,10 @@ impl Node {
                 return Ok(Worth::Refused);
             }
             // The entry became final after its version was looked up.
-            let known = self.mirror.version(row.tag, row.version).await?;
+            let known = match &row.gathered {
+                Some(_) => opened(row, &entry).map(|(_, known)| known),
+                None => self.mirror.version(row.tag, row.version).await?,
+            };
             return Ok(known.map_or(Worth::Injected, |known| self.weigh_final(row, known)));
         }
         // The row's own time is believed only as far as the signed entry says the same.
@@ -149,7 +180,8 @@ impl Node {
             return Worth::Duplicated(known);
         }
         // Decisions rest on these columns as much as on the bytes.
-        if row.author != known.org || row.pseudonym != known.patient || !said.agrees_on_whom(row) {
+        let opens = row.gathered.is_none() || row.entry == known.entry;
+        if row.author != known.org || row.pseudonym != known.patient || !opens || !said.agrees_on_whom(row) {
             return Worth::Modified(known);
         }
         if !is_kept {
@@ -168,9 +200,12 @@ fn entry_of<'a>(signed: &'a SignedSubmission, row: &Row) -> Option<&'a Entry> {
 
 /// Whether the bytes are those that the ledger holds a commitment to, and name the row's record; whatever its other columns say.
 pub(crate) fn bytes_hold(row: &Row, known: &FinalVersion) -> bool {
-    commit(&row.salt, &row.bytes) == known.commitment
-        && row.deleted == known.deleted
-        && Said::by(&row.bytes).is_some_and(|said| said.names(row))
+    row.deleted == known.deleted && bytes_are(row, &known.commitment)
+}
+
+/// Whether the bytes are those of a commitment, and name the row's record.
+pub(crate) fn bytes_are(row: &Row, commitment: &Commitment) -> bool {
+    commit(&row.salt, &row.bytes) == *commitment && Said::by(&row.bytes).is_some_and(|said| said.names(row))
 }
 
 /// What a record's bytes say of it.
@@ -225,7 +260,46 @@ pub(crate) fn patient_in(resource: &Resource) -> Option<String> {
     resource.patient_reference()?.strip_prefix("Patient/").map(str::to_owned)
 }
 
+/// The version that a final entry of several accesses has of a row's audit event, if it commits to one of its tag, and its place there.
+pub(crate) fn opened(row: &Row, entry: &FinalEntry) -> Option<(u32, FinalVersion)> {
+    let time = entry.time;
+    let entry = Entry::from_bytes(&entry.bytes).ok()?;
+    let opening = Gathered::from_bytes(row.gathered.as_deref()?).ok()?;
+    let access = opening.open(&entry).ok()?;
+    let (tag, version, commitment) = committed(&access)?;
+    let known = FinalVersion {
+        tag,
+        version,
+        commitment,
+        org: access.org,
+        record_type: RecordType::Permission,
+        deleted: false,
+        patient: access.patient,
+        time,
+        entry: entry.id,
+        fhir_type: Some(AUDIT_EVENT.to_owned()),
+        copy: None,
+        wrapped_key: None,
+    };
+    (tag == row.tag && version == row.version).then_some((opening.place, known))
+}
+
+/// The access that an entry of several commits to, as the row opens it.
+pub(crate) fn access_in(entry: &Entry, row: &Row) -> Option<Entry> {
+    let opening = Gathered::from_bytes(row.gathered.as_deref()?).ok()?;
+    opening.open(entry).ok()
+}
+
 fn commits_to(entry: &Entry, row: &Row) -> bool {
+    let access = match &row.gathered {
+        Some(_) => access_in(entry, row),
+        None => None,
+    };
+    let entry = match (&row.gathered, &access) {
+        (None, _) => entry,
+        (Some(_), Some(access)) => access,
+        (Some(_), None) => return false,
+    };
     let commitment = commit(&row.salt, &row.bytes);
     let deletes = matches!(entry.body, Body::Record { deleted: true, .. });
     let columns = entry.org == row.author

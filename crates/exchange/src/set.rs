@@ -7,13 +7,15 @@ use crate::{
     row::Worth,
 };
 use contract::{Entry, open_copy};
-use record::{Digest, PatientKey, RecordTag};
+use record::{Digest, Id16, OrgId, PatientKey, RecordTag};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 use store::Row;
 
+/// The type of the audit trail, of which one entry may commit to several records.
+pub(crate) const AUDIT_EVENT: &str = "AuditEvent";
 /// How long the vaults may take to give an essential copy.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -55,6 +57,11 @@ impl Node {
             Some(key) => self.mirror.live_records(self.pseudonyms(key), types).await?,
             None => Vec::new(),
         };
+        let with_audits = types.is_empty() || types.contains(&AUDIT_EVENT);
+        let gathered = match &key {
+            Some(key) if with_audits => self.mirror.gathered_under(self.pseudonyms(key)).await?,
+            _ => Vec::new(),
+        };
         let found = self.store.patient_records(patient, types).await.map_err(crate::find::search_failure)?;
         let worths = self.weigh(&found.rows).await?;
         self.meters.weighed(&worths);
@@ -63,10 +70,14 @@ impl Node {
         let mut set = Set { complete, withheld: found.malformed.len() as u64, ..Set::default() };
         // The newest version that stands in the database, a deletion included.
         let mut newest: HashMap<RecordTag, u64> = HashMap::new();
+        let mut opened: HashMap<(Id16, OrgId), HashSet<RecordTag>> = HashMap::new();
         for (row, worth) in found.rows.into_iter().zip(worths) {
             match worth {
                 Worth::Good(known) => {
                     newest.insert(known.tag, known.version);
+                    if row.gathered.is_some() {
+                        opened.entry((known.entry, known.org.clone())).or_default().insert(known.tag);
+                    }
                     if !row.deleted {
                         set.sound.push(Sound { row, pending: false, repaired: false });
                     }
@@ -97,6 +108,13 @@ impl Node {
             match self.repair(&key, known).await? {
                 Some(row) => set.sound.push(Sound { row, pending: false, repaired: true }),
                 None => *set.lost.entry(known.fhir_type.clone().unwrap_or_default()).or_default() += 1,
+            }
+        }
+        for accesses in &gathered {
+            let there = opened.get(&(accesses.entry, accesses.org.clone())).map_or(0, HashSet::len) as u64;
+            let lost = u64::from(accesses.count).saturating_sub(there);
+            if lost > 0 {
+                *set.lost.entry(AUDIT_EVENT.to_owned()).or_default() += lost;
             }
         }
         if set.is_degraded() {
@@ -145,6 +163,7 @@ impl Node {
             written_at,
             deleted: known.deleted,
             label,
+            gathered: None,
         }))
     }
 

@@ -161,6 +161,7 @@ impl Node {
                 written_at: time,
                 deleted: draft.deleted,
                 label: draft.label,
+                gathered: None,
             };
             gathered.names.push(Named::of(&row));
             gathered.put.records.push(NewVersion { row, expected, index });

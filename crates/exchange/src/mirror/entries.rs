@@ -85,11 +85,21 @@ impl Mirror {
     /// The organisation's final entry with this id, if there is one. Ids are seen in gossip before they are final: another organisation's
     /// entry may have the same.
     pub(crate) async fn entry(&self, id: Id16, org: &OrgId) -> Result<Option<FinalEntry>, MirrorError> {
-        let org = org.clone();
+        Ok(self.entries_named(vec![(id, org.clone())]).await?.pop().flatten())
+    }
+
+    /// Final entries by their ids and organisations, in the same order.
+    pub(crate) async fn entries_named(
+        &self,
+        wanted: Vec<(Id16, OrgId)>,
+    ) -> Result<Vec<Option<FinalEntry>>, MirrorError> {
         self.read(move |c| {
-            c.prepare_cached(&format!("{SELECT_ENTRY} WHERE id = ?1 AND org = ?2 ORDER BY refused, idx LIMIT 1"))?
-                .query_row(params![id.as_ref(), org.as_str()], entry_row)
-                .optional()
+            let sql = format!("{SELECT_ENTRY} WHERE id = ?1 AND org = ?2 ORDER BY refused, idx LIMIT 1");
+            let mut select = c.prepare_cached(&sql)?;
+            let found = wanted
+                .iter()
+                .map(|(id, org)| select.query_row(params![id.as_ref(), org.as_str()], entry_row).optional());
+            found.collect()
         })
         .await
     }

@@ -34,9 +34,27 @@ pub(super) fn block(c: &Connection, block: &FinalBlock, versions: &mut Vec<Final
             about(entry).map(|id| id.as_ref().to_vec()),
         ])?;
         if place.refused == 0 {
+            if let Body::Accesses { count, .. } = entry.body {
+                insert_gathered(c, entry, place, count)?;
+            }
             versions.extend(insert_version(c, entry, place)?);
         }
     }
+    Ok(())
+}
+
+/// Adds an entry of several accesses; one that has the id of an earlier one of its organisation is kept apart, as nobody could say whose the
+/// rows are that name it.
+fn insert_gathered(c: &Connection, entry: &Entry, place: &FinalEntry, count: u32) -> rusqlite::Result<()> {
+    let named_before = "SELECT 1 FROM entry WHERE id = ?1 AND org = ?2 AND refused = 0 AND idx < ?3";
+    let index = signed(place.index);
+    if c.prepare_cached(named_before)?.exists(params![entry.id.as_ref(), entry.org.as_str(), index])? {
+        c.prepare_cached("INSERT INTO repeated (idx) VALUES (?1)")?.execute([index])?;
+        return Ok(());
+    }
+    let patient = entry.patient.as_ref().map(|p| p.0.as_ref().to_vec());
+    c.prepare_cached("INSERT INTO gathered (idx, patient, count) VALUES (?1, ?2, ?3)")?
+        .execute(params![index, patient, count])?;
     Ok(())
 }
 

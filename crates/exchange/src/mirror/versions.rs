@@ -122,7 +122,7 @@ impl Mirror {
                     let version = version_row(row)?;
                     let (name, patient) = (row.get::<_, Option<String>>(13)?, row.get(14)?);
                     let named = name.map(|name| Named { tag: version.tag, name, patient });
-                    Ok(Placed { index: unsigned(row.get(12)?), version, named })
+                    Ok(Placed { index: unsigned(row.get(12)?), place: 0, version, named })
                 })?
                 .collect::<rusqlite::Result<_>>()?;
             let next = match found.last() {
