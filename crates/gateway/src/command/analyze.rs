@@ -10,10 +10,11 @@ use sensing::{
     wfdb::{self, Recording},
 };
 use serde_json::{Value as Json, json};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-/// The class of a beat that was found and not classified. Source: ANSI/AAMI EC57, class Q.
-const NOT_CLASSIFIED: &str = "Q";
 /// A beat within this distance of a reference beat is that beat, in seconds. Source: ANSI/AAMI EC57.
 const MATCH_S: f64 = 0.150;
 
@@ -62,6 +63,8 @@ struct Lead {
     name: &'static str,
     rate_hz: f64,
     beats: Vec<Beat>,
+    /// How fast it was looked through for beats, in samples a second, on one core.
+    samples_per_s: f64,
 }
 
 /// How found beats and reference beats agree.
@@ -101,10 +104,11 @@ fn beats(recording: &Recording, file: &Path) -> anyhow::Result<Lead> {
     let spec = &recording.header().signals[at];
     let (origin, scale) = (spec.origin().to_f64(), spec.scale().to_f64());
     let physical = |sample: &i16| if *sample == i16::MIN { f64::NAN } else { origin + f64::from(*sample) * scale };
-    let mut beats = Vec::new();
+    let (mut beats, begin) = (Vec::new(), Instant::now());
     detector.extend(samples.iter().map(physical), |beat| beats.push(beat));
     beats.extend(detector.finish());
-    Ok(Lead { name, rate_hz, beats })
+    let samples_per_s = samples.len() as f64 / begin.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+    Ok(Lead { name, rate_hz, beats, samples_per_s })
 }
 
 /// Compares beats with a reference, beat by beat.
@@ -149,6 +153,7 @@ fn findings(source: &mut Source, person: Person) -> Vec<Finding> {
         found.extend(exchange::assess(&mut monitor, frame, at, &signals));
         at = at.plus_ms(1_000);
     }
+    found.extend(monitor.finish());
     found
 }
 
@@ -175,9 +180,10 @@ fn content(signals: &[Signal]) -> Vec<u8> {
 
 fn document(lead: Option<&Lead>, findings: &[Finding], score: Option<&Score>) -> Json {
     let beats = lead.map(|lead| lead.beats.as_slice()).unwrap_or_default();
-    let beats: Vec<Json> = beats.iter().map(|beat| json!({"sample": beat.sample, "class": NOT_CLASSIFIED})).collect();
+    let beats: Vec<Json> =
+        beats.iter().map(|beat| json!({"sample": beat.sample, "class": beat.class.letter()})).collect();
     let mut document = json!({
-        "lead": lead.map(|lead| lead.name), "samples_per_s": lead.map(|lead| lead.rate_hz), "beats": beats, "findings": findings
+        "lead": lead.map(|lead| lead.name), "rate_hz": lead.map(|lead| lead.rate_hz), "samples_per_s": lead.map(|lead| lead.samples_per_s), "beats": beats, "findings": findings
     });
     if let Some(score) = score {
         document["score"] = json!({
