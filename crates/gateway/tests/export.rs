@@ -78,9 +78,9 @@ async fn an_export_has_all_that_its_caller_may_take_away_and_says_what_is_missin
     assert_eq!(types, ["AllergyIntolerance", "Observation", "Patient"], "{manifest}");
     assert_eq!((&manifest["requiresAccessToken"], &manifest["error"]), (&json!(true), &json!([])));
     let ids = |lines: &[Value]| lines.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(ids(&lines(&ilse, &address, "AllergyIntolerance").await), [mine.clone()]);
-    assert_eq!(ids(&lines(&ilse, &address, "Observation").await), [pulse.clone()]);
-    assert_eq!(ids(&lines(&ilse, &address, "Patient").await), [patient.clone()]);
+    assert_eq!(ids(&lines(&ilse, &address, "AllergyIntolerance").await), [mine.as_str()]);
+    assert_eq!(ids(&lines(&ilse, &address, "Observation").await), [pulse.as_str()]);
+    assert_eq!(ids(&lines(&ilse, &address, "Patient").await), [patient.as_str()]);
     // For nobody else, not even its existence.
     for path in [address.clone(), format!("{address}/Patient.ndjson")] {
         assert_eq!(owen.get(&path).await.status, 404, "{path}");
@@ -89,7 +89,7 @@ async fn an_export_has_all_that_its_caller_may_take_away_and_says_what_is_missin
     // Whoever asks for more than what is theirs is given what is theirs; also when somebody took the patient's row away.
     assert_eq!(consortium.sql("DELETE FROM version WHERE rtype = 'Patient' AND id = ?1", [&other]), 1);
     let (all, _) = exported(&owen, "/fhir/$export?_type=Patient").await;
-    assert_eq!(ids(&lines(&owen, &all, "Patient").await), [other.clone()]);
+    assert_eq!(ids(&lines(&owen, &all, "Patient").await), [other.as_str()]);
     // It is in the trail before anybody has it.
     consortium.settle().await;
     let trail = ilse.get(&format!("/fhir/AuditEvent?patient={patient}&_count=100")).await.good().text();
@@ -143,7 +143,7 @@ async fn accesses_within_a_second_share_an_entry_and_one_that_is_taken_away_is_m
         let of = |kind: &str| entries.iter().filter(|entry| entry["resource"]["resourceType"] == kind).count();
         (of("AuditEvent"), of("OperationOutcome"))
     };
-    let reads = "action=R&agent-name=doctor&_count=100";
+    let reads = "action=R&_count=100";
     let (found, said) = trail(reads).await;
     assert!(found >= 20 && said == 0, "{found} {said}");
     // The other organisation's gateway believes them too, and so does the history of the trail.

@@ -194,6 +194,7 @@ fn of_fhir() -> Vec<Door> {
                 may("_outputFormat", Kind::OneOf(&["application/fhir+ndjson", "application/ndjson", "ndjson"])),
             ])
             .reads(&[Header::PreferAsync])
+            .fails(SENT)
             .gives(202, Media::Nothing)
     };
     let summary = |method, route| {
