@@ -39,10 +39,12 @@ const ENOUGH: usize = 4_096;
 /// Accesses, and bytes of their audit events, that are looked at together.
 const ROUND_LEN_MAX: usize = 4_096;
 const ROUND_BYTES_MAX: usize = 16 << 20;
-/// Accesses that one transaction writes at most.
+/// Accesses, and bytes of their audit events, that one transaction writes at most.
 const PUT_LEN_MAX: usize = 256;
-/// Accesses that one entry commits to at most.
+const PUT_BYTES_MAX: usize = 2 << 20;
+/// Accesses, and bytes of their audit events, that one entry commits to at most.
 const SET_LEN_MAX: usize = 128;
+const SET_BYTES_MAX: usize = 1 << 20;
 /// Accesses that may wait for the database. When it takes none for so long, nothing more is shown.
 const WAITING_MAX: usize = 100_000;
 /// Bytes of their audit events.

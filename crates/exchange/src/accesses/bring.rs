@@ -1,6 +1,6 @@
 //! From the file to the database: accesses that wait, written together.
 
-use super::{Access, First, PUT_LEN_MAX, Request, SET_LEN_MAX};
+use super::{Access, First, PUT_BYTES_MAX, PUT_LEN_MAX, Request, SET_BYTES_MAX, SET_LEN_MAX};
 use crate::{failure::Failure, members::News, mirror::Named, node::Node, row::access_in, write::put_failure};
 use contract::{Entry, GATHERED_MS_MAX, gather, may_be_gathered};
 use record::{Digest, Id16, Pseudonym, Purpose};
@@ -76,12 +76,17 @@ impl Node {
         let window_s = u64::from(self.policies().derivation.access_window_s());
         let window_ms = (window_s * 1_000).min(u64::from(GATHERED_MS_MAX));
         let gathered = sets(left, window_ms, || self.new_id())?;
-        let mut put = Put { removals, ..Put::default() };
+        let (mut put, mut put_bytes) = (Put { removals, ..Put::default() }, 0);
         for Set { entry, mut records } in nameless.chain(gathered) {
-            let full = put.records.len() + records.len() > PUT_LEN_MAX || put.entries.len() == PUT_LEN_MAX;
+            let bytes = records.iter().map(|new| new.row.bytes.len()).sum::<usize>();
+            let full = put.records.len() + records.len() > PUT_LEN_MAX
+                || put.entries.len() == PUT_LEN_MAX
+                || put_bytes + bytes > PUT_BYTES_MAX;
             if !put.entries.is_empty() && full {
                 self.put_sets(std::mem::take(&mut put)).await?;
+                put_bytes = 0;
             }
+            put_bytes += bytes;
             let record = records.first().filter(|_| records.len() == 1).map(|new| new.row.key());
             put.entries.push(NewEntry { record, ..entry });
             put.records.append(&mut records);
@@ -140,7 +145,8 @@ struct Set {
     records: Vec<NewVersion>,
 }
 
-/// Puts together what one person did to one patient's records within so many milliseconds; what may not be gathered, or is alone, keeps its own entry.
+/// Puts together what one person did to one patient's records within so many milliseconds; what may not be gathered, or is alone, keeps its
+/// own entry.
 fn sets(
     accesses: Vec<Access>,
     window_ms: u64,
@@ -154,7 +160,8 @@ fn sets(
         let entry = Entry::from_bytes(&access.entry.bytes).map_err(unreadable)?;
         let kind = (entry.patient, entry.actor, entry.purpose, entry.policy);
         let may = may_be_gathered(&entry);
-        let group = open.get(&kind).copied().filter(|group| may && takes(&groups[*group], &entry, window_ms));
+        let takes = |group: &usize| takes(&groups[*group], &entry, access.new.row.bytes.len(), window_ms);
+        let group = open.get(&kind).copied().filter(|group| may && takes(group));
         match group {
             Some(group) => groups[group].push((entry, access)),
             None => {
@@ -168,11 +175,12 @@ fn sets(
     groups.into_iter().map(|group| set(group, &mut new_id)).collect()
 }
 
-/// Whether an access is of the same time as those of a group.
-fn takes(group: &[(Entry, Access)], entry: &Entry, window_ms: u64) -> bool {
+/// Whether an access is of the same time as those of a group, and has room there with an audit event of so many bytes.
+fn takes(group: &[(Entry, Access)], entry: &Entry, bytes: usize, window_ms: u64) -> bool {
     let times = group.iter().map(|(entry, _)| entry.time.0).chain([entry.time.0]);
     let (first, last) = times.fold((u64::MAX, 0), |(first, last), time| (first.min(time), last.max(time)));
-    group.len() < SET_LEN_MAX && last - first <= window_ms
+    let bytes = group.iter().map(|(_, access)| access.new.row.bytes.len()).sum::<usize>() + bytes;
+    group.len() < SET_LEN_MAX && bytes <= SET_BYTES_MAX && last - first <= window_ms
 }
 
 fn set(mut group: Vec<(Entry, Access)>, new_id: &mut impl FnMut() -> Result<Id16, Failure>) -> Result<Set, Failure> {
