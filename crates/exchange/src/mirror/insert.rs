@@ -167,4 +167,29 @@ mod tests {
         assert_eq!(mirror.entry(first, &mercy).await.unwrap().unwrap().index, 0);
         assert_eq!(mirror.entry(first, &rescue).await.unwrap(), None, "another organisation's entry of that id");
     }
+
+    /// The entry of two accesses under that id, by that organisation, at that index of the log.
+    fn accesses(org: &str, id: u8, index: u64) -> (Entry, FinalEntry) {
+        let (alone, place) = access(org, index, RecordTag(sha256(&[b"any"])), b"any");
+        let body = Body::Accesses { root: sha256(&[&index.to_be_bytes()]), count: 2, ms: 0 };
+        let entry = Entry { id: Id16([id; 16]), body, ..alone };
+        let (digest, bytes) = (entry.digest(), entry.to_bytes());
+        (entry, FinalEntry { digest, bytes, ..place })
+    }
+
+    /// Rows name the entry that opens them by its id. Under the same id again an organisation could have an entry of accesses whose audit
+    /// events it never wrote, and the rows of the first one would have counted for both.
+    #[tokio::test]
+    async fn an_entry_of_several_accesses_under_the_id_of_an_earlier_one_is_kept_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mirror = Mirror::open(&folder.path().join("mirror.db")).unwrap();
+        let entries = vec![accesses("mercy", 1, 0), accesses("mercy", 1, 1), accesses("rescue", 1, 2)];
+        let block = FinalBlock { height: 1, time: TimeMs(2000), digest: sha256(&[b"block"]), entries };
+        mirror.inner.extend(&[block]).unwrap();
+        let counted = mirror.gathered(0, u64::MAX, 10).await.unwrap();
+        let counted: Vec<_> = counted.iter().map(|one| (one.index, one.org.as_str(), one.count)).collect();
+        assert_eq!(counted, [(0, "mercy", 2), (2, "rescue", 2)]);
+        let repeated = mirror.repeated().await.unwrap();
+        assert_eq!(repeated.iter().map(|entry| entry.index).collect::<Vec<_>>(), [1]);
+    }
 }
