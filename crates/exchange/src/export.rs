@@ -233,19 +233,21 @@ impl Node {
         job: &Job,
         files: &mut Files,
     ) -> Result<bool, Failure> {
-        let set = self.patient_set(patient, &wanted.types()).await?;
-        let rows = set.sound.into_iter().map(|sound| sound.row).filter(|row| wanted.takes(row));
-        let mut taken = self.take(caller, rows.collect(), job, files).await?;
-        let lost: u64 = set.lost.values().sum();
+        let (mut taken, missing) = match self.patient_set(patient, &wanted.types()).await {
+            Ok(set) => {
+                let rows = set.sound.into_iter().map(|sound| sound.row).filter(|row| wanted.takes(row));
+                let taken = self.take(caller, rows.collect(), job, files).await?;
+                (taken, missing_of(set.withheld, set.lost.values().sum()))
+            }
+            // One patient with more records than are taken as a set does not stop the export of all the others.
+            Err(Failure::TooLarge(why)) => (Shared::default(), Some(format!("nothing is here: {why}"))),
+            Err(failure) => return Err(failure),
+        };
         let mut told = !taken.versions.is_empty();
-        if set.withheld + lost > 0 {
+        if let Some(missing) = missing {
             let decided = self.decide_about(caller, patient).await?;
             if told || decided.decision.allow {
-                let text = format!(
-                    "of Patient/{patient} {} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here",
-                    set.withheld
-                );
-                files.warn(IssueType::Incomplete, text).await?;
+                files.warn(IssueType::Incomplete, format!("of Patient/{patient} {missing}")).await?;
                 taken.under = taken.under.or(decided.under);
                 told = true;
             }
@@ -314,6 +316,13 @@ impl Node {
         }
         Ok(taken)
     }
+}
+
+/// What there is to say of a set that is not whole.
+fn missing_of(withheld: u64, lost: u64) -> Option<String> {
+    (withheld + lost > 0).then(|| {
+        format!("{withheld} rows do not agree with the ledger and are withheld; {lost} records on the ledger may be missing here")
+    })
 }
 
 /// What each patient's part leaves in the trail; not which other patients were asked for.
