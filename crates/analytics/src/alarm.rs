@@ -3,6 +3,7 @@
 //! Source: IEC 60601-1-8. The *condition delay* passes between the condition's beginning and the alarm system taking it as an
 //! alarm; the *generation delay* between that and the signal. A *latching* alarm sounds until it is acknowledged.
 
+use crate::finding::AlarmChange;
 use record::TimeMs;
 
 /// How an alarm behaves.
@@ -57,6 +58,19 @@ pub enum AlarmStep {
         /// Since when the condition was there.
         since: TimeMs,
     },
+}
+
+impl AlarmStep {
+    /// Since when the condition was there, and the change as a finding tells it; `by` took notice.
+    pub(crate) fn told(self, by: Option<&str>) -> (TimeMs, AlarmChange) {
+        match self {
+            Self::Raised { since } => (since, AlarmChange::Raised),
+            Self::Ended { since } => (since, AlarmChange::Ended),
+            Self::Acknowledged { since } => {
+                (since, AlarmChange::Acknowledged { by: by.unwrap_or_default().to_owned() })
+            }
+        }
+    }
 }
 
 impl AlarmState {

@@ -1,12 +1,12 @@
 //! Signals for tests: shared recordings, read where they are there and said to be missing where not, and generated ones.
 
-use std::{f64::consts::PI, fs, path::PathBuf};
+use crate::recorded::shared;
+use std::{f64::consts::PI, fs};
 
 /// The text of a file under `signals/` of the shared data, or a line that says that it is missing.
 pub(crate) fn text(name: &str) -> Option<String> {
-    let root = std::env::var_os("VITALTRACE_SHARED")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")), PathBuf::from);
-    let path = root.join("signals").join(name);
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let path = shared(folder)?.join(file);
     let text = fs::read_to_string(&path).ok();
     if text.is_none() {
         println!("SKIPPED: {} not found", path.display());

@@ -10,7 +10,7 @@ use crate::{
     ingest::{Shown, check_type},
     node::Node,
     row::Worth,
-    set::Set,
+    set::{AUDIT_EVENT, Set},
     write::Trail,
 };
 use contract::{AccessAction, may_hold};
@@ -25,9 +25,6 @@ use record::{
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Criterion, PAGE_MAX, Row, Search, VersionKey};
-
-/// The type of the trail. What goes along with a search, and what it rests on, is of this type only where the query names it.
-const AUDIT: &str = "AuditEvent";
 
 /// A row that may be shown to the caller.
 pub(crate) struct Cleared {
@@ -180,7 +177,7 @@ impl Node {
     ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let asked = self.asked(rtype, query, handling)?;
-        self.accesses_before(if query.contains(AUDIT) { AUDIT } else { rtype }).await?;
+        self.accesses_before(if query.contains(AUDIT_EVENT) { AUDIT_EVENT } else { rtype }).await?;
         if asked.show == Show::Count {
             return self.count(caller, asked).await;
         }

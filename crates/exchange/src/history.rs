@@ -249,8 +249,8 @@ impl Node {
         let (mut next, mut more, mut steps, mut unnamed) = (window.before, true, 0, 0);
         while more && told.versions.len() < window.count && steps < STEPS_MAX {
             steps += 1;
-            let (mut step, on) = self.step_of(next, rtype).await?;
-            let sound = self.sound_of_step(&mut step).await?;
+            let (mut step, held, on) = self.step_of(next, rtype).await?;
+            let sound = self.sound_of_step(&mut step, held).await?;
             let before_this = next;
             (next, more) = (on, on.is_some());
             let mut last = before_this;
@@ -286,19 +286,25 @@ impl Node {
         Ok(History { total: None, links, versions: told.versions }.to_json())
     }
 
-    /// The next versions below a position, the latest first, and the position that they end at, if there is more.
-    async fn step_of(&self, before: Option<u64>, rtype: Option<&str>) -> Result<(Vec<Placed>, Option<u64>), Failure> {
+    /// The next versions below a position, the latest first; rows that were read for it, by their positions; and the position that they end
+    /// at, if there is more.
+    async fn step_of(
+        &self,
+        before: Option<u64>,
+        rtype: Option<&str>,
+    ) -> Result<(Vec<Placed>, HashMap<u64, Row>, Option<u64>), Failure> {
         let below = before.map(|before| before.div_ceil(PLACES));
         let (mut step, next) = self.mirror.latest(below, rtype.map(str::to_owned), STEP_LEN).await?;
-        let mut from = next.unwrap_or_default();
+        let (mut from, mut held) = (next.unwrap_or_default(), HashMap::new());
         if rtype == Some(AUDIT_EVENT) {
             let sets = self.mirror.gathered_latest(from, below.unwrap_or(u64::MAX), STEP_LEN).await?;
-            let (all, mut placed) = (sets.len(), 0);
+            let all = sets.len();
             for (looked, accesses) in (1..).zip(sets) {
-                let found = self.placed(&accesses).await?;
-                placed += found.len();
-                step.extend(found);
-                if placed >= STEP_LEN || (looked == all && all == STEP_LEN) {
+                for (placed, row) in self.placed(&accesses).await? {
+                    held.insert(position(&placed), row);
+                    step.push(placed);
+                }
+                if held.len() >= STEP_LEN || (looked == all && all == STEP_LEN) {
                     from = accesses.index;
                     break;
                 }
@@ -306,11 +312,11 @@ impl Node {
         }
         step.retain(|one| one.index >= from && before.is_none_or(|before| position(one) < before));
         step.sort_by_key(|one| std::cmp::Reverse(position(one)));
-        Ok((step, (from > 0).then_some(from.saturating_mul(PLACES))))
+        Ok((step, held, (from > 0).then_some(from.saturating_mul(PLACES))))
     }
 
-    /// The audit events of an entry that commits to several, as far as rows open them.
-    async fn placed(&self, accesses: &FinalAccesses) -> Result<Vec<Placed>, Failure> {
+    /// The audit events of an entry that commits to several, as far as rows open them. An audit tells of those that are missing.
+    async fn placed(&self, accesses: &FinalAccesses) -> Result<Vec<(Placed, Row)>, Failure> {
         let Some(entry) = self.mirror.entry(accesses.entry, &accesses.org).await? else { return Ok(Vec::new()) };
         let rows = self.store.gathered(accesses.entry).await.map_err(search_failure)?.rows;
         let mut placed = BTreeMap::new();
@@ -319,11 +325,8 @@ impl Node {
                 && bytes_hold(&row, &version)
             {
                 let named = Some(Named::of(&row));
-                placed.entry(place).or_insert(Placed { index: accesses.index, place, version, named });
+                placed.entry(place).or_insert((Placed { index: accesses.index, place, version, named }, row));
             }
-        }
-        if placed.len() < accesses.count as usize {
-            tracing::warn!(entry = %accesses.entry, of = accesses.count, found = placed.len(), "audit events of an entry are not in the database");
         }
         Ok(placed.into_values().collect())
     }
@@ -368,10 +371,19 @@ impl Node {
     }
 
     /// The rows of versions of the ledger that agree with it. What a record is called, which other organisations wrote, is learnt
-    /// from them; of a deletion, which does not say whom it is about, from the version before.
-    async fn sound_of_step(&self, step: &mut [Placed]) -> Result<Vec<Option<Row>>, Failure> {
-        let keys = step.iter().map(|one| (one.named.clone(), one.version.entry, one.version.version));
-        let reads = stream::iter(keys.collect::<Vec<_>>()).map(|(named, entry, version)| async move {
+    /// from them; of a deletion, which does not say whom it is about, from the version before. Rows that are `held` are not read again.
+    async fn sound_of_step(
+        &self,
+        step: &mut [Placed],
+        mut held: HashMap<u64, Row>,
+    ) -> Result<Vec<Option<Row>>, Failure> {
+        let asked =
+            |one: &Placed| (held.remove(&position(one)), one.named.clone(), one.version.entry, one.version.version);
+        let asked: Vec<_> = step.iter().map(asked).collect();
+        let reads = stream::iter(asked).map(|(held, named, entry, version)| async move {
+            if held.is_some() {
+                return Ok(held);
+            }
             let key = match named {
                 Some(named) => key_of(&named, version),
                 // Where the database says that the entry's record is: believed as far as the row agrees with the ledger.

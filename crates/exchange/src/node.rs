@@ -433,8 +433,8 @@ async fn own_lane(ledger: &ledger::Handle, org: &OrgId, lane: u32) -> Result<u64
     Ok(lane.seq)
 }
 
-/// Makes the folder if need be, for its owner alone: the desk holds reasons and names.
-fn private_folder(path: &Path) -> std::io::Result<()> {
+/// Makes the folder if need be, for its owner alone: the desk holds reasons and names, exports hold records.
+pub(crate) fn private_folder(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }

@@ -6,7 +6,7 @@
 use super::{Author, Rule, Watch, window_summary::unit_of};
 use crate::{
     alarm::{AlarmSpec, AlarmState, AlarmStep},
-    finding::{Alarm, AlarmChange, Cited, Finding, Kind, Measure, Severity},
+    finding::{Alarm, Cited, Finding, Kind, Measure, Severity},
     input::{Input, Measured, Person},
 };
 use record::TimeMs;
@@ -143,13 +143,7 @@ impl Sounding {
     }
 
     fn finding(&self, step: AlarmStep, at: TimeMs, by: Option<&str>) -> Finding {
-        let (since, change) = match step {
-            AlarmStep::Raised { since } => (since, AlarmChange::Raised),
-            AlarmStep::Ended { since } => (since, AlarmChange::Ended),
-            AlarmStep::Acknowledged { since } => {
-                (since, AlarmChange::Acknowledged { by: by.unwrap_or_default().to_owned() })
-            }
-        };
+        let (since, change) = step.told(by);
         let technical = matches!(self.entry.limit, Limit::Silent(_));
         let unit = unit_of(self.entry.signal);
         let value = self.value.filter(|_| !technical).map(|value| Measure { name: "value", value, unit });

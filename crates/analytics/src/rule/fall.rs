@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     alarm::{AlarmSpec, AlarmState, AlarmStep},
-    finding::{Alarm, AlarmChange, Finding, Kind, Measure, Severity},
+    finding::{Alarm, Finding, Kind, Measure, Severity},
     input::{Input, Person},
     smooth::keep_latest,
 };
@@ -171,13 +171,7 @@ impl Fall {
 
     fn finding(&self, step: AlarmStep, at: TimeMs, by: Option<&str>) -> Option<Finding> {
         let sounding = self.sounding.as_ref()?;
-        let (since, change) = match step {
-            AlarmStep::Raised { since } => (since, AlarmChange::Raised),
-            AlarmStep::Ended { since } => (since, AlarmChange::Ended),
-            AlarmStep::Acknowledged { since } => {
-                (since, AlarmChange::Acknowledged { by: by.unwrap_or_default().to_owned() })
-            }
-        };
+        let (since, change) = step.told(by);
         Some(Finding {
             severity: Severity::High,
             measures: sounding.measures.clone(),
@@ -197,6 +191,7 @@ impl Fall {
 mod tests {
     use super::{super::motion::check, *};
     use crate::{
+        finding::AlarmChange,
         input::Measured,
         recordings::{Chance, column, text},
     };

@@ -4,7 +4,7 @@ use super::Author;
 use crate::{
     alarm::{AlarmSpec, AlarmState, AlarmStep},
     ecg::Stretch,
-    finding::{Alarm, AlarmChange, Finding, Measure, Severity},
+    finding::{Alarm, Finding, Measure, Severity},
 };
 use record::{Digest, TimeMs};
 use std::collections::VecDeque;
@@ -121,13 +121,7 @@ impl Sounding {
     }
 
     fn finding(&self, step: AlarmStep, at: TimeMs, by: Option<&str>) -> Finding {
-        let (since, change) = match step {
-            AlarmStep::Raised { since } => (since, AlarmChange::Raised),
-            AlarmStep::Ended { since } => (since, AlarmChange::Ended),
-            AlarmStep::Acknowledged { since } => {
-                (since, AlarmChange::Acknowledged { by: by.unwrap_or_default().to_owned() })
-            }
-        };
+        let (since, change) = step.told(by);
         let cited = self.recent.iter().filter(|(until, _)| *until >= since).map(|(_, frame)| *frame).collect();
         Finding {
             signal: self.lead.clone(),

@@ -73,9 +73,7 @@ impl Node {
         // this is tried again; no row names anybody.
         let (nameless, left): (Vec<_>, Vec<_>) = left.into_iter().partition(is_erased);
         let nameless = nameless.into_iter().map(|access| Set { entry: access.entry, records: Vec::new() });
-        let window_s = u64::from(self.policies().derivation.access_window_s());
-        let window_ms = (window_s * 1_000).min(u64::from(GATHERED_MS_MAX));
-        let gathered = sets(left, window_ms, || self.new_id())?;
+        let gathered = sets(left, || self.new_id())?;
         let (mut put, mut put_bytes) = (Put { removals, ..Put::default() }, 0);
         for Set { entry, mut records } in nameless.chain(gathered) {
             let bytes = records.iter().map(|new| new.row.bytes.len()).sum::<usize>();
@@ -145,13 +143,9 @@ struct Set {
     records: Vec<NewVersion>,
 }
 
-/// Puts together what one person did to one patient's records within so many milliseconds; what may not be gathered, or is alone, keeps its
-/// own entry.
-fn sets(
-    accesses: Vec<Access>,
-    window_ms: u64,
-    mut new_id: impl FnMut() -> Result<Id16, Failure>,
-) -> Result<Vec<Set>, Failure> {
+/// Puts together what one person did to one patient's records within a second; what may not be gathered, or is alone, keeps its own entry.
+/// The derivation policy allows whole seconds, of which the ledger takes one.
+fn sets(accesses: Vec<Access>, mut new_id: impl FnMut() -> Result<Id16, Failure>) -> Result<Vec<Set>, Failure> {
     let mut groups: Vec<Vec<(Entry, Access)>> = Vec::new();
     // The group of each kind that is still open.
     let mut open: HashMap<(Option<Pseudonym>, Digest, Purpose, Digest), usize> = HashMap::new();
@@ -160,7 +154,7 @@ fn sets(
         let entry = Entry::from_bytes(&access.entry.bytes).map_err(unreadable)?;
         let kind = (entry.patient, entry.actor, entry.purpose, entry.policy);
         let may = may_be_gathered(&entry);
-        let takes = |group: &usize| takes(&groups[*group], &entry, access.new.row.bytes.len(), window_ms);
+        let takes = |group: &usize| takes(&groups[*group], &entry, access.new.row.bytes.len());
         let group = open.get(&kind).copied().filter(|group| may && takes(group));
         match group {
             Some(group) => groups[group].push((entry, access)),
@@ -175,12 +169,12 @@ fn sets(
     groups.into_iter().map(|group| set(group, &mut new_id)).collect()
 }
 
-/// Whether an access is of the same time as those of a group, and has room there with an audit event of so many bytes.
-fn takes(group: &[(Entry, Access)], entry: &Entry, bytes: usize, window_ms: u64) -> bool {
+/// Whether an access is of the same second as those of a group, and has room there with an audit event of so many bytes.
+fn takes(group: &[(Entry, Access)], entry: &Entry, bytes: usize) -> bool {
     let times = group.iter().map(|(entry, _)| entry.time.0).chain([entry.time.0]);
     let (first, last) = times.fold((u64::MAX, 0), |(first, last), time| (first.min(time), last.max(time)));
     let bytes = group.iter().map(|(_, access)| access.new.row.bytes.len()).sum::<usize>() + bytes;
-    group.len() < SET_LEN_MAX && bytes <= SET_BYTES_MAX && last - first <= window_ms
+    group.len() < SET_LEN_MAX && bytes <= SET_BYTES_MAX && last - first <= u64::from(GATHERED_MS_MAX)
 }
 
 fn set(mut group: Vec<(Entry, Access)>, new_id: &mut impl FnMut() -> Result<Id16, Failure>) -> Result<Set, Failure> {
@@ -239,7 +233,7 @@ mod tests {
 
     fn gathered(accesses: Vec<Access>) -> Vec<Set> {
         let mut ids = 100u8..;
-        sets(accesses, 1_000, || Ok(Id16([ids.next().unwrap(); 16]))).unwrap()
+        sets(accesses, || Ok(Id16([ids.next().unwrap(); 16]))).unwrap()
     }
 
     fn kinds(sets: &[Set]) -> Vec<(&'static str, Vec<&str>)> {

@@ -1,6 +1,6 @@
 //! The files of exports, and how far each is.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, node::private_folder};
 use record::{
     Id16, TimeMs,
     fhir::{Issue, IssueType, Outcome},
@@ -8,9 +8,7 @@ use record::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt as _,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -338,10 +336,6 @@ fn remove(folder: &Path) -> io::Result<()> {
 
 fn file_name(rtype: &str) -> String {
     format!("{rtype}.ndjson")
-}
-
-fn private_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -47,23 +47,28 @@ impl Mirror {
         below: u64,
         limit: usize,
     ) -> Result<Vec<FinalAccesses>, MirrorError> {
-        self.read(move |c| {
-            c.prepare_cached(&format!("{SELECT} WHERE g.idx >= ?1 AND g.idx < ?2 ORDER BY g.idx LIMIT ?3"))?
-                .query_map(params![signed(from), signed(below), limit as i64], accesses_row)?
-                .collect()
-        })
-        .await
+        self.gathered_in(from, below, limit, "ASC").await
     }
 
-    /// Those with an index from `from` on and below `below`, the last `limit`, the latest first.
+    /// The last `limit` of them, the latest first.
     pub(crate) async fn gathered_latest(
         &self,
         from: u64,
         below: u64,
         limit: usize,
     ) -> Result<Vec<FinalAccesses>, MirrorError> {
+        self.gathered_in(from, below, limit, "DESC").await
+    }
+
+    async fn gathered_in(
+        &self,
+        from: u64,
+        below: u64,
+        limit: usize,
+        order: &'static str,
+    ) -> Result<Vec<FinalAccesses>, MirrorError> {
         self.read(move |c| {
-            c.prepare_cached(&format!("{SELECT} WHERE g.idx >= ?1 AND g.idx < ?2 ORDER BY g.idx DESC LIMIT ?3"))?
+            c.prepare_cached(&format!("{SELECT} WHERE g.idx >= ?1 AND g.idx < ?2 ORDER BY g.idx {order} LIMIT ?3"))?
                 .query_map(params![signed(from), signed(below), limit as i64], accesses_row)?
                 .collect()
         })

@@ -2,27 +2,10 @@
 //!
 //! Source: IEEE 11073-10101 (arterial line), LOINC 76215-3, 76213-8, 76214-6. Unit: `mm[Hg]`.
 
-use super::{Category, Channel, Codes, Kind, Panel, Range, Sensor};
+use super::{Category, Channel, Codes, Kind, Panel, Range, Sensor, pressure};
 
 const PRESSURE: Range =
     Range::new(-50, 300, "IEC 60601-2-34, a transducer measures from -50 to 300 mm[Hg]; below 0 it stands too high");
-
-const fn pressure(
-    name: &'static str,
-    display: &'static str,
-    loinc: &'static [(&'static str, &'static str)],
-    mdc: (u32, &'static str),
-) -> Channel {
-    Channel {
-        name,
-        codes: Codes { display, loinc, mdc: Some(mdc) },
-        unit: "mm[Hg]",
-        kind: Kind::Numeric,
-        plausible: PRESSURE,
-        category: Category::VitalSigns,
-        in_panel: true,
-    }
-}
 
 pub(super) const SENSOR: Sensor = Sensor {
     name: "invasive-pressure",
@@ -33,18 +16,21 @@ pub(super) const SENSOR: Sensor = Sensor {
             "Invasive systolic blood pressure",
             &[("76215-3", "Invasive Systolic blood pressure")],
             (150_037, "MDC_PRESS_BLD_ART_ABP_SYS"),
+            PRESSURE,
         ),
         pressure(
             "ibp-dia",
             "Invasive diastolic blood pressure",
             &[("76213-8", "Invasive Diastolic blood pressure")],
             (150_038, "MDC_PRESS_BLD_ART_ABP_DIA"),
+            PRESSURE,
         ),
         pressure(
             "ibp-mean",
             "Invasive mean blood pressure",
             &[("76214-6", "Invasive Mean blood pressure")],
             (150_039, "MDC_PRESS_BLD_ART_ABP_MEAN"),
+            PRESSURE,
         ),
         Channel {
             name: "ibp",

@@ -85,6 +85,25 @@ pub struct Channel {
     pub in_panel: bool,
 }
 
+/// A number of a blood pressure's panel.
+const fn pressure(
+    name: &'static str,
+    display: &'static str,
+    loinc: &'static [(&'static str, &'static str)],
+    mdc: (u32, &'static str),
+    plausible: Range,
+) -> Channel {
+    Channel {
+        name,
+        codes: Codes { display, loinc, mdc: Some(mdc) },
+        unit: "mm[Hg]",
+        kind: Kind::Numeric,
+        plausible,
+        category: Category::VitalSigns,
+        in_panel: true,
+    }
+}
+
 /// What a channel sends as a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

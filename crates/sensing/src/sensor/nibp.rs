@@ -2,26 +2,10 @@
 //!
 //! Source: IEEE 11073-10407, LOINC 85354-9. Unit: `mm[Hg]`.
 
-use super::{Category, Channel, Codes, Kind, Panel, Range, Sensor};
+use super::{Category, Codes, Panel, Range, Sensor, pressure};
 
-const SOURCE: &str = "ISO 80601-2-30, a cuff holds at most 300 mm[Hg]; below 10 there is no pulse to find";
-
-const fn pressure(
-    name: &'static str,
-    display: &'static str,
-    loinc: &'static [(&'static str, &'static str)],
-    mdc: (u32, &'static str),
-) -> Channel {
-    Channel {
-        name,
-        codes: Codes { display, loinc, mdc: Some(mdc) },
-        unit: "mm[Hg]",
-        kind: Kind::Numeric,
-        plausible: Range::new(10, 300, SOURCE),
-        category: Category::VitalSigns,
-        in_panel: true,
-    }
-}
+const PRESSURE: Range =
+    Range::new(10, 300, "ISO 80601-2-30, a cuff holds at most 300 mm[Hg]; below 10 there is no pulse to find");
 
 pub(super) const SENSOR: Sensor = Sensor {
     name: "nibp",
@@ -32,18 +16,21 @@ pub(super) const SENSOR: Sensor = Sensor {
             "Systolic blood pressure",
             &[("8480-6", "Systolic blood pressure")],
             (150_021, "MDC_PRESS_BLD_NONINV_SYS"),
+            PRESSURE,
         ),
         pressure(
             "nibp-dia",
             "Diastolic blood pressure",
             &[("8462-4", "Diastolic blood pressure")],
             (150_022, "MDC_PRESS_BLD_NONINV_DIA"),
+            PRESSURE,
         ),
         pressure(
             "nibp-mean",
             "Mean blood pressure",
             &[("8478-0", "Mean blood pressure")],
             (150_023, "MDC_PRESS_BLD_NONINV_MEAN"),
+            PRESSURE,
         ),
     ],
     is_entered: false,
