@@ -12,6 +12,7 @@ mod load;
 mod missing;
 mod nesting;
 mod request;
+mod scope;
 mod words;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle};
@@ -22,3 +23,4 @@ pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, POLICIES_
 pub use missing::Need;
 pub use nesting::{BRACKETS_MAX, STEPS_MAX};
 pub use request::{Action, Consented, Facts, Person, Record, Request};
+pub use scope::{BadScope, Reach, SCOPES_MAX, Scope, Scopes};
