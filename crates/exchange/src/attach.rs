@@ -130,6 +130,7 @@ mod tests {
             request: "test".to_owned(),
             address: "127.0.0.1".to_owned(),
             base: "http://gateway/fhir".to_owned(),
+            app: None,
         }
     }
 

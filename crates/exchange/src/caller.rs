@@ -1,6 +1,8 @@
 //! Who is at the door: what a checked token and the request's own words say.
 
+use policy::{Action, Decision, Reason, Scopes};
 use record::{OrgId, OrgRole, Purpose, Role};
+use std::sync::Arc;
 
 /// A person or program, and why it acts. Role and organisation come from a checked token, never from the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,47 @@ pub struct Caller {
     pub address: String,
     /// What it calls this gateway by: the URL before `/Patient/1`. Answers name records by it.
     pub base: String,
+    /// The app that acts for the user, and what it was given; none where people and programs of the organisation act by themselves.
+    pub app: Option<Arc<App>>,
+}
+
+/// An app that somebody let act, or a program that acts for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// The name that it is registered by.
+    pub id: String,
+    /// What it was given.
+    pub scopes: Scopes,
+    /// The Patient that it was launched for.
+    pub patient: Option<String>,
+}
+
+impl App {
+    /// A refusal, unless the app was given what it needs to do this with a record of the type that is about `patient`.
+    pub(crate) fn refusal(&self, action: Action, fhir_type: &str, patient: Option<&str>) -> Option<Decision> {
+        let covered = self.scopes.cover(action, fhir_type, patient, self.patient.as_deref());
+        (!covered).then(|| self.not_given(action, fhir_type, "that record"))
+    }
+
+    /// A refusal, unless the app was given what it needs to do this with some records of the type.
+    pub(crate) fn refusal_of_type(&self, action: Action, fhir_type: &str) -> Option<Decision> {
+        (!self.scopes.touch(action, fhir_type)).then(|| self.not_given(action, fhir_type, "any record"))
+    }
+
+    fn not_given(&self, action: Action, fhir_type: &str, of: &str) -> Decision {
+        let sentence = format!(
+            "the app `{}` was given no scope for {} of {of} of type {fhir_type}: {}",
+            self.id,
+            action.as_str(),
+            if self.scopes.is_empty() {
+                "it was given none".to_owned()
+            } else {
+                format!("it was given {}", self.scopes)
+            }
+        );
+        let reason = Reason { policy: "scope".to_owned(), sentence };
+        Decision { allow: false, suppressed: false, reasons: vec![reason] }
+    }
 }
 
 impl Caller {

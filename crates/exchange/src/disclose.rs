@@ -177,6 +177,7 @@ impl Node {
     ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let asked = self.asked(rtype, query, handling)?;
+        self.allow_type(caller, Action::Search, rtype).await?;
         self.accesses_before(if query.contains(AUDIT_EVENT) { AUDIT_EVENT } else { rtype }).await?;
         if asked.show == Show::Count {
             return self.count(caller, asked).await;

@@ -59,6 +59,11 @@ impl Node {
         action: Action,
         target: &Target<'_>,
     ) -> Result<Decided, Failure> {
+        let app = caller.app.as_ref();
+        if let Some(decision) = app.and_then(|app| app.refusal(action, target.rtype, target.patient)) {
+            self.meters.decided(false);
+            return Ok(Decided { decision, under: None });
+        }
         let (facts, under) = self.facts(caller, target).await?;
         let policies = self.policies();
         let record_type = match target.value {
@@ -95,12 +100,31 @@ impl Node {
         if decided.decision.allow {
             return Ok(decided);
         }
-        let sentence = decided.decision.sentence();
+        Err(self.denied(caller, action, target, decided.decision).await?)
+    }
+
+    /// Refuses an app that may look at no record of a type at all: that it found nothing would say that there is nothing.
+    pub(crate) async fn allow_type(&self, caller: &Caller, action: Action, rtype: &str) -> Result<(), Failure> {
+        let app = caller.app.as_ref();
+        let Some(decision) = app.and_then(|app| app.refusal_of_type(action, rtype)) else { return Ok(()) };
+        let target = Target { rtype, id: None, patient: None, label: "N", author: &self.org, value: None };
+        Err(self.denied(caller, action, &target, decision).await?)
+    }
+
+    /// The failure of a denial, whose trace is durable then.
+    async fn denied(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: &Target<'_>,
+        decision: Decision,
+    ) -> Result<Failure, Failure> {
+        let sentence = decision.sentence();
         let name = target.id.map_or_else(|| target.rtype.to_owned(), |id| format!("{}/{id}", target.rtype));
         let (interaction, access) = trace_of(action);
         let trail = Trail { denied: Some(sentence.clone()), ..Trail::of(interaction, access) };
         self.leave_trail(caller, target.patient, &[], &[name], &trail).await?;
-        Err(Failure::Denied { sentence, suppressed: decided.decision.suppressed })
+        Ok(Failure::Denied { sentence, suppressed: decision.suppressed })
     }
 
     /// Decides over something that is no single record: an audit, a case, an erasure.

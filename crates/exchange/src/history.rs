@@ -243,7 +243,10 @@ impl Node {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn history_of(&self, caller: &Caller, rtype: Option<&str>, query: &str) -> Result<Vec<u8>, Failure> {
         self.accesses_before(rtype.unwrap_or_default()).await?;
-        rtype.map_or(Ok(()), check_type)?;
+        if let Some(rtype) = rtype {
+            check_type(rtype)?;
+            self.allow_type(caller, Action::Read, rtype).await?;
+        }
         let window = Window::read(query)?;
         let mut told = Told::default();
         let (mut next, mut more, mut steps, mut unnamed) = (window.before, true, 0, 0);

@@ -20,6 +20,8 @@ pub struct OrgKeys {
     pub consensus: SigningKey,
     /// Signs the tokens of the embedded issuer.
     pub issuer: SigningKey,
+    /// Signed them before: what it signed last is believed until it expires.
+    pub former_issuer: Option<SigningKey>,
     /// Opens what others wrap for this organisation.
     pub wrap: age::x25519::Identity,
     /// Plays the patient key's part for records without a patient, and hides who acted.
@@ -66,6 +68,9 @@ pub enum KeyError {
 
 const SEEDS: [&str; 4] = ["entry.key", "consensus.key", "issuer.key", "own.key"];
 const WRAP: &str = "wrap.key";
+/// The key that signs tokens, and the one before it.
+pub const ISSUER: &str = "issuer.key";
+const FORMER_ISSUER: &str = "issuer.former.key";
 const OLDER: &str = "entry.older";
 
 /// The most older entry keys that are known; the oldest are forgotten first.
@@ -92,15 +97,28 @@ impl OrgKeys {
         let path = dir.join(WRAP);
         let wrap =
             age::x25519::Identity::from_str(read_private(&path)?.trim()).map_err(|_| KeyError::Malformed { path })?;
+        let former = dir.join(FORMER_ISSUER);
         Ok(Self {
             entry: SigningKey::from_bytes(&*seed("entry.key")?),
             consensus: SigningKey::from_bytes(&*seed("consensus.key")?),
-            issuer: SigningKey::from_bytes(&*seed("issuer.key")?),
+            issuer: SigningKey::from_bytes(&*seed(ISSUER)?),
+            former_issuer: former
+                .exists()
+                .then(|| read_seed(former))
+                .transpose()?
+                .map(|seed| SigningKey::from_bytes(&seed)),
             wrap,
             own: PatientKey::from_bytes(*seed("own.key")?),
             older: older(dir)?,
             folder: dir.to_owned(),
         })
+    }
+
+    /// Draws another key for tokens. The one before it stays beside it; a crash in between leaves the present one in its place.
+    pub fn replace_issuer(dir: &Path) -> Result<(), KeyError> {
+        let present = read_seed(dir.join(ISSUER))?;
+        write_whole(dir, FORMER_ISSUER, &Zeroizing::new(hex::encode(*present)))?;
+        write_whole(dir, ISSUER, &Zeroizing::new(hex::encode(*random()?)))
     }
 
     /// What the genesis document says of this organisation.

@@ -10,6 +10,7 @@ use crate::{
     find::{Handling, PAGE_DEFAULT, Show, wrong},
     node::Node,
 };
+use policy::Action;
 use record::fhir::{Found, IssueType, SearchMode, SearchSet};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -77,6 +78,7 @@ impl Node {
             let text = "$lastn is about one patient: name it by `patient` or `subject`";
             return Err(Failure::invalid(IssueType::Required, "", text));
         }
+        self.allow_type(caller, Action::Search, "Observation").await?;
         let criteria = asked.search.criteria.clone();
         let plain = Search { criteria, count: PAGE_DEFAULT, total: false, ..Search::of("Observation") };
         if asked.show != Show::Whole || !asked.includes.is_empty() || asked.search != plain {

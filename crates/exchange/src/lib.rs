@@ -74,7 +74,7 @@ mod wrap;
 pub use assess::assess;
 pub use audit::{Finding, Kind, Report};
 pub use bind::device_name;
-pub use caller::Caller;
+pub use caller::{App, Caller};
 pub use consequence::HANDOFF;
 pub use desk::OpenOverride;
 pub use export::{Export, ExportFile, ExportState, Scope as ExportScope};

@@ -31,6 +31,7 @@ impl Node {
             request: String::new(),
             address: self.org.as_str().to_owned(),
             base: String::new(),
+            app: None,
         }
     }
 

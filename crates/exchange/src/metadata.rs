@@ -30,8 +30,8 @@ const OPERATIONS: [(Option<&str>, &str, &str); 7] = [
 ];
 
 impl Node {
-    /// `GET /fhir/metadata`, for a caller that calls this gateway by `base`.
-    pub fn metadata(&self, base: &str) -> Vec<u8> {
+    /// `GET /fhir/metadata`, for a caller that calls this gateway by `base` and the doors of identity by `auth`.
+    pub fn metadata(&self, base: &str, auth: &str) -> Vec<u8> {
         let interactions: Vec<Value> = INTERACTIONS.iter().map(|code| json!({"code": code})).collect();
         let resources: Vec<Value> = RESOURCE_TYPES
             .iter()
@@ -64,7 +64,7 @@ impl Node {
             "implementation": {"description": format!("Gateway of {}", self.org), "url": base},
             "rest": [{
                 "mode": "server", "resource": resources,
-                "security": {"description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."},
+                "security": security(auth),
                 "documentation": "Every address that this gateway answers, FHIR or not, is described by OpenAPI at /openapi.json.",
                 "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code})),
                 "operation": [{"name": "export", "definition": "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"}]
@@ -72,4 +72,22 @@ impl Node {
         });
         serde_json::to_vec(&statement).unwrap_or_default()
     }
+}
+
+/// How callers get their tokens. Source: SMART App Launch 1.0, «Conformance», which clients still read.
+fn security(auth: &str) -> Value {
+    let uri = |name: &str, path: &str| json!({"url": name, "valueUri": format!("{auth}/{path}")});
+    json!({
+        "extension": [{
+            "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+            "extension": [
+                uri("authorize", "authorize"), uri("token", "token"), uri("revoke", "revoke"), uri("introspect", "introspect")
+            ]
+        }],
+        "service": [{
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}],
+            "text": "OAuth2 using SMART-on-FHIR profile (see http://docs.smarthealthit.org)"
+        }],
+        "description": "Bearer tokens from POST /auth/token; purpose of use in X-Purpose-Of-Use."
+    })
 }

@@ -12,6 +12,7 @@ use crate::{
     write::Trail,
 };
 use contract::AccessAction;
+use policy::Action;
 use record::fhir::{Found, Interaction, IssueType, Limits, Node as JsonNode, Resource, SearchMode, SearchSet};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Criterion, IndexValue, Match, Search, TextMatch, extract, normalise};
@@ -198,6 +199,7 @@ impl Node {
                 "too little is known to find anybody: an identifier with its system, or a date of birth with a name";
             return Err(Failure::invalid(IssueType::Incomplete, "", text));
         }
+        self.allow_type(caller, Action::Search, "Patient").await?;
         let (mut withheld, mut cut) = (0, false);
         let mut candidates = BTreeMap::new();
         for criteria in searches {

@@ -226,7 +226,11 @@ impl Node {
             outcome: AuditOutcome::Success,
             outcome_text: trail.denied.as_deref(),
             client: Machine {
-                who: Party { display: Some(&caller.user), ..Party::default() },
+                // The app, where there is one: whoever asks who saw the data learns by which.
+                who: Party {
+                    display: Some(caller.app.as_ref().map_or(&caller.user, |app| &app.id)),
+                    ..Party::default()
+                },
                 address: &caller.address,
             },
             server: Machine {
