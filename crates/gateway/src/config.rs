@@ -1,6 +1,6 @@
 //! What one organisation's node is told: one TOML file, then `VITALTRACE_*` variables, then flags.
 
-use crate::policies::Folder;
+use crate::{identity::outside::IssuerAt, policies::Folder};
 use anyhow::{Context, anyhow, bail};
 use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 use contract::{Genesis, PublicKey};
@@ -57,6 +57,12 @@ pub(crate) struct Config {
     /// they name and `/fhir`: behind a proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fhir_url: Option<String>,
+    /// The doors by https, beside those by http: then those listen where only this machine reaches them, for its own commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) https: Option<HttpsDoors>,
+    /// Other issuers whose tokens open the doors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "issuer")]
+    pub(crate) issuers: Vec<IssuerAt>,
     /// What this node is to the consortium.
     #[serde(default, skip_serializing_if = "is_founder")]
     pub(crate) standing: Standing,
@@ -77,6 +83,18 @@ pub(crate) struct Config {
     /// Nodes to connect with beside the members, for one that starts when the founders have moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) peers: Vec<PeerAt>,
+}
+
+/// The doors by https.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpsDoors {
+    /// Where people and programs connect.
+    pub(crate) address: SocketAddr,
+    /// The certificate with those above it, a PEM file. One that is replaced is used at once.
+    pub(crate) certificate: PathBuf,
+    /// Its key, a PEM file of mode 600.
+    pub(crate) key: PathBuf,
 }
 
 /// What a node is to its consortium.
@@ -132,6 +150,13 @@ impl Config {
             if path.is_relative() {
                 *path = folder.join(&*path);
             }
+        }
+        for issuer in config.issuers.iter_mut().filter(|issuer| !issuer.keys.contains("://")) {
+            issuer.keys = folder.join(&issuer.keys).display().to_string();
+        }
+        let https = config.https.iter_mut().flat_map(|https| [&mut https.certificate, &mut https.key]);
+        for path in https.filter(|path| path.is_relative()) {
+            *path = folder.join(&*path);
         }
         if let Some(path) = config.policies.as_mut().filter(|path| path.is_relative()) {
             *path = folder.join(&*path);

@@ -6,10 +6,9 @@ mod command;
 mod config;
 mod demo;
 mod http;
-mod issuer;
+mod identity;
 mod policies;
 mod signal;
-mod users;
 
 use clap::Parser;
 use mimalloc::MiMalloc;

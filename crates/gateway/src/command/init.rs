@@ -73,6 +73,8 @@ impl Init {
             policies: None,
             users: "users.toml".into(),
             fhir_url: None,
+            https: None,
+            issuers: Vec::new(),
             standing: if self.joins { Standing::Later } else { Standing::Founder },
             peers_max: None,
             cache_mib: None,

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, four exit codes.
 
 mod analyze;
+mod app;
 mod custody;
 mod evidence;
 pub(crate) mod init;
@@ -13,7 +14,13 @@ pub(crate) mod sense;
 mod serve;
 mod user;
 
-use crate::{bench::Bench, client::Client, config::Config, demo::Demo, issuer::Issuer};
+use crate::{
+    bench::Bench,
+    client::Client,
+    config::Config,
+    demo::Demo,
+    identity::issuer::{Bearer, Issuer},
+};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use exchange::{clock::now, keys::OrgKeys};
@@ -36,6 +43,8 @@ enum Command {
     Serve(serve::Serve),
     User(user::User),
     Token(user::Token),
+    #[command(subcommand)]
+    App(app::App),
     Load(load::Load),
     Sense(sense::Sense),
     Analyze(analyze::Analyze),
@@ -79,6 +88,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Serve(serve) => serve.run().await,
                 Command::User(user) => user.run(),
                 Command::Token(token) => token.run(),
+                Command::App(app) => app.run(),
                 Command::Load(load) => load.run().await,
                 Command::Sense(sense) => sense.run().await,
                 Command::Analyze(analyze) => analyze.run(),
@@ -156,8 +166,8 @@ impl Connection {
     pub(crate) fn operator(&self, role: Role, purpose: &'static str) -> anyhow::Result<Client> {
         let config = self.config()?;
         let keys = OrgKeys::load(&config.keys)?;
-        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer)?;
-        let token = issuer.issue("operator", role, None, now())?;
+        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer, None)?;
+        let token = issuer.issue(Bearer { operator: true, ..Bearer::user("operator", role, None) }, now())?;
         Ok(Client::with_token(&format!("http://{}", config.http), token)?.for_purpose(purpose))
     }
 

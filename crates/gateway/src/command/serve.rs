@@ -2,14 +2,18 @@
 
 use super::Exit;
 use crate::{
-    config::Config,
-    http::{Base, Doors, router},
-    issuer::Issuer,
+    config::{Config, HttpsDoors},
+    http::{
+        Base, Doors, router,
+        tls::{self, Https},
+    },
+    identity::{Identity, issuer::Issuer, outside::Outside},
 };
 use anyhow::Context;
+use axum::{middleware, serve::Listener as _};
 use clap::Args;
 use exchange::{Node, Settings, keys::OrgKeys};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -43,8 +47,8 @@ impl Serve {
         let config = Config::load(&self.config)?;
         let genesis = config.genesis()?;
         let keys = OrgKeys::load(&config.keys)?;
-        let base = Base::new(config.fhir_url()?, config.http);
-        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer)?;
+        let base = Base::new(config.fhir_url()?, config.http, false);
+        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer, keys.former_issuer.as_ref())?;
         let settings = Settings {
             org: config.org.clone(),
             role: config.role,
@@ -67,31 +71,52 @@ impl Serve {
         let listener = tokio::net::TcpListener::bind(config.http)
             .await
             .with_context(|| format!("cannot listen on {}: is another node running there?", config.http))?;
+        let https = match &config.https {
+            Some(HttpsDoors { address, certificate, key }) => {
+                let files = tls::Files { certificate: certificate.clone(), key: key.clone() };
+                Some(Https::listen(*address, files).await?)
+            }
+            None => None,
+        };
         let node = Node::start(settings).await.context("the node did not start")?;
         tracing::info!(org = %config.org, http = %config.http, ledger = %config.ledger, "node up");
 
-        let doors = Doors::new(node.clone(), issuer, config.users.clone(), base);
-        let app = router(doors).into_make_service_with_connect_info::<SocketAddr>();
+        let outside = Outside::follow(config.issuers.clone(), &config.data)?;
+        let identity = Arc::new(Identity::open(issuer, outside, config.users.clone(), &config.data)?);
+        tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
+        let doors = Doors::new(node.clone(), identity, base);
         let mut terminate = signal(SignalKind::terminate())?;
-        let (stopping, stopped) = tokio::sync::oneshot::channel();
-        let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+        let (stopping, stopped) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = tokio::signal::ctrl_c() => {}
             }
             tracing::info!("stopping: no new requests are taken");
-            // The receiver is gone only when the server failed first.
-            let _ = stopping.send(());
+            // The receivers are gone only when the doors failed first.
+            let _ = stopping.send(true);
         });
+        let asked_to_stop = || {
+            let mut stopped = stopped.clone();
+            async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+        };
+        let by_https = async {
+            let Some(https) = https else { return Ok(()) };
+            let base = Base::new(config.fhir_url()?, https.local_addr()?, true);
+            let app = router(doors.called(base)).layer(middleware::from_fn(tls::as_plain));
+            let app = app.into_make_service_with_connect_info::<tls::From>();
+            axum::serve(https, app).with_graceful_shutdown(asked_to_stop()).await.context("the doors by https failed")
+        };
+        let by_http = async {
+            let app = router(doors.clone()).into_make_service_with_connect_info::<SocketAddr>();
+            axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()).await.context("the doors failed")
+        };
         let deadline = async {
-            if stopped.await.is_ok() {
-                tokio::time::sleep(GRACE).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
+            asked_to_stop().await;
+            tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
-            served = async { serving.await } => served.context("the doors failed")?,
+            served = async { tokio::try_join!(by_http, by_https) } => drop(served?),
             () = deadline => tracing::warn!("some requests did not end in time"),
         }
         node.stop().await;

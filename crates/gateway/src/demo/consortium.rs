@@ -4,9 +4,10 @@ use crate::{
     client::Client,
     command::init::{Init, MakeGenesis},
     config::{CONFIG_FILE, GENESIS_FILE, MEMBER_FILE},
-    users::Users,
+    identity::users::{New, Users},
 };
 use anyhow::{Context, bail};
+use exchange::clock::now;
 use rand::RngExt as _;
 use record::{OrgId, OrgRole, Role};
 use std::{
@@ -97,7 +98,8 @@ impl Consortium {
 
     /// Makes a user of an organisation.
     pub(crate) fn add_user(&self, org: &str, name: &str, role: Role, patient: Option<String>) -> anyhow::Result<()> {
-        Users::set(&self.node(org)?.dir.join("users.toml"), name, role, &self.password, patient)
+        let given = New { role, password: &self.password, patient, practitioner: None };
+        Users::set(&self.node(org)?.dir.join("users.toml"), name, given, now())
     }
 
     /// Logs a user in.

@@ -1,18 +1,33 @@
 //! Who is at the door: bearer tokens in, callers out.
 
-use super::{Doors, PURPOSE, REQUEST_ID, outcome};
-use crate::issuer::{Claims, TOKEN_SECONDS, TokenError};
+pub(crate) mod authorize;
+mod client;
+pub(crate) mod discovery;
+mod fields;
+pub(crate) mod launch;
+mod pages;
+pub(crate) mod refusal;
+pub(crate) mod token;
+
+use super::{Doors, PURPOSE, REQUEST_ID, headers::is_json, outcome};
+use crate::identity::{
+    drawn,
+    issuer::{Bearer, Claims, TOKEN_SECONDS, TokenError},
+    pending::LoggedIn,
+    users::User,
+};
 use axum::{
     Json,
     body::Bytes,
     extract::{ConnectInfo, FromRequestParts, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use exchange::{Caller, Failure, clock::now};
+use exchange::{App, Caller, Failure, clock::now};
+use policy::Scopes;
 use record::{Purpose, Role, fhir::IssueType};
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 /// A caller with a good token and a known purpose of use.
 pub(crate) struct Known(pub(crate) Caller);
@@ -21,28 +36,49 @@ impl FromRequestParts<Doors> for Known {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Response> {
-        let claims = claims(&parts.headers, doors).map_err(|e| outcome::unauthenticated(&e))?;
-        let purpose = purpose(&parts.headers, claims.role).map_err(|e| outcome::respond(&e))?;
+        let bearer = claims(&parts.headers, doors).map_err(|e| outcome::unauthenticated(&e))?.bearer;
+        let purpose = purpose(&parts.headers, bearer.role).map_err(|e| outcome::respond(&e))?;
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
         let request = parts.headers.get(&REQUEST_ID).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let app = bearer
+            .app
+            .map(|app| Arc::new(App { id: app.client_id, scopes: Scopes::among(&app.scope), patient: app.launched }));
         Ok(Self(Caller {
-            user: claims.sub,
-            role: claims.role,
-            org: doors.issuer.org().clone(),
-            org_role: doors.issuer.org_role(),
-            patient: claims.patient,
+            user: bearer.sub,
+            role: bearer.role,
+            org: doors.identity.issuer.org().clone(),
+            org_role: doors.identity.issuer.org_role(),
+            patient: bearer.patient,
             purpose,
             request: request.to_owned(),
             address: address.unwrap_or_default(),
             base: doors.base.of(&parts.headers),
+            app,
         }))
+    }
+}
+
+/// Somebody who just logged in, and acts for what people of the role usually act for.
+fn caller_of(doors: &Doors, headers: &HeaderMap, person: &LoggedIn, address: &str) -> Caller {
+    let request = headers.get(&REQUEST_ID).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    Caller {
+        user: person.user.clone(),
+        role: person.role,
+        org: doors.identity.issuer.org().clone(),
+        org_role: doors.identity.issuer.org_role(),
+        patient: person.patient.clone(),
+        purpose: usual_purpose(person.role),
+        request: request.to_owned(),
+        address: address.to_owned(),
+        base: doors.base.of(headers),
+        app: None,
     }
 }
 
 fn claims(headers: &HeaderMap, doors: &Doors) -> Result<Claims, TokenError> {
     let value = headers.get(header::AUTHORIZATION).ok_or(TokenError::Missing)?;
     let token = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).ok_or(TokenError::Missing)?;
-    doors.issuer.check(token)
+    doors.identity.check(token)
 }
 
 /// What the request says, or what people of this role usually act for.
@@ -51,7 +87,11 @@ fn purpose(headers: &HeaderMap, role: Role) -> Result<Purpose, Failure> {
         let code = value.to_str().unwrap_or_default();
         return code.parse().map_err(|e| Failure::invalid(IssueType::CodeInvalid, "", format!("{e}")));
     }
-    Ok(match role {
+    Ok(usual_purpose(role))
+}
+
+fn usual_purpose(role: Role) -> Purpose {
+    match role {
         Role::Patient => Purpose::PatientRequest,
         Role::Dispatcher | Role::Doctor | Role::Nurse | Role::Device | Role::Engine => Purpose::Treat,
         Role::Responder => Purpose::EmergencyTreat,
@@ -60,7 +100,47 @@ fn purpose(headers: &HeaderMap, role: Role) -> Result<Purpose, Failure> {
         Role::Compliance => Purpose::Compliance,
         Role::PrivacyOfficer => Purpose::Operations,
         Role::Custodian => Purpose::SystemAdmin,
-    })
+    }
+}
+
+/// Why somebody was not let in.
+enum NoLogin {
+    Token(TokenError),
+    /// Too many are being looked at.
+    Busy,
+}
+
+/// The user of that name and password, who comes from `address`.
+async fn authenticate(doors: &Doors, name: &str, password: &str, address: &str) -> Result<User, NoLogin> {
+    // As it stands in the log and is counted: no such name is longer or of other letters.
+    let shown: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
+    if !doors.identity.attempts.may_try(&shown, address, now().0) {
+        tracing::warn!(user = shown, "a login was refused: too many failed");
+        return Err(NoLogin::Token(TokenError::TooMany));
+    }
+    let Ok(_place) = doors.logins.clone().try_acquire_owned() else { return Err(NoLogin::Busy) };
+    let (users, name, password) = (doors.identity.users(), name.to_owned(), password.to_owned());
+    // Hashing a password takes tens of milliseconds: not on the threads that serve everybody.
+    let checked = tokio::task::spawn_blocking(move || users.authenticate(&name, &password).cloned()).await;
+    match checked {
+        Ok(Some(user)) => {
+            doors.identity.attempts.succeeded(&shown, address);
+            Ok(user)
+        }
+        Ok(None) => {
+            doors.identity.attempts.failed(&shown, address, now().0);
+            tracing::warn!(user = shown, "a login failed");
+            Err(NoLogin::Token(TokenError::Refused))
+        }
+        Err(_) => Err(NoLogin::Busy),
+    }
+}
+
+fn status_of(error: &TokenError) -> StatusCode {
+    match error {
+        TokenError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::UNAUTHORIZED,
+    }
 }
 
 /// `POST /auth/token`.
@@ -71,33 +151,35 @@ pub(crate) struct Login {
     password: String,
 }
 
-/// Gives a token for a user's name and password.
-pub(crate) async fn token(State(doors): State<Doors>, body: Bytes) -> Response {
+/// Gives a token: to a user for name and password, in JSON, or to an app, as a form (OAuth 2.0).
+pub(crate) async fn token(
+    State(doors): State<Doors>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if is_json(&headers).is_err() {
+        return token::to_app(&doors, &headers, &body).await.unwrap_or_else(IntoResponse::into_response);
+    }
     let Ok(login) = serde_json::from_slice::<Login>(&body) else {
-        let text = "send a JSON object with `username` and `password`";
+        let text = "send a JSON object with `username` and `password`, or the form of an app (OAuth 2.0)";
         return outcome::respond(&Failure::invalid(IssueType::Structure, "", text));
     };
-    let Ok(_place) = doors.logins.clone().try_acquire_owned() else { return outcome::respond(&Failure::Busy) };
-    let user: String = login.username.chars().filter(char::is_ascii_graphic).take(64).collect();
-    // Hashing a password takes tens of milliseconds: not on the threads that serve everybody.
-    let checked = tokio::task::spawn_blocking(move || -> anyhow::Result<Option<String>> {
-        let users = doors.users()?;
-        match users.authenticate(&login.username, &login.password) {
-            Some(user) => doors.issuer.issue(&login.username, user.role, user.patient.clone(), now()).map(Some),
-            None => Ok(None),
-        }
-    })
-    .await;
-    match checked {
-        Ok(Ok(Some(token))) => {
+    let address = address.ip().to_string();
+    let user = match authenticate(&doors, &login.username, &login.password, &address).await {
+        Ok(user) => user,
+        Err(NoLogin::Token(error)) => return outcome::unauthenticated(&error),
+        Err(NoLogin::Busy) => return outcome::respond(&Failure::Busy),
+    };
+    let token = drawn().and_then(|sid| {
+        let bearer = Bearer { sid: Some(sid), ..Bearer::user(&login.username, user.role, user.patient.clone()) };
+        doors.identity.issuer.issue(bearer, now())
+    });
+    match token {
+        Ok(token) => {
             let body = serde_json::json!({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS});
             ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
         }
-        Ok(Ok(None)) => {
-            tracing::warn!(user, "a login failed");
-            outcome::unauthenticated(&TokenError::Refused)
-        }
-        Ok(Err(e)) => outcome::respond(&Failure::Ours(format!("no token could be issued: {e:#}"))),
-        Err(_) => outcome::respond(&Failure::Ours("no token could be issued".to_owned())),
+        Err(e) => outcome::respond(&Failure::Ours(format!("no token could be issued: {e:#}"))),
     }
 }

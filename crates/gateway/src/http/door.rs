@@ -1,6 +1,8 @@
 //! Every door of the gateway, once: the router is made of this list, and so is `/openapi.json`.
 
-use super::{Doors, LOGIN_BYTES_MAX, auth, desk, export, fhir, frames, ledger, member, openapi, policy, watch};
+mod identity;
+
+use super::{Doors, desk, export, fhir, frames, ledger, member, openapi, policy, watch};
 use axum::{
     extract::DefaultBodyLimit,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -70,6 +72,8 @@ pub(crate) enum Body {
     Patch,
     /// The query of a search.
     Form,
+    /// A form with these members.
+    Fields(Vec<Asked>),
     /// A JSON document with these members and no others, and whether bytes are one.
     Json(
         Vec<Asked>,
@@ -94,6 +98,7 @@ pub(crate) enum Media {
     Written,
     Json,
     Text,
+    Html,
     OpenMetrics,
     Evidence,
     /// Resources, one on each line.
@@ -109,7 +114,6 @@ const SENT: &[u16] = &[400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 500, 50
 /// Doors that everybody may open.
 const OPEN: &[u16] = &[400, 404, 500, 503];
 const FRAME: &[u16] = &[400, 404, 409, 413, 422, 500, 503];
-const LOGIN: &[u16] = &[400, 401, 413, 500, 503];
 const NEVER: &[u16] = &[503];
 
 fn door(method: &'static str, path: &'static str, route: MethodRouter<Doors>, about: &'static str) -> Door {
@@ -151,6 +155,11 @@ impl Door {
         self.answers.push((status, media));
         self
     }
+    /// Says to apps what is wrong as OAuth does, in a JSON document of its own form.
+    fn refuses_apps(mut self) -> Self {
+        self.answers.extend([400, 401, 500, 503].map(|status| (status, Media::Json)));
+        self
+    }
 }
 
 fn must(name: &'static str, kind: Kind) -> Asked {
@@ -168,7 +177,7 @@ fn about_a_patient() -> Body {
 
 /// All of them.
 pub(crate) fn all() -> Vec<Door> {
-    [of_fhir(), of_sensing(), of_the_desk(), of_members(), of_the_ledger(), of_operators()]
+    [of_fhir(), of_sensing(), of_the_desk(), of_members(), of_the_ledger(), identity::all(), of_operators()]
         .into_iter()
         .flatten()
         .collect()
@@ -521,16 +530,7 @@ fn of_the_ledger() -> Vec<Door> {
 }
 
 fn of_operators() -> Vec<Door> {
-    let login = json(
-        [must("username", Kind::Text("ana")), must("password", Kind::Text("a password"))],
-        desk::reads::<auth::Login>,
-    );
-    let token = post(auth::token).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX));
     vec![
-        door("post", "/auth/token", token, "Gives a token for a name and a password.")
-            .public(LOGIN)
-            .takes(login)
-            .gives(200, Media::Json),
         door("get", "/openapi.json", get(openapi::document), "This description.").public(NEVER).gives(200, Media::Json),
         door("get", "/health", get(watch::health), "Whether the process answers.")
             .public(NEVER)

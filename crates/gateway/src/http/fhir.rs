@@ -363,5 +363,6 @@ pub(crate) async fn provenance(
 }
 
 pub(crate) async fn metadata(State(doors): State<Doors>, headers: HeaderMap) -> Response {
-    plain(doors.node.metadata(&doors.base.of(&headers)))
+    let auth = format!("{}/auth", doors.base.origin_of(&headers));
+    plain(doors.node.metadata(&doors.base.of(&headers), &auth))
 }

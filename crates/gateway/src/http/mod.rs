@@ -2,6 +2,7 @@
 
 mod auth;
 mod base;
+mod cross;
 mod desk;
 mod door;
 mod export;
@@ -13,11 +14,12 @@ mod member;
 mod openapi;
 mod outcome;
 pub(crate) mod policy;
+pub(crate) mod tls;
 mod watch;
 
 pub(crate) use base::Base;
 
-use crate::{issuer::Issuer, users::Users};
+use crate::identity::Identity;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath},
@@ -26,14 +28,12 @@ use axum::{
     response::Response,
 };
 use exchange::Node;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 use tracing::Instrument as _;
 
 /// The largest request body, in bytes: a transaction Bundle of some thousand entries.
 pub(crate) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// The largest login, in bytes.
-const LOGIN_BYTES_MAX: usize = 4 * 1024;
 /// How long a body may stand still while it is received.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Passwords that are hashed at the same time: each takes some 20 MB and as many milliseconds.
@@ -49,8 +49,7 @@ pub(crate) const PURPOSE: HeaderName = HeaderName::from_static("x-purpose-of-use
 #[derive(Clone)]
 pub(crate) struct Doors {
     pub(crate) node: Node,
-    pub(crate) issuer: Arc<Issuer>,
-    users_file: Arc<PathBuf>,
+    pub(crate) identity: Arc<Identity>,
     base: Base,
     places: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
@@ -58,23 +57,16 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    /// The doors of a node. Users are read from the file at each login, so that a new one needs no restart.
-    pub(crate) fn new(node: Node, issuer: Issuer, users_file: PathBuf, base: Base) -> Self {
-        let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
-        let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
-        Self {
-            node,
-            issuer: Arc::new(issuer),
-            users_file: Arc::new(users_file),
-            base,
-            places,
-            logins,
-            requests: watch::Requests::new(),
-        }
+    /// The same doors, for callers who call them by another base.
+    pub(crate) fn called(&self, base: Base) -> Self {
+        Self { base, ..self.clone() }
     }
 
-    fn users(&self) -> anyhow::Result<Users> {
-        Users::load(&self.users_file)
+    /// The doors of a node.
+    pub(crate) fn new(node: Node, identity: Arc<Identity>, base: Base) -> Self {
+        let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
+        let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
+        Self { node, identity, base, places, logins, requests: watch::Requests::new() }
     }
 }
 
@@ -95,6 +87,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         .layer(middleware::from_fn_with_state(doors.clone(), bounded))
         .layer(CatchPanicLayer::custom(outcome::panicked))
         .layer(middleware::from_fn_with_state(doors.clone(), watch::measured))
+        .layer(cross::layer(&doors))
         .layer(middleware::from_fn(named))
         .with_state(doors)
 }

@@ -220,6 +220,7 @@ fn request_body(body: &Body) -> Option<Value> {
         Body::Resource(rtype) => (FHIR, resource(*rtype), *rtype != Some("Parameters")),
         Body::Patch => (JSON_PATCH, patch(), true),
         Body::Form => ("application/x-www-form-urlencoded", schema(Kind::Searches), false),
+        Body::Fields(members) => ("application/x-www-form-urlencoded", object(members), true),
         Body::Json(members, _) => ("application/json", object(members), true),
         Body::Bytes(media) => (*media, json!({"type": "string", "format": "binary"}), true),
     };
@@ -255,6 +256,7 @@ fn answer(media: Media) -> Value {
         Media::Fhir(rtype) => (rtype, json!({FHIR: {"schema": resource(Some(rtype))}})),
         Media::Version | Media::Written => ("The resource, as stored.", json!({FHIR: {"schema": resource(None)}})),
         Media::Json => ("Done.", json!({"application/json": {"schema": {"type": "object"}}})),
+        Media::Html => ("A page for a person.", json!({"text/html": {"schema": {"type": "string"}}})),
         Media::Text => ("Text.", json!({"text/plain": {"schema": {"type": "string"}}})),
         Media::OpenMetrics => ("Counters.", json!({"application/openmetrics-text": {"schema": {"type": "string"}}})),
         Media::Evidence => ("An evidence file.", json!({"application/vnd.vitaltrace.evidence+cbor": {}})),
@@ -286,6 +288,7 @@ fn meaning(status: u16) -> &'static str {
         412 => "A condition does not hold.",
         415 => "Another content type than this address takes.",
         413 => "Too large, or too much to look at.",
+        429 => "Too many logins failed.",
         422 => "The request is understood, and wrong.",
         503 => "Busy, or the database cannot be reached, or what it holds does not agree with the ledger.",
         _ => "Something of ours failed.",

@@ -100,12 +100,17 @@ pub(crate) fn respond(failure: &Failure) -> Response {
 }
 
 /// The answer to a request without a good token.
-pub(crate) fn unauthenticated(error: &crate::issuer::TokenError) -> Response {
+pub(crate) fn unauthenticated(error: &crate::identity::issuer::TokenError) -> Response {
     let kind = match error {
-        crate::issuer::TokenError::Expired => IssueType::Expired,
+        crate::identity::issuer::TokenError::Expired => IssueType::Expired,
+        crate::identity::issuer::TokenError::TooMany => IssueType::Throttled,
         _ => IssueType::Login,
     };
-    let mut response = answer(StatusCode::UNAUTHORIZED, &Outcome::new(Issue::error(kind, error.to_string())));
+    let status = match error {
+        crate::identity::issuer::TokenError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let mut response = answer(status, &Outcome::new(Issue::error(kind, error.to_string())));
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }

@@ -64,7 +64,7 @@ pub(crate) async fn measured(State(doors): State<Doors>, request: Request, next:
 
 /// The process answers.
 pub(crate) async fn health(State(doors): State<Doors>) -> Response {
-    Json(json!({"status": "up", "org": doors.issuer.org(), "ledger_height": doors.node.ledger_height()}))
+    Json(json!({"status": "up", "org": doors.identity.issuer.org(), "ledger_height": doors.node.ledger_height()}))
         .into_response()
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use record::Role;
+use record::{Role, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -22,6 +22,22 @@ pub(crate) struct User {
     /// For a patient's login: the id of the Patient.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) patient: Option<String>,
+    /// Who the user is in the directory, such as `Practitioner/ana`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) practitioner: Option<String>,
+    /// Tokens from before this time, in seconds since 1970, are good no more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) tokens_since: Option<u64>,
+    /// Whether the user may not come in.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) closed: bool,
+}
+
+impl User {
+    /// Who the user is in FHIR, if it is said.
+    pub(crate) fn fhir_user(&self) -> Option<String> {
+        self.patient.as_ref().map(|id| format!("Patient/{id}")).or_else(|| self.practitioner.clone())
+    }
 }
 
 /// All of an organisation's users, by name.
@@ -39,14 +55,9 @@ impl Users {
         }
     }
 
-    /// Adds a user, or gives it a new password and role, and writes the file.
-    pub(crate) fn set(
-        path: &Path,
-        name: &str,
-        role: Role,
-        password: &str,
-        patient: Option<String>,
-    ) -> anyhow::Result<()> {
+    /// Adds a user, or gives it a new password and role, and writes the file. Tokens of whoever had the name before are good no more.
+    pub(crate) fn set(path: &Path, name: &str, given: New<'_>, now: TimeMs) -> anyhow::Result<()> {
+        let New { role, password, patient, practitioner } = given;
         let fits = !name.is_empty()
             && name.len() <= 64
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
@@ -59,17 +70,34 @@ impl Users {
         if (role == Role::Patient) != patient.is_some() {
             bail!("a user of role `patient` needs the id of its Patient, and no other role has one");
         }
+        if let Some(reference) = &practitioner {
+            let id = reference.strip_prefix("Practitioner/").unwrap_or_default();
+            let fits =
+                (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+            if !fits || patient.is_some() {
+                bail!("write who the user is in the directory as `Practitioner/ana`; a patient is none");
+            }
+        }
         let mut users = Self::load(path)?;
         let password = Argon2::default()
             .hash_password(password.as_bytes())
             .map_err(|e| anyhow::anyhow!("the password could not be hashed: {e}"))?
             .to_string();
-        users.0.insert(name.to_owned(), User { role, password, patient });
-        let text = toml::to_string(&users).context("the list of users could not be written as TOML")?;
-        let draft = path.with_extension("new");
-        write_private(&draft, &text)
-            .and_then(|()| fs::rename(&draft, path))
-            .with_context(|| format!("cannot write `{}`", path.display()))
+        let tokens_since = users.0.contains_key(name).then_some(now.0 / 1000);
+        users.0.insert(name.to_owned(), User { role, password, patient, practitioner, tokens_since, closed: false });
+        users.write(path)
+    }
+
+    /// Lets a user in no more, or again; its tokens end in either case. Fails when there is no such user.
+    pub(crate) fn close(path: &Path, name: &str, closed: bool, now: TimeMs) -> anyhow::Result<()> {
+        let mut users = Self::load(path)?;
+        let user = users.0.get_mut(name).with_context(|| format!("no user is called `{name}`"))?;
+        (user.closed, user.tokens_since) = (closed, Some(now.0 / 1000));
+        users.write(path)
+    }
+
+    fn write(&self, path: &Path) -> anyhow::Result<()> {
+        replace(path, &toml::to_string(self).context("the list of users could not be written as TOML")?)
     }
 
     /// The user, if the password is right. Takes as long for an unknown name as for a wrong password.
@@ -83,13 +111,31 @@ impl Users {
         let user = self.0.get(name);
         let hash = user.map_or(NOBODY, |user| user.password.as_str());
         let right = Argon2::default().verify_password(password.as_bytes(), hash).is_ok();
-        user.filter(|_| right)
+        user.filter(|user| right && !user.closed)
     }
 
     /// The user of that name.
     pub(crate) fn get(&self, name: &str) -> Option<&User> {
         self.0.get(name)
     }
+}
+
+/// What a user is given.
+pub(crate) struct New<'a> {
+    pub(crate) role: Role,
+    pub(crate) password: &'a str,
+    /// For a patient's login: the id of the Patient.
+    pub(crate) patient: Option<String>,
+    /// Who the user is in the directory, such as `Practitioner/ana`.
+    pub(crate) practitioner: Option<String>,
+}
+
+/// Writes a file that only its owner may read, in the place of what was there, whole or not at all.
+pub(crate) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let draft = path.with_extension("new");
+    write_private(&draft, text)
+        .and_then(|()| fs::rename(&draft, path))
+        .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Writes a file that only its owner may read.
@@ -103,11 +149,15 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    fn given(role: Role, password: &str) -> New<'_> {
+        New { role, password, patient: None, practitioner: None }
+    }
+
     #[test]
     fn a_user_gets_in_with_the_right_password_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
-        Users::set(&path, "ana", Role::Responder, "correct horse", None).unwrap();
+        Users::set(&path, "ana", given(Role::Responder, "correct horse"), TimeMs(0)).unwrap();
         let users = Users::load(&path).unwrap();
         assert_eq!(users.authenticate("ana", "correct horse").map(|u| u.role), Some(Role::Responder));
         assert!(users.authenticate("ana", "wrong horse").is_none());
@@ -116,11 +166,31 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_user_gets_in_no_more_and_its_tokens_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        Users::set(&path, "ana", given(Role::Doctor, "correct horse"), TimeMs(0)).unwrap();
+        assert_eq!(Users::load(&path).unwrap().get("ana").unwrap().tokens_since, None);
+        Users::close(&path, "ana", true, TimeMs(7_000)).unwrap();
+        let users = Users::load(&path).unwrap();
+        assert!(users.authenticate("ana", "correct horse").is_none());
+        assert_eq!(users.get("ana").unwrap().tokens_since, Some(7));
+        Users::close(&path, "ana", false, TimeMs(9_000)).unwrap();
+        assert!(Users::load(&path).unwrap().authenticate("ana", "correct horse").is_some());
+        assert!(Users::close(&path, "bob", true, TimeMs(0)).is_err());
+    }
+
+    #[test]
     fn weak_passwords_and_patients_without_a_record_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
-        assert!(Users::set(&path, "ana", Role::Doctor, "short", None).is_err());
-        assert!(Users::set(&path, "ana", Role::Patient, "long enough", None).is_err());
-        assert!(Users::set(&path, "a b", Role::Doctor, "long enough", None).is_err());
+        let set = |name: &str, given| Users::set(&path, name, given, TimeMs(0));
+        assert!(set("ana", given(Role::Doctor, "short")).is_err());
+        assert!(set("ana", given(Role::Patient, "long enough")).is_err());
+        assert!(set("a b", given(Role::Doctor, "long enough")).is_err());
+        for wrong in ["ana", "Patient/ana", "Practitioner/", "Practitioner/a b"] {
+            let practitioner = Some(wrong.to_owned());
+            assert!(set("ana", New { practitioner, ..given(Role::Doctor, "long enough") }).is_err(), "{wrong}");
+        }
     }
 }

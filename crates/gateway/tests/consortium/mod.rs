@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 #![allow(clippy::print_stderr, reason = "what failed says where its folder and logs are")]
 
+pub(crate) mod browser;
 pub(crate) mod client;
 
 use client::Client;

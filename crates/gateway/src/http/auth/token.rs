@@ -1,0 +1,275 @@
+//! `POST /auth/token`, `/auth/revoke`, `/auth/introspect`: what apps and programs get, give back and ask about.
+//!
+//! Source: RFC 6749, RFC 7636 (PKCE), RFC 7009 (revocation), RFC 7662 (introspection), SMART App Launch 2.2.
+
+use super::{
+    client::Asking,
+    fields::Fields,
+    refusal::{Code, Refused},
+};
+use crate::{
+    http::{Doors, headers::is_form},
+    identity::{
+        drawn,
+        grant::Given,
+        issuer::{Bearer, LetIn},
+        pending::{LoggedIn, Redeemed},
+        sessions::{NotRefreshed, Session},
+    },
+};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::Engine as _;
+use exchange::clock::now;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+/// Lengths of what a challenge is made of. Source: RFC 7636 section 4.1.
+const VERIFIER_BYTES: std::ops::RangeInclusive<usize> = 43..=128;
+
+/// Runs something that waits for the disk beside the threads that serve everybody.
+async fn on_disk<T: Send + 'static>(
+    doors: &Doors,
+    run: impl FnOnce(&crate::identity::Identity) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, Refused> {
+    let identity = Arc::clone(&doors.identity);
+    match tokio::task::spawn_blocking(move || run(&identity)).await {
+        Ok(done) => done.map_err(Refused::ours),
+        Err(e) => Err(Refused::ours(e)),
+    }
+}
+
+/// What an app is answered with.
+struct Answer {
+    bearer: Bearer,
+    given: Given,
+    /// The refresh token.
+    refresh: Option<String>,
+    launched: Option<String>,
+    encounter: Option<String>,
+    /// Who let the app in, and the nonce of the question.
+    person: Option<(LoggedIn, Option<String>)>,
+}
+
+impl Answer {
+    fn write(self, doors: &Doors, headers: &HeaderMap) -> Result<Response, Refused> {
+        let issuer = &doors.identity.issuer;
+        let (user, app) = (self.bearer.sub.clone(), self.bearer.app.as_ref().map(|app| app.client_id.clone()));
+        let seconds = self.bearer.seconds();
+        let token = issuer.issue(self.bearer, now()).map_err(Refused::ours)?;
+        let mut body = json!({
+            "access_token": token, "token_type": "Bearer", "expires_in": seconds, "scope": self.given.scope()
+        });
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                body[name] = Value::from(value);
+            }
+        };
+        add("refresh_token", self.refresh);
+        add("patient", self.launched);
+        add("encounter", self.encounter);
+        if let Some((person, nonce)) = self.person.filter(|_| self.given.has("openid")) {
+            let origin = doors.base.origin_of(headers);
+            let shown = self.given.has("fhirUser") || self.given.has("profile");
+            let fhir_user = person.fhir_user.filter(|_| shown).map(|user| format!("{}/{user}", doors.base.of(headers)));
+            let said = (nonce.as_deref(), fhir_user.as_deref());
+            let told = issuer.id_token(&origin, app.as_deref().unwrap_or_default(), &user, said, now());
+            add("id_token", Some(told.map_err(Refused::ours)?));
+        }
+        if body.get("patient").is_some() {
+            body["need_patient_banner"] = Value::from(true);
+        }
+        Ok(([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(body)).into_response())
+    }
+}
+
+fn invalid(text: &str) -> Refused {
+    Refused::new(Code::InvalidGrant, text)
+}
+
+/// Gives an app a token, as its form asks for one.
+pub(super) async fn to_app(doors: &Doors, headers: &HeaderMap, body: &Bytes) -> Result<Response, Refused> {
+    let fields = read(headers, body)?;
+    let endpoint = format!("{}/auth/token", doors.base.origin_of(headers));
+    let asking = Asking::of(doors, headers, &fields, &endpoint).await?;
+    let answer = match fields.get("grant_type") {
+        Some("authorization_code") => by_code(doors, asking, &fields).await?,
+        Some("refresh_token") => by_refresh(doors, asking, &fields).await?,
+        Some("client_credentials") => by_itself(asking, &fields)?,
+        _ => {
+            let text = "`grant_type` is authorization_code, refresh_token or client_credentials";
+            return Err(Refused::new(Code::UnsupportedGrantType, text));
+        }
+    };
+    answer.write(doors, headers)
+}
+
+fn read(headers: &HeaderMap, body: &Bytes) -> Result<Fields, Refused> {
+    let form = is_form(headers).ok().and_then(|()| Fields::read(body));
+    form.ok_or_else(|| {
+        Refused::new(
+            Code::InvalidRequest,
+            "send a form (application/x-www-form-urlencoded) in which each parameter stands once",
+        )
+    })
+}
+
+fn let_in(app: String, given: &Given, launched: Option<String>, service: bool) -> Option<LetIn> {
+    Some(LetIn { client_id: app, scope: given.records.to_string(), launched, service })
+}
+
+async fn by_code(doors: &Doors, Asking { id, .. }: Asking, fields: &Fields) -> Result<Answer, Refused> {
+    let code = fields.get("code").ok_or_else(|| Refused::new(Code::InvalidRequest, "`code` is missing"))?;
+    let code = match doors.identity.pending.redeem(code, now().0 / 1000) {
+        Redeemed::Good(code) => code,
+        Redeemed::Unknown => return Err(invalid("the code is none of ours, or its minute is over")),
+        Redeemed::Again { sid } => {
+            tracing::warn!(app = id, "a code came a second time: its session ends");
+            on_disk(doors, move |identity| identity.sessions.end(&sid, now().0 / 1000)).await?;
+            return Err(invalid("the code was used before: what it gave is good no more"));
+        }
+    };
+    if code.session.app != id || fields.get("redirect_uri") != Some(&code.redirect) {
+        return Err(invalid("the code was given to another app, or for another `redirect_uri`"));
+    }
+    let verifier = fields.get("code_verifier").unwrap_or_default();
+    let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+    if !VERIFIER_BYTES.contains(&verifier.len()) || challenge != code.challenge {
+        return Err(invalid("`code_verifier` is not what the challenge was made of"));
+    }
+    let crate::identity::pending::Code { sid, nonce, session, person, given, .. } = *code;
+    let mut refresh = None;
+    let offline = given.has("offline_access");
+    if offline || given.has("online_access") {
+        let token = drawn().map_err(Refused::ours)?;
+        let (sid, session, token_) = (sid.clone(), session.clone(), token.clone());
+        on_disk(doors, move |identity| identity.sessions.begin(&sid, &session, offline, &token_, now().0 / 1000))
+            .await?;
+        refresh = Some(token);
+    }
+    let Session { launched, encounter, user, .. } = session;
+    let app = let_in(id, &given, launched.clone(), false);
+    let bearer = Bearer { sid: Some(sid), app, ..Bearer::user(&user, person.role, person.patient.clone()) };
+    Ok(Answer { bearer, given, refresh, launched, encounter, person: Some((person, nonce)) })
+}
+
+async fn by_refresh(doors: &Doors, Asking { id, app }: Asking, fields: &Fields) -> Result<Answer, Refused> {
+    let token =
+        fields.get("refresh_token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`refresh_token` is missing"))?;
+    let next = drawn().map_err(Refused::ours)?;
+    let (name, token, next_) = (id.clone(), token.to_owned(), next.clone());
+    let seconds = now().0 / 1000;
+    let refreshed = on_disk(doors, move |identity| identity.sessions.refresh(&name, &token, &next_, seconds)).await?;
+    let (sid, session) = refreshed.map_err(|why| match why {
+        NotRefreshed::Unknown => invalid("the refresh token is none of this app's, or its session has ended"),
+        NotRefreshed::Again => {
+            tracing::warn!(app = id, "a refresh token came a second time: its session ends");
+            invalid("the refresh token was used before: somebody may have copied it, and its session has ended")
+        }
+    })?;
+    let users = doors.identity.users();
+    let user = users.get(&session.user).filter(|user| !user.closed);
+    let user = user.filter(|user| user.tokens_since.is_none_or(|since| session.begun >= since));
+    let Some(user) = user else {
+        on_disk(doors, move |identity| identity.sessions.end(&sid, seconds)).await?;
+        return Err(invalid("the user who let the app in may come in no more, or has another password"));
+    };
+    let kept = Given::again(&app, &session.scope);
+    // An app may ask for less this time, and gets more again the next.
+    let given = fields.get("scope").map_or_else(|| kept.clone(), |asked| kept.less(asked));
+    if given.is_nothing() {
+        return Err(Refused::new(Code::InvalidScope, "nothing is left of what the app was given"));
+    }
+    let Session { launched, encounter, user: name, .. } = session;
+    let letting = let_in(id, &given, launched.clone(), false);
+    let bearer = Bearer { sid: Some(sid), app: letting, ..Bearer::user(&name, user.role, user.patient.clone()) };
+    Ok(Answer { bearer, given, refresh: Some(next), launched, encounter, person: None })
+}
+
+fn by_itself(Asking { id, app }: Asking, fields: &Fields) -> Result<Answer, Refused> {
+    let Some(role) = app.service else {
+        return Err(Refused::new(
+            Code::UnauthorizedClient,
+            "this app acts for people who let it in, and not for itself",
+        ));
+    };
+    let given = Given::to_service(&app, fields.get("scope").unwrap_or_default());
+    if given.is_nothing() {
+        let text = format!("ask by `scope` for something of what the app is registered for: {}", app.scope);
+        return Err(Refused::new(Code::InvalidScope, text));
+    }
+    let letting = let_in(id.clone(), &given, None, true);
+    let sid = Some(drawn().map_err(Refused::ours)?);
+    let bearer = Bearer { sid, app: letting, ..Bearer::user(&id, role, None) };
+    Ok(Answer { bearer, given, refresh: None, launched: None, encounter: None, person: None })
+}
+
+/// `POST /auth/revoke`: ends the session of a token. That of an app is ended by the app; a user's own by whoever has the token.
+pub(crate) async fn revoke(State(doors): State<Doors>, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
+    let fields = read(&headers, &body)?;
+    let token = fields.get("token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`token` is missing"))?.to_owned();
+    let seconds = now().0 / 1000;
+    let by_users_token = doors.identity.check(&token).ok().filter(|claims| claims.bearer.app.is_none());
+    let sid = if let Some(claims) = by_users_token {
+        claims.bearer.sid
+    } else {
+        let endpoint = format!("{}/auth/revoke", doors.base.origin_of(&headers));
+        let asking = Asking::of(&doors, &headers, &fields, &endpoint).await?;
+        let access = doors.identity.check(&token).ok().and_then(|claims| {
+            let is_own = claims.bearer.app.as_ref().is_some_and(|app| app.client_id == asking.id);
+            claims.bearer.sid.filter(|_| is_own)
+        });
+        match access {
+            Some(sid) => Some(sid),
+            None => on_disk(&doors, move |identity| identity.sessions.of_refresh(&token))
+                .await?
+                .and_then(|(sid, app)| (app == asking.id).then_some(sid)),
+        }
+    };
+    // A token that is none is good no more: that is what was asked for. Source: RFC 7009 section 2.2.
+    if let Some(sid) = sid {
+        on_disk(&doors, move |identity| identity.sessions.end(&sid, seconds)).await?;
+    }
+    Ok(StatusCode::OK.into_response())
+}
+
+/// `POST /auth/introspect`: what a token is good for, for programs of the organisation that can show who they are.
+pub(crate) async fn introspect(
+    State(doors): State<Doors>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let fields = read(&headers, &body)?;
+    let endpoint = format!("{}/auth/introspect", doors.base.origin_of(&headers));
+    let asking = Asking::of(&doors, &headers, &fields, &endpoint).await?;
+    if asking.app.is_public() {
+        return Err(Refused::new(Code::InvalidClient, "only an app that shows who it is may ask about tokens"));
+    }
+    let token = fields.get("token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`token` is missing"))?;
+    let body = match doors.identity.check(token) {
+        Err(_) => json!({"active": false}),
+        Ok(claims) => {
+            let origin = doors.base.origin_of(&headers);
+            let (issued, bearer) = (claims.issued(), claims.bearer);
+            let mut body = json!({
+                "active": true, "sub": bearer.sub, "exp": claims.exp, "iat": issued, "iss": origin, "token_type": "Bearer",
+                "role": bearer.role
+            });
+            if let Some(app) = bearer.app {
+                body["client_id"] = app.client_id.into();
+                body["scope"] = app.scope.into();
+                if let Some(patient) = app.launched {
+                    body["patient"] = patient.into();
+                }
+            }
+            body
+        }
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}

@@ -1,0 +1,142 @@
+//! Who somebody is: people, apps and programs of the organisation, and the tokens by which the doors know them.
+//!
+//! A person logs in with a password, or lets an app in (SMART App Launch): the app gets a token that says what it was given. A program
+//! shows who it is by what it signs. Every request brings a token, and every token is weighed again: its session may have ended, its user
+//! may come in no more, its app may be registered for less.
+
+pub(crate) mod apps;
+pub(crate) mod attempts;
+pub(crate) mod grant;
+pub(crate) mod issuer;
+pub(crate) mod outside;
+pub(crate) mod pending;
+pub(crate) mod sessions;
+pub(crate) mod users;
+mod watched;
+
+use apps::Registered;
+use attempts::Attempts;
+use exchange::keys::OrgKeys;
+use grant::Given;
+use issuer::{Claims, Issuer, TokenError};
+use outside::Outside;
+use pending::Pending;
+use sessions::Sessions;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use users::Users;
+use watched::Watched;
+
+/// Name of the file with the apps, beside the users'.
+const APPS_FILE: &str = "apps.toml";
+/// Name of the file with the sessions, in the node's private folder.
+const SESSIONS_FILE: &str = "sessions.db";
+
+/// How often it is looked whether there is another key for tokens.
+const KEYS_EVERY: Duration = Duration::from_secs(1);
+
+/// Where an organisation's apps are registered.
+pub(crate) fn apps_beside(users: &Path) -> PathBuf {
+    users.with_file_name(APPS_FILE)
+}
+
+/// What the doors know callers by.
+pub(crate) struct Identity {
+    pub(crate) issuer: Issuer,
+    outside: Outside,
+    users: Watched<Users>,
+    apps: Watched<Registered>,
+    pub(crate) sessions: Sessions,
+    pub(crate) pending: Pending,
+    pub(crate) attempts: Attempts,
+}
+
+impl Identity {
+    /// With the users and apps in their files, and the sessions in the node's private folder.
+    pub(crate) fn open(issuer: Issuer, outside: Outside, users: PathBuf, data: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            issuer,
+            outside,
+            apps: Watched::new(apps_beside(&users), Registered::load)?,
+            users: Watched::new(users, Users::load)?,
+            sessions: Sessions::open(&data.join(SESSIONS_FILE))?,
+            pending: Pending::new(),
+            attempts: Attempts::default(),
+        })
+    }
+
+    /// Goes over to another key for tokens when one is in the folder of keys.
+    pub(crate) async fn follow_keys(self: Arc<Self>, folder: PathBuf) {
+        let key = folder.join(exchange::keys::ISSUER);
+        let mut seen = watched::mark(&key);
+        loop {
+            tokio::time::sleep(KEYS_EVERY).await;
+            let mark = watched::mark(&key);
+            if mark == seen {
+                continue;
+            }
+            seen = mark;
+            let read = OrgKeys::load(&folder).map_err(anyhow::Error::from);
+            match read.and_then(|keys| self.issuer.replace(&keys.issuer, keys.former_issuer.as_ref())) {
+                Ok(()) => tracing::info!("tokens are signed by another key"),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "the key for tokens is not taken as it is now")
+                }
+            }
+        }
+    }
+
+    /// The users, as they are now.
+    pub(crate) fn users(&self) -> Arc<Users> {
+        self.users.get()
+    }
+
+    /// The apps, as they are now.
+    pub(crate) fn apps(&self) -> Arc<Registered> {
+        self.apps.get()
+    }
+
+    /// What a token says, if it is good, its session goes on, and its user and app are what they were.
+    pub(crate) fn check(&self, token: &str) -> Result<Claims, TokenError> {
+        if let Some(of_another) = self.outside.check(token) {
+            return of_another;
+        }
+        let mut claims = self.issuer.check(token)?;
+        let issued = claims.issued();
+        let bearer = &mut claims.bearer;
+        if bearer.sid.as_deref().is_some_and(|sid| self.sessions.has_ended(sid)) {
+            return Err(TokenError::Revoked);
+        }
+        let mut service = false;
+        if let Some(app) = &mut bearer.app {
+            let apps = self.apps();
+            let registered = apps.get(&app.client_id).ok_or(TokenError::Revoked)?;
+            if registered.service.is_some() != app.service {
+                return Err(TokenError::Revoked);
+            }
+            service = app.service;
+            if registered.service.is_some_and(|role| role != bearer.role) {
+                return Err(TokenError::Revoked);
+            }
+            app.scope = Given::again(registered, &app.scope).scope();
+        }
+        if service || bearer.operator {
+            return Ok(claims);
+        }
+        let users = self.users();
+        let user = users.get(&bearer.sub).ok_or(TokenError::Revoked)?;
+        let is_the_same = user.role == bearer.role && user.patient == bearer.patient;
+        let ended = user.closed || user.tokens_since.is_some_and(|since| issued < since);
+        if is_the_same && !ended { Ok(claims) } else { Err(TokenError::Revoked) }
+    }
+}
+
+/// Letters and digits that nobody guesses: 256 random bits.
+pub(crate) fn drawn() -> anyhow::Result<String> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|_| anyhow::anyhow!("the operating system gave no random bytes"))?;
+    Ok(base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes))
+}

@@ -1,0 +1,257 @@
+//! What apps were let in to, as long as it lasts: sessions with their refresh tokens, on disk, and those that were ended.
+//!
+//! A refresh token is good once, and the next one comes with the answer; one that comes back was copied, and its session ends.
+//! Source: RFC 9700 section 4.14.2. Of tokens only hashes are kept.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use super::issuer::TOKEN_SECONDS;
+
+/// How long a session lasts at most when its app may go on without its user, in seconds.
+const OFFLINE_SECONDS: u64 = 90 * 24 * 3600;
+/// The same otherwise.
+const ONLINE_SECONDS: u64 = 12 * 3600;
+/// Sessions that are kept; when there are more, the oldest end.
+const SESSIONS_MAX: u64 = 100_000;
+/// How long the file may be in use by somebody else.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What a session is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) app: String,
+    pub(crate) user: String,
+    pub(crate) scope: String,
+    /// The Patient that the app was launched for.
+    pub(crate) launched: Option<String>,
+    /// The Encounter that the app was launched for.
+    pub(crate) encounter: Option<String>,
+    /// When its user let the app in, in seconds since 1970.
+    pub(crate) begun: u64,
+}
+
+/// Why a refresh token gives nothing. The caller's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotRefreshed {
+    /// It is none of ours, not this app's, its time is over, or its session has ended.
+    Unknown,
+    /// It was used before: its session has ended now.
+    Again,
+}
+
+/// The sessions of an organisation.
+pub(crate) struct Sessions {
+    file: Mutex<Connection>,
+    /// Sessions that have ended, with the time in seconds since 1970 when the last token of theirs has expired.
+    ended: RwLock<HashMap<String, u64>>,
+}
+
+impl Sessions {
+    /// Opens the file, or makes it.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = Connection::open(path)?;
+        file.busy_timeout(BUSY)?;
+        file.pragma_update(None, "journal_mode", "WAL")?;
+        file.pragma_update(None, "synchronous", "FULL")?;
+        file.execute_batch(
+            "CREATE TABLE IF NOT EXISTS session (
+                 sid TEXT PRIMARY KEY, app TEXT NOT NULL, user TEXT NOT NULL, scope TEXT NOT NULL, launched TEXT, encounter TEXT,
+                 begun INTEGER NOT NULL, expires INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID;
+             CREATE TABLE IF NOT EXISTS refresh (
+                 hash BLOB PRIMARY KEY, sid TEXT NOT NULL REFERENCES session(sid) ON DELETE CASCADE, used INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID;
+             CREATE INDEX IF NOT EXISTS refresh_of ON refresh(sid);
+             CREATE TABLE IF NOT EXISTS ended (sid TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+             CREATE TABLE IF NOT EXISTS taken (hash BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+             PRAGMA foreign_keys = ON;",
+        )?;
+        let ended = file
+            .prepare("SELECT sid, until FROM ended")?
+            .query_map([], |row| Ok((row.get(0)?, seconds(row.get(1)?))))?
+            .collect::<Result<HashMap<String, u64>, _>>()?;
+        Ok(Self { file: Mutex::new(file), ended: RwLock::new(ended) })
+    }
+
+    /// Begins a session `sid` that can be refreshed; gives its first refresh token, which is `token`.
+    pub(crate) fn begin(
+        &self,
+        sid: &str,
+        session: &Session,
+        offline: bool,
+        token: &str,
+        now: u64,
+    ) -> rusqlite::Result<()> {
+        let mut file = self.file();
+        let expires = now + if offline { OFFLINE_SECONDS } else { ONLINE_SECONDS };
+        let transaction = file.transaction()?;
+        transaction.execute("DELETE FROM session WHERE expires <= ?1", [whole(now)])?;
+        transaction.execute(
+            "DELETE FROM session WHERE sid IN (SELECT sid FROM session ORDER BY expires LIMIT max(0, (SELECT count(*) FROM session) - ?1))",
+            [whole(SESSIONS_MAX - 1)],
+        )?;
+        let Session { app, user, scope, launched, encounter, begun } = session;
+        transaction.execute(
+            "INSERT INTO session (sid, app, user, scope, launched, encounter, begun, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![sid, app, user, scope, launched, encounter, whole(*begun), whole(expires)],
+        )?;
+        transaction.execute("INSERT INTO refresh (hash, sid, used) VALUES (?1, ?2, 0)", params![hash(token), sid])?;
+        transaction.commit()
+    }
+
+    /// Gives `next` for a refresh token of the app, with the session's name and what it is about.
+    pub(crate) fn refresh(
+        &self,
+        app: &str,
+        token: &str,
+        next: &str,
+        now: u64,
+    ) -> rusqlite::Result<Result<(String, Session), NotRefreshed>> {
+        let mut file = self.file();
+        let transaction = file.transaction()?;
+        let found = transaction
+            .query_row(
+                "SELECT s.sid, s.user, s.scope, s.launched, s.encounter, r.used, s.begun FROM refresh r JOIN session s USING (sid)
+                 WHERE r.hash = ?1 AND s.app = ?2 AND s.expires > ?3",
+                params![hash(token), app, whole(now)],
+                |row| {
+                    let (sid, used): (String, bool) = (row.get(0)?, row.get(5)?);
+                    let (user, scope, app) = (row.get(1)?, row.get(2)?, app.to_owned());
+                    let (launched, encounter, begun) = (row.get(3)?, row.get(4)?, seconds(row.get(6)?));
+                    Ok((sid, used, Session { app, user, scope, launched, encounter, begun }))
+                },
+            )
+            .optional()?;
+        let Some((sid, used, session)) = found else { return Ok(Err(NotRefreshed::Unknown)) };
+        if used {
+            drop(transaction);
+            drop(file);
+            self.end(&sid, now)?;
+            return Ok(Err(NotRefreshed::Again));
+        }
+        transaction.execute("UPDATE refresh SET used = 1 WHERE hash = ?1", [hash(token)])?;
+        transaction.execute("INSERT INTO refresh (hash, sid, used) VALUES (?1, ?2, 0)", params![hash(next), sid])?;
+        transaction.commit()?;
+        Ok(Ok((sid, session)))
+    }
+
+    /// The session of a refresh token, and its app.
+    pub(crate) fn of_refresh(&self, token: &str) -> rusqlite::Result<Option<(String, String)>> {
+        let query = "SELECT s.sid, s.app FROM refresh r JOIN session s USING (sid) WHERE r.hash = ?1";
+        self.file().query_row(query, [hash(token)], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    }
+
+    /// Ends a session: no token of it is good any more, once this has returned.
+    pub(crate) fn end(&self, sid: &str, now: u64) -> rusqlite::Result<()> {
+        let until = now + TOKEN_SECONDS + super::issuer::LEEWAY_SECONDS + 1;
+        {
+            let mut file = self.file();
+            let transaction = file.transaction()?;
+            transaction.execute("DELETE FROM ended WHERE until <= ?1", [whole(now)])?;
+            transaction
+                .execute("INSERT OR REPLACE INTO ended (sid, until) VALUES (?1, ?2)", params![sid, whole(until)])?;
+            transaction.execute("DELETE FROM session WHERE sid = ?1", [sid])?;
+            transaction.commit()?;
+        }
+        let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|_, until| *until > now);
+        ended.insert(sid.to_owned(), until);
+        Ok(())
+    }
+
+    /// Whether a session has ended.
+    pub(crate) fn has_ended(&self, sid: &str) -> bool {
+        self.ended.read().unwrap_or_else(PoisonError::into_inner).contains_key(sid)
+    }
+
+    /// Takes an assertion by its app and name, once until it expires; whether it was the first time.
+    pub(crate) fn take(&self, app: &str, name: &str, until: u64, now: u64) -> rusqlite::Result<bool> {
+        let file = self.file();
+        let over = whole(now.saturating_sub(super::issuer::LEEWAY_SECONDS));
+        file.execute("DELETE FROM taken WHERE until < ?1", [over])?;
+        let named = hash(&format!("{app} {name}"));
+        Ok(file.execute("INSERT OR IGNORE INTO taken (hash, until) VALUES (?1, ?2)", params![named, whole(until)])?
+            == 1)
+    }
+
+    fn file(&self) -> MutexGuard<'_, Connection> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Seconds as SQLite keeps them.
+fn whole(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+fn seconds(whole: i64) -> u64 {
+    u64::try_from(whole).unwrap_or(0)
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(app: &str) -> Session {
+        let scope = "patient/*.rs offline_access".to_owned();
+        let (launched, encounter) = (Some("ilse".to_owned()), None);
+        Session { app: app.to_owned(), user: "ana".to_owned(), scope, launched, encounter, begun: 100 }
+    }
+
+    #[test]
+    fn a_refresh_token_is_good_once_and_for_its_app_and_one_that_comes_back_ends_the_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
+        sessions.begin("s1", &session("chart"), true, "one", 100).unwrap();
+        assert_eq!(sessions.refresh("other", "one", "two", 101).unwrap(), Err(NotRefreshed::Unknown));
+        assert_eq!(sessions.refresh("chart", "one", "two", 101).unwrap(), Ok(("s1".to_owned(), session("chart"))));
+        assert!(sessions.refresh("chart", "two", "three", 102).unwrap().is_ok());
+        assert!(!sessions.has_ended("s1"));
+        assert_eq!(sessions.refresh("chart", "one", "four", 103).unwrap(), Err(NotRefreshed::Again));
+        assert!(sessions.has_ended("s1"));
+        assert_eq!(sessions.refresh("chart", "three", "five", 104).unwrap(), Err(NotRefreshed::Unknown));
+    }
+
+    #[test]
+    fn sessions_end_by_themselves_and_stay_ended_when_the_gateway_starts_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sessions.db");
+        let sessions = Sessions::open(&path).unwrap();
+        sessions.begin("online", &session("chart"), false, "one", 100).unwrap();
+        sessions.begin("offline", &session("chart"), true, "two", 100).unwrap();
+        let later = 100 + ONLINE_SECONDS;
+        assert_eq!(sessions.refresh("chart", "one", "x", later).unwrap(), Err(NotRefreshed::Unknown));
+        assert_eq!(sessions.of_refresh("two").unwrap(), Some(("offline".to_owned(), "chart".to_owned())));
+        sessions.end("offline", later).unwrap();
+        drop(sessions);
+        let sessions = Sessions::open(&path).unwrap();
+        assert!(sessions.has_ended("offline") && !sessions.has_ended("online"));
+        assert_eq!(sessions.refresh("chart", "two", "y", later).unwrap(), Err(NotRefreshed::Unknown));
+        // What is remembered of ended sessions has a bound: their tokens have expired by then.
+        sessions.end("another", later + 2 * TOKEN_SECONDS).unwrap();
+        assert!(!sessions.has_ended("offline"));
+    }
+
+    #[test]
+    fn an_assertion_is_taken_once_until_it_expires() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sessions.db");
+        let sessions = Sessions::open(&path).unwrap();
+        assert!(sessions.take("loader", "1", 200, 100).unwrap());
+        assert!(!sessions.take("loader", "1", 200, 150).unwrap());
+        assert!(sessions.take("other", "1", 200, 150).unwrap());
+        drop(sessions);
+        assert!(!Sessions::open(&path).unwrap().take("loader", "1", 200, 200).unwrap());
+    }
+}
