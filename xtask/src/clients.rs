@@ -41,9 +41,11 @@ const fn session(name: &'static str, manager: Manager, pins: &'static str, scrip
 }
 
 /// In this order, on one consortium: what the first leave behind, the last ones read.
-const SESSIONS: [Session; 7] = [
+const SESSIONS: [Session; 9] = [
     session("fhirpy", Manager::Pip, "fhirpy/requirements.txt", "fhirpy/session.py"),
     session("fhirclient", Manager::Pip, "fhirclient/requirements.txt", "fhirclient/session.py"),
+    session("fhirclient-backend", Manager::Pip, "fhirclient/requirements.txt", "fhirclient/backend.py"),
+    session("smart", Manager::Npm, "smart/package-lock.json", "smart/session.mjs"),
     session("fhir-kit-client", Manager::Npm, "fhir-kit-client/package-lock.json", "fhir-kit-client/session.mjs"),
     session("medplum", Manager::Npm, "medplum/package-lock.json", "medplum/session.mjs"),
     session("parse-r4b", Manager::Pip, "parse/requirements-r4b.txt", "parse/parse.py"),
