@@ -40,8 +40,7 @@ const app = createServer(async (request, response) => {
   try {
     if (pathname.endsWith("/launch")) {
       const scope = searchParams.has("launch") ? `launch ${SCOPE}` : `launch/patient ${SCOPE}`;
-      const options = { clientId: "smart-app", redirectUri: "/back", scope };
-      await client.authorize({ ...options, redirectUri: `${origin}/${name}/back`, iss });
+      await client.authorize({ clientId: "smart-app", redirectUri: `${origin}/${name}/back`, scope, iss });
     } else {
       ready(await client.ready());
       response.end("You may close this window.");

@@ -200,6 +200,8 @@ impl Node {
     pub(crate) async fn matching(&self, caller: &Caller, condition: &Asked) -> Result<Vec<Cleared>, Failure> {
         let search = Search { count: 2, total: false, after: None, ..condition.search.clone() };
         let rtype = search.rtype.clone();
+        // Whether something meets a condition is told by what comes of it.
+        self.allow_condition(caller, &rtype).await?;
         let (page, worths) = self.current_page(search).await?;
         // Whose such a row is, only its columns say: so it is not decided over, and not named.
         if !page.found.malformed.is_empty() || !worths.iter().all(Worth::may_be_shown) {

@@ -52,6 +52,12 @@ impl App {
         (!self.scopes.touch(action, fhir_type)).then(|| self.not_given(action, fhir_type, "any record"))
     }
 
+    /// A refusal, unless the app was given what it needs to look for records of the type whosever they are.
+    pub(crate) fn refusal_of_condition(&self, fhir_type: &str) -> Option<Decision> {
+        let anybody = self.scopes.cover(Action::Search, fhir_type, Some(""), None);
+        (!anybody).then(|| self.not_given(Action::Search, fhir_type, "every record"))
+    }
+
     fn not_given(&self, action: Action, fhir_type: &str, of: &str) -> Decision {
         let sentence = format!(
             "the app `{}` was given no scope for {} of {of} of type {fhir_type}: {}",
@@ -69,6 +75,11 @@ impl App {
 }
 
 impl Caller {
+    /// Whose something is that is kept for a caller: another app of the same user is somebody else.
+    pub(crate) fn account(&self) -> String {
+        self.app.as_ref().map_or_else(|| self.user.clone(), |app| format!("{} by {}", self.user, app.id))
+    }
+
     /// The same caller, acting for another purpose.
     pub fn for_purpose(&self, purpose: Purpose) -> Self {
         Self { purpose, ..self.clone() }

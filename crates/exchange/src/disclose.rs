@@ -183,21 +183,33 @@ impl Node {
             return self.count(caller, asked).await;
         }
         let (mut withheld, mut lost, mut between) = (0, 0, Links::default());
-        let mut rows = Vec::new();
+        let mut repaired = Vec::new();
         if asked.search.after.is_none() {
-            lost = self.hidden_matches(&asked, &mut rows).await?;
+            lost = self.hidden_matches(&asked, &mut repaired).await?;
         }
-        let (cleared, next) = if asked.search.criteria.iter().any(Criterion::is_chained) {
-            // What was hidden of such a search is counted only: nothing says whether it would stand.
-            let page = self.chained_page(caller, &asked, &mut between).await?;
-            withheld += page.withheld + between.withheld();
-            (page.matches, page.next)
-        } else {
+        let mut at_once = None;
+        // An app sees a part of what there is as a rule: most of its pages would be read twice.
+        if caller.app.is_none() && !asked.search.criteria.iter().any(Criterion::is_chained) {
             let (page, worths) = self.current_page(asked.search.clone()).await?;
-            withheld += page.found.malformed.len() as u64;
-            rows.splice(0..0, sound_of(page.found.rows, worths, &mut withheld));
-            (self.clear(caller, Action::Search, rows).await?.0, page.next)
+            let mut unsound = page.found.malformed.len() as u64;
+            let rows = sound_of(page.found.rows, worths, &mut unsound);
+            let (cleared, denied) = self.clear(caller, Action::Search, rows).await?;
+            // Where a page ends, and that there is another, must not tell of what the caller may not see.
+            if denied.is_empty() {
+                withheld += unsound;
+                at_once = Some((cleared, page.next));
+            }
+        }
+        let (mut cleared, next) = match at_once {
+            Some(page) => page,
+            None => {
+                // What was hidden of a search with chains is counted only: nothing says whether it would stand.
+                let page = self.chained_page(caller, &asked, &mut between).await?;
+                withheld += page.withheld + between.withheld();
+                (page.matches, page.next)
+            }
         };
+        cleared.extend(self.clear(caller, Action::Search, repaired).await?.0);
         let whole = asked.search.after.is_none() && next.is_none();
         let mut counted = Counted::default();
         if asked.total == Total::Accurate && !whole {

@@ -117,12 +117,19 @@ impl Node {
         query: &str,
     ) -> Result<Id16, Failure> {
         let wanted = Wanted::read(query)?;
+        // An app that was given none of what it asks for begins nothing.
+        for rtype in &wanted.types {
+            self.allow_type(caller, Action::Export, rtype).await?;
+        }
+        if caller.app.as_ref().is_some_and(|app| app.scopes.is_empty()) {
+            self.allow_type(caller, Action::Export, "Patient").await?;
+        }
         if let Scope::Group(group) = &scope {
             // Who is in it is told by what is exported.
             self.read(caller, "Group", group, None).await?;
         }
         let id = self.new_id()?;
-        let (job, files) = self.exports.begin(id, &caller.user, request, self.now())?;
+        let (job, files) = self.exports.begin(id, &caller.account(), request, self.now())?;
         let (node, caller, of) = (self.clone(), caller.clone(), Arc::clone(&job));
         let made = tokio::spawn(async move { node.export(&caller, &scope, &wanted, &of, files).await });
         let node = self.clone();
@@ -136,17 +143,17 @@ impl Node {
 
     /// How far an export of this caller is.
     pub fn export_state(&self, caller: &Caller, id: Id16) -> Result<Export, Failure> {
-        self.exports.state(id, &caller.user, self.now())
+        self.exports.state(id, &caller.account(), self.now())
     }
 
     /// The place of one file of an export of this caller that is done.
     pub fn export_file(&self, caller: &Caller, id: Id16, rtype: &str) -> Result<PathBuf, Failure> {
-        self.exports.file(id, &caller.user, rtype)
+        self.exports.file(id, &caller.account(), rtype)
     }
 
     /// Takes an export away, also while it is made.
     pub fn drop_export(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
-        self.exports.take_away(id, &caller.user)
+        self.exports.take_away(id, &caller.account())
     }
 
     async fn export(

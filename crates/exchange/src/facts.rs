@@ -111,6 +111,14 @@ impl Node {
         Err(self.denied(caller, action, &target, decision).await?)
     }
 
+    /// Refuses conditions to an app that may not look for records of the type whosever they are.
+    pub(crate) async fn allow_condition(&self, caller: &Caller, rtype: &str) -> Result<(), Failure> {
+        let app = caller.app.as_ref();
+        let Some(decision) = app.and_then(|app| app.refusal_of_condition(rtype)) else { return Ok(()) };
+        let target = Target { rtype, id: None, patient: None, label: "N", author: &self.org, value: None };
+        Err(self.denied(caller, Action::Search, &target, decision).await?)
+    }
+
     /// The failure of a denial, whose trace is durable then.
     async fn denied(
         &self,

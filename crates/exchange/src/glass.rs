@@ -57,7 +57,7 @@ impl Node {
     /// Closes an override of one's own.
     pub async fn close_override(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         let mut opened = self.find_override(id).await?;
-        if opened.user != caller.user {
+        if opened.user != caller.user || caller.app.is_some() {
             return Err(Failure::Denied {
                 sentence: "only who broke the glass closes it".to_owned(),
                 suppressed: false,

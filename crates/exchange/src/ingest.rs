@@ -432,14 +432,17 @@ impl Node {
         let rtype = resource.rtype().as_str();
         let Some((row, previous)) = self.current(rtype, id).await? else {
             if if_match.is_some() {
+                self.allow_type(caller, Action::Update, rtype).await?;
                 return Err(Failure::Precondition(format!(
                     "`{rtype}/{id}` does not exist, so no version of it can match"
                 )));
             }
             return self.draft_new(caller, id, resource, time, newcomers).await;
         };
-        expect_version(&row, if_match)?;
-        self.draft_after(caller, row, previous, resource, time).await
+        // Which version it is, only those are told who may write the next.
+        let expected = expect_version(&row, if_match);
+        let draft = self.draft_after(caller, row, previous, resource, time).await?;
+        expected.map(|()| draft)
     }
 
     /// Decides, and drafts the version after this one.
@@ -499,11 +502,11 @@ impl Node {
         if_match: Option<u64>,
         time: TimeMs,
     ) -> Result<Option<Draft>, Failure> {
+        self.allow_type(caller, Action::Delete, rtype).await?;
         let Some((row, previous)) = self.current(rtype, id).await? else { return Ok(None) };
         if row.deleted {
             return Ok(None);
         }
-        expect_version(&row, if_match)?;
         let target = Target {
             rtype,
             patient: row.patient.as_deref(),
@@ -513,6 +516,7 @@ impl Node {
             id: Some(id),
         };
         self.allow(caller, Action::Delete, &target).await?;
+        expect_version(&row, if_match)?;
         let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, row.patient.as_deref()).await?;
         let version = row.version + 1;
         let bytes = tombstone(rtype, id, version, time);

@@ -2,13 +2,14 @@
 
 use contract::{Member, PublicKey};
 use ed25519_dalek::SigningKey;
-use record::{OrgId, OrgRole, PatientKey};
+use record::{OrgId, OrgRole, PatientKey, TimeMs};
 use std::{
     fs,
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     str::FromStr,
+    time::SystemTime,
 };
 use zeroize::Zeroizing;
 
@@ -22,6 +23,8 @@ pub struct OrgKeys {
     pub issuer: SigningKey,
     /// Signed them before: what it signed last is believed until it expires.
     pub former_issuer: Option<SigningKey>,
+    /// When the file of the present one was written.
+    pub issuer_since: TimeMs,
     /// Opens what others wrap for this organisation.
     pub wrap: age::x25519::Identity,
     /// Plays the patient key's part for records without a patient, and hides who acted.
@@ -97,8 +100,12 @@ impl OrgKeys {
         let path = dir.join(WRAP);
         let wrap =
             age::x25519::Identity::from_str(read_private(&path)?.trim()).map_err(|_| KeyError::Malformed { path })?;
-        let former = dir.join(FORMER_ISSUER);
+        let (present, former) = (dir.join(ISSUER), dir.join(FORMER_ISSUER));
+        let written = fs::metadata(&present).and_then(|metadata| metadata.modified());
+        let written = written.map_err(|source| KeyError::File { path: present, source })?;
+        let since = written.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         Ok(Self {
+            issuer_since: TimeMs(u64::try_from(since).unwrap_or(u64::MAX)),
             entry: SigningKey::from_bytes(&*seed("entry.key")?),
             consensus: SigningKey::from_bytes(&*seed("consensus.key")?),
             issuer: SigningKey::from_bytes(&*seed(ISSUER)?),

@@ -18,9 +18,10 @@ use apps::Registered;
 use attempts::Attempts;
 use exchange::keys::OrgKeys;
 use grant::Given;
-use issuer::{Claims, Issuer, TokenError};
+use issuer::{Claims, Issuer, Keys, TokenError};
 use outside::Outside;
 use pending::Pending;
+use record::Role;
 use sessions::Sessions;
 use std::{
     path::{Path, PathBuf},
@@ -35,6 +36,8 @@ const APPS_FILE: &str = "apps.toml";
 /// Name of the file with the sessions, in the node's private folder.
 const SESSIONS_FILE: &str = "sessions.db";
 
+/// What stands before a program's name in the trail, so that no user has the same.
+pub(crate) const PROGRAM: &str = "app";
 /// How often it is looked whether there is another key for tokens.
 const KEYS_EVERY: Duration = Duration::from_secs(1);
 
@@ -80,7 +83,7 @@ impl Identity {
             }
             seen = mark;
             let read = OrgKeys::load(&folder).map_err(anyhow::Error::from);
-            match read.and_then(|keys| self.issuer.replace(&keys.issuer, keys.former_issuer.as_ref())) {
+            match read.and_then(|keys| self.issuer.replace(&Keys::of(&keys))) {
                 Ok(()) => tracing::info!("tokens are signed by another key"),
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "the key for tokens is not taken as it is now")
@@ -101,10 +104,10 @@ impl Identity {
 
     /// What a token says, if it is good, its session goes on, and its user and app are what they were.
     pub(crate) fn check(&self, token: &str) -> Result<Claims, TokenError> {
-        if let Some(of_another) = self.outside.check(token) {
-            return of_another;
-        }
-        let mut claims = self.issuer.check(token)?;
+        let mut claims = match self.outside.check(token) {
+            Some(of_another) => return of_another,
+            None => self.issuer.check(token)?,
+        };
         let issued = claims.issued();
         let bearer = &mut claims.bearer;
         if bearer.sid.as_deref().is_some_and(|sid| self.sessions.has_ended(sid)) {
@@ -114,7 +117,7 @@ impl Identity {
         if let Some(app) = &mut bearer.app {
             let apps = self.apps();
             let registered = apps.get(&app.client_id).ok_or(TokenError::Revoked)?;
-            if registered.service.is_some() != app.service {
+            if registered.service.is_some() != app.service || issued < registered.since {
                 return Err(TokenError::Revoked);
             }
             service = app.service;
@@ -126,11 +129,19 @@ impl Identity {
         if service || bearer.operator {
             return Ok(claims);
         }
-        let users = self.users();
-        let user = users.get(&bearer.sub).ok_or(TokenError::Revoked)?;
-        let is_the_same = user.role == bearer.role && user.patient == bearer.patient;
-        let ended = user.closed || user.tokens_since.is_some_and(|since| issued < since);
-        if is_the_same && !ended { Ok(claims) } else { Err(TokenError::Revoked) }
+        if self.is_still(&bearer.sub, bearer.role, bearer.patient.as_deref(), issued) {
+            Ok(claims)
+        } else {
+            Err(TokenError::Revoked)
+        }
+    }
+
+    /// Whether a user who logged in at a time, in seconds since 1970, as somebody in this role, may still come in as that.
+    pub(crate) fn is_still(&self, name: &str, role: Role, patient: Option<&str>, at: u64) -> bool {
+        self.users().get(name).is_some_and(|user| {
+            let is_the_same = user.role == role && user.patient.as_deref() == patient;
+            is_the_same && !user.closed && user.tokens_since.is_none_or(|since| at >= since)
+        })
     }
 }
 

@@ -23,7 +23,12 @@ const EVERYTHING: &str = "launch launch/patient openid fhirUser offline_access p
 
 /// A hospital with two patients, an app of any scope, and people.
 async fn hospital() -> (Consortium, Client) {
-    let people = [(MERCY, "ada", "doctor"), (MERCY, "bo", "nurse"), (MERCY, "kim", "custodian")];
+    let people = [
+        (MERCY, "ada", "doctor"),
+        (MERCY, "bo", "nurse"),
+        (MERCY, "kim", "custodian"),
+        (MERCY, "pia", "privacy-officer"),
+    ];
     let consortium = Consortium::running(&people).await;
     consortium.add_user(MERCY, "ilse", "patient", Some("ilse"));
     add_app(&consortium, &["--id", "chart", "--name", "Chart", "--redirect", BACK, "--scope", EVERYTHING]);
@@ -108,16 +113,21 @@ async fn an_app_does_what_it_was_given_with_its_patient_alone() {
         "/fhir/Observation?patient=otto",
         "/fhir/Observation?_id=of-otto",
         "/fhir/Observation?patient=otto&_total=accurate",
-        "/fhir/Observation?subject:Patient.identifier=urn:mrn|mrn-otto",
+        "/fhir/Observation?patient=otto&_sort=date&_count=1",
+        "/fhir/Observation?code=8867-4&_id=of-otto&_count=1",
+        "/fhir/Observation?subject:Patient.identifier=urn:mrn%7Cmrn-otto",
         "/fhir/Observation?subject:Patient.family=ilse",
-        "/fhir/Observation?_has:AllergyIntolerance:patient:code=nuts",
         "/fhir/Observation?patient=otto&_summary=count",
     ];
     for path in empty {
-        let answer = app.get(path).await;
-        let found = if answer.status == 200 { total(&answer.json()) } else { 0 };
-        assert!(found == 0 && answer.json()["total"].as_u64().unwrap_or(0) == 0, "{path}: {}", answer.text());
+        let found = app.get(path).await.good();
+        assert_eq!(total(&found.json()), 0, "{path}: {}", found.text());
+        assert_eq!(found.json()["total"].as_u64().unwrap_or(0), 0, "{path}: {}", found.text());
+        assert_eq!(app.next(&found), None, "{path}: that there is another page tells of another record");
     }
+    // A page ends where the app's own records end.
+    let first = app.get("/fhir/Observation?_id=of-ilse,of-otto&_count=1").await.good();
+    assert_eq!((total(&first.json()), app.next(&first)), (1, None));
     let included = app.get("/fhir/Observation?patient=ilse&_include=Observation:subject").await.good().json();
     assert_eq!(total(&included), 1, "a record of a type that was not given does not come along");
     let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": [
@@ -134,15 +144,34 @@ async fn an_app_does_what_it_was_given_with_its_patient_alone() {
     changed["id"] = json!("of-ilse");
     assert_eq!(app.put("/fhir/Observation/of-ilse", &changed, &[]).await.status, 403);
     assert_eq!(app.send(Method::DELETE, "/fhir/Observation/of-ilse", &[], &Value::Null).await.status, 403);
+    // Conditions and versions tell nothing either.
+    for path in
+        ["/fhir/Observation?_id=of-otto", "/fhir/Observation?_id=nothing", "/fhir/Condition?patient=otto&code=x"]
+    {
+        assert_eq!(app.send(Method::DELETE, path, &[], &Value::Null).await.status, 403, "{path}");
+    }
+    let unless = [("if-none-exist", "_id=of-otto")];
+    assert_eq!(app.send(Method::POST, "/fhir/Observation", &unless, &note).await.status, 403);
+    let version = [("if-match", "W/\"99\"")];
+    assert_eq!(app.send(Method::DELETE, "/fhir/Observation/of-otto", &version, &Value::Null).await.status, 403);
     let glass = json!({"patient": "ilse", "reason": "unconscious", "minutes": 5});
     assert_eq!(app.for_purpose("BTG").post("/override", &glass).await.status, 403);
+    assert_eq!(
+        app.for_purpose("ETREAT").get("/fhir/Observation/of-ilse").await.status,
+        403,
+        "nobody let it in for that"
+    );
     assert_eq!(app.post("/auth/launch", &json!({"patient": "ilse"})).await.status, 403);
 
-    // Each refusal is in the trail of whose record it was about.
+    // Each refusal is in the trail of whose record it was about, under the app's name.
     consortium.settle().await;
-    let custodian = consortium.client(MERCY, "kim");
-    let trail = custodian.get("/fhir/AuditEvent?patient=otto&outcome=8&_count=100").await;
-    assert!(trail.status == 403 || total(&trail.json()) > 0, "{}", trail.text());
+    let officer = consortium.client(MERCY, "pia");
+    let trail = officer.get("/fhir/AuditEvent?patient=otto&outcome=8&_count=100").await.good().json();
+    let of_reads =
+        trail["entry"].as_array().unwrap().iter().filter(|entry| entry.to_string().contains("Observation/of-otto"));
+    let of_reads: Vec<_> = of_reads.map(|entry| &entry["resource"]["agent"][0]["who"]["display"]).collect();
+    // Read, history, version, in a batch, deletion by a version.
+    assert!(of_reads.len() >= 5 && of_reads.iter().all(|client| *client == "chart"), "{of_reads:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,6 +389,11 @@ async fn what_an_app_was_given_ends_when_anybody_ends_it() {
     assert!(!is_good(&first).await && !is_good(&second).await);
     assert_eq!(refreshed(&mut browser, &text(&second)).await.json()["error"], "invalid_grant");
 
+    // A public app's refresh token may come alone.
+    let given = begin(&mut browser).await;
+    let alone = [("grant_type", "refresh_token"), ("refresh_token", given["refresh_token"].as_str().unwrap())];
+    browser.form("/auth/token", &alone).await.good();
+
     // The app gives it back, by either token; another app cannot.
     add_app(&consortium, &["--id", "other", "--name", "Other", "--redirect", BACK, "--scope", "patient/*.rs"]);
     for which in ["access_token", "refresh_token"] {
@@ -382,6 +416,14 @@ async fn what_an_app_was_given_ends_when_anybody_ends_it() {
     assert!(is_good(&kept).await && !is_good(&ended).await);
     let kept = refreshed(&mut browser, &text(&kept)).await.good().json();
 
+    // A login with the old password does not outlive the change, however far it has come.
+    let page = browser.ask(scope, &[]).await.good();
+    let page = browser.log_in(&page, "bo").await.good();
+    let page = browser.step(&page, &[("patient", "ilse")]).await.good();
+    consortium.add_user(MERCY, "bo", "nurse", None);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(browser.step(&page, &[("answer", "yes")]).await.status, 401);
+
     // The organisation registers the app for less, for nothing, closes the login.
     add_app(
         &consortium,
@@ -400,11 +442,17 @@ async fn what_an_app_was_given_ends_when_anybody_ends_it() {
     let page = browser.ask(scope, &[]).await.good();
     assert_eq!(browser.log_in(&page, "ada").await.status, 401);
     good(vitaltrace(["user", "--config", &config, "--name", "ada", "--reopen"]));
-    tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    assert!(!is_good(&given).await, "what was given before comes back with nobody");
     let given = begin(&mut browser).await;
+    assert!(is_good(&given).await);
     good(vitaltrace(["app", "remove", "--config", &config, "--id", "chart"]));
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
     assert!(!is_good(&given).await);
+    // Another app by the same name is another app.
+    add_app(&consortium, &["--id", "chart", "--name", "Another", "--redirect", BACK, "--scope", EVERYTHING]);
+    assert!(!is_good(&given).await);
+    assert_eq!(refreshed(&mut browser, &text(&given)).await.json()["error"], "invalid_grant");
 }
 
 #[tokio::test(flavor = "multi_thread")]

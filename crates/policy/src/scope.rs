@@ -12,10 +12,22 @@ pub const SCOPES_MAX: usize = 128;
 /// Letters of what may be done, in the order that they are written in.
 const LETTERS: [(char, u8); 5] = [('c', 1), ('r', 2), ('u', 4), ('d', 8), ('s', 16)];
 
+/// Types of records that are about no patient and that records of patients refer to.
+const SHARED: [&str; 8] = [
+    "HealthcareService",
+    "Location",
+    "Medication",
+    "Organization",
+    "Practitioner",
+    "PractitionerRole",
+    "Questionnaire",
+    "Substance",
+];
+
 /// Whose records a scope is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reach {
-    /// Those of the patient that the app was launched for, and those that are about nobody.
+    /// Those of the patient that the app was launched for, and, to look at, those that are about nobody and that such records refer to.
     Patient,
     /// Those that the user reaches.
     User,
@@ -191,11 +203,11 @@ impl Scopes {
 
     /// Whether the app may do this with a record of this type that is about `patient`, when it was launched for `launched`.
     pub fn cover(&self, action: Action, fhir_type: &str, patient: Option<&str>, launched: Option<&str>) -> bool {
-        self.0.iter().any(|one| {
-            let reached =
-                one.reach != Reach::Patient || patient.is_none() || (launched.is_some() && patient == launched);
-            reached && fits(one, action, fhir_type)
-        })
+        // A record without a patient is not shared for that: whose an unknown person's is, nobody knows yet.
+        let looks = matches!(action, Action::Read | Action::Search | Action::Export);
+        let shared = patient.is_none() && looks && SHARED.contains(&fhir_type);
+        let of_launched = launched.is_some() && patient == launched;
+        self.0.iter().any(|one| (one.reach != Reach::Patient || shared || of_launched) && fits(one, action, fhir_type))
     }
 }
 
@@ -273,7 +285,13 @@ mod tests {
         let scopes = Scopes::among("openid patient/Observation.rs patient/Condition.c user/Patient.r launch/patient");
         let may = |action, kind, patient| scopes.cover(action, kind, patient, Some("ilse"));
         assert!(may(Action::Read, "Observation", Some("ilse")) && may(Action::Search, "Observation", Some("ilse")));
-        assert!(may(Action::Read, "Observation", None), "a record that is about nobody");
+        assert!(!may(Action::Read, "Observation", None), "an unknown person's");
+        let any = Scopes::among("patient/*.cruds");
+        assert!(any.cover(Action::Read, "Medication", None, Some("ilse")), "what a prescription refers to");
+        assert!(!any.cover(Action::Update, "Medication", None, Some("ilse")), "it is everybody's");
+        assert!(
+            !any.cover(Action::Read, "AuditEvent", None, Some("ilse")) && !any.cover(Action::Read, "Group", None, None)
+        );
         assert!(!may(Action::Read, "Observation", Some("other")), "another patient's");
         assert!(!may(Action::Update, "Observation", Some("ilse")) && !may(Action::Read, "Condition", Some("ilse")));
         assert!(may(Action::Create, "Condition", Some("ilse")));

@@ -7,6 +7,7 @@ use crate::identity::{
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use exchange::clock::now;
 use record::Role;
 use serde_json::json;
 use std::{fs, path::PathBuf};
@@ -76,8 +77,8 @@ impl Add {
             None => Shows::Nothing {},
         };
         let Self { id, name, redirect: redirects, scope, service, .. } = self;
-        let app = apps::App { name, redirects, scope, service, shows };
-        Apps::set(&apps_beside(&config.users), &id, app).map_err(|e| BadInput(format!("{e:#}")))?;
+        let app = apps::App { name, redirects, scope, service, shows, since: 0 };
+        Apps::set(&apps_beside(&config.users), &id, app, now().0 / 1000).map_err(|e| BadInput(format!("{e:#}")))?;
         tell(&format!("the app `{id}` is registered"));
         if let Some(secret) = secret {
             print(&secret);

@@ -19,7 +19,10 @@ use crate::{
     client::Client,
     config::Config,
     demo::Demo,
-    identity::issuer::{Bearer, Issuer},
+    identity::{
+        issuer::{Bearer, Issuer, Keys},
+        users::OPERATOR,
+    },
 };
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -166,8 +169,8 @@ impl Connection {
     pub(crate) fn operator(&self, role: Role, purpose: &'static str) -> anyhow::Result<Client> {
         let config = self.config()?;
         let keys = OrgKeys::load(&config.keys)?;
-        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer, None)?;
-        let token = issuer.issue(Bearer { operator: true, ..Bearer::user("operator", role, None) }, now())?;
+        let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
+        let token = issuer.issue(Bearer { operator: true, ..Bearer::user(OPERATOR, role, None) }, now())?;
         Ok(Client::with_token(&format!("http://{}", config.http), token)?.for_purpose(purpose))
     }
 

@@ -7,7 +7,11 @@ use crate::{
         Base, Doors, router,
         tls::{self, Https},
     },
-    identity::{Identity, issuer::Issuer, outside::Outside},
+    identity::{
+        Identity,
+        issuer::{Issuer, Keys},
+        outside::Outside,
+    },
 };
 use anyhow::Context;
 use axum::{middleware, serve::Listener as _};
@@ -48,7 +52,10 @@ impl Serve {
         let genesis = config.genesis()?;
         let keys = OrgKeys::load(&config.keys)?;
         let base = Base::new(config.fhir_url()?, config.http, false);
-        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer, keys.former_issuer.as_ref())?;
+        let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
+        std::fs::create_dir_all(&config.data).context("the node's folder cannot be made")?;
+        let outside = Outside::follow(config.issuers.clone(), &config.data)?;
+        let identity = Arc::new(Identity::open(issuer, outside, config.users.clone(), &config.data)?);
         let settings = Settings {
             org: config.org.clone(),
             role: config.role,
@@ -71,6 +78,9 @@ impl Serve {
         let listener = tokio::net::TcpListener::bind(config.http)
             .await
             .with_context(|| format!("cannot listen on {}: is another node running there?", config.http))?;
+        if config.https.is_some() && !config.http.ip().is_loopback() {
+            tracing::warn!(http = %config.http, "beside https, the doors without TLS are open to other machines, too");
+        }
         let https = match &config.https {
             Some(HttpsDoors { address, certificate, key }) => {
                 let files = tls::Files { certificate: certificate.clone(), key: key.clone() };
@@ -81,8 +91,6 @@ impl Serve {
         let node = Node::start(settings).await.context("the node did not start")?;
         tracing::info!(org = %config.org, http = %config.http, ledger = %config.ledger, "node up");
 
-        let outside = Outside::follow(config.issuers.clone(), &config.data)?;
-        let identity = Arc::new(Identity::open(issuer, outside, config.users.clone(), &config.data)?);
         tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
         let doors = Doors::new(node.clone(), identity, base);
         let mut terminate = signal(SignalKind::terminate())?;

@@ -3,7 +3,7 @@
 use super::{BadInput, Connection, Exit, print, tell};
 use crate::identity::{
     drawn,
-    issuer::{Bearer, Issuer},
+    issuer::{Bearer, Issuer, Keys},
     users::{New, Users},
 };
 use anyhow::Context;
@@ -84,7 +84,7 @@ impl Token {
         let user = users.get(&name).filter(|user| !user.closed);
         let user = user.ok_or_else(|| BadInput(format!("no user is called `{name}`, or its login is closed")))?;
         let keys = OrgKeys::load(&config.keys)?;
-        let issuer = Issuer::new(config.org.clone(), config.role, &keys.issuer, None)?;
+        let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
         let bearer = Bearer { sid: Some(drawn()?), ..Bearer::user(&name, user.role, user.patient.clone()) };
         print(&issuer.issue(bearer, now())?);
         Ok(Exit::Good)

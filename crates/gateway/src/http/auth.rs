@@ -11,6 +11,8 @@ pub(crate) mod token;
 
 use super::{Doors, PURPOSE, REQUEST_ID, headers::is_json, outcome};
 use crate::identity::{
+    PROGRAM,
+    attempts::May,
     drawn,
     issuer::{Bearer, Claims, TOKEN_SECONDS, TokenError},
     pending::LoggedIn,
@@ -25,9 +27,13 @@ use axum::{
 };
 use exchange::{App, Caller, Failure, clock::now};
 use policy::Scopes;
-use record::{Purpose, Role, fhir::IssueType};
+use record::{Purpose, Role, TimeMs, fhir::IssueType};
 use serde::Deserialize;
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 /// A caller with a good token and a known purpose of use.
 pub(crate) struct Known(pub(crate) Caller);
@@ -37,14 +43,15 @@ impl FromRequestParts<Doors> for Known {
 
     async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Response> {
         let bearer = claims(&parts.headers, doors).map_err(|e| outcome::unauthenticated(&e))?.bearer;
-        let purpose = purpose(&parts.headers, bearer.role).map_err(|e| outcome::respond(&e))?;
+        let purpose = purpose(&parts.headers, &bearer).map_err(|e| outcome::respond(&e))?;
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
         let request = parts.headers.get(&REQUEST_ID).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let is_program = bearer.app.as_ref().is_some_and(|app| app.service);
         let app = bearer
             .app
             .map(|app| Arc::new(App { id: app.client_id, scopes: Scopes::among(&app.scope), patient: app.launched }));
         Ok(Self(Caller {
-            user: bearer.sub,
+            user: if is_program { format!("{PROGRAM}:{}", bearer.sub) } else { bearer.sub },
             role: bearer.role,
             org: doors.identity.issuer.org().clone(),
             org_role: doors.identity.issuer.org_role(),
@@ -81,13 +88,18 @@ fn claims(headers: &HeaderMap, doors: &Doors) -> Result<Claims, TokenError> {
     doors.identity.check(token)
 }
 
-/// What the request says, or what people of this role usually act for.
-fn purpose(headers: &HeaderMap, role: Role) -> Result<Purpose, Failure> {
-    if let Some(value) = headers.get(&PURPOSE) {
-        let code = value.to_str().unwrap_or_default();
-        return code.parse().map_err(|e| Failure::invalid(IssueType::CodeInvalid, "", format!("{e}")));
+/// What the request says, or what people of this role usually act for. Apps have no choice: nobody let them in for another purpose.
+fn purpose(headers: &HeaderMap, bearer: &Bearer) -> Result<Purpose, Failure> {
+    let usual = usual_purpose(bearer.role);
+    let Some(value) = headers.get(&PURPOSE) else { return Ok(usual) };
+    let code = value.to_str().unwrap_or_default();
+    let said = code.parse().map_err(|e| Failure::invalid(IssueType::CodeInvalid, "", format!("{e}")))?;
+    if bearer.app.is_some() && said != usual {
+        let sentence =
+            format!("an app acts for what people of its user's role usually act for, which is {}", usual.code());
+        return Err(Failure::Denied { sentence, suppressed: false });
     }
-    Ok(usual_purpose(role))
+    Ok(said)
 }
 
 fn usual_purpose(role: Role) -> Purpose {
@@ -103,6 +115,14 @@ fn usual_purpose(role: Role) -> Purpose {
     }
 }
 
+/// How much longer a login takes when many machines guess at the name.
+const SLOWLY: Duration = Duration::from_secs(2);
+
+/// When somebody who logs in now is let in, in milliseconds since 1970: after the last change of the login, which the clocks' leeway covers.
+fn let_in_at(user: &User) -> TimeMs {
+    TimeMs(now().0.max(user.tokens_since.unwrap_or_default() * 1000))
+}
+
 /// Why somebody was not let in.
 enum NoLogin {
     Token(TokenError),
@@ -111,24 +131,30 @@ enum NoLogin {
 }
 
 /// The user of that name and password, who comes from `address`.
-async fn authenticate(doors: &Doors, name: &str, password: &str, address: &str) -> Result<User, NoLogin> {
-    // As it stands in the log and is counted: no such name is longer or of other letters.
-    let shown: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
-    if !doors.identity.attempts.may_try(&shown, address, now().0) {
-        tracing::warn!(user = shown, "a login was refused: too many failed");
-        return Err(NoLogin::Token(TokenError::TooMany));
+async fn authenticate(doors: &Doors, name: &str, password: &str, address: IpAddr) -> Result<User, NoLogin> {
+    // As it is counted: no name is longer or of other letters.
+    let counted: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
+    // What is no name may be a password in the wrong field: the log does not get it.
+    let shown = if doors.identity.users().get(name).is_some() { name } else { "somebody who is not known" };
+    match doors.identity.attempts.may_try(&counted, address, now().0) {
+        May::Try => {}
+        May::TrySlowly => tokio::time::sleep(SLOWLY).await,
+        May::Wait => {
+            tracing::warn!(user = shown, "a login was refused: too many failed");
+            return Err(NoLogin::Token(TokenError::TooMany));
+        }
     }
     let Ok(_place) = doors.logins.clone().try_acquire_owned() else { return Err(NoLogin::Busy) };
-    let (users, name, password) = (doors.identity.users(), name.to_owned(), password.to_owned());
+    let (users, named, password) = (doors.identity.users(), name.to_owned(), password.to_owned());
     // Hashing a password takes tens of milliseconds: not on the threads that serve everybody.
-    let checked = tokio::task::spawn_blocking(move || users.authenticate(&name, &password).cloned()).await;
+    let checked = tokio::task::spawn_blocking(move || users.authenticate(&named, &password).cloned()).await;
     match checked {
         Ok(Some(user)) => {
-            doors.identity.attempts.succeeded(&shown, address);
+            doors.identity.attempts.succeeded(&counted, address);
             Ok(user)
         }
         Ok(None) => {
-            doors.identity.attempts.failed(&shown, address, now().0);
+            doors.identity.attempts.failed(&counted, address, now().0);
             tracing::warn!(user = shown, "a login failed");
             Err(NoLogin::Token(TokenError::Refused))
         }
@@ -158,22 +184,28 @@ pub(crate) async fn token(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if is_json(&headers).is_err() {
+    let of_user = is_json(&headers).is_ok() || body.trim_ascii_start().starts_with(b"{");
+    if !of_user {
         return token::to_app(&doors, &headers, &body).await.unwrap_or_else(IntoResponse::into_response);
     }
     let Ok(login) = serde_json::from_slice::<Login>(&body) else {
         let text = "send a JSON object with `username` and `password`, or the form of an app (OAuth 2.0)";
         return outcome::respond(&Failure::invalid(IssueType::Structure, "", text));
     };
-    let address = address.ip().to_string();
-    let user = match authenticate(&doors, &login.username, &login.password, &address).await {
+    // An app does not see the password, nor does its script in a browser.
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    if origin.is_some_and(|origin| doors.identity.apps().is_origin(origin)) {
+        let sentence = "an app's script logs nobody in: send the person to /auth/authorize".to_owned();
+        return outcome::respond(&Failure::Denied { sentence, suppressed: false });
+    }
+    let user = match authenticate(&doors, &login.username, &login.password, address.ip()).await {
         Ok(user) => user,
         Err(NoLogin::Token(error)) => return outcome::unauthenticated(&error),
         Err(NoLogin::Busy) => return outcome::respond(&Failure::Busy),
     };
     let token = drawn().and_then(|sid| {
         let bearer = Bearer { sid: Some(sid), ..Bearer::user(&login.username, user.role, user.patient.clone()) };
-        doors.identity.issuer.issue(bearer, now())
+        doors.identity.issuer.issue(bearer, let_in_at(&user))
     });
     match token {
         Ok(token) => {

@@ -111,7 +111,17 @@ pub(crate) fn unauthenticated(error: &crate::identity::issuer::TokenError) -> Re
         _ => StatusCode::UNAUTHORIZED,
     };
     let mut response = answer(status, &Outcome::new(Issue::error(kind, error.to_string())));
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    use crate::identity::issuer::TokenError;
+    // Source: RFC 6750 section 3.
+    let asks = match error {
+        TokenError::Missing => "Bearer",
+        _ => "Bearer error=\"invalid_token\"",
+    };
+    let (name, value) = match error {
+        TokenError::TooMany => (header::RETRY_AFTER, "300"),
+        _ => (header::WWW_AUTHENTICATE, asks),
+    };
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 

@@ -15,23 +15,26 @@ use rustls::{
     sign::CertifiedKey,
 };
 use std::{
+    collections::HashMap,
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// How long a caller may take to agree on keys.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at the same time; more callers wait in the system's queue.
-const HANDSHAKES_MAX: usize = 256;
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Handshakes at the same time; a further caller is sent away.
+const HANDSHAKES_MAX: usize = 1024;
+/// The same of one address, so that none takes the room of all.
+const OF_ONE_MAX: usize = 32;
 /// Connections that are ready and not taken yet.
 const READY_MAX: usize = 128;
 /// How often it is looked whether there is another certificate.
@@ -132,11 +135,46 @@ impl Https {
     }
 }
 
+/// Who is agreeing on keys, by address.
+#[derive(Default)]
+struct Places(Mutex<HashMap<IpAddr, usize>>);
+
+/// One caller's place, until it is dropped.
+struct Place(Arc<Places>, IpAddr);
+
+impl Places {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = taken.values().sum();
+        let own = taken.entry(address).or_default();
+        if all >= HANDSHAKES_MAX || *own >= OF_ONE_MAX {
+            // One that has a place is counted in the map.
+            if *own == 0 {
+                taken.remove(&address);
+            }
+            return None;
+        }
+        *own += 1;
+        Some(Place(self.clone(), address))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = taken.get_mut(&self.1) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.1);
+            }
+        }
+    }
+}
+
 /// Takes connections until nobody serves them any more. A caller that is slow to agree keeps no other one waiting.
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let places = Arc::new(Places::default());
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(_) => {
@@ -147,6 +185,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::Sende
         if ready.is_closed() {
             return;
         }
+        let Some(place) = places.take(address.ip()) else { continue };
         let (acceptor, ready) = (acceptor.clone(), ready.clone());
         tokio::spawn(async move {
             let agreed = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;

@@ -2,7 +2,10 @@
 //!
 //! Source: SMART App Launch 2.2 and its Backend Services; RFC 6749, RFC 7523 (assertions), RFC 7591 (the names of what is registered).
 
-use super::issuer::LEEWAY_SECONDS;
+use super::{
+    issuer::LEEWAY_SECONDS,
+    users::{alone, replace},
+};
 use anyhow::{Context, bail, ensure};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use policy::Scopes;
@@ -64,6 +67,9 @@ pub(crate) struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) service: Option<Role>,
     pub(crate) shows: Shows,
+    /// Since when an app is registered by its name, in seconds since 1970: what another one was given by that name is good no more.
+    #[serde(default)]
+    pub(crate) since: u64,
 }
 
 /// Why an app was not believed to be the one that it says to be. The caller's fault.
@@ -123,7 +129,9 @@ impl App {
             (_, None) if self.redirects.is_empty() => {
                 bail!("an app that people let in needs an address to send them back to")
             }
-            (_, Some(Role::Patient | Role::Device)) => bail!("no program acts in the role of a patient or a device"),
+            (_, Some(Role::Patient | Role::Device | Role::Engine)) => {
+                bail!("no program acts in the role of a patient, a device or the engine")
+            }
             (Shows::Keys { jwks }, _) => keys(jwks).map(drop),
             _ => Ok(()),
         }
@@ -280,12 +288,14 @@ impl Apps {
         self.0.iter()
     }
 
-    /// Adds an app, or changes it, and writes the file.
-    pub(crate) fn set(path: &Path, id: &str, app: App) -> anyhow::Result<()> {
+    /// Adds an app at `now`, in seconds since 1970, or changes it, and writes the file.
+    pub(crate) fn set(path: &Path, id: &str, mut app: App, now: u64) -> anyhow::Result<()> {
         let fits = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         ensure!(fits, "an app is called by 1 to 64 letters, digits and `-_.`");
         app.check()?;
+        let _alone = alone(path)?;
         let mut apps = Self::load(path)?;
+        app.since = apps.0.get(id).map_or(now, |known| known.since);
         apps.0.insert(id.to_owned(), app);
         ensure!(apps.0.len() <= APPS_MAX, "an organisation has {APPS_MAX} apps at most");
         apps.write(path)
@@ -293,6 +303,7 @@ impl Apps {
 
     /// Takes an app out of the list; whether it was there.
     pub(crate) fn remove(path: &Path, id: &str) -> anyhow::Result<bool> {
+        let _alone = alone(path)?;
         let mut apps = Self::load(path)?;
         let was_there = apps.0.remove(id).is_some();
         apps.write(path)?;
@@ -301,7 +312,7 @@ impl Apps {
 
     fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = toml::to_string(self).context("the list of apps could not be written as TOML")?;
-        super::users::replace(path, &text)
+        replace(path, &text)
     }
 }
 
@@ -314,7 +325,14 @@ mod tests {
 
     fn public(scope: &str) -> App {
         let redirects = vec!["https://app.example/back".to_owned()];
-        App { name: "Chart".to_owned(), redirects, scope: scope.to_owned(), service: None, shows: Shows::Nothing {} }
+        App {
+            name: "Chart".to_owned(),
+            redirects,
+            scope: scope.to_owned(),
+            service: None,
+            shows: Shows::Nothing {},
+            since: 0,
+        }
     }
 
     fn key() -> ed25519_dalek::SigningKey {
@@ -337,6 +355,7 @@ mod tests {
             scope: "system/*.rs".to_owned(),
             service: Some(Role::Custodian),
             shows,
+            since: 0,
         }
     }
 
@@ -396,9 +415,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("apps.toml");
         let shows = Shows::Secret { sha256: hash("a drawn secret") };
-        Apps::set(&path, "chart", App { shows, ..public("launch patient/*.rs") }).unwrap();
-        Apps::set(&path, "loader", service()).unwrap();
-        assert!(Apps::set(&path, "no name", service()).is_err());
+        Apps::set(&path, "chart", App { shows, ..public("launch patient/*.rs") }, 7).unwrap();
+        Apps::set(&path, "loader", service(), 7).unwrap();
+        assert!(Apps::set(&path, "no name", service(), 7).is_err());
         let apps = Apps::load(&path).unwrap();
         let chart = apps.get("chart").unwrap();
         assert_eq!((chart.has_secret("a drawn secret"), chart.has_secret("other")), (Ok(()), Err(NotShown::Secret)));

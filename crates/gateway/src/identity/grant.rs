@@ -95,7 +95,7 @@ impl Given {
             sentences.push("learn who you are".to_owned());
         }
         if self.has("offline_access") {
-            sentences.push("go on doing so when you are not there, until you or the organisation end it".to_owned());
+            sentences.push("go on doing so when you are not there, until the organisation ends it".to_owned());
         }
         sentences
     }
@@ -108,7 +108,14 @@ mod tests {
 
     fn app(scope: &str) -> App {
         let redirects = vec!["https://app.example/back".to_owned()];
-        App { name: "Chart".to_owned(), redirects, scope: scope.to_owned(), service: None, shows: Shows::Nothing {} }
+        App {
+            name: "Chart".to_owned(),
+            redirects,
+            scope: scope.to_owned(),
+            service: None,
+            shows: Shows::Nothing {},
+            since: 0,
+        }
     }
 
     #[test]
@@ -142,7 +149,7 @@ mod tests {
                 "change records of type Condition about you",
                 "look at and change records of type Task that you may see",
                 "learn who you are",
-                "go on doing so when you are not there, until you or the organisation end it"
+                "go on doing so when you are not there, until the organisation ends it"
             ]
         );
     }

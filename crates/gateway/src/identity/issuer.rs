@@ -2,11 +2,14 @@
 
 use anyhow::Context;
 use ed25519_dalek::{SigningKey, VerifyingKey, pkcs8::EncodePrivateKey};
+use exchange::keys::OrgKeys;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, jwk};
 use record::{OrgId, OrgRole, Role, TimeMs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::{PoisonError, RwLock};
 
+/// How an issuer of ours is called, before the organisation's name.
+pub(super) const PREFIX: &str = "vitaltrace:";
 /// How long a token is good, in seconds.
 pub(crate) const TOKEN_SECONDS: u64 = 15 * 60;
 /// The same of a program that acts for itself. Source: SMART App Launch 2.2, «Backend Services»: no more than five minutes.
@@ -30,7 +33,7 @@ pub(crate) struct Bearer {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) sid: Option<String>,
     /// The app that was let in, and what for.
-    #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) app: Option<LetIn>,
     /// Made by whoever has the organisation's keys, and for nobody in the list of users.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
@@ -178,7 +181,38 @@ pub(crate) fn public(key: &VerifyingKey) -> jwk::Jwk {
 /// The key that signs, and the one before it, whose tokens are good until they expire.
 struct Pairs {
     present: Pair,
-    former: Option<Pair>,
+    former: Option<Former>,
+}
+
+impl Pairs {
+    fn of(keys: &Keys<'_>) -> anyhow::Result<Self> {
+        let former = keys.former.map(Pair::of).transpose()?;
+        let former = former.map(|pair| Former { pair, until: keys.since.0 / 1000 + LEEWAY_SECONDS });
+        Ok(Self { present: Pair::of(keys.present)?, former })
+    }
+}
+
+/// A key that was replaced.
+struct Former {
+    pair: Pair,
+    /// When it was, in seconds since 1970: what says to be signed later was signed by somebody else.
+    until: u64,
+}
+
+/// The keys of an issuer.
+pub(crate) struct Keys<'a> {
+    pub(crate) present: &'a SigningKey,
+    /// The one before it.
+    pub(crate) former: Option<&'a SigningKey>,
+    /// Since when the present one signs.
+    pub(crate) since: TimeMs,
+}
+
+impl<'a> Keys<'a> {
+    /// Those that an organisation has.
+    pub(crate) fn of(keys: &'a OrgKeys) -> Self {
+        Self { present: &keys.issuer, former: keys.former_issuer.as_ref(), since: keys.issuer_since }
+    }
 }
 
 /// Issues and checks tokens.
@@ -190,20 +224,14 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    /// An issuer with the organisation's issuer key, and the one before it if that was replaced lately.
-    pub(crate) fn new(
-        org: OrgId,
-        org_role: OrgRole,
-        key: &SigningKey,
-        former: Option<&SigningKey>,
-    ) -> anyhow::Result<Self> {
-        let pairs = Pairs { present: Pair::of(key)?, former: former.map(Pair::of).transpose()? };
-        Ok(Self { name: format!("vitaltrace:{org}"), org, org_role, pairs: RwLock::new(pairs) })
+    /// An issuer with the organisation's keys.
+    pub(crate) fn new(org: OrgId, org_role: OrgRole, keys: &Keys<'_>) -> anyhow::Result<Self> {
+        Ok(Self { name: format!("{PREFIX}{org}"), org, org_role, pairs: RwLock::new(Pairs::of(keys)?) })
     }
 
-    /// Goes over to another key.
-    pub(crate) fn replace(&self, key: &SigningKey, former: Option<&SigningKey>) -> anyhow::Result<()> {
-        let pairs = Pairs { present: Pair::of(key)?, former: former.map(Pair::of).transpose()? };
+    /// Goes over to other keys.
+    pub(crate) fn replace(&self, keys: &Keys<'_>) -> anyhow::Result<()> {
+        let pairs = Pairs::of(keys)?;
         *self.pairs.write().unwrap_or_else(PoisonError::into_inner) = pairs;
         Ok(())
     }
@@ -221,8 +249,8 @@ impl Issuer {
     /// The public halves of the keys, for those who check what it signs. Source: RFC 7517.
     pub(crate) fn public(&self) -> jwk::JwkSet {
         let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = std::iter::once(&pairs.present).chain(&pairs.former).map(|pair| pair.public.clone()).collect();
-        jwk::JwkSet { keys }
+        let former = pairs.former.iter().map(|former| &former.pair);
+        jwk::JwkSet { keys: std::iter::once(&pairs.present).chain(former).map(|pair| pair.public.clone()).collect() }
     }
 
     /// A token for `bearer`, good from `now` for [`Bearer::seconds`].
@@ -266,12 +294,17 @@ impl Issuer {
             return Err(TokenError::Invalid);
         }
         let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all = std::iter::once(&pairs.present).chain(&pairs.former);
-        let pair = all.find(|pair| Some(&pair.name) == header.kid.as_ref()).ok_or(TokenError::Invalid)?;
+        let is_named = |pair: &Pair| Some(&pair.name) == header.kid.as_ref();
+        let (pair, until) = match &pairs.former {
+            _ if is_named(&pairs.present) => (&pairs.present, u64::MAX),
+            Some(former) if is_named(&former.pair) => (&former.pair, former.until),
+            _ => return Err(TokenError::Invalid),
+        };
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[&self.name]);
         validation.set_audience(&[&self.name]);
-        decode(token, &pair.checking, validation)
+        let claims: Claims = decode(token, &pair.checking, validation)?;
+        if claims.issued() <= until { Ok(claims) } else { Err(TokenError::Revoked) }
     }
 }
 
@@ -305,7 +338,8 @@ mod tests {
     }
 
     fn issuer(org: &str, seed: u8) -> Issuer {
-        Issuer::new(org.parse().unwrap(), OrgRole::Hospital, &key(seed), None).unwrap()
+        let keys = Keys { present: &key(seed), former: None, since: now() };
+        Issuer::new(org.parse().unwrap(), OrgRole::Hospital, &keys).unwrap()
     }
 
     fn ana() -> Bearer {
@@ -370,11 +404,18 @@ mod tests {
     fn tokens_of_the_key_before_are_good_until_they_expire_and_those_of_older_ones_are_not() {
         let mercy = issuer("mercy", 1);
         let first = mercy.issue(ana(), now()).unwrap();
-        mercy.replace(&key(2), Some(&key(1))).unwrap();
+        let keys = |present: u8| {
+            mercy.replace(&Keys { present: &key(present), former: Some(&key(present - 1)), since: now() }).unwrap();
+        };
+        keys(2);
         let second = mercy.issue(ana(), now()).unwrap();
         assert!(mercy.check(&first).is_ok() && mercy.check(&second).is_ok());
         assert_eq!(mercy.public().keys.len(), 2);
-        mercy.replace(&key(3), Some(&key(2))).unwrap();
+        // Whoever has the former key signs no more.
+        let later = Keys { present: &key(2), former: Some(&key(1)), since: TimeMs(now().0 - 60_000) };
+        mercy.replace(&later).unwrap();
+        assert_eq!(mercy.check(&first), Err(TokenError::Revoked));
+        keys(3);
         assert_eq!(mercy.check(&first), Err(TokenError::Invalid));
         assert!(mercy.check(&second).is_ok());
     }

@@ -5,7 +5,7 @@
 
 use super::{
     apps::KEYS_BYTES_MAX,
-    issuer::{Bearer, Claims, LEEWAY_SECONDS, LetIn, TOKEN_BYTES_MAX, TokenError, decode},
+    issuer::{Bearer, Claims, LEEWAY_SECONDS, LetIn, PREFIX, TOKEN_BYTES_MAX, TokenError, decode},
     users::replace,
 };
 use anyhow::{Context, bail, ensure};
@@ -39,7 +39,7 @@ const FETCH_AGAIN: Duration = Duration::from_secs(30);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long another issuer's token may be good from now on, in seconds: there is no other way here to end it.
 const SECONDS_MAX: u64 = 3600;
-/// The longest name of a user, in bytes.
+/// The longest name of a user or an app, in bytes.
 const SUBJECT_BYTES_MAX: usize = 128;
 
 const ALGORITHMS: [Algorithm; 9] = [
@@ -58,7 +58,7 @@ const ALGORITHMS: [Algorithm; 9] = [
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IssuerAt {
-    /// What it is called here: its users are `SUBJECT@NAME` in the trail.
+    /// What it is called here: its users are `NAME:SUBJECT` in the trail.
     pub(crate) name: String,
     /// Its tokens' `iss`, exactly.
     pub(crate) issuer: String,
@@ -102,6 +102,10 @@ impl IssuerAt {
             self.name
         );
         ensure!(!self.roles.is_empty(), "`roles` of `{}` says what its roles are here", self.name);
+        ensure!(self.name != super::PROGRAM, "no issuer is called `{}`: programs are", self.name);
+        ensure!(!self.issuer.starts_with(PREFIX), "`{}` is an issuer of ours", self.issuer);
+        let of_machines = self.roles.values().any(|role| matches!(role, Role::Device | Role::Engine));
+        ensure!(!of_machines, "no user of `{}` is a device or the engine", self.name);
         let of_patients = self.roles.values().any(|role| *role == Role::Patient);
         ensure!(!of_patients || self.patient_claim.is_some(), "`{}` has patients: say `patient_claim`", self.name);
         if !self.keys.contains("://") {
@@ -222,21 +226,29 @@ impl One {
 
     fn read(&self, claims: &Value) -> Result<Claims, TokenError> {
         let text = |name: &str| claims[name].as_str().filter(|text| !text.is_empty());
-        let subject =
-            text("sub").filter(|sub| sub.len() <= SUBJECT_BYTES_MAX && sub.bytes().all(|b| b.is_ascii_graphic()));
+        let named = |name: &str| {
+            text(name).filter(|text| text.len() <= SUBJECT_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic()))
+        };
+        // What an app is told of its user (OpenID Connect) opens no door, whoever it is told for.
+        if claims.get("nonce").is_some() || claims.get("at_hash").is_some() {
+            return Err(TokenError::Invalid);
+        }
+        let subject = named("sub");
         let (subject, expires) =
             (subject.ok_or(TokenError::Invalid)?, claims["exp"].as_u64().ok_or(TokenError::Invalid)?);
-        if expires > now().0 / 1000 + SECONDS_MAX + LEEWAY_SECONDS {
+        let issued = claims["iat"].as_u64().unwrap_or_default();
+        let begun = if issued == 0 { now().0 / 1000 } else { issued };
+        if expires > begun + SECONDS_MAX + LEEWAY_SECONDS {
             return Err(TokenError::TooLong);
         }
         let said = match &claims[self.at.role_claim.as_str()] {
-            Value::String(one) => one.split(' ').collect(),
+            Value::String(one) => vec![one.as_str()],
             Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
         };
         // With several, the first that is something here.
         let role = said.iter().find_map(|role| self.at.roles.get(*role)).copied().ok_or(TokenError::NoRole)?;
-        let mut bearer = Bearer::user(&format!("{subject}@{}", self.at.name), role, None);
+        let mut bearer = Bearer::user(&format!("{}:{subject}", self.at.name), role, None);
         if role == Role::Patient {
             let claim = self.at.patient_claim.as_deref().unwrap_or_default();
             let id = text(claim).map(|id| id.strip_prefix("Patient/").unwrap_or(id).to_owned());
@@ -244,11 +256,12 @@ impl One {
         }
         let scopes = Scopes::among(text("scope").or_else(|| text("scp")).unwrap_or_default());
         if !scopes.is_empty() || !self.at.whole_users {
-            let client_id = text("client_id").or_else(|| text("azp")).unwrap_or("unknown").to_owned();
-            let launched = text("patient").map(str::to_owned);
+            let client = named("client_id").or_else(|| named("azp")).unwrap_or("unknown");
+            let client_id = format!("{}:{client}", self.at.name);
+            let launched = text("patient").map(|id| id.strip_prefix("Patient/").unwrap_or(id).to_owned());
+            let launched = launched.or_else(|| bearer.patient.clone());
             bearer.app = Some(LetIn { client_id, scope: scopes.to_string(), launched, service: false });
         }
-        let issued = claims["iat"].as_u64().unwrap_or_default();
         Ok(Claims::of(bearer, issued, expires))
     }
 
@@ -365,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn another_issuers_token_says_who_its_user_is_here() {
         let bearer = outside(at(&|_| {})).check(&token(&|_| {}, 1)).unwrap().unwrap().bearer;
-        assert_eq!((bearer.sub.as_str(), bearer.role), ("ana@idp", Role::Doctor));
+        assert_eq!((bearer.sub.as_str(), bearer.role), ("idp:ana", Role::Doctor));
         assert_eq!(bearer.app.unwrap().scope, "user/Observation.rs");
         let of_patient = |claims: &mut Value| {
             claims["roles"] = json!("member");
@@ -388,12 +401,15 @@ mod tests {
     async fn what_another_issuer_did_not_sign_for_these_doors_is_refused() {
         let outside = outside(at(&|_| {}));
         let now = now().0 / 1000;
-        let wrong: [(&str, Value, TokenError); 8] = [
+        let wrong: [(&str, Value, TokenError); 11] = [
             ("aud", json!("other"), TokenError::Invalid),
             ("exp", json!(now - 60), TokenError::Expired),
             ("exp", json!(now + 7200), TokenError::TooLong),
             ("nbf", json!(now + 600), TokenError::TooEarly),
             ("roles", json!(["cleaner"]), TokenError::NoRole),
+            ("roles", json!("assistant physician"), TokenError::NoRole),
+            ("nonce", json!("n"), TokenError::Invalid),
+            ("iat", json!(now - 7200), TokenError::TooLong),
             ("roles", json!("member"), TokenError::NoRole),
             ("sub", json!("a b"), TokenError::Invalid),
             ("sub", json!("a".repeat(200)), TokenError::Invalid),

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use subtle::ConstantTimeEq as _;
 
@@ -38,12 +38,12 @@ pub(crate) struct Asked {
 impl Asked {
     /// Whether a browser is the one that brought the question.
     pub(crate) fn is_of(&self, browser: &str) -> bool {
-        bool::from(self.browser.ct_eq(&browser_of(browser)))
+        bool::from(self.browser.ct_eq(&hash(browser)))
     }
 }
 
-/// What a browser shows itself by, as it is kept.
-pub(crate) fn browser_of(secret: &str) -> [u8; 32] {
+/// A drawn secret, as it is kept.
+pub(crate) fn hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
@@ -55,6 +55,8 @@ pub(crate) struct LoggedIn {
     /// For a patient's login: the id of the Patient.
     pub(crate) patient: Option<String>,
     pub(crate) fhir_user: Option<String>,
+    /// When, in seconds since 1970: a password that was changed since was another one.
+    pub(crate) at: u64,
 }
 
 /// What an app is launched for, from within a person's work.
@@ -89,28 +91,50 @@ impl<K: Eq + Hash + Clone, V: Clone> Waiting<K, V> {
         Self { all: Mutex::default(), seconds }
     }
 
-    /// Keeps it; false when too much waits already.
-    fn put(&self, key: K, value: V, now: u64) -> bool {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Keeps it. When too much waits already, the oldest that `may_go` gives its place; false when there is none.
+    fn put(&self, key: K, value: V, now: u64, may_go: fn(&V) -> bool) -> bool {
+        let mut all = self.lock();
         if all.len() >= WAITING_MAX {
             all.retain(|_, (until, _)| *until > now);
         }
-        let room = all.len() < WAITING_MAX;
-        if room {
-            all.insert(key, (now + self.seconds, value));
+        if all.len() >= WAITING_MAX {
+            let oldest = all.iter().filter(|(_, (_, value))| may_go(value)).min_by_key(|(_, (until, _))| *until);
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return false };
+            all.remove(&oldest);
         }
-        room
+        all.insert(key, (now + self.seconds, value));
+        true
+    }
+
+    /// Changes what waits under a key, and not for how long; false when nothing does.
+    fn change(&self, key: &K, value: V, now: u64) -> bool {
+        let mut all = self.lock();
+        let Some((_, waiting)) = all.get_mut(key).filter(|(until, _)| *until > now) else { return false };
+        *waiting = value;
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, (u64, V)>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, key: &K, now: u64) -> Option<V> {
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.lock();
         all.get(key).filter(|(until, _)| *until > now).map(|(_, value)| value.clone())
     }
 
     fn take(&self, key: &K, now: u64) -> Option<V> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
         all.remove(key).filter(|(until, _)| *until > now).map(|(_, value)| value)
     }
+}
+
+/// A code that was given.
+#[derive(Debug, Clone)]
+enum Stage {
+    Fresh(Box<Code>),
+    /// It was used, and began this session.
+    Used(String),
 }
 
 /// What a code gives.
@@ -131,9 +155,7 @@ pub(crate) enum Redeemed {
 pub(crate) struct Pending {
     asked: Waiting<String, Asked>,
     /// By the hash of the code.
-    codes: Waiting<[u8; 32], Code>,
-    /// Sessions by the hash of the code that began them, as long as their first token is good.
-    redeemed: Waiting<[u8; 32], String>,
+    codes: Waiting<[u8; 32], Stage>,
     launches: Waiting<String, Launch>,
 }
 
@@ -142,14 +164,18 @@ impl Pending {
         Self {
             asked: Waiting::new(ASKED_SECONDS),
             codes: Waiting::new(CODE_SECONDS),
-            redeemed: Waiting::new(super::issuer::TOKEN_SECONDS),
             launches: Waiting::new(LAUNCH_SECONDS),
         }
     }
 
-    /// Keeps a question under `id`, or what has become of it; false when too many wait.
+    /// Keeps a question under `id`. Those that nobody has logged in to give way, the oldest first; false when there are none.
     pub(crate) fn ask(&self, id: &str, asked: Asked, now: u64) -> bool {
-        self.asked.put(id.to_owned(), asked, now)
+        self.asked.put(id.to_owned(), asked, now, |asked| asked.person.is_none())
+    }
+
+    /// Keeps what has become of a question, for no longer than it had; false when its time is over.
+    pub(crate) fn goes_on(&self, id: &str, asked: Asked, now: u64) -> bool {
+        self.asked.change(&id.to_owned(), asked, now)
     }
 
     /// The question of that name.
@@ -164,24 +190,33 @@ impl Pending {
 
     /// Keeps what a code stands for; false when too many wait.
     pub(crate) fn code(&self, code: &str, stands_for: Code, now: u64) -> bool {
-        self.codes.put(browser_of(code), stands_for, now)
+        self.codes.put(hash(code), Stage::Fresh(Box::new(stands_for)), now, |given| matches!(given, Stage::Used(_)))
     }
 
     /// What a code stands for, the first time.
     pub(crate) fn redeem(&self, code: &str, now: u64) -> Redeemed {
-        let hash = browser_of(code);
-        match self.codes.take(&hash, now) {
-            Some(code) => {
-                self.redeemed.put(hash, code.sid.clone(), now);
-                Redeemed::Good(Box::new(code))
+        // Under one lock: of two who bring it at the same moment, one is the second.
+        let mut all = self.codes.lock();
+        let Some((until, given)) = all.get_mut(&hash(code)).filter(|(until, _)| *until > now) else {
+            return Redeemed::Unknown;
+        };
+        match given {
+            Stage::Used(sid) => Redeemed::Again { sid: sid.clone() },
+            Stage::Fresh(code) => {
+                // It is remembered as long as the first token that it gave is good.
+                *until = now + super::issuer::TOKEN_SECONDS;
+                let used = Stage::Used(code.sid.clone());
+                match std::mem::replace(given, used) {
+                    Stage::Fresh(code) => Redeemed::Good(code),
+                    Stage::Used(sid) => Redeemed::Again { sid },
+                }
             }
-            None => self.redeemed.get(&hash, now).map_or(Redeemed::Unknown, |sid| Redeemed::Again { sid }),
         }
     }
 
     /// Keeps a launch; false when too many wait.
     pub(crate) fn launch(&self, id: &str, launch: Launch, now: u64) -> bool {
-        self.launches.put(id.to_owned(), launch, now)
+        self.launches.put(id.to_owned(), launch, now, |_| false)
     }
 
     /// The launch of that name, the first time.
@@ -204,6 +239,60 @@ mod tests {
         assert!(pending.launch("one", launch(), 100) && pending.launch("two", launch(), 100));
         assert!(pending.launched("one", 101).is_some() && pending.launched("one", 101).is_none());
         assert!(pending.launched("two", 100 + LAUNCH_SECONDS).is_none());
+    }
+
+    fn asked(person: Option<LoggedIn>) -> Asked {
+        let redirects = vec!["https://app.example/back".to_owned()];
+        let (name, scope, shows) =
+            ("Chart".to_owned(), "patient/*.rs".to_owned(), crate::identity::apps::Shows::Nothing {});
+        let app = crate::identity::apps::App { name, redirects, scope, service: None, shows, since: 0 };
+        Asked {
+            app: "chart".to_owned(),
+            redirect: "https://app.example/back".to_owned(),
+            state: None,
+            challenge: String::new(),
+            nonce: None,
+            given: Given::to_app(&app, "patient/*.rs"),
+            launch: None,
+            browser: hash("browser"),
+            person,
+            patient: None,
+        }
+    }
+
+    fn ana() -> LoggedIn {
+        LoggedIn { user: "ana".to_owned(), role: Role::Doctor, patient: None, fhir_user: None, at: 100 }
+    }
+
+    #[test]
+    fn a_code_that_two_bring_at_once_is_good_for_one_and_known_by_the_other() {
+        let pending = Pending::new();
+        let begun = Session { app: "chart".to_owned(), user: "ana".to_owned(), ..Session::default() };
+        let asked = asked(None);
+        let (sid, redirect, challenge) = ("s1".to_owned(), asked.redirect, asked.challenge);
+        let code = Code { sid, redirect, challenge, nonce: None, session: begun, person: ana(), given: asked.given };
+        assert!(pending.code("code", code, 100));
+        let both = std::thread::scope(|scope| {
+            let redeem = || matches!(pending.redeem("code", 101), Redeemed::Good(_));
+            let threads = [scope.spawn(redeem), scope.spawn(redeem)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(both.iter().filter(|good| **good).count(), 1);
+        assert!(matches!(pending.redeem("code", 101), Redeemed::Again { sid } if sid == "s1"));
+        assert!(matches!(pending.redeem("another", 101), Redeemed::Unknown));
+    }
+
+    #[test]
+    fn questions_that_nobody_logged_in_to_give_way_and_none_gets_more_time() {
+        let pending = Pending::new();
+        assert!(pending.ask("first", asked(None), 100));
+        assert!(pending.goes_on("first", asked(Some(ana())), 101));
+        for n in 0..WAITING_MAX {
+            assert!(pending.ask(&n.to_string(), asked(None), 102), "{n}");
+        }
+        assert!(pending.asked("first", 103).is_some() && pending.asked("0", 103).is_none());
+        assert!(pending.goes_on("first", asked(Some(ana())), 100 + ASKED_SECONDS - 1));
+        assert!(!pending.goes_on("first", asked(Some(ana())), 100 + ASKED_SECONDS));
     }
 
     #[test]

@@ -20,11 +20,15 @@ const OFFLINE_SECONDS: u64 = 90 * 24 * 3600;
 const ONLINE_SECONDS: u64 = 12 * 3600;
 /// Sessions that are kept; when there are more, the oldest end.
 const SESSIONS_MAX: u64 = 100_000;
+/// Sessions of one user by one app; when there are more, the oldest end.
+const OF_ONE_MAX: u64 = 16;
+/// Refresh tokens of a session that are known when they come back.
+const USED_MAX: u64 = 32;
 /// How long the file may be in use by somebody else.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What a session is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Session {
     pub(crate) app: String,
     pub(crate) user: String,
@@ -44,6 +48,8 @@ pub(crate) enum NotRefreshed {
     Unknown,
     /// It was used before: its session has ended now.
     Again,
+    /// It is good, and not for what is asked for.
+    Unfit,
 }
 
 /// The sessions of an organisation.
@@ -66,11 +72,15 @@ impl Sessions {
                  begun INTEGER NOT NULL, expires INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS refresh (
-                 hash BLOB PRIMARY KEY, sid TEXT NOT NULL REFERENCES session(sid) ON DELETE CASCADE, used INTEGER NOT NULL
+                 hash BLOB PRIMARY KEY, sid TEXT NOT NULL REFERENCES session(sid) ON DELETE CASCADE, used INTEGER NOT NULL,
+                 given INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID;
-             CREATE INDEX IF NOT EXISTS refresh_of ON refresh(sid);
+             CREATE INDEX IF NOT EXISTS refresh_of ON refresh(sid, given);
+             CREATE INDEX IF NOT EXISTS session_until ON session(expires);
+             CREATE INDEX IF NOT EXISTS session_of ON session(user, app, begun);
              CREATE TABLE IF NOT EXISTS ended (sid TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS taken (hash BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+             CREATE INDEX IF NOT EXISTS taken_until ON taken(until);
              PRAGMA foreign_keys = ON;",
         )?;
         let ended = file
@@ -99,45 +109,65 @@ impl Sessions {
         )?;
         let Session { app, user, scope, launched, encounter, begun } = session;
         transaction.execute(
-            "INSERT INTO session (sid, app, user, scope, launched, encounter, begun, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "DELETE FROM session WHERE sid IN (SELECT sid FROM session WHERE user = ?1 AND app = ?2 ORDER BY begun DESC LIMIT -1 OFFSET ?3)",
+            params![user, app, whole(OF_ONE_MAX - 1)],
+        )?;
+        // Whoever brought the code a second time was faster: it stays ended.
+        let begins = transaction.execute(
+            "INSERT INTO session (sid, app, user, scope, launched, encounter, begun, expires)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE NOT EXISTS (SELECT 1 FROM ended WHERE sid = ?1)",
             params![sid, app, user, scope, launched, encounter, whole(*begun), whole(expires)],
         )?;
-        transaction.execute("INSERT INTO refresh (hash, sid, used) VALUES (?1, ?2, 0)", params![hash(token), sid])?;
+        if begins == 0 {
+            return Ok(());
+        }
+        transaction
+            .execute("INSERT INTO refresh (hash, sid, used, given) VALUES (?1, ?2, 0, 0)", params![hash(token), sid])?;
         transaction.commit()
     }
 
-    /// Gives `next` for a refresh token of the app, with the session's name and what it is about.
+    /// Gives `next` for a refresh token of the app, with the session's name and what it is about. One that does not fit what is asked for is
+    /// not used up.
     pub(crate) fn refresh(
         &self,
         app: &str,
         token: &str,
         next: &str,
         now: u64,
+        fits: impl FnOnce(&Session) -> bool,
     ) -> rusqlite::Result<Result<(String, Session), NotRefreshed>> {
         let mut file = self.file();
         let transaction = file.transaction()?;
         let found = transaction
             .query_row(
-                "SELECT s.sid, s.user, s.scope, s.launched, s.encounter, r.used, s.begun FROM refresh r JOIN session s USING (sid)
+                "SELECT s.sid, s.user, s.scope, s.launched, s.encounter, r.used, s.begun, r.given FROM refresh r JOIN session s USING (sid)
                  WHERE r.hash = ?1 AND s.app = ?2 AND s.expires > ?3",
                 params![hash(token), app, whole(now)],
                 |row| {
                     let (sid, used): (String, bool) = (row.get(0)?, row.get(5)?);
                     let (user, scope, app) = (row.get(1)?, row.get(2)?, app.to_owned());
                     let (launched, encounter, begun) = (row.get(3)?, row.get(4)?, seconds(row.get(6)?));
-                    Ok((sid, used, Session { app, user, scope, launched, encounter, begun }))
+                    Ok((sid, used, row.get::<_, i64>(7)?, Session { app, user, scope, launched, encounter, begun }))
                 },
             )
             .optional()?;
-        let Some((sid, used, session)) = found else { return Ok(Err(NotRefreshed::Unknown)) };
+        let Some((sid, used, given, session)) = found else { return Ok(Err(NotRefreshed::Unknown)) };
         if used {
             drop(transaction);
             drop(file);
             self.end(&sid, now)?;
             return Ok(Err(NotRefreshed::Again));
         }
+        if !fits(&session) {
+            return Ok(Err(NotRefreshed::Unfit));
+        }
         transaction.execute("UPDATE refresh SET used = 1 WHERE hash = ?1", [hash(token)])?;
-        transaction.execute("INSERT INTO refresh (hash, sid, used) VALUES (?1, ?2, 0)", params![hash(next), sid])?;
+        transaction.execute(
+            "INSERT INTO refresh (hash, sid, used, given) VALUES (?1, ?2, 0, ?3)",
+            params![hash(next), sid, given + 1],
+        )?;
+        let oldest = given + 1 - whole(USED_MAX);
+        transaction.execute("DELETE FROM refresh WHERE sid = ?1 AND given < ?2", params![sid, oldest])?;
         transaction.commit()?;
         Ok(Ok((sid, session)))
     }
@@ -152,18 +182,17 @@ impl Sessions {
     pub(crate) fn end(&self, sid: &str, now: u64) -> rusqlite::Result<()> {
         let until = now + TOKEN_SECONDS + super::issuer::LEEWAY_SECONDS + 1;
         {
-            let mut file = self.file();
-            let transaction = file.transaction()?;
-            transaction.execute("DELETE FROM ended WHERE until <= ?1", [whole(now)])?;
-            transaction
-                .execute("INSERT OR REPLACE INTO ended (sid, until) VALUES (?1, ?2)", params![sid, whole(until)])?;
-            transaction.execute("DELETE FROM session WHERE sid = ?1", [sid])?;
-            transaction.commit()?;
+            // In memory first: it must end even if the disk fails.
+            let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
+            ended.retain(|_, until| *until > now);
+            ended.insert(sid.to_owned(), until);
         }
-        let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
-        ended.retain(|_, until| *until > now);
-        ended.insert(sid.to_owned(), until);
-        Ok(())
+        let mut file = self.file();
+        let transaction = file.transaction()?;
+        transaction.execute("DELETE FROM ended WHERE until <= ?1", [whole(now)])?;
+        transaction.execute("INSERT OR REPLACE INTO ended (sid, until) VALUES (?1, ?2)", params![sid, whole(until)])?;
+        transaction.execute("DELETE FROM session WHERE sid = ?1", [sid])?;
+        transaction.commit()
     }
 
     /// Whether a session has ended.
@@ -214,13 +243,50 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
         sessions.begin("s1", &session("chart"), true, "one", 100).unwrap();
-        assert_eq!(sessions.refresh("other", "one", "two", 101).unwrap(), Err(NotRefreshed::Unknown));
-        assert_eq!(sessions.refresh("chart", "one", "two", 101).unwrap(), Ok(("s1".to_owned(), session("chart"))));
-        assert!(sessions.refresh("chart", "two", "three", 102).unwrap().is_ok());
+        let refresh =
+            |app: &str, token: &str, next: &str, now| sessions.refresh(app, token, next, now, |_| true).unwrap();
+        assert_eq!(refresh("other", "one", "two", 101), Err(NotRefreshed::Unknown));
+        assert_eq!(sessions.refresh("chart", "one", "two", 101, |_| false).unwrap(), Err(NotRefreshed::Unfit));
+        assert_eq!(refresh("chart", "one", "two", 101), Ok(("s1".to_owned(), session("chart"))));
+        assert!(refresh("chart", "two", "three", 102).is_ok());
         assert!(!sessions.has_ended("s1"));
-        assert_eq!(sessions.refresh("chart", "one", "four", 103).unwrap(), Err(NotRefreshed::Again));
+        assert_eq!(refresh("chart", "one", "four", 103), Err(NotRefreshed::Again));
         assert!(sessions.has_ended("s1"));
-        assert_eq!(sessions.refresh("chart", "three", "five", 104).unwrap(), Err(NotRefreshed::Unknown));
+        assert_eq!(refresh("chart", "three", "five", 104), Err(NotRefreshed::Unknown));
+    }
+
+    #[test]
+    fn a_session_that_ended_before_it_began_stays_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
+        sessions.end("s1", 100).unwrap();
+        sessions.begin("s1", &session("chart"), true, "one", 100).unwrap();
+        sessions.end("s2", 100 + 2 * TOKEN_SECONDS).unwrap();
+        let later = 100 + 3 * TOKEN_SECONDS;
+        assert_eq!(sessions.refresh("chart", "one", "two", later, |_| true).unwrap(), Err(NotRefreshed::Unknown));
+    }
+
+    #[test]
+    fn sessions_of_one_user_by_one_app_and_their_used_tokens_have_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
+        for n in 0..2 * OF_ONE_MAX {
+            let one = Session { begun: n, ..session("chart") };
+            sessions.begin(&n.to_string(), &one, true, &format!("token-{n}"), 100).unwrap();
+        }
+        let count = |table: &str| {
+            let query = format!("SELECT count(*) FROM {table}");
+            seconds(sessions.file().query_row(&query, [], |row| row.get(0)).unwrap())
+        };
+        assert_eq!(count("session"), OF_ONE_MAX);
+        let last = format!("token-{}", 2 * OF_ONE_MAX - 1);
+        let mut token = last;
+        for n in 0..2 * USED_MAX {
+            let next = format!("next-{n}");
+            assert!(sessions.refresh("chart", &token, &next, 101, |_| true).unwrap().is_ok());
+            token = next;
+        }
+        assert_eq!(count("refresh"), OF_ONE_MAX - 1 + USED_MAX + 1);
     }
 
     #[test]
@@ -231,13 +297,13 @@ mod tests {
         sessions.begin("online", &session("chart"), false, "one", 100).unwrap();
         sessions.begin("offline", &session("chart"), true, "two", 100).unwrap();
         let later = 100 + ONLINE_SECONDS;
-        assert_eq!(sessions.refresh("chart", "one", "x", later).unwrap(), Err(NotRefreshed::Unknown));
+        assert_eq!(sessions.refresh("chart", "one", "x", later, |_| true).unwrap(), Err(NotRefreshed::Unknown));
         assert_eq!(sessions.of_refresh("two").unwrap(), Some(("offline".to_owned(), "chart".to_owned())));
         sessions.end("offline", later).unwrap();
         drop(sessions);
         let sessions = Sessions::open(&path).unwrap();
         assert!(sessions.has_ended("offline") && !sessions.has_ended("online"));
-        assert_eq!(sessions.refresh("chart", "two", "y", later).unwrap(), Err(NotRefreshed::Unknown));
+        assert_eq!(sessions.refresh("chart", "two", "y", later, |_| true).unwrap(), Err(NotRefreshed::Unknown));
         // What is remembered of ended sessions has a bound: their tokens have expired by then.
         sessions.end("another", later + 2 * TOKEN_SECONDS).unwrap();
         assert!(!sessions.has_ended("offline"));

@@ -6,6 +6,8 @@ use record::{Role, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
+/// What the gateway's own commands are called in the trail.
+pub(crate) const OPERATOR: &str = "operator";
 /// The shortest password, in bytes. Source: NIST SP 800-63B section 5.1.1.1.
 pub(crate) const PASSWORD_BYTES_MIN: usize = 8;
 /// The longest password, in bytes, so that hashing stays bounded.
@@ -64,6 +66,9 @@ impl Users {
         if !fits {
             bail!("a user's name has 1 to 64 letters, digits and `-_.@`");
         }
+        if name == OPERATOR {
+            bail!("`{OPERATOR}` is what the gateway's own commands are called: take another name");
+        }
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
             bail!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
         }
@@ -78,21 +83,23 @@ impl Users {
                 bail!("write who the user is in the directory as `Practitioner/ana`; a patient is none");
             }
         }
+        let _alone = alone(path)?;
         let mut users = Self::load(path)?;
         let password = Argon2::default()
             .hash_password(password.as_bytes())
             .map_err(|e| anyhow::anyhow!("the password could not be hashed: {e}"))?
             .to_string();
-        let tokens_since = users.0.contains_key(name).then_some(now.0 / 1000);
+        let tokens_since = Some(if users.0.contains_key(name) { after(now) } else { now.0 / 1000 });
         users.0.insert(name.to_owned(), User { role, password, patient, practitioner, tokens_since, closed: false });
         users.write(path)
     }
 
     /// Lets a user in no more, or again; its tokens end in either case. Fails when there is no such user.
     pub(crate) fn close(path: &Path, name: &str, closed: bool, now: TimeMs) -> anyhow::Result<()> {
+        let _alone = alone(path)?;
         let mut users = Self::load(path)?;
         let user = users.0.get_mut(name).with_context(|| format!("no user is called `{name}`"))?;
-        (user.closed, user.tokens_since) = (closed, Some(now.0 / 1000));
+        (user.closed, user.tokens_since) = (closed, Some(after(now)));
         users.write(path)
     }
 
@@ -118,6 +125,21 @@ impl Users {
     pub(crate) fn get(&self, name: &str) -> Option<&User> {
         self.0.get(name)
     }
+}
+
+/// From when on tokens are good that are given after a change at `now`, in seconds since 1970: gateways see the change a moment later, and
+/// what they gave by then in its second or the next is good no more.
+fn after(now: TimeMs) -> u64 {
+    now.0 / 1000 + 2
+}
+
+/// Keeps others from changing a list while this one is changed, as long as it is held.
+pub(super) fn alone(path: &Path) -> anyhow::Result<fs::File> {
+    let lock = path.with_extension("lock");
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock);
+    let file = file.with_context(|| format!("cannot write `{}`", lock.display()))?;
+    file.lock().with_context(|| format!("cannot lock `{}`", lock.display()))?;
+    Ok(file)
 }
 
 /// What a user is given.
@@ -170,11 +192,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
         Users::set(&path, "ana", given(Role::Doctor, "correct horse"), TimeMs(0)).unwrap();
-        assert_eq!(Users::load(&path).unwrap().get("ana").unwrap().tokens_since, None);
+        assert_eq!(Users::load(&path).unwrap().get("ana").unwrap().tokens_since, Some(0));
         Users::close(&path, "ana", true, TimeMs(7_000)).unwrap();
         let users = Users::load(&path).unwrap();
         assert!(users.authenticate("ana", "correct horse").is_none());
-        assert_eq!(users.get("ana").unwrap().tokens_since, Some(7));
+        assert_eq!(users.get("ana").unwrap().tokens_since, Some(9));
         Users::close(&path, "ana", false, TimeMs(9_000)).unwrap();
         assert!(Users::load(&path).unwrap().authenticate("ana", "correct horse").is_some());
         assert!(Users::close(&path, "bob", true, TimeMs(0)).is_err());

@@ -42,7 +42,8 @@ impl<T> Watched<T> {
         }
         seen.looked = Instant::now();
         let mark = mark(&self.path);
-        if mark != seen.mark {
+        // A file that is away for a moment says nothing.
+        if mark != seen.mark && (mark.is_some() || seen.mark.is_none()) {
             match (self.read)(&self.path) {
                 Ok(value) => seen.value = Arc::new(value),
                 Err(error) => tracing::error!(error = format!("{error:#}"), "a file is not taken as it is now"),
@@ -79,6 +80,9 @@ mod tests {
         fs::write(&path, "22").unwrap();
         becomes(22);
         fs::write(&path, "no number").unwrap();
+        std::thread::sleep(LOOK_EVERY * 2);
+        assert_eq!(*watched.get(), 22);
+        fs::remove_file(&path).unwrap();
         std::thread::sleep(LOOK_EVERY * 2);
         assert_eq!(*watched.get(), 22);
         fs::write(&path, "333").unwrap();

@@ -12,7 +12,7 @@ use crate::{
     identity::{
         drawn,
         grant::{Given, SCOPE_BYTES_MAX},
-        pending::{self, Asked, LoggedIn, browser_of},
+        pending::{self, Asked, LoggedIn, hash},
         sessions::Session,
     },
 };
@@ -25,14 +25,23 @@ use axum::{
 use exchange::{Failure, Handling, clock::now};
 use record::Role;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+/// What people are told whose login cannot go on.
+const OVER: &str = "This login is over, or was begun in another browser. Go back to the app and begin again.";
 /// By this cookie a browser shows that it is the one that brought the question.
 const COOKIE: &str = "vitaltrace-authorization";
+/// How long a browser keeps it, in seconds: as long as a person may take.
+const COOKIE_SECONDS: u64 = 10 * 60;
 /// The longest state and nonce of an app, in bytes.
 const STATE_BYTES_MAX: usize = 1024;
 /// Length of the challenge: SHA-256 in base64url.
 const CHALLENGE_BYTES: usize = 43;
+
+/// The cookie of a question: a person may have several in one browser.
+fn cookie_of(id: &str) -> String {
+    format!("{COOKIE}-{}", id.get(..12).unwrap_or_default())
+}
 
 /// A page that says what is wrong, where there is nowhere to send the person back to.
 fn stopped(status: StatusCode, text: &str) -> Response {
@@ -128,7 +137,7 @@ pub(crate) async fn ask(State(doors): State<Doors>, headers: HeaderMap, RawQuery
     let (Ok(id), Ok(browser)) = (drawn(), drawn()) else {
         return stopped(StatusCode::INTERNAL_SERVER_ERROR, "Something of ours failed: try again.");
     };
-    let asked = match read(&doors, &headers, &fields, browser_of(&browser)) {
+    let asked = match read(&doors, &headers, &fields, hash(&browser)) {
         Ok(asked) => asked,
         Err((refused, None)) => return stopped(StatusCode::BAD_REQUEST, &refused.text),
         Err((refused, Some(redirect))) => {
@@ -142,7 +151,9 @@ pub(crate) async fn ask(State(doors): State<Doors>, headers: HeaderMap, RawQuery
         return stopped(StatusCode::SERVICE_UNAVAILABLE, "Too many logins are under way: try again in a moment.");
     }
     let secure = if doors.base.is_secure() { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={browser}; HttpOnly; SameSite=Lax; Path=/auth{secure}");
+    let (name, prefix) = (cookie_of(&id), doors.base.prefix());
+    let cookie =
+        format!("{name}={browser}; HttpOnly; SameSite=Lax; Path={prefix}/auth; Max-Age={COOKIE_SECONDS}{secure}");
     let mut response = page.into_response();
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -213,19 +224,19 @@ pub(crate) async fn step(
     let fields = Fields::read(&body).unwrap_or_default();
     let seconds = now().0 / 1000;
     let id = fields.get("authorization").unwrap_or_default();
-    let over = "This login is over, or was begun in another browser. Go back to the app and begin again.";
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut cookies = cookies.flat_map(|line| line.split(';')).filter_map(|one| one.trim().split_once('='));
-    let browser = cookies.find(|(name, _)| *name == COOKIE).map(|(_, value)| value).unwrap_or_default();
+    let browser = cookies.find(|(name, _)| *name == cookie_of(id)).map(|(_, value)| value).unwrap_or_default();
     let Some(asked) = doors.identity.pending.asked(id, seconds).filter(|asked| asked.is_of(browser)) else {
-        return stopped(StatusCode::BAD_REQUEST, over);
+        return stopped(StatusCode::BAD_REQUEST, OVER);
     };
-    let address = address.ip().to_string();
+    let ip = address.ip();
+    let address = ip.to_string();
     match (fields.get("step"), asked.person.clone()) {
-        (Some("login"), _) => log_in(&doors, &headers, id, asked, &fields, &address).await,
+        (Some("login"), _) => log_in(&doors, &headers, id, asked, &fields, ip).await,
         (Some("patient"), Some(person)) => choose(&doors, &headers, id, asked, &person, &fields, &address).await,
         (Some("answer"), Some(person)) => answer(&doors, &headers, id, asked, person, &fields),
-        _ => stopped(StatusCode::BAD_REQUEST, over),
+        _ => stopped(StatusCode::BAD_REQUEST, OVER),
     }
 }
 
@@ -235,10 +246,10 @@ async fn log_in(
     id: &str,
     mut asked: Asked,
     fields: &Fields,
-    address: &str,
+    ip: IpAddr,
 ) -> Response {
     let (name, password) = (fields.get("username").unwrap_or_default(), fields.get("password").unwrap_or_default());
-    let logged_in = super::authenticate(doors, name, password, address).await;
+    let logged_in = super::authenticate(doors, name, password, ip).await;
     let user = match logged_in {
         Ok(user) => user,
         Err(super::NoLogin::Token(error)) => {
@@ -255,13 +266,21 @@ async fn log_in(
         let text = "Somebody else launched this app. Log in as the person who did, or launch it again.";
         return login_page(doors, id, &asked, Some(text)).status(StatusCode::FORBIDDEN).into_response();
     }
-    let person =
-        LoggedIn { user: name.to_owned(), role: user.role, patient: user.patient.clone(), fhir_user: user.fhir_user() };
+    let person = LoggedIn {
+        user: name.to_owned(),
+        role: user.role,
+        patient: user.patient.clone(),
+        fhir_user: user.fhir_user(),
+        at: super::let_in_at(&user).0 / 1000,
+    };
     let patient = match &asked.launch {
         Some(launch) => Some(launch.patient.clone()),
         None => user.patient.clone(),
     };
-    asked.person = Some(person.clone());
+    // Whom somebody else chose before, in the same browser, is not this person's choice.
+    (asked.person, asked.patient) = (Some(person.clone()), None);
+    let address = ip.to_string();
+    let address = address.as_str();
     match patient {
         Some(patient) => about(doors, headers, id, asked, &person, &patient, address).await,
         None if asked.given.needs_patient() => keep(doors, id, asked.clone(), patient_page(id, &asked, None)),
@@ -274,11 +293,11 @@ async fn log_in(
 
 /// Keeps how far an authorisation is, and shows the next page.
 fn keep(doors: &Doors, id: &str, asked: Asked, page: Page) -> Response {
-    // It has its place already, unless its time was over a moment ago.
-    if !doors.identity.pending.ask(id, asked, now().0 / 1000) {
-        return stopped(StatusCode::SERVICE_UNAVAILABLE, "Too many logins are under way: try again in a moment.");
+    if doors.identity.pending.goes_on(id, asked, now().0 / 1000) {
+        page.into_response()
+    } else {
+        stopped(StatusCode::BAD_REQUEST, OVER)
     }
-    page.into_response()
 }
 
 /// Goes on with a patient whom the person may see.
@@ -306,6 +325,10 @@ fn not_this_patient(id: &str, asked: &Asked, person: &LoggedIn, failure: &Failur
         Failure::Denied { .. } => "You may not see this patient's record.".to_owned(),
         Failure::NotFound(_) | Failure::Gone(_) | Failure::Invalid(_) => {
             "No patient has this id or identifier.".to_owned()
+        }
+        Failure::Ours(why) => {
+            tracing::error!(why, "a patient could not be shown to who lets an app in");
+            "Something of ours failed: try again.".to_owned()
         }
         other => format!("The record cannot be shown now: {other}."),
     };
@@ -366,8 +389,12 @@ fn answer(doors: &Doors, headers: &HeaderMap, id: &str, asked: Asked, person: Lo
     }
     // Two answers to one question: the first counts.
     let Some(asked) = doors.identity.pending.answered(id, seconds) else {
-        return stopped(StatusCode::BAD_REQUEST, "This login is over. Go back to the app and begin again.");
+        return stopped(StatusCode::BAD_REQUEST, OVER);
     };
+    // The login may have been closed, or the password changed, since the person typed it.
+    if !doors.identity.is_still(&person.user, person.role, person.patient.as_deref(), person.at) {
+        return stopped(StatusCode::UNAUTHORIZED, OVER);
+    }
     let to_app = |answer: &[(&str, &str)]| back(doors, headers, &asked.redirect, asked.state.as_deref(), answer);
     if fields.get("answer") != Some("yes") {
         let text = "the person did not let the app in";
@@ -383,7 +410,7 @@ fn answer(doors: &Doors, headers: &HeaderMap, id: &str, asked: Asked, person: Lo
         scope: asked.given.scope(),
         launched: asked.patient.clone().filter(|_| needs),
         encounter: asked.launch.as_ref().and_then(|launch| launch.encounter.clone()),
-        begun: seconds,
+        begun: person.at,
     };
     let stands_for = pending::Code {
         sid,

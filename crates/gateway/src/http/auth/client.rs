@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     http::Doors,
-    identity::apps::{App, NotShown},
+    identity::{
+        apps::{App, NotShown},
+        issuer::TOKEN_BYTES_MAX,
+    },
 };
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -51,6 +54,10 @@ impl Asking {
         if let Some(assertion) = fields.get("client_assertion") {
             if fields.get("client_assertion_type") != Some(ASSERTION_TYPE) {
                 return Err(Refused::new(Code::InvalidRequest, format!("`client_assertion_type` is {ASSERTION_TYPE}")));
+            }
+            if !doors.base.is_ours(headers) || assertion.len() > TOKEN_BYTES_MAX {
+                let text = "assertions are taken here where the gateway knows its own address: whoever runs it says `fhir_url`";
+                return Err(Refused::new(Code::InvalidRequest, text));
             }
             // Whose it is to be, is read first; whether it is, is checked by that app's keys.
             #[derive(Clone, serde::Deserialize)]

@@ -64,7 +64,7 @@ impl Page {
     pub(super) fn form(mut self, authorization: &str, step: &str) -> Self {
         let _ = write!(
             self.body,
-            "<form method=\"post\" action=\"/auth/authorize\"><input type=\"hidden\" name=\"authorization\" value=\"{}\">\
+            "<form method=\"post\" action=\"authorize\"><input type=\"hidden\" name=\"authorization\" value=\"{}\">\
              <input type=\"hidden\" name=\"step\" value=\"{step}\">",
             escaped(authorization)
         );

@@ -30,6 +30,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
+/// The longest refresh token, in bytes.
+const REFRESH_BYTES_MAX: usize = 64;
 /// Lengths of what a challenge is made of. Source: RFC 7636 section 4.1.
 const VERIFIER_BYTES: std::ops::RangeInclusive<usize> = 43..=128;
 
@@ -97,7 +99,10 @@ fn invalid(text: &str) -> Refused {
 pub(super) async fn to_app(doors: &Doors, headers: &HeaderMap, body: &Bytes) -> Result<Response, Refused> {
     let fields = read(headers, body)?;
     let endpoint = format!("{}/auth/token", doors.base.origin_of(headers));
-    let asking = Asking::of(doors, headers, &fields, &endpoint).await?;
+    let asking = match nameless(doors, headers, &fields).await? {
+        Some(asking) => asking,
+        None => Asking::of(doors, headers, &fields, &endpoint).await?,
+    };
     let answer = match fields.get("grant_type") {
         Some("authorization_code") => by_code(doors, asking, &fields).await?,
         Some("refresh_token") => by_refresh(doors, asking, &fields).await?,
@@ -118,6 +123,24 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Fields, Refused> {
             "send a form (application/x-www-form-urlencoded) in which each parameter stands once",
         )
     })
+}
+
+/// The app of a refresh token that comes alone: fhirclient, for one, does not say by which app it asks, and RFC 6749 section 6 does not demand it.
+/// An app that shows who it is has to do so here, too.
+async fn nameless(doors: &Doors, headers: &HeaderMap, fields: &Fields) -> Result<Option<Asking>, Refused> {
+    let says = ["client_id", "client_assertion"].iter().any(|name| fields.get(name).is_some());
+    let Some(token) = fields.get("refresh_token").filter(|_| fields.get("grant_type") == Some("refresh_token")) else {
+        return Ok(None);
+    };
+    if says || token.len() > REFRESH_BYTES_MAX || headers.contains_key(header::AUTHORIZATION) {
+        return Ok(None);
+    }
+    let token = token.to_owned();
+    let Some((_, id)) = on_disk(doors, move |identity| identity.sessions.of_refresh(&token)).await? else {
+        return Err(invalid("the refresh token is of no app here, or its session has ended"));
+    };
+    let app = doors.identity.apps().get(&id).filter(|app| app.is_public()).cloned();
+    Ok(app.map(|app| Asking { id, app }))
 }
 
 fn let_in(app: String, given: &Given, launched: Option<String>, service: bool) -> Option<LetIn> {
@@ -144,12 +167,15 @@ async fn by_code(doors: &Doors, Asking { id, .. }: Asking, fields: &Fields) -> R
         return Err(invalid("`code_verifier` is not what the challenge was made of"));
     }
     let crate::identity::pending::Code { sid, nonce, session, person, given, .. } = *code;
+    if !doors.identity.is_still(&person.user, person.role, person.patient.as_deref(), person.at) {
+        return Err(invalid("the user who let the app in may come in no more, or has another password"));
+    }
     let mut refresh = None;
     let offline = given.has("offline_access");
     if offline || given.has("online_access") {
         let token = drawn().map_err(Refused::ours)?;
-        let (sid, session, token_) = (sid.clone(), session.clone(), token.clone());
-        on_disk(doors, move |identity| identity.sessions.begin(&sid, &session, offline, &token_, now().0 / 1000))
+        let (sid, session, first) = (sid.clone(), session.clone(), token.clone());
+        on_disk(doors, move |identity| identity.sessions.begin(&sid, &session, offline, &first, now().0 / 1000))
             .await?;
         refresh = Some(token);
     }
@@ -163,29 +189,43 @@ async fn by_refresh(doors: &Doors, Asking { id, app }: Asking, fields: &Fields) 
     let token =
         fields.get("refresh_token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`refresh_token` is missing"))?;
     let next = drawn().map_err(Refused::ours)?;
-    let (name, token, next_) = (id.clone(), token.to_owned(), next.clone());
-    let seconds = now().0 / 1000;
-    let refreshed = on_disk(doors, move |identity| identity.sessions.refresh(&name, &token, &next_, seconds)).await?;
-    let (sid, session) = refreshed.map_err(|why| match why {
+    let (name, token, following) = (id.clone(), token.to_owned(), next.clone());
+    let (asked, registered, seconds) = (fields.get("scope").map(str::to_owned), app.clone(), now().0 / 1000);
+    // An app may ask for less this time, and gets more again the next.
+    let given_in = move |session: &Session| {
+        let kept = Given::again(&registered, &session.scope);
+        asked.as_ref().map_or_else(|| kept.clone(), |asked| kept.less(asked))
+    };
+    let fits = given_in.clone();
+    let refreshed = on_disk(doors, move |identity| {
+        identity.sessions.refresh(&name, &token, &following, seconds, |session| !fits(session).is_nothing())
+    });
+    let (sid, session) = refreshed.await?.map_err(|why| match why {
         NotRefreshed::Unknown => invalid("the refresh token is none of this app's, or its session has ended"),
         NotRefreshed::Again => {
             tracing::warn!(app = id, "a refresh token came a second time: its session ends");
             invalid("the refresh token was used before: somebody may have copied it, and its session has ended")
         }
+        NotRefreshed::Unfit => Refused::new(
+            Code::InvalidScope,
+            "nothing is left of what the app was given: the refresh token is still good",
+        ),
     })?;
     let users = doors.identity.users();
-    let user = users.get(&session.user).filter(|user| !user.closed);
-    let user = user.filter(|user| user.tokens_since.is_none_or(|since| session.begun >= since));
-    let Some(user) = user else {
+    let user = users.get(&session.user);
+    let goes_on = user.filter(|user| {
+        let kept = Given::again(&app, &session.scope);
+        let may_refresh = kept.has("offline_access") || kept.has("online_access");
+        let (role, patient) = (user.role, user.patient.as_deref());
+        may_refresh
+            && session.begun >= app.since
+            && doors.identity.is_still(&session.user, role, patient, session.begun)
+    });
+    let Some(user) = goes_on else {
         on_disk(doors, move |identity| identity.sessions.end(&sid, seconds)).await?;
-        return Err(invalid("the user who let the app in may come in no more, or has another password"));
+        return Err(invalid("the session has ended: the user's login or what the app is registered for has changed"));
     };
-    let kept = Given::again(&app, &session.scope);
-    // An app may ask for less this time, and gets more again the next.
-    let given = fields.get("scope").map_or_else(|| kept.clone(), |asked| kept.less(asked));
-    if given.is_nothing() {
-        return Err(Refused::new(Code::InvalidScope, "nothing is left of what the app was given"));
-    }
+    let given = given_in(&session);
     let Session { launched, encounter, user: name, .. } = session;
     let letting = let_in(id, &given, launched.clone(), false);
     let bearer = Bearer { sid: Some(sid), app: letting, ..Bearer::user(&name, user.role, user.patient.clone()) };
@@ -217,7 +257,9 @@ pub(crate) async fn revoke(State(doors): State<Doors>, headers: HeaderMap, body:
     let seconds = now().0 / 1000;
     let by_users_token = doors.identity.check(&token).ok().filter(|claims| claims.bearer.app.is_none());
     let sid = if let Some(claims) = by_users_token {
-        claims.bearer.sid
+        // Those of other issuers and of the gateway's own commands belong to no session here.
+        let text = "only who gave this token can end it: it is good for a short time";
+        Some(claims.bearer.sid.ok_or_else(|| Refused::new(Code::UnsupportedTokenType, text))?)
     } else {
         let endpoint = format!("{}/auth/revoke", doors.base.origin_of(&headers));
         let asking = Asking::of(&doors, &headers, &fields, &endpoint).await?;
