@@ -18,7 +18,7 @@ use std::{
 const COUNT: u64 = 100_000;
 /// The seed of the first file when nobody says otherwise; each further file has the next one.
 const SEED: u64 = 0x5eed_2026;
-/// How many are written into a file: about 300 MB, which are removed when both verifiers agree on it.
+/// How many are written into a file: about 90 MB, which are removed when both verifiers agree on it.
 const FILE: u64 = 5_000;
 
 /// What is asked for.
