@@ -8,6 +8,8 @@ mod consortium;
 mod load;
 mod scenario;
 
+mod access;
+
 mod world;
 
 mod machine;

@@ -1,7 +1,7 @@
 //! A member's gateway, as far as the ledger meets it: a journal that survives every crash, and submitting from it until all is final.
 
 use crate::{Consortium, load::said, world::MEMBERS};
-use contract::SignedSubmission;
+use contract::{Gathered, SignedSubmission};
 use ledger::{FinalBlock, Handle};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::{OrgId, TimeMs};
@@ -19,6 +19,8 @@ pub(crate) struct Written {
     pub(crate) attachments: Vec<Vec<u8>>,
     /// For each entry, whether the contract must apply it.
     pub(crate) sure: Vec<bool>,
+    /// For each entry, what opens the accesses that it commits to.
+    pub(crate) opened: Vec<Vec<Gathered>>,
 }
 
 /// What a member acknowledged to its writers.
@@ -59,10 +61,11 @@ impl Submitter {
         let count = journal.random.random_range(1..=ENTRIES_MAX).min(entries + 1 - first);
         let said: Vec<_> = (first..first + count).map(|seq| said(consortium, seed, journal.member, seq, now)).collect();
         let sure = said.iter().map(|said| said.sure).collect();
+        let opened = said.iter().map(|said| said.opened.clone()).collect();
         let attachments = said.iter().filter_map(|said| said.attachment.clone()).collect();
         let entries = said.into_iter().map(|said| said.entry).collect();
         let signed = consortium.submission(journal.member, LANE, first, entries);
-        journal.written.push(Written { signed, attachments, sure });
+        journal.written.push(Written { signed, attachments, sure, opened });
     }
 
     /// Takes note of the lane's entries in a final block.

@@ -28,6 +28,8 @@ pub enum Tampering {
     AnotherValue,
     /// Something was acknowledged that never became final.
     LostEntry,
+    /// An access was acknowledged that no entry commits to.
+    LostAccess,
     /// Something became final that nobody wrote.
     ForeignEntry,
     /// An entry that the contract refused counts as applied.
@@ -42,7 +44,7 @@ pub enum Tampering {
 
 impl Tampering {
     /// Every lie.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AnotherBlock,
         Self::MissingHeight,
         Self::AnotherReceipt,
@@ -50,6 +52,7 @@ impl Tampering {
         Self::AnotherVerdict,
         Self::AnotherValue,
         Self::LostEntry,
+        Self::LostAccess,
         Self::ForeignEntry,
         Self::AppliedAnyway,
         Self::NeverHeld,
@@ -63,7 +66,7 @@ impl Tampering {
             Self::AnotherBlock | Self::MissingHeight => "agreement",
             Self::AnotherLog | Self::AnotherVerdict => "contract",
             Self::AnotherReceipt | Self::AnotherValue => "identical roots",
-            Self::LostEntry | Self::ForeignEntry => "nothing acknowledged is lost",
+            Self::LostEntry | Self::LostAccess | Self::ForeignEntry => "nothing acknowledged is lost",
             Self::AppliedAnyway => "what a regulator asks",
             Self::NeverHeld => "what is final is held",
             Self::WrongBlock => "misdeeds",
@@ -126,6 +129,12 @@ impl Tampering {
                 let lost = Submission { first_seq: journal.last_seq() + 1, ..written.signed.submission.clone() };
                 written.signed = SignedSubmission::new(lost, written.signed.signature);
                 journal.written.push(written);
+            }
+            Self::LostAccess => {
+                let opened = journal.written.iter_mut().flat_map(|written| &mut written.opened).flatten().next_back();
+                if let Some(gathered) = opened {
+                    gathered.place ^= 1;
+                }
             }
             Self::ForeignEntry => _ = journal.written.pop(),
             _ => {}

@@ -188,6 +188,36 @@ fn a_latecomer_that_is_killed_again_and_again_has_all_in_the_end() {
     });
 }
 
+/// A node that had taken over the state at the end of an epoch was killed before the next block, and lost that end's certificate. It went back to the epoch
+/// before, of which it has nothing, and stopped each time that it was started.
+#[test]
+fn a_latecomer_that_lost_the_certificate_of_the_end_that_it_began_at_goes_on_from_there() {
+    run(|context| async move {
+        let mut site = Site::open_some(context, &[0, 1, INSURER], |_| {}).await;
+        write(&mut site, 3, 12).await;
+        vote_in(&mut site).await;
+        // Of four, three must vote: nothing follows that end while two are away.
+        let end = site.stop_at_an_end(INSURER).await;
+        site.begin(NEWCOMER, newcomer(&site)).await;
+        let at = |site: &Site| {
+            let status = site.handle(NEWCOMER).status();
+            (status.began_at, status.height)
+        };
+        assert_eq!(at(&site), (end, end));
+        site.kill(NEWCOMER).await;
+        site.take_certificates(NEWCOMER).await;
+        site.begin(NEWCOMER, newcomer(&site)).await;
+        site.context.sleep(Duration::from_secs(5)).await;
+        assert_eq!(at(&site), (end, end), "it began somewhere else");
+        let config = site.consortium.config(INSURER, listen(INSURER, 0), None);
+        site.begin(INSURER, config).await;
+        site.reaches(0, end + 1).await;
+        // It goes on with the others, and got that end's certificate again like any other.
+        write(&mut site, 4, 4).await;
+        has_all_that(&site, NEWCOMER, 0).await;
+    });
+}
+
 #[test]
 fn answers_that_do_not_hold_are_passed_over() {
     // Of four the newcomer asks some, by chance: told again until the liar was among them.

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | demo | sim | definitions | help`.
+//! The project's own chores: `cargo xtask tidy | test | demo | sim | mutants | definitions | help`.
 
 mod failures;
 mod packages;
@@ -7,6 +7,7 @@ mod run;
 mod clients;
 mod definitions;
 mod demo;
+mod mutants;
 mod oracle;
 mod sim;
 mod site;
@@ -21,12 +22,14 @@ cargo xtask test                  everything that must hold before a change land
 cargo xtask test STAGE...         only these stages: format, lints, tidy, docs, tests, web, oracle, receipts, clients, demo, demo-shared
 cargo xtask sim [--seeds N] [--first S] [--jobs J]
                                   N seeds (20) from S (1) on, each a simulated consortium with its own faults and load; a failing seed is named and repeats itself
+cargo xtask mutants [--count N] [--seed S] [--jobs J]
+                                  N mutants of evidence (100000), on which the two verifiers must agree; a file of them on which they do not stays, and is named
 cargo xtask definitions [--check] writes the tables of FHIR R4's elements and search parameters anew from the published definitions, which it
                                   fetches; --check only tells whether they are what would be written
 cargo xtask tidy                  the house rules alone, in a second
 cargo xtask help                  this text
 
-The web stage of `test` needs Node 20 or later, and fetches two libraries and a compiler for the second verifier. The oracle stage needs
+The web stage of `test`, and `mutants`, need Node 20 or later, and fetch two libraries and a compiler for the second verifier. The oracle stage needs
 Node as well, and fetches FHIR R4's definitions and an evaluator of its expressions. The receipts
 stage needs Python 3, and fetches a package that checks receipts; without them it is skipped, unless CI is set. The clients stage
 needs both, and fetches the clients of others that `clients/` has scripts for; without them it fails.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Some("test") => test::test(&root(), rest).map(code),
         Some("definitions") => definitions::definitions(&root(), rest).map(code),
         Some("sim") => sim::sim(&root(), rest).map(code),
+        Some("mutants") => mutants::mutants(&root(), rest).map(code),
         Some("demo") => demo::demo(&root(), rest),
         None | Some("help" | "--help" | "-h") => {
             run::say(HELP);

@@ -3,7 +3,7 @@
 use crate::{
     clients, demo,
     failures::Failures,
-    oracle, packages,
+    mutants, oracle, packages,
     run::{RECEIPTS, cargo, output, receipt_checker, say, streamed, target, watched},
     tidy,
 };
@@ -12,7 +12,7 @@ use std::{path::Path, process::Command, time::Instant};
 
 /// The oldest Node that the second verifier runs on; that of `web/verify/package.json`.
 const NODE_MAJOR: u32 = 20;
-/// How many mutants the two verifiers are compared on. The tool's own seed makes them, and is printed.
+/// How many mutants the two verifiers are compared on; `cargo xtask mutants` does it with more. The tool's own seed makes them, and is printed.
 const MUTANTS: &str = "3000";
 
 /// The package that checks the published receipt, from the Python Package Index.
@@ -143,7 +143,7 @@ fn tests(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
 }
 
 /// Node of the version that is needed, or an error that says so.
-fn node() -> anyhow::Result<()> {
+pub(crate) fn node() -> anyhow::Result<()> {
     let node = output(Command::new("node").arg("--version"))?;
     if node_major(&node).is_none_or(|major| major < NODE_MAJOR) {
         bail!("Node {NODE_MAJOR} or later is needed, this is {}", node.trim());
@@ -154,9 +154,9 @@ fn node() -> anyhow::Result<()> {
 /// The second verifier: its own tests, and its agreement with the first on freshly written mutants.
 fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     node()?;
-    let mutants = target(root)?.join("mutants.ndjson");
-    let mut write = cargo(root, &["run", "--release", "--locked", "--package", "evidence", "--example", "mutants"]);
-    write.arg("--").arg(MUTANTS).arg(&mutants);
+    let file = target(root)?.join("mutants.ndjson");
+    let mut write = Command::new(mutants::build(root)?);
+    write.arg(MUTANTS).arg(&file);
     let folder = root.join("web/verify");
     let npm = |argument: &str| {
         let mut npm = Command::new("npm");
@@ -168,7 +168,7 @@ fn web(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     }
     let mut tally = Tally::default();
     let mut test = npm("test");
-    test.env("VITALTRACE_MUTANTS", &mutants);
+    test.env("VITALTRACE_MUTANTS", &file);
     let good = watched(test, |line| tally.read_node(line))?;
     notes.lines.append(&mut tally.skipped);
     notes.lines.push(format!("web: {} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored));

@@ -4,7 +4,7 @@ use contract::{Member, PublicKey};
 use ed25519_dalek::SigningKey;
 use record::{OrgId, OrgRole, PatientKey, TimeMs};
 use std::{
-    fs,
+    fs::{self, TryLockError},
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -62,6 +62,12 @@ pub enum KeyError {
     #[error("`{path}` exists already: keys are never overwritten")]
     Exists {
         /// Which file.
+        path: PathBuf,
+    },
+    /// Another process is replacing the same key. It is tried again when that one has ended.
+    #[error("`{path}`: another command is replacing this key just now")]
+    InUse {
+        /// The file that it holds.
         path: PathBuf,
     },
     /// The operating system gave no random bytes.
@@ -159,10 +165,47 @@ impl Replaces {
         }
     }
 
+    /// The file that is locked by who replaces the key.
+    fn lock(self) -> &'static str {
+        match self {
+            Self::Entry => "entry.lock",
+            Self::Consensus => "consensus.lock",
+        }
+    }
+
     /// The files of the next key and of the present one.
     fn files(self, dir: &Path) -> (PathBuf, PathBuf) {
         let (next, present) = self.names();
         (dir.join(next), dir.join(present))
+    }
+}
+
+/// The right to replace a key of a folder, which one process has at a time; given back when dropped, and by the system when the process ends.
+///
+/// Two that drew at the same moment would each tell the members of a key, and the file would hold one of them.
+#[derive(Debug)]
+pub struct Replacing(fs::File);
+
+impl Replacing {
+    /// Takes the right, or says that another process has it.
+    pub fn begin(dir: &Path, replaces: Replaces) -> Result<Self, KeyError> {
+        let path = dir.join(replaces.lock());
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|source| KeyError::File { path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(KeyError::InUse { path }),
+            Err(TryLockError::Error(source)) => Err(KeyError::File { path, source }),
+        }
+    }
+}
+
+impl Drop for Replacing {
+    /// Closing alone would not end it: a process that was just forked from this one has the file open too, until it runs its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the right to replace a key could not be given back");
+        }
     }
 }
 
@@ -182,7 +225,7 @@ impl NextKey {
     }
 
     /// Draws a key into `dir`, in the place of a drawn one that can never count.
-    pub(crate) fn draw_another(dir: &Path, replaces: Replaces) -> Result<Self, KeyError> {
+    pub fn draw_another(dir: &Path, replaces: Replaces) -> Result<Self, KeyError> {
         let seed = random()?;
         write_whole(dir, replaces.names().0, &Zeroizing::new(hex::encode(*seed)))?;
         Ok(Self { replaces, key: SigningKey::from_bytes(&seed) })
@@ -365,6 +408,26 @@ mod tests {
         assert_eq!(NextKey::draw(dir.path(), Replaces::Entry).unwrap().public_key(), another);
         NextKey::draw(dir.path(), Replaces::Entry).unwrap().put_in_place(dir.path()).unwrap();
         assert_eq!(entry_in_place(dir.path()).unwrap().verifying_key().to_bytes(), *another.as_bytes());
+    }
+
+    #[test]
+    fn one_process_at_a_time_replaces_a_key_and_another_one_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        OrgKeys::create(dir.path()).unwrap();
+        let begin = |replaces| Replacing::begin(dir.path(), replaces);
+        let first = begin(Replaces::Consensus).unwrap();
+        assert!(
+            matches!(begin(Replaces::Consensus), Err(KeyError::InUse { path }) if path.ends_with("consensus.lock"))
+        );
+        // Another key has nothing to do with it, nor have other keys' folders.
+        begin(Replaces::Entry).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        Replacing::begin(elsewhere.path(), Replaces::Consensus).unwrap();
+        drop(first);
+        begin(Replaces::Consensus).unwrap();
+        let mode = fs::metadata(dir.path().join("consensus.lock")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        OrgKeys::load(dir.path()).unwrap();
     }
 
     #[test]

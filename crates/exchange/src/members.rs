@@ -196,10 +196,36 @@ impl Node {
         Ok(())
     }
 
-    /// This organisation decides by this consensus key from the epoch after next.
-    pub async fn take_seat(&self, caller: &Caller, key: PublicKey) -> Result<(), Failure> {
-        self.take_step(caller, self.org.clone(), MemberStep::Seated(key)).await?;
-        Ok(())
+    /// This organisation decides by this consensus key from the epoch after next; gives the height. Asked again it says the same, and nothing
+    /// is written. [`Failure::Precondition`]: the key was named before, and another one is needed.
+    pub async fn take_seat(&self, caller: &Caller, key: PublicKey) -> Result<u64, Failure> {
+        self.allow_operation(caller, Action::Operate).await?;
+        if let Some(decides) = self.seated_by(&key).await? {
+            return decides;
+        }
+        let taken = self.take_step(caller, self.org.clone(), MemberStep::Seated(key)).await;
+        // An earlier attempt that broke off may have become final just before.
+        match (self.seated_by(&key).await?, taken) {
+            (Some(decides), _) => decides,
+            (None, Err(failure)) => Err(failure),
+            (None, Ok(_)) => Err(Failure::Ours("the ledger names no seat of this organisation".to_owned())),
+        }
+    }
+
+    /// Since which height this organisation decides by a key; or that it never can, as somebody named the key before. `None`: it may take its
+    /// seat by it.
+    async fn seated_by(&self, key: &PublicKey) -> Result<Option<Result<u64, Failure>>, Failure> {
+        let seat: Option<state::Seat> = self.values(vec![state::seat_key(&self.org)]).await?.pop().flatten();
+        if let Some(seat) = seat.filter(|seat| seat.consensus_key == *key) {
+            return Ok(seat.consensus_from.map(Ok));
+        }
+        let owner: Option<state::KeyOwner> = self.values(vec![state::key_owner_key(key)]).await?.pop().flatten();
+        let spent = || {
+            Failure::Precondition(
+                "the consensus key was named before and can never decide: another one has to be drawn".to_owned(),
+            )
+        };
+        Ok(owner.map(|_| Err(spent())))
     }
 
     /// This organisation signs its entries by a new key, drawn here, from the next block on; whatever is not final by then is signed again.

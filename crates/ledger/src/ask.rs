@@ -7,7 +7,9 @@ use crate::{
     node::Runtime,
     peers::Peers,
     serve::Server,
+    shares::Shares,
     state::{Operation, value_codec},
+    waiting::Waiting,
 };
 use commonware_codec::{Decode as _, DecodeExt as _, Encode as _};
 use commonware_cryptography::{ed25519, sha256};
@@ -21,12 +23,10 @@ use evidence::Finality;
 use futures::future::{Either, select};
 use minicbor::{Decode, Encode};
 use std::{
-    collections::BTreeMap,
     num::NonZeroU64,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::sync::{Semaphore, oneshot};
 
 /// An answer that consists of many items gets no further one when it has so many bytes.
 const ANSWER_BYTES: usize = 512 * 1024;
@@ -38,10 +38,6 @@ pub(crate) const OPERATIONS_MAX: u64 = 1024;
 const BLOCKS_MAX: usize = 256;
 /// How long a peer may take to answer a question that many bytes answer.
 pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// Questions of one peer that are answered at the same time; further ones are dropped, and asked again elsewhere.
-const ANSWERED_AT_ONCE_PER_PEER_MAX: usize = 2;
-/// Questions with long answers, of all peers together.
-const LONG_AT_ONCE_MAX: usize = 8;
 
 /// What one node asks another.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -92,15 +88,13 @@ pub(crate) struct Older {
     pub(crate) certificate: Vec<u8>,
 }
 
-type Waiting = BTreeMap<u64, (ed25519::PublicKey, oneshot::Sender<Vec<u8>>)>;
-
 struct Inner<E: Runtime> {
     context: E,
     sender: Sender<ed25519::PublicKey, E>,
     peers: Arc<Peers>,
     /// Whom the configuration names beside the members.
     extra: Vec<contract::PublicKey>,
-    waiting: Mutex<(u64, Waiting)>,
+    waiting: Waiting,
 }
 
 /// Who asks. Cheap to clone.
@@ -119,11 +113,7 @@ impl<E: Runtime> Asker<E> {
         peers: Arc<Peers>,
         extra: Vec<contract::PublicKey>,
     ) -> Self {
-        Self(Arc::new(Inner { context, sender, peers, extra, waiting: Mutex::default() }))
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, (u64, Waiting)> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        Self(Arc::new(Inner { context, sender, peers, extra, waiting: Waiting::default() }))
     }
 
     pub(crate) fn context(&self) -> &E {
@@ -139,39 +129,20 @@ impl<E: Runtime> Asker<E> {
         keys.iter().filter_map(engine_key).collect()
     }
 
-    /// Asks one peer. `None`: it did not answer within `at_most`. An empty answer says that it has nothing of the kind.
+    /// Asks one peer. `None`: it did not answer within `at_most`, or too many questions wait. An empty answer says that it has nothing of the kind.
     pub(crate) async fn ask(
         &self,
         peer: &ed25519::PublicKey,
         question: Question,
         at_most: Duration,
     ) -> Option<Vec<u8>> {
-        let (reply, answer) = oneshot::channel();
-        let id = {
-            let mut waiting = self.waiting();
-            let (last, asked) = &mut *waiting;
-            *last = last.wrapping_add(1);
-            asked.insert(*last, (peer.clone(), reply));
-            *last
-        };
-        let message = contract::to_cbor(&Message::Question(id, question));
+        let mut awaited = self.0.waiting.expect(peer)?;
+        let message = contract::to_cbor(&Message::Question(awaited.id, question));
         let _ = self.0.sender.clone().send(Recipients::One(peer.clone()), message, false);
         let late = self.0.context.sleep(at_most);
-        let answer = match select(answer, Box::pin(late)).await {
+        match select(&mut awaited.answer, Box::pin(late)).await {
             Either::Left((answer, _)) => answer.ok(),
             Either::Right(_) => None,
-        };
-        self.waiting().1.remove(&id);
-        answer
-    }
-
-    /// An answer came: only from whom it was asked.
-    fn heard(&self, peer: &ed25519::PublicKey, id: u64, bytes: Vec<u8>) {
-        let mut waiting = self.waiting();
-        if waiting.1.get(&id).is_some_and(|(asked, _)| asked == peer)
-            && let Some((_, reply)) = waiting.1.remove(&id)
-        {
-            let _ = reply.send(bytes);
         }
     }
 }
@@ -183,13 +154,12 @@ pub(crate) async fn hear<E: Runtime>(
     server: Arc<OnceLock<Server<E>>>,
     (sender, mut receiver): Channel<E>,
 ) {
-    let long = Arc::new(Semaphore::new(LONG_AT_ONCE_MAX));
-    let mut shares: BTreeMap<ed25519::PublicKey, Arc<Semaphore>> = BTreeMap::new();
+    let mut shares = Shares::new();
     while let Ok((peer, bytes)) = receiver.recv().await {
         let (id, question) = match minicbor::decode::<Message>(bytes.as_ref()) {
             Ok(Message::Question(id, question)) => (id, question),
             Ok(Message::Answer(id, bytes)) => {
-                asker.heard(&peer, id, bytes);
+                asker.0.waiting.heard(&peer, id, bytes);
                 continue;
             }
             Err(_) => {
@@ -197,13 +167,7 @@ pub(crate) async fn hear<E: Runtime>(
                 continue;
             }
         };
-        // A peer that asks for nothing is not remembered.
-        shares.retain(|_, share| share.available_permits() < ANSWERED_AT_ONCE_PER_PEER_MAX);
-        let share =
-            shares.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(ANSWERED_AT_ONCE_PER_PEER_MAX)));
-        let Ok(share) = share.clone().try_acquire_owned() else { continue };
-        let long = if question.is_long() { long.clone().try_acquire_owned().map(Some) } else { Ok(None) };
-        let Ok(long) = long else { continue };
+        let Some(turn) = shares.take(&peer, question.is_long()) else { continue };
         let (server, mut sender) = (server.clone(), sender.clone());
         context.child("tell").spawn(move |_| async move {
             let answer = match server.get() {
@@ -212,7 +176,7 @@ pub(crate) async fn hear<E: Runtime>(
             };
             let answer = contract::to_cbor(&Message::Answer(id, answer));
             let _ = sender.send(Recipients::One(peer), answer, false);
-            drop((share, long));
+            drop(turn);
         });
     }
 }

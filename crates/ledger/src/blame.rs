@@ -136,3 +136,122 @@ impl Reporter for Blames {
         Feedback::Ok
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{block::our_key, epochs};
+    use commonware_consensus::{
+        simplex::types::{
+            ConflictingFinalize, ConflictingNotarize, Finalize, Notarize, Nullify, NullifyFinalize, Proposal,
+        },
+        types::{Epoch, Round, View},
+    };
+    use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
+    use contract::{GENESIS_VERSION, Genesis, Member, state::Succession};
+    use record::{Digest, OrgRole, TimeMs};
+
+    /// More than a validator has room for.
+    const EPOCHS: u64 = 80;
+
+    fn key(member: u8) -> PrivateKey {
+        PrivateKey::from_seed(member.into())
+    }
+
+    fn genesis() -> Genesis {
+        let member = |nth: u8| Member {
+            org: format!("member-{nth}").parse().unwrap(),
+            role: OrgRole::Hospital,
+            entry_key: our_key(&key(nth + 100).public_key()),
+            consensus_key: our_key(&key(nth).public_key()),
+            wrap_key: String::new(),
+            address: "127.0.0.1:1".into(),
+        };
+        Genesis {
+            version: GENESIS_VERSION,
+            name: "test".into(),
+            time: TimeMs(0),
+            members: (0..4).map(member).collect(),
+            access_policy: Digest([0; 32]),
+            derivation_policy: Digest([0; 32]),
+            epoch_blocks: 8,
+        }
+    }
+
+    /// What a node knows after so many epochs without a change of its validators.
+    fn schemes(genesis: &Genesis) -> Schemes {
+        let schemes = Schemes::new(Arc::new(genesis.clone()), None).unwrap();
+        schemes.learn(&Succession::new(genesis.epoch_blocks, genesis.validators()), EPOCHS).unwrap();
+        schemes
+    }
+
+    /// A member breaks the rules in each of the three ways.
+    fn misdeeds(genesis: &Genesis, member: u8, epoch: u64) -> [Activity<Scheme, sha256::Digest>; 3] {
+        let scheme = epochs::scheme(genesis, &genesis.validators(), Some(&key(member))).unwrap();
+        let round = Round::new(Epoch::new(epoch), View::new(3));
+        let [one, other] = [1, 2].map(|block| Proposal::new(round, View::new(2), sha256::Digest([block; 32])));
+        let notarized = [&one, &other].map(|proposal| Notarize::sign(&scheme, proposal.clone()).unwrap());
+        let finalized = [&one, &other].map(|proposal| Finalize::sign(&scheme, proposal.clone()).unwrap());
+        let given_up = Nullify::sign::<sha256::Digest>(&scheme, round).unwrap();
+        let after = NullifyFinalize::new(given_up, finalized[0].clone());
+        let [first, second] = notarized;
+        let notarized = ConflictingNotarize::new(first, second);
+        let [first, second] = finalized;
+        let finalized = ConflictingFinalize::new(first, second);
+        [
+            Activity::ConflictingNotarize(notarized),
+            Activity::ConflictingFinalize(finalized),
+            Activity::NullifyFinalize(after),
+        ]
+    }
+
+    fn kept_of(blames: &Blames) -> BTreeMap<usize, usize> {
+        let mut kept = BTreeMap::new();
+        for (_, validator, _) in blames.kept().keys() {
+            *kept.entry(*validator).or_default() += 1;
+        }
+        kept
+    }
+
+    /// The proofs had one room together. A validator that broke the rules in some hundred epochs filled it, and after that nothing was held
+    /// against anybody else.
+    #[test]
+    fn a_validator_that_breaks_the_rules_without_end_takes_nobody_elses_room_for_proofs() {
+        let (genesis, dir) = (genesis(), tempfile::tempdir().unwrap());
+        let open = || Blames::open(schemes(&genesis), Some(dir.path().to_owned())).unwrap();
+        let mut blames = open();
+        for epoch in 0..EPOCHS {
+            for act in misdeeds(&genesis, 0, epoch) {
+                blames.report(act);
+            }
+        }
+        let kept = kept_of(&blames);
+        assert_eq!(kept.values().collect::<Vec<_>>(), [&KEPT_PER_VALIDATOR_MAX]);
+        for act in misdeeds(&genesis, 1, EPOCHS) {
+            blames.report(act.clone());
+            // Once is enough.
+            blames.report(act);
+        }
+        let kept: Vec<usize> = kept_of(&blames).into_values().collect();
+        assert!(kept.len() == 2 && kept.contains(&KINDS.len()), "the second validator is not blamed: {kept:?}");
+        // After a restart as well, from its files.
+        assert_eq!(open().all(), blames.all());
+        assert_eq!(kept_of(&open()), kept_of(&blames));
+    }
+
+    /// Consensus reports what it has not verified.
+    #[test]
+    fn votes_that_somebody_else_signed_in_the_name_of_a_validator_blame_nobody() {
+        let genesis = genesis();
+        let other = Genesis { name: "another chain".into(), ..genesis.clone() };
+        let mut blames = Blames::open(schemes(&genesis), None).unwrap();
+        for act in misdeeds(&other, 0, 1) {
+            blames.report(act);
+        }
+        assert!(blames.all().is_empty());
+        for act in misdeeds(&genesis, 0, 1) {
+            blames.report(act);
+        }
+        assert_eq!(blames.all().len(), KINDS.len());
+    }
+}

@@ -20,13 +20,20 @@ use futures::{
     future::{Either, select},
     stream::FuturesUnordered,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::watch;
 
 /// How long a peer may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// How long to wait before all are asked again, after none had it.
+/// How often this node looks whether it has got one meanwhile: consensus here may make it.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long to wait before all are asked again, after none had it for the first time; each further time twice as long.
 const AGAIN: Duration = Duration::from_millis(250);
+/// The longest wait before all are asked again. A peer that comes back with it says by its votes that the epoch is over, and is asked at once.
+const AGAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Who looks for them.
 pub(crate) struct Ends<E: Runtime> {
@@ -58,16 +65,18 @@ impl<E: Runtime> Ends<E> {
         let mut missing = BTreeSet::new();
         // The first epoch of which the end has not been looked at.
         let mut next = genesis.epoch(self.began_at);
+        let mut again = Again::default();
         loop {
             let told = match missing.last().copied() {
                 None => ended.changed().await,
-                Some(end) if self.has_got(context, end).await? => {
+                Some(end) if self.has_got(context, end, &mut again).await? => {
                     missing.remove(&end);
+                    again = Again::default();
                     found.send_replace(end);
                     continue;
                 }
                 // A later end is the more urgent one.
-                Some(_) => match select(Box::pin(context.sleep(AGAIN)), Box::pin(ended.changed())).await {
+                Some(_) => match select(Box::pin(context.sleep(LOOK)), Box::pin(ended.changed())).await {
                     Either::Left(_) => continue,
                     Either::Right((told, _)) => told,
                 },
@@ -80,6 +89,7 @@ impl<E: Runtime> Ends<E> {
                 let end = epoch.saturating_add(1).saturating_mul(genesis.epoch_blocks).saturating_sub(1);
                 if self.server.certificate(end).await.is_none() {
                     missing.insert(end);
+                    again = Again::default();
                 }
             }
             next = next.max(begun);
@@ -91,10 +101,13 @@ impl<E: Runtime> Ends<E> {
         }
     }
 
-    /// Whether the certificate is there, after everybody was asked for it.
-    async fn has_got(&self, context: &mut E, end: u64) -> Result<bool, Error> {
+    /// Whether the certificate is there, after everybody was asked for it if that is due.
+    async fn has_got(&self, context: &mut E, end: u64, again: &mut Again) -> Result<bool, Error> {
         if self.server.certificate(end).await.is_some() {
             return Ok(true);
+        }
+        if !again.is_due(context.current()) {
+            return Ok(false);
         }
         let epoch = self.server.node.chain.genesis.epoch(end);
         let deciders = self.server.deciders(epoch).await;
@@ -119,6 +132,56 @@ impl<E: Runtime> Ends<E> {
             // A shelf that was lost takes everything and gives nothing.
             return Ok(self.server.certificate(end).await.is_some());
         }
+        again.wait(context.current());
         Ok(false)
+    }
+}
+
+/// When everybody is asked again for what nobody had.
+struct Again {
+    due: SystemTime,
+    pause: Duration,
+}
+
+impl Default for Again {
+    fn default() -> Self {
+        Self { due: SystemTime::UNIX_EPOCH, pause: AGAIN }
+    }
+}
+
+impl Again {
+    fn is_due(&self, now: SystemTime) -> bool {
+        now >= self.due
+    }
+
+    /// Everybody was asked, and nobody had it.
+    fn wait(&mut self, now: SystemTime) {
+        self.due = now + self.pause;
+        self.pause = (self.pause * 2).min(AGAIN_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate that nobody had any more was asked for four times a second, of everybody, for as long as it took.
+    #[test]
+    fn what_nobody_has_is_asked_for_ever_more_seldom_and_never_given_up() {
+        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let (mut again, mut asked) = (Again::default(), Vec::new());
+        for nth in 0..=4 * 120 {
+            let after = LOOK * nth;
+            if again.is_due(begin + after) {
+                asked.push(after);
+                again.wait(begin + after);
+            }
+        }
+        let pauses: Vec<Duration> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+        assert_eq!(asked[0], Duration::ZERO);
+        assert!(pauses.is_sorted() && pauses[0] == AGAIN, "{pauses:?}");
+        assert!(pauses.ends_with(&[AGAIN_MAX; 10]), "{pauses:?}");
+        // A hundred times and more without the longer waits.
+        assert!(asked.len() < 25, "asked {} times in two minutes", asked.len());
     }
 }

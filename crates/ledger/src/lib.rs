@@ -33,11 +33,13 @@ mod roster;
 mod rules;
 mod run;
 mod serve;
+mod shares;
 mod spaced;
 mod state;
 mod takeover;
 mod vault;
 mod verdicts;
+mod waiting;
 mod words;
 
 pub use app::PROPOSAL_ENTRIES_MAX;

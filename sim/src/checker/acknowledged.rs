@@ -1,4 +1,5 @@
-//! Nothing acknowledged is lost: every entry of an honest member's journal is final exactly once, in the order of its lane.
+//! Nothing acknowledged is lost: every entry of an honest member's journal is final exactly once, in the order of its lane, and every access that it
+//! commits to is opened under it.
 
 use super::{Broken, Evidence, ensure};
 use crate::submitter::LANE;
@@ -21,15 +22,22 @@ pub(super) fn check(evidence: &Evidence<'_>) -> Result<(), Broken> {
         }
         let written = journal.written.iter().flat_map(|written| {
             let submission = &written.signed.submission;
-            (submission.first_seq..).zip(submission.entries.iter().zip(&written.sure))
+            (submission.first_seq..).zip(submission.entries.iter().zip(written.sure.iter().zip(&written.opened)))
         });
-        for (seq, (entry, sure)) in written {
+        for (seq, (entry, (sure, opened))) in written {
             let at = || format!("`{}` entry {seq}", journal.org);
             let (digest, verdict) = found
                 .remove(&seq)
                 .ok_or_else(|| Broken { property: PROPERTY, what: format!("{} is missing", at()) })?;
             ensure(digest == entry.digest(), PROPERTY, || format!("{} became another one", at()))?;
             ensure(!sure || verdict == 0, PROPERTY, || format!("{} was refused with {verdict}", at()))?;
+            for gathered in opened {
+                let shown = gathered.open(entry).map(|_| ());
+                shown.map_err(|why| Broken {
+                    property: PROPERTY,
+                    what: format!("{}: the access at its place {}: {why}", at(), gathered.place),
+                })?;
+            }
         }
         ensure(found.is_empty(), PROPERTY, || format!("`{}` never wrote {:?}", journal.org, found.keys()))?;
     }

@@ -1,11 +1,12 @@
-//! What a regulator would ask of the final ledger: versions without gaps, no override reviewed by who opened it, and none forgotten.
+//! What a regulator would ask of the final ledger: versions without gaps, no override reviewed by who opened it, and none forgotten; and no access by
+//! force or by a regulator that rests on nothing.
 
 use super::{Broken, Evidence, Replay, ensure};
 use contract::{
-    Body, OverrideStep, from_cbor,
+    AccessAction, Body, ENTRY_AHEAD_MS, Entry, GATHERED_MAX, GATHERED_MS_MAX, OverrideStep, from_cbor, merkle,
     state::{self, Organisation, VALUE_BYTES_MAX},
 };
-use record::{Digest, Id16, OrgId, TimeMs};
+use record::{Digest, Id16, OrgId, OrgRole, Pseudonym, Purpose, TimeMs};
 use std::collections::{BTreeMap, HashMap};
 
 const PROPERTY: &str = "what a regulator asks";
@@ -13,8 +14,10 @@ const PROPERTY: &str = "what a regulator asks";
 struct Opened {
     org: OrgId,
     actor: Digest,
+    patient: Option<Pseudonym>,
+    from: TimeMs,
     until: TimeMs,
-    closed: bool,
+    closed: Option<TimeMs>,
     reviewed: bool,
 }
 
@@ -37,8 +40,10 @@ pub(super) fn check(evidence: &Evidence<'_>, replay: &Replay) -> Result<(), Brok
                 let opened = Opened {
                     org: entry.org.clone(),
                     actor: entry.actor,
+                    patient: entry.patient,
+                    from: entry.time,
                     until: *until,
-                    closed: false,
+                    closed: None,
                     reviewed: false,
                 };
                 ensure(overrides.insert(*id, opened).is_none(), PROPERTY, || broken("it is opened twice").what)?;
@@ -47,20 +52,67 @@ pub(super) fn check(evidence: &Evidence<'_>, replay: &Replay) -> Result<(), Brok
                 let opened = overrides.get_mut(id).ok_or_else(|| broken("nobody opened it"))?;
                 ensure(opened.org == entry.org, PROPERTY, || broken("another organisation's override").what)?;
                 if let OverrideStep::Reviewed(_) = step {
-                    let over = opened.closed || opened.until <= entry.time;
+                    let over = opened.closed.is_some() || opened.until <= entry.time;
                     let by_another = opened.actor != entry.actor;
                     let proper = over && by_another && !opened.reviewed;
                     ensure(proper, PROPERTY, || broken("reviewed too early, twice, or by who opened it").what)?;
                     opened.reviewed = true;
                 } else {
-                    ensure(!opened.closed, PROPERTY, || broken("it is closed twice").what)?;
-                    opened.closed = true;
+                    ensure(opened.closed.is_none(), PROPERTY, || broken("it is closed twice").what)?;
+                    opened.closed = Some(entry.time);
                 }
+            }
+            Body::Access { .. } | Body::Accesses { .. } => {
+                let wrong = wrong_access(evidence, entry, &overrides);
+                ensure(wrong.is_none(), PROPERTY, || broken(wrong.unwrap_or_default()).what)?;
             }
             _ => {}
         }
     }
     unreviewed(evidence, replay, overrides)
+}
+
+/// What is wrong with an access, or with several under one entry.
+fn wrong_access(evidence: &Evidence<'_>, entry: &Entry, overrides: &HashMap<Id16, Opened>) -> Option<&'static str> {
+    let (ground, is_write) = match &entry.body {
+        Body::Access { action, set, count, denied, under, audit, .. } => {
+            if *audit != audit.of_audit(&entry.org) {
+                return Some("its audit event is not one of its organisation");
+            }
+            if (*count == 0) != (*set == merkle::root([])) || (*denied && *count > 0) {
+                return Some("it does not say what it disclosed");
+            }
+            if *denied {
+                return None;
+            }
+            (*under, *action == AccessAction::Write)
+        }
+        Body::Accesses { count, ms, .. } => {
+            if !(2..=GATHERED_MAX).contains(count) || *ms > GATHERED_MS_MAX {
+                return Some("it commits to none, too many, or over too long a time");
+            }
+            (None, false)
+        }
+        _ => return None,
+    };
+    let member = evidence.consortium.genesis.member(&entry.org);
+    let by_compliance = member.is_some_and(|member| member.role == OrgRole::Compliance);
+    if is_write || entry.patient.is_none() {
+        return None;
+    }
+    if by_compliance {
+        // Nobody opens an investigation.
+        return Some("a regulator saw a patient without an investigation");
+    }
+    if entry.purpose != Purpose::BreakGlass {
+        return None;
+    }
+    let holds = ground.and_then(|id| overrides.get(&id)).is_some_and(|opened| {
+        let begun = opened.from <= entry.time.plus_ms(ENTRY_AHEAD_MS);
+        let over = opened.until <= entry.time || opened.closed.is_some_and(|closed| closed < entry.time);
+        opened.org == entry.org && opened.patient == entry.patient && begun && !over
+    });
+    (!holds).then_some("by force, and no override of that patient was open")
 }
 
 /// The state counts the overrides that nobody has reviewed.

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use super::seed::seed;
-use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Supervisor as _, deterministic};
+use commonware_runtime::{Clock as _, Handle as Task, Runner as _, Storage as _, Supervisor as _, deterministic};
 use contract::{MemberStep, PolicyKind, state};
 use evidence::{Finality, Parts, Policies, StateProof, assemble};
 use ledger::{Config, Handle, Proof};
@@ -70,6 +70,34 @@ impl Site {
     pub(crate) async fn kill(&mut self, member: usize) {
         self.nodes[member].take().unwrap().task.abort();
         self.context.sleep(Duration::from_secs(2)).await;
+    }
+
+    /// Stops a member at the end of an epoch, and gives its height.
+    pub(crate) async fn stop_at_an_end(&mut self, member: usize) -> u64 {
+        let blocks = self.consortium.genesis.epoch_blocks;
+        for _ in 0..100_000 {
+            let height = self.handle(member).status().height;
+            if height % blocks == blocks - 1 {
+                self.kill(member).await;
+                return height;
+            }
+            self.context.sleep(Duration::from_millis(5)).await;
+        }
+        panic!("member {member} was never at the end of an epoch");
+    }
+
+    /// Takes a stopped member's certificates away.
+    pub(crate) async fn take_certificates(&self, member: usize) {
+        let store = self.consortium.config(member, listen(member, 0), None).store;
+        for part in ["metadata", "key", "value"] {
+            self.context.remove(&format!("{store}-finalizations-{part}"), None).await.unwrap();
+        }
+    }
+
+    /// Takes away what a stopped member noted of an epoch's votes.
+    pub(crate) async fn take_votes(&self, member: usize, epoch: u64) {
+        let store = self.consortium.config(member, listen(member, 0), None).store;
+        self.context.remove(&format!("{store}-simplex-{epoch}"), None).await.unwrap();
     }
 
     pub(crate) fn handle(&self, member: usize) -> &Handle {

@@ -1,11 +1,13 @@
 //! `vitaltrace member`: who the members are; joining, leaving, and other keys.
 
 use super::{Asked, BadInput, Connection, Exit, print, tell};
+use crate::client::Answer;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use contract::Member as Introduction;
-use exchange::keys::{NextKey, OrgKeys, Replaces};
+use exchange::keys::{KeyError, NextKey, OrgKeys, Replaces, Replacing};
 use record::{OrgId, Role};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -119,10 +121,7 @@ impl Member {
                 );
             }
             Self::RotateKey(plain) => {
-                let folder = plain.connection.config()?.keys;
-                let next = NextKey::draw(&folder, Replaces::Consensus)?;
-                post(&plain.connection, "/member/seat", &json!({"consensus_key": next.public_key()})).await?;
-                next.put_in_place(&folder)?;
+                rotate_key(&plain.connection).await?;
                 tell(
                     "the new key is in place: set `standing = \"later\"` in the configuration and start the node again; it decides from the \
                      epoch after next",
@@ -151,6 +150,30 @@ impl Member {
         }
         Ok(Exit::Good)
     }
+}
+
+/// Draws a consensus key, or goes on with the one that an earlier attempt drew, and puts it in place once the ledger says that it decides.
+async fn rotate_key(connection: &Connection) -> anyhow::Result<()> {
+    let folder = connection.config()?.keys;
+    let _one = Replacing::begin(&folder, Replaces::Consensus).map_err(|error| match error {
+        KeyError::InUse { .. } => anyhow::Error::new(BadInput(error.to_string())),
+        error => error.into(),
+    })?;
+    let mut next = NextKey::draw(&folder, Replaces::Consensus)?;
+    let mut answer = ask_for_seat(connection, &next).await?;
+    if answer.status == StatusCode::PRECONDITION_FAILED {
+        // What an earlier attempt drew has had its turn since.
+        next = NextKey::draw_another(&folder, Replaces::Consensus)?;
+        answer = ask_for_seat(connection, &next).await?;
+    }
+    answer.good()?;
+    next.put_in_place(&folder)?;
+    Ok(())
+}
+
+async fn ask_for_seat(connection: &Connection, next: &NextKey) -> anyhow::Result<Answer> {
+    let client = connection.operator(Role::Custodian, "HSYSADMIN")?;
+    client.post("/member/seat", &json!({"consensus_key": next.public_key()})).await
 }
 
 async fn post(connection: &Connection, path: &str, body: &Value) -> anyhow::Result<Value> {

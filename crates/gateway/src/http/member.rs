@@ -71,8 +71,8 @@ pub(crate) struct Seat {
 
 pub(crate) async fn seat(State(doors): State<Doors>, Known(caller): Known, body: Bytes) -> Result<Response, Refusal> {
     let Seat { consensus_key } = document(&body)?;
-    doors.node.take_seat(&caller, consensus_key).await?;
-    Ok(Json(json!({"consensus_key": consensus_key})).into_response())
+    let decides_from = doors.node.take_seat(&caller, consensus_key).await?;
+    Ok(Json(json!({"consensus_key": consensus_key, "decides_from": decides_from})).into_response())
 }
 
 #[derive(Deserialize)]

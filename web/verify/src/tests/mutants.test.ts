@@ -1,6 +1,6 @@
 // Agreement with the other verifier: the same verdict and the same report for every mutant that it wrote down.
 //
-// `cargo run --release -p evidence --example mutants 12000 FILE` writes them; `VITALTRACE_MUTANTS=FILE npm test` compares.
+// `cargo xtask mutants` writes them and compares; one file of them: `VITALTRACE_MUTANTS=FILE npm test`.
 
 import assert from "node:assert/strict";
 import { createReadStream } from "node:fs";
