@@ -4,6 +4,25 @@
 //! [`Risk`] and [`Trends`] take one patient's [`Reading`]s as they come, in any order, and answer for a moment from what was measured before
 //! it: the same model, readings and moment give the same bits on every machine. Where too little was measured they say why and guess nothing.
 //!
+//! ```
+//! use analytics::predict::{Patient, Reading, Risk, RiskModel, Variable};
+//! use record::TimeMs;
+//!
+//! let file = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/icu-mortality-1.cbor"));
+//! let model = RiskModel::read(file)?;
+//! let mut risk = Risk::new(model.into(), Patient { age_years: 71, male: Some(false), height_cm: None });
+//! for hour in 0..24 {
+//!     for (name, value) in [("heart-rate", 96.0), ("systolic", 104.0), ("glasgow-coma-scale", 13.0)] {
+//!         let variable = Variable::named(name).ok_or("no such variable")?;
+//!         let at = TimeMs(hour * 3_600_000);
+//!         risk.observe(&Reading { variable, at, value, unit: variable.spec().unit })?;
+//!     }
+//! }
+//! let assessed = risk.assess(TimeMs(24 * 3_600_000))?;
+//! assert!(assessed.hours == 24 && assessed.low < assessed.high && assessed.missing.contains(&"lactate"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Source: trained on the PhysioNet/CinC Challenge 2012 (Silva et al., Computing in Cardiology 2012;39:245) by `models/train/train.py`.
 //! Figures, protocol and limits: `models/README.md`. For research, not for treating anybody.
 
