@@ -8,6 +8,7 @@
 mod input;
 mod monitor;
 
+pub mod predict;
 pub mod rule;
 
 mod alarm;
