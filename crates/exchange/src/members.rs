@@ -7,7 +7,7 @@ use crate::{
     mirror::FinalEntry,
     node::Node,
     row::PENDING_MS_MAX,
-    sense::to_the_end,
+    take::to_the_end,
     signer::Standing,
     wrap::Custodian,
     write::{Also, Touched, Trail},

@@ -77,6 +77,9 @@ pub(crate) struct Config {
     /// Nodes to connect with beside the members, for one that starts when the founders have moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) peers: Vec<PeerAt>,
+    /// The broker that devices send frames by, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mqtt: Option<crate::mqtt::Mqtt>,
 }
 
 /// What a node is to its consortium.
@@ -133,6 +136,7 @@ impl Config {
                 *path = folder.join(&*path);
             }
         }
+        config.mqtt = config.mqtt.map(|mqtt| mqtt.under(&folder));
         if let Some(path) = config.policies.as_mut().filter(|path| path.is_relative()) {
             *path = folder.join(&*path);
         }

@@ -5,10 +5,13 @@ mod client;
 mod command;
 mod config;
 mod demo;
+mod device;
 mod http;
 mod issuer;
+mod mqtt;
 mod policies;
 mod signal;
+mod told;
 mod users;
 
 use clap::Parser;

@@ -5,12 +5,16 @@ use crate::{
     config::Config,
     http::{Base, Doors, router},
     issuer::Issuer,
+    mqtt::Door,
 };
 use anyhow::Context;
 use clap::Args;
 use exchange::{Node, Settings, keys::OrgKeys};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// How long requests that are under way may take to end after the node was asked to stop.
@@ -64,12 +68,14 @@ impl Serve {
             begin: config.begin()?,
             policies: config.policies()?,
         };
+        let mqtt = config.mqtt.as_ref().map(|mqtt| Door::new(mqtt, &config.org)).transpose().context("in `[mqtt]`")?;
         let listener = tokio::net::TcpListener::bind(config.http)
             .await
             .with_context(|| format!("cannot listen on {}: is another node running there?", config.http))?;
         let node = Node::start(settings).await.context("the node did not start")?;
         tracing::info!(org = %config.org, http = %config.http, ledger = %config.ledger, "node up");
 
+        let pumping = mqtt.map(|door| tokio::spawn(door.pump(node.clone(), config.org.clone())));
         let doors = Doors::new(node.clone(), issuer, config.users.clone(), base);
         let app = router(doors).into_make_service_with_connect_info::<SocketAddr>();
         let mut terminate = signal(SignalKind::terminate())?;
@@ -94,6 +100,8 @@ impl Serve {
             served = async { serving.await } => served.context("the doors failed")?,
             () = deadline => tracing::warn!("some requests did not end in time"),
         }
+        // What was not acknowledged comes again after the next start.
+        pumping.inspect(JoinHandle::abort);
         node.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Good)

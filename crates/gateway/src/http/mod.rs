@@ -9,13 +9,17 @@ mod fhir;
 mod frames;
 mod headers;
 mod ledger;
+mod live;
 mod member;
 mod openapi;
 mod outcome;
 pub(crate) mod policy;
+mod recording;
 mod watch;
 
 pub(crate) use base::Base;
+pub(crate) use frames::SEQUENCE;
+pub(crate) use outcome::said;
 
 use crate::{issuer::Issuer, users::Users};
 use axum::{
@@ -40,6 +44,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 const LOGINS_MAX: usize = 4;
 /// Requests that are worked on at the same time; more are told to try again.
 const REQUESTS_MAX: usize = 512;
+/// WebSockets that are open at the same time.
+const SOCKETS_MAX: usize = 4_096;
 /// Names a request in answers and in the audit trail.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Says why the caller acts, as a v3-ActReason code.
@@ -53,6 +59,7 @@ pub(crate) struct Doors {
     users_file: Arc<PathBuf>,
     base: Base,
     places: Arc<tokio::sync::Semaphore>,
+    sockets: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
     requests: watch::Requests,
 }
@@ -68,6 +75,7 @@ impl Doors {
             users_file: Arc::new(users_file),
             base,
             places,
+            sockets: Arc::new(tokio::sync::Semaphore::new(SOCKETS_MAX)),
             logins,
             requests: watch::Requests::new(),
         }

@@ -4,6 +4,8 @@
 #![allow(clippy::print_stderr, reason = "what failed says where its folder and logs are")]
 
 pub(crate) mod client;
+pub(crate) mod mosquitto;
+pub(crate) mod sensor;
 
 use client::Client;
 use rand::RngExt as _;
