@@ -143,8 +143,7 @@ impl Node {
                 None => !waiting.begun.contains(&bound.binding) || waiting.ended.contains(&bound.binding),
             };
             if over {
-                let signer: Option<state::DeviceKey> =
-                    self.ledger_value(state::device_signer_key(&bound.key)).await?;
+                let signer: Option<state::DeviceKey> = self.ledger_value(state::device_signer_key(&bound.key)).await?;
                 bound.until = Some(final_binding.and_then(|known| known.until).unwrap_or_else(|| self.now()));
                 bound.revoked = signer.and_then(|signer| signer.revoked);
                 self.remember_revoked(&bound);

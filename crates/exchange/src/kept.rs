@@ -62,7 +62,11 @@ mod tests {
             let resting = packed(frame.bytes());
             (whole, kept) = (whole + frame.bytes().len(), kept + resting.len());
             assert_eq!(frame_of(&row(&frame, resting.clone())).as_ref(), Some(&frame));
-            assert_eq!(frame_of(&row(&frame, frame.bytes().to_vec())).as_ref(), Some(&frame), "as earlier versions kept it");
+            assert_eq!(
+                frame_of(&row(&frame, frame.bytes().to_vec())).as_ref(),
+                Some(&frame),
+                "as earlier versions kept it"
+            );
             let mut damaged = resting;
             *damaged.last_mut().unwrap() ^= 1;
             damaged[20] ^= 1;

@@ -94,7 +94,7 @@ pub use metadata::{INTERACTIONS, SYSTEM_INTERACTIONS};
 pub use node::{Node, Settings, StartError};
 pub use parameters::as_query;
 pub use prove::Scope;
-pub use recover::{Lost, Recovered};
 pub use recording::{RECORDING_FRAMES_MAX, Range, Recording};
+pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;
 pub use take::FRAMES_AT_ONCE_MAX;

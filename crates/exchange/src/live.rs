@@ -2,14 +2,7 @@
 //!
 //! Whoever is slow is not waited for and loses nothing: what the queue could not hold is read from the database, from the last frame shown.
 
-use crate::{
-    bind::sensed,
-    caller::Caller,
-    failure::Failure,
-    kept::frame_of,
-    node::Node,
-    write::Trail,
-};
+use crate::{bind::sensed, caller::Caller, failure::Failure, kept::frame_of, node::Node, write::Trail};
 use contract::AccessAction;
 use policy::Action;
 use record::{Commitment, Id16, TimeMs, fhir::Interaction};
@@ -20,7 +13,10 @@ use std::{
 };
 use store::{FrameFilter, FrameQuery, PAGE_MAX};
 use tokio::sync::{
-    broadcast::{self, error::{RecvError, TryRecvError}},
+    broadcast::{
+        self,
+        error::{RecvError, TryRecvError},
+    },
     watch,
 };
 
@@ -120,8 +116,7 @@ impl Live {
                 continue;
             }
             let node = &self.node;
-            let decided =
-                node.allow(&self.caller, Action::Read, &sensed(&self.patient, None, &node.org)).await?;
+            let decided = node.allow(&self.caller, Action::Read, &sensed(&self.patient, None, &node.org)).await?;
             let versions: Vec<Commitment> = group.iter().map(|reading| Commitment(reading.digest)).collect();
             let mut query = format!("Observation/$stream?patient={}", self.patient);
             if let Some(name) = &self.signal {

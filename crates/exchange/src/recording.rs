@@ -91,10 +91,8 @@ impl Node {
             let decided = self.allow(caller, Action::Read, &sensed(&range.patient, None, org)).await?;
             under = under.or(decided.under);
         }
-        let versions: Vec<Commitment> =
-            readings.iter().flatten().map(|reading| Commitment(reading.digest)).collect();
-        let trail =
-            Trail { query: Some(query_of(range)), under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
+        let versions: Vec<Commitment> = readings.iter().flatten().map(|reading| Commitment(reading.digest)).collect();
+        let trail = Trail { query: Some(query_of(range)), under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
         self.leave_trail(caller, Some(&range.patient), &versions, &[], &trail).await?;
         let mut recording = Recording { frames: versions.len(), pending, withheld, ..Recording::default() };
         for mut of_device in readings {
@@ -126,7 +124,8 @@ impl Node {
                 }
                 frames += 1;
                 if frames > RECORDING_FRAMES_MAX {
-                    let text = format!("more than {RECORDING_FRAMES_MAX} frames: ask for a shorter time, or one device");
+                    let text =
+                        format!("more than {RECORDING_FRAMES_MAX} frames: ask for a shorter time, or one device");
                     return Err(Failure::TooLarge(text));
                 }
                 match frame_of(row) {
@@ -153,7 +152,8 @@ impl Node {
             Signed::all(frames.into_iter().map(|(frame, _)| (frame, key)).collect())
         });
         let signed = signed.await.map_err(|e| Failure::ours("frames were not checked to the end", e))?;
-        let good = signed.into_iter().zip(times).filter_map(|(signed, at)| read_signed(signed.ok()?, &ties.binding, at));
+        let good =
+            signed.into_iter().zip(times).filter_map(|(signed, at)| read_signed(signed.ok()?, &ties.binding, at));
         let readings: Vec<Reading> = good.collect();
         let batches = if ties.is_final { self.batches_of(ties.binding.binding).await? } else { Vec::new() };
         let known: BTreeMap<u64, Digest> = readings.iter().map(|reading| (reading.counter, reading.digest)).collect();
@@ -181,9 +181,8 @@ impl Node {
                 continue;
             }
             waiting += usize::from(standing == Standing::Pending);
-            reading.gap = before
-                .filter(|before| before + 1 < counter)
-                .map(|before| Gap { first: before + 1, last: counter - 1 });
+            reading.gap =
+                before.filter(|before| before + 1 < counter).map(|before| Gap { first: before + 1, last: counter - 1 });
             before = Some(counter);
             shown.push(reading);
         }

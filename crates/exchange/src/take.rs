@@ -101,7 +101,8 @@ impl Node {
                     for Admitted { group, trial, readings } in admitted {
                         let Some(Group { attached, .. }) = groups.get_mut(group) else { continue };
                         // Only now: a device whose frame was not stored sends it again.
-                        attached.take_over(trial, readings.iter().map(|(_, reading)| (reading.counter, reading.digest)));
+                        attached
+                            .take_over(trial, readings.iter().map(|(_, reading)| (reading.counter, reading.digest)));
                         let patient = attached.bound.patient.clone();
                         for (at, reading) in readings {
                             answer(answers, at, Ok(reading.digest));
@@ -143,14 +144,14 @@ impl Node {
     /// The frames by device, each held; in the order of the devices' names, so that two such requests never wait for each other.
     async fn groups(&self, all: &[Vec<u8>], answers: &mut Answers) -> Vec<Group> {
         let mut by_device: BTreeMap<DeviceId, Vec<(usize, Frame)>> = BTreeMap::new();
-        let decoded = match beside(all.len(), || all.to_vec(), |all| all.iter().map(|b| Frame::decode(b)).collect()).await
-        {
-            Ok(decoded) => decoded,
-            Err(failure) => {
-                answers.iter_mut().for_each(|answer| *answer = Some(Err(failure.clone())));
-                return Vec::new();
-            }
-        };
+        let decoded =
+            match beside(all.len(), || all.to_vec(), |all| all.iter().map(|b| Frame::decode(b)).collect()).await {
+                Ok(decoded) => decoded,
+                Err(failure) => {
+                    answers.iter_mut().for_each(|answer| *answer = Some(Err(failure.clone())));
+                    return Vec::new();
+                }
+            };
         let decoded: Vec<Result<Frame, sensing::BadFrame>> = decoded;
         for (at, frame) in decoded.into_iter().enumerate() {
             match frame {

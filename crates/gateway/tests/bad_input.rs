@@ -722,8 +722,16 @@ async fn frames_that_are_not_the_bound_devices_next_are_refused() {
             frame(&stranger, &key, 1, sensing::NO_PREVIOUS, now()).bytes().to_vec(),
             (422, "unknown", "not bound"),
         ),
-        post("the last frame again", two.bytes().to_vec(), (409, "duplicate", "frame 2 of this device was taken already")),
-        post("an old frame again", one.bytes().to_vec(), (409, "duplicate", "frame 1 of this device was taken already")),
+        post(
+            "the last frame again",
+            two.bytes().to_vec(),
+            (409, "duplicate", "frame 2 of this device was taken already"),
+        ),
+        post(
+            "an old frame again",
+            one.bytes().to_vec(),
+            (409, "duplicate", "frame 1 of this device was taken already"),
+        ),
         post(
             "a frame that follows another",
             next(3, one.digest()).bytes().to_vec(),
@@ -756,7 +764,11 @@ async fn frames_that_are_not_the_bound_devices_next_are_refused() {
             next(2, one.digest()).bytes().to_vec(),
             (409, "conflict", "two frames with counter 2"),
         ),
-        post("the next frame of whichever", next(4, three.digest()).bytes().to_vec(), (403, "forbidden", "was revoked")),
+        post(
+            "the next frame of whichever",
+            next(4, three.digest()).bytes().to_vec(),
+            (403, "forbidden", "was revoked"),
+        ),
     ]);
     site.still_serves().await;
 }

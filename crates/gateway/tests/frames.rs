@@ -27,7 +27,8 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let consortium =
-            Consortium::running(&[(MERCY, "doctor", "doctor"), ("health-inspectorate", "inspector", "compliance")]).await;
+            Consortium::running(&[(MERCY, "doctor", "doctor"), ("health-inspectorate", "inspector", "compliance")])
+                .await;
         let doctor = consortium.client(MERCY, "doctor");
         let patient = doctor.create(&json!({"resourceType": "Patient", "name": [{"family": "Nobody"}]})).await.id();
         consortium.settle().await;
@@ -133,7 +134,8 @@ async fn a_copied_key_is_revoked_on_the_ledger_and_stays_refused_after_a_restart
     let old = sensor.bind(&site.doctor, &site.patient).await;
     assert_eq!(old.status, 409, "{}", old.text());
     sensor.key = ed25519_dalek::SigningKey::from_bytes(&[33; 32]);
-    sensor.sequence = sensing::Sequence::new(own[0].device().clone(), sensor.key.clone());
+    // Counters that the device has used are used up, by whatever key.
+    sensor.sequence = sensing::Sequence::resume(own[0].device().clone(), sensor.key.clone(), 6, sensing::NO_PREVIOUS);
     sensor.bind(&site.doctor, &site.patient).await.good();
     assert_eq!(site.doctor.send_frame(&sensor.next()).await.status, 201);
     // What was measured before the copy showed is the patient's still.
@@ -236,7 +238,11 @@ async fn a_recording_comes_back_as_it_was_sent_and_rests_in_less() {
     let signals = format!("/fhir/Patient/{}/$signals?{range}", site.patient);
     let read = site.doctor.get(&format!("{signals}&signal=ecg-ii")).await.good().json();
     let track = &read["signals"][0];
-    assert_eq!((&read["withheld"], &track["name"], &track["scale"]), (&json!(0), &json!("ecg-ii"), &json!("0.005")), "{read}");
+    assert_eq!(
+        (&read["withheld"], &track["name"], &track["scale"]),
+        (&json!(0), &json!("ecg-ii"), &json!("0.005")),
+        "{read}"
+    );
     assert_eq!(track["stretches"].as_array().unwrap().len(), 1);
     assert_eq!(track["stretches"][0]["samples"], json!(sent));
     assert_eq!(read["signals"].as_array().unwrap().len(), 1);
@@ -281,7 +287,8 @@ async fn a_stream_shows_every_frame_once_also_to_whoever_comes_back() {
     let address = format!("ws://{}/fhir/Patient/{}/$stream", site.consortium.node(MERCY).http, site.patient);
     let open = async |more: &str, token: &str| {
         let mut request =
-            tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!("{address}{more}")).unwrap();
+            tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!("{address}{more}"))
+                .unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         tokio_tungstenite::connect_async(request).await
     };

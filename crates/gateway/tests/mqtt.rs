@@ -114,9 +114,17 @@ async fn unmodified_mosquitto_clients_send_frames_and_are_answered() {
         site.publish(&sensor, frames[0].bytes(), &[]);
         site.until_stored(&sensor, 1).await;
         let answer = site.ask(&sensor, frames[1].bytes());
-        assert_eq!((&answer["status"], &answer["frame"]), (&json!(201), &json!(frames[1].digest().to_string())), "{answer}");
+        assert_eq!(
+            (&answer["status"], &answer["frame"]),
+            (&json!(201), &json!(frames[1].digest().to_string())),
+            "{answer}"
+        );
         let again = site.ask(&sensor, frames[1].bytes());
-        assert_eq!((&again["status"], &again["outcome"]["issue"][0]["code"]), (&json!(409), &json!("duplicate")), "{again}");
+        assert_eq!(
+            (&again["status"], &again["outcome"]["issue"][0]["code"]),
+            (&json!(409), &json!("duplicate")),
+            "{again}"
+        );
         assert_eq!(site.ask(&sensor, b"hello")["status"], 400);
         // A device that writes into another's folder is refused, whatever it has signed.
         let foreign = other.next();
@@ -149,7 +157,13 @@ struct Told {
 }
 
 /// A device that sends a frame after another, each until it is answered.
-async fn send_until_stopped(site: Broker, number: usize, mut sensor: Sensor, told: Arc<Mutex<Told>>, stop: Arc<Mutex<bool>>) {
+async fn send_until_stopped(
+    site: Broker,
+    number: usize,
+    mut sensor: Sensor,
+    told: Arc<Mutex<Told>>,
+    stop: Arc<Mutex<bool>>,
+) {
     let mut options = MqttOptions::new(format!("device-{number}"), "127.0.0.1", site.port);
     options.set_keep_alive(Duration::from_secs(5)).set_credentials("device", DEVICE_PASSWORD);
     options.set_transport(Transport::tls(site.ca.clone(), None, None));
@@ -188,7 +202,9 @@ async fn send_until_stopped(site: Broker, number: usize, mut sensor: Sensor, tol
                 Ok(Ok(Event::Incoming(Incoming::SubAck(_)))) => ready = true,
                 Ok(Ok(Event::Incoming(Incoming::Publish(publish)))) => {
                     let answer: Value = serde_json::from_slice(&publish.payload).unwrap();
-                    let Some(frame) = waiting.take_if(|frame| answer["frame"] == frame.digest().to_string()) else { continue };
+                    let Some(frame) = waiting.take_if(|frame| answer["frame"] == frame.digest().to_string()) else {
+                        continue;
+                    };
                     let duplicate = answer["outcome"]["issue"][0]["code"] == "duplicate";
                     let mut told = told.lock().unwrap();
                     match answer["status"].as_u64() {
@@ -223,7 +239,11 @@ async fn no_answered_frame_is_lost_when_broker_and_gateway_are_killed() {
     let (mut devices, mut senders) = (Vec::new(), Vec::new());
     for number in 0..DEVICES {
         let sensor = site.sensor(10 + u8::try_from(number).unwrap()).await;
-        devices.push(Sensor { id: sensor.id.clone(), key: sensor.key.clone(), sequence: sensor.copy(&sensor_start(&sensor)) });
+        devices.push(Sensor {
+            id: sensor.id.clone(),
+            key: sensor.key.clone(),
+            sequence: sensor.copy(&sensor_start(&sensor)),
+        });
         senders.push(tokio::spawn(send_until_stopped(at.clone(), number, sensor, told.clone(), stop.clone())));
     }
     site.consortium.settle().await;
@@ -274,7 +294,9 @@ async fn a_python_client_that_is_not_ours_sends_accepted_frames() {
     let Some(site) = Site::new("").await else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients/sensor/session.py");
     let Some(python) = std::env::var_os("VITALTRACE_SENSOR_PYTHON") else {
-        println!("SKIPPED: VITALTRACE_SENSOR_PYTHON names no Python with paho-mqtt and pycose; `cargo xtask test clients` does");
+        println!(
+            "SKIPPED: VITALTRACE_SENSOR_PYTHON names no Python with paho-mqtt and pycose; `cargo xtask test clients` does"
+        );
         return;
     };
     let device = site.doctor.create(&json!({"resourceType": "Device", "status": "active"})).await.id();
@@ -288,7 +310,10 @@ async fn a_python_client_that_is_not_ours_sends_accepted_frames() {
     let sensor = Sensor {
         id: device.clone(),
         key: ed25519_dalek::SigningKey::from_bytes(&[1; 32]),
-        sequence: sensing::Sequence::new(exchange::device_name(&device).unwrap(), ed25519_dalek::SigningKey::from_bytes(&[1; 32])),
+        sequence: sensing::Sequence::new(
+            exchange::device_name(&device).unwrap(),
+            ed25519_dalek::SigningKey::from_bytes(&[1; 32]),
+        ),
     };
     assert!(site.stored(&sensor).len() >= 3);
 }

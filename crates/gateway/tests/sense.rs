@@ -4,7 +4,11 @@
 mod consortium;
 
 use consortium::{
-    Consortium, client::Client, good, mosquitto::{DEVICE_PASSWORD, Mosquitto}, program, vitaltrace,
+    Consortium,
+    client::Client,
+    good,
+    mosquitto::{DEVICE_PASSWORD, Mosquitto},
+    program, vitaltrace,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -49,7 +53,8 @@ impl Site {
         let file = self.consortium.folder().join(name).display().to_string();
         let made = good(vitaltrace(["sense", "--config", &self.config(), "--device", &file, "--new", &id]));
         let key = made.lines().find_map(|line| line.strip_prefix("public key ")).unwrap();
-        let bind = json!({"patient": self.patient, "key": key});
+        let since = record::TimeMs(exchange::clock::now().0 - 20 * 60_000).to_instant();
+        let bind = json!({"patient": self.patient, "key": key, "since": since});
         self.doctor.post(&format!("/fhir/Device/{id}/$bind"), &bind).await.good();
         (file, id)
     }
@@ -124,7 +129,9 @@ async fn a_device_sends_by_a_broker_and_shows_what_faults_become() {
     let copied = good(run(&file, &["--seconds", "10", "--speed", "30", "--fault", "clone=4"]));
     assert!(copied.contains("refused (409 conflict)") && copied.contains("refused (403 forbidden)"), "{copied}");
     assert_eq!(run(&file, &["--seconds", "3"]).status.code(), Some(1), "a revoked device goes on");
-    for wrong in [&["--seconds", "1", "--fault", "loss"][..], &["--seconds", "1", "--mqtt", "http://x"], &["--speed", "0"]] {
+    for wrong in
+        [&["--seconds", "1", "--fault", "loss"][..], &["--seconds", "1", "--mqtt", "http://x"], &["--speed", "0"]]
+    {
         assert_eq!(run(&file, wrong).status.code(), Some(2), "{wrong:?}");
     }
     site.consortium.settle().await;

@@ -283,7 +283,8 @@ fn admit() -> anyhow::Result<Run> {
     for first in (0..FRAMES).step_by(TOGETHER / 16) {
         // As it comes: some frames of each of many devices.
         for devices in of_device.chunks(16) {
-            batches.push(devices.iter().flat_map(|frames| frames[first..first + TOGETHER / 16].iter().cloned()).collect());
+            batches
+                .push(devices.iter().flat_map(|frames| frames[first..first + TOGETHER / 16].iter().cloned()).collect());
         }
     }
     let (start, mut took_ms) = (Instant::now(), Vec::new());

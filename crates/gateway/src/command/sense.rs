@@ -140,7 +140,10 @@ impl Sense {
         }
         let mut exit = Exit::Good;
         for (path, run) in self.device.iter().zip(running) {
-            let done = run.await.context("a device stopped")?.with_context(|| format!("the device in `{}`", path.display()))?;
+            let done = run
+                .await
+                .context("a device stopped")?
+                .with_context(|| format!("the device in `{}`", path.display()))?;
             if done.refused {
                 exit = Exit::No;
             }
@@ -360,7 +363,9 @@ mod tests {
         check("drift=-150.5", Some(Fault::ClockDrift { ppm: -150.5 }));
         check("clone=7", Some(Fault::Clone { after: 7 }));
         check("dead-battery=100/300/5", Some(Fault::DeadBattery { after: 100, silent: 300, unset: 5 }));
-        for wrong in ["", "loss", "loss=", "loss=x", "loss=1001", "loss=1/2", "reorder=1/0", "drift=nan", "clone=-1", "x=1"] {
+        for wrong in
+            ["", "loss", "loss=", "loss=x", "loss=1001", "loss=1/2", "reorder=1/0", "drift=nan", "clone=-1", "x=1"]
+        {
             check(wrong, None);
         }
     }

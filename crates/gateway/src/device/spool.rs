@@ -30,7 +30,8 @@ impl Spool {
     pub(super) fn open(path: &Path) -> anyhow::Result<(Self, Vec<Frame>)> {
         let failed = || format!("cannot read the frames in `{}`", path.display());
         let new = !path.exists();
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).with_context(failed)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).with_context(failed)?;
         if new {
             sync_folder(path).with_context(failed)?;
         }

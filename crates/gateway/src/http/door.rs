@@ -1,6 +1,8 @@
 //! Every door of the gateway, once: the router is made of this list, and so is `/openapi.json`.
 
-use super::{Doors, LOGIN_BYTES_MAX, auth, desk, export, fhir, frames, ledger, live, member, openapi, policy, recording, watch};
+use super::{
+    Doors, LOGIN_BYTES_MAX, auth, desk, export, fhir, frames, ledger, live, member, openapi, policy, recording, watch,
+};
 use axum::{
     extract::DefaultBodyLimit,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -377,8 +379,13 @@ fn of_sensing() -> Vec<Door> {
         .gives(201, Media::Json),
         door("post", "/fhir/Device/{id}/$unbind", post(frames::unbind), "Says that nobody wears a device any more.")
             .gives(200, Media::Json),
-        door("post", "/fhir/Device/{id}/$revoke", post(frames::revoke), "Says that a device's key is not trusted any more.")
-            .gives(200, Media::Json),
+        door(
+            "post",
+            "/fhir/Device/{id}/$revoke",
+            post(frames::revoke),
+            "Says that a device's key is not trusted any more.",
+        )
+        .gives(200, Media::Json),
         door("post", "/frames", frame, "Takes a signed frame of a bound device, or a CBOR sequence of them.")
             .public(FRAME)
             .takes(Body::Bytes("application/octet-stream"))
@@ -387,10 +394,15 @@ fn of_sensing() -> Vec<Door> {
         door("get", "/frames", get(frames::socket), "A WebSocket for frames: each binary message has its answer.")
             .public(SOCKET)
             .gives(101, Media::Nothing),
-        door("get", "/fhir/Patient/{id}/$edf", get(recording::edf), "What sensors said over a time, as an EDF+ or BDF+ file.")
-            .asks(range())
-            .fails(SEARCHED)
-            .gives(200, Media::Bytes),
+        door(
+            "get",
+            "/fhir/Patient/{id}/$edf",
+            get(recording::edf),
+            "What sensors said over a time, as an EDF+ or BDF+ file.",
+        )
+        .asks(range())
+        .fails(SEARCHED)
+        .gives(200, Media::Bytes),
         door("get", "/fhir/Patient/{id}/$signals", get(recording::signals), "What sensors said over a time, as JSON.")
             .asks(range())
             .fails(SEARCHED)

@@ -84,7 +84,8 @@ pub(crate) async fn signals(
     let samples: usize =
         recording.tracks.tracks.iter().flat_map(|track| &track.stretches).map(|stretch| stretch.samples.len()).sum();
     if samples > JSON_SAMPLES_MAX {
-        let text = format!("{samples} samples are more than {JSON_SAMPLES_MAX}: ask for a shorter time, one signal, or $edf");
+        let text =
+            format!("{samples} samples are more than {JSON_SAMPLES_MAX}: ask for a shorter time, one signal, or $edf");
         return Err(Failure::TooLarge(text).into());
     }
     let tracks: Vec<Value> = recording.tracks.tracks.iter().map(shown).collect();
@@ -99,8 +100,11 @@ pub(crate) async fn signals(
 /// Value = origin + sample × scale; decimals as text, with their digits.
 fn shown(track: &Track) -> Value {
     let stretches = track.stretches.iter().map(|stretch| {
-        let samples: Vec<Value> =
-            stretch.samples.iter().map(|sample| if *sample == NO_SAMPLE { Value::Null } else { json!(sample) }).collect();
+        let samples: Vec<Value> = stretch
+            .samples
+            .iter()
+            .map(|sample| if *sample == NO_SAMPLE { Value::Null } else { json!(sample) })
+            .collect();
         json!({"start": stretch.start.to_instant(), "samples": samples})
     });
     json!({

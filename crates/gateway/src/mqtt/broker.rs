@@ -64,7 +64,8 @@ pub(crate) struct Broker {
 impl Mqtt {
     /// Paths are relative to this folder.
     pub(crate) fn under(mut self, folder: &Path) -> Self {
-        for path in [&mut self.ca, &mut self.password_file, &mut self.certificate, &mut self.key].into_iter().flatten() {
+        for path in [&mut self.ca, &mut self.password_file, &mut self.certificate, &mut self.key].into_iter().flatten()
+        {
             if path.is_relative() {
                 *path = folder.join(&*path);
             }
@@ -86,7 +87,10 @@ impl Mqtt {
         let said = &self.broker;
         let url = reqwest::Url::parse(said).ok().filter(|url| ["mqtt", "mqtts"].contains(&url.scheme()));
         let plain = |url: &reqwest::Url| {
-            url.username().is_empty() && url.password().is_none() && ["", "/"].contains(&url.path()) && url.query().is_none()
+            url.username().is_empty()
+                && url.password().is_none()
+                && ["", "/"].contains(&url.path())
+                && url.query().is_none()
         };
         // The text is not shown: whoever wrote a password into it must not find it in a log.
         let url = url.filter(plain).context(
@@ -145,10 +149,13 @@ impl Mqtt {
             (None, None) => builder.with_no_client_auth(),
             (Some(certificate), Some(key)) => {
                 let unreadable = || format!("`certificate` {} cannot be read", certificate.display());
-                let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).with_context(unreadable)?.collect();
+                let chain: Result<Vec<_>, _> =
+                    CertificateDer::pem_file_iter(certificate).with_context(unreadable)?.collect();
                 let key = PrivateKeyDer::from_pem_file(key)
                     .with_context(|| format!("`key` {} cannot be read", key.display()))?;
-                builder.with_client_auth_cert(chain.with_context(unreadable)?, key).context("`certificate` and `key`")?
+                builder
+                    .with_client_auth_cert(chain.with_context(unreadable)?, key)
+                    .context("`certificate` and `key`")?
             }
             _ => bail!("`certificate` and `key` go together"),
         };
@@ -182,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_broker_is_said_without_its_password() {
-        let good = with("broker = 'mqtt://127.0.0.1:1884'\nuser = 'g'\npassword_file = 'password'\nshare = 'er'").unwrap();
+        let good =
+            with("broker = 'mqtt://127.0.0.1:1884'\nuser = 'g'\npassword_file = 'password'\nshare = 'er'").unwrap();
         assert_eq!((good.host.as_str(), good.port, good.tls.is_none()), ("127.0.0.1", 1884, true));
         assert_eq!((good.login, good.client_id.as_str()), (Some(("g".into(), "secret".into())), "vitaltrace-mercy"));
         assert_eq!(with("broker = 'mqtt://localhost'").unwrap().port, 1883);

@@ -135,6 +135,10 @@ fn unfit(org: &OrgId, topic: &str, payload: &[u8]) -> Option<Failure> {
     let named = exchange::device_name(device).ok();
     let other = named.as_ref() != Some(frame.device());
     other.then(|| {
-        Failure::invalid(IssueType::Value, "", format!("a frame of device `{}` came on the topic of another one", frame.device()))
+        Failure::invalid(
+            IssueType::Value,
+            "",
+            format!("a frame of device `{}` came on the topic of another one", frame.device()),
+        )
     })
 }

@@ -216,8 +216,7 @@ async fn live(client: AsyncClient, mut events: EventLoop, filter: &str, to: &Sen
                 let properties = publish.properties.clone().unwrap_or_default();
                 let answer_to = properties.response_topic.map(|topic| (topic, properties.correlation_data));
                 let (payload, once) = (publish.payload.clone(), publish.qos == QoS::AtMostOnce);
-                let message =
-                    Message { topic, payload, answer_to, ack: Ack { client: client.clone(), publish } };
+                let message = Message { topic, payload, answer_to, ack: Ack { client: client.clone(), publish } };
                 if once {
                     // Of such messages a broker sends as many as come; what finds no room is lost, as they may be.
                     if to.try_send(message).is_err() && to.is_closed() {

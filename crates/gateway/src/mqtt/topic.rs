@@ -74,7 +74,8 @@ mod tests {
         assert_eq!(topics.filter(None), "vitaltrace/mercy-hospital/device/+/frame");
         assert_eq!(topics.filter(Some("vitaltrace")), "$share/vitaltrace/vitaltrace/mercy-hospital/device/+/frame");
         assert_eq!(topics.device("vitaltrace/mercy-hospital/device/d1/frame"), Some("d1"));
-        for other in ["", "vitaltrace/other/device/d1/frame", "vitaltrace/mercy-hospital/device/d1/frame/x", "a/b/c/d"] {
+        for other in ["", "vitaltrace/other/device/d1/frame", "vitaltrace/mercy-hospital/device/d1/frame/x", "a/b/c/d"]
+        {
             assert_eq!(topics.device(other), None, "{other}");
         }
     }

@@ -32,7 +32,10 @@ impl Mosquitto {
     /// A broker, or none when Mosquitto is not installed, which it says.
     pub(crate) fn start() -> Option<Self> {
         if program().is_none() {
-            assert!(env::var_os("CI").is_none(), "Mosquitto is not installed: apt-get install mosquitto mosquitto-clients");
+            assert!(
+                env::var_os("CI").is_none(),
+                "Mosquitto is not installed: apt-get install mosquitto mosquitto-clients"
+            );
             println!("SKIPPED: Mosquitto is not installed: apt-get install mosquitto mosquitto-clients");
             return None;
         }
@@ -106,10 +109,17 @@ impl Mosquitto {
         )
     }
 
-    /// One of Mosquitto's own clients, as a device.
+    /// One of Mosquitto's own clients, as a device. Its lines come at once, also into a pipe.
     pub(crate) fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string(), "-V", "mqttv5"]);
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", program]).args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.address.port().to_string(),
+            "-V",
+            "mqttv5",
+        ]);
         command.arg("--cafile").arg(self.ca()).args(["-u", "device", "-P", DEVICE_PASSWORD, "-q", "1"]);
         command
     }
@@ -135,7 +145,20 @@ fn certificate(at: &Path) {
     openssl(&[&new[..], &["/CN=127.0.0.1", "-keyout", "broker.key", "-out", "broker.csr"]].concat());
     fs::write(at.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
     openssl(&[
-        "x509", "-req", "-in", "broker.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-        "-extfile", "names", "-out", "broker.pem",
+        "x509",
+        "-req",
+        "-in",
+        "broker.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "names",
+        "-out",
+        "broker.pem",
     ]);
 }

@@ -146,7 +146,9 @@ fn a_watch_that_is_taken_up_again_tells_a_copy_from_a_repetition_and_knows_the_c
     }
     let mut after = Watch::resume_after(known.clone(), *before.state());
     assert_eq!((after.state(), after.clock()), (before.state(), before.clock()));
-    assert!(after.has(80, &own[79].digest()) && after.has(20, &own[19].digest()) && !after.has(80, &other[79].digest()));
+    assert!(
+        after.has(80, &own[79].digest()) && after.has(20, &own[19].digest()) && !after.has(80, &other[79].digest())
+    );
     assert_eq!(told(&mut after, &[&own[79], &own[80], &other[40], &own[81]]), "80:replayed 81 41:cloned 82:key-copied");
     // What is known may end before the last frame, repeat itself or be nothing.
     let doubled = known.iter().take(60).flat_map(|one| [*one, *one]);
