@@ -1,5 +1,5 @@
 //! Frames by a real broker: unmodified clients, answers, acknowledgements, and kills of broker and gateway under load.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod consortium;
 
@@ -267,7 +267,7 @@ async fn no_answered_frame_is_lost_when_broker_and_gateway_are_killed() {
         tokio::time::timeout(PATIENCE, sender).await.expect("a device is never answered").unwrap();
     }
     site.consortium.settle().await;
-    let told = told.lock().unwrap();
+    let told = std::mem::take(&mut *told.lock().unwrap());
     assert!(told.refused.is_empty(), "{:?}", told.refused);
     let mut all = 0;
     for (number, sensor) in devices.iter().enumerate() {
