@@ -1,6 +1,7 @@
 //! Clients that others wrote, and use by scripts in `clients/`, against a gateway that is started for them.
 
 use crate::{
+    broker::DEVICE,
     demo,
     run::{say, shared_data, streamed, target, vitaltrace, watched},
     site::{PEOPLE, Site},
@@ -41,13 +42,14 @@ const fn session(name: &'static str, manager: Manager, pins: &'static str, scrip
 }
 
 /// In this order, on one consortium: what the first leave behind, the last ones read.
-const SESSIONS: [Session; 9] = [
+const SESSIONS: [Session; 10] = [
     session("fhirpy", Manager::Pip, "fhirpy/requirements.txt", "fhirpy/session.py"),
     session("fhirclient", Manager::Pip, "fhirclient/requirements.txt", "fhirclient/session.py"),
     session("fhirclient-backend", Manager::Pip, "fhirclient/requirements.txt", "fhirclient/backend.py"),
     session("smart", Manager::Npm, "smart/package-lock.json", "smart/session.mjs"),
     session("fhir-kit-client", Manager::Npm, "fhir-kit-client/package-lock.json", "fhir-kit-client/session.mjs"),
     session("medplum", Manager::Npm, "medplum/package-lock.json", "medplum/session.mjs"),
+    session("sensor", Manager::Pip, "sensor/requirements.txt", "sensor/session.py"),
     session("parse-r4b", Manager::Pip, "parse/requirements-r4b.txt", "parse/parse.py"),
     session("parse-r4", Manager::Pip, "parse/requirements-r4.txt", "parse/parse.py"),
     session("schemathesis", Manager::Pip, "schemathesis/requirements.txt", "schemathesis/session.py"),
@@ -108,7 +110,8 @@ fn surround(command: &mut Command, root: &Path, site: &Site) -> anyhow::Result<(
     command.env("VITALTRACE_TOKEN", site.token("doctor")?).env("VITALTRACE_CUSTODIAN", site.token("custodian")?);
     command.env("VITALTRACE_TOKENS", serde_json::Value::from(tokens).to_string());
     command.env("VITALTRACE_PROGRAM", vitaltrace(root)?).env("VITALTRACE_CONFIG", site.config());
-    command.env("VITALTRACE_SHARED", shared_data(root));
+    command.env("VITALTRACE_SHARED", shared_data(root)).env("VITALTRACE_MQTT", site.broker());
+    command.env("VITALTRACE_MQTT_USER", DEVICE.0).env("VITALTRACE_MQTT_PASSWORD", DEVICE.1);
     // What is said comes at once, so that the last line tells where a session stopped.
     command.env("PYTHONUNBUFFERED", "1");
     Ok(())

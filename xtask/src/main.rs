@@ -4,6 +4,7 @@ mod failures;
 mod packages;
 mod run;
 
+mod broker;
 mod clients;
 mod definitions;
 mod demo;

@@ -29,7 +29,9 @@ const PACKAGES: &[Package] = &[
         package: "postgresql",
         purpose: "the server of many gateways, in tests of the store",
     },
-    Package { binary: "openssl", package: "openssl", purpose: "makes the certificates of that server" },
+    Package { binary: "mosquitto", package: "mosquitto", purpose: "the broker of sensors, in tests of the gateway" },
+    Package { binary: "mosquitto_pub", package: "mosquitto-clients", purpose: "sends frames to it as anybody may" },
+    Package { binary: "openssl", package: "openssl", purpose: "makes the certificates of these servers" },
     Package { binary: "cvc5", package: "cvc5", purpose: "proves what a change of policies changes" },
     Package {
         binary: "python3",

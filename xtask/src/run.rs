@@ -20,7 +20,7 @@ pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Settings that hold tokens.
-const SECRET: [&str; 3] = ["VITALTRACE_TOKEN", "VITALTRACE_TOKENS", "VITALTRACE_CUSTODIAN"];
+const SECRET: [&str; 4] = ["VITALTRACE_TOKEN", "VITALTRACE_TOKENS", "VITALTRACE_CUSTODIAN", "VITALTRACE_MQTT_PASSWORD"];
 
 /// The command as one would type it, without tokens.
 pub(crate) fn shown(command: &Command) -> String {

@@ -1,6 +1,9 @@
 //! A consortium of four organisations on loopback, started for one stage of the test and killed at its end.
 
-use crate::run::{output, say};
+use crate::{
+    broker::Broker,
+    run::{output, say},
+};
 use anyhow::{Context, bail};
 use std::{
     fs,
@@ -34,13 +37,14 @@ pub(crate) struct Site {
     program: PathBuf,
     folder: PathBuf,
     http: SocketAddr,
+    broker: Broker,
     nodes: Vec<Child>,
 }
 
 impl Site {
     /// Founds a consortium in an empty folder, starts all nodes, and waits until they are ready.
     pub(crate) fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let ports = free_ports(2 * MEMBERS.len())?;
+        let ports = free_ports(2 * MEMBERS.len() + 1)?;
         let address = |at: usize| format!("127.0.0.1:{}", ports[at]);
         let run = |arguments: &[&str]| output(Command::new(program).current_dir(folder).args(arguments));
         for (at, (org, role)) in MEMBERS.iter().enumerate() {
@@ -70,11 +74,13 @@ impl Site {
             program: program.to_owned(),
             folder: folder.to_owned(),
             http: address(2 * used).parse()?,
+            broker: Broker::start(&folder.join("broker"), ports[2 * MEMBERS.len()])?,
             nodes: Vec::new(),
         };
         for (org, _) in MEMBERS {
             fs::copy(folder.join("genesis.json"), folder.join(org).join("genesis.json"))?;
         }
+        site.broker.configure(&site.config())?;
         for (name, role) in PEOPLE {
             site.add_user(name, role)?;
         }
@@ -128,6 +134,11 @@ impl Site {
     /// The address before `/fhir`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.http)
+    }
+
+    /// `host:port` of the broker that its gateway takes frames from.
+    pub(crate) fn broker(&self) -> String {
+        self.broker.address()
     }
 
     /// The folder of the organisation whose gateway is used.

@@ -7,7 +7,7 @@ use crate::{
     facts::Target,
     failure::Failure,
     node::Node,
-    sense::to_the_end,
+    take::to_the_end,
     write::{Also, Trail},
 };
 use analytics::{Alarm, AlarmChange, Finding};

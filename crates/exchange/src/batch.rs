@@ -3,13 +3,14 @@
 use crate::{
     bind::{Bound, device_name},
     failure::Failure,
+    kept::frame_of,
     node::Node,
     sense::{Attached, go_on_from},
     write::Also,
 };
-use contract::{Body, DeviceStep, Event, Frames, SignedSubmission, state};
-use record::{Digest, Id16, Role, TimeMs, sha256};
-use sensing::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Binding, DeviceState, Frame};
+use contract::{Body, DeviceStep, Event, Frames, SignedSubmission, from_cbor, state};
+use record::{Digest, Id16, Role, TimeMs};
+use sensing::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Binding, DeviceState};
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
@@ -19,6 +20,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 /// How far before the last known frame stored frames are looked for, in milliseconds: a device's clock may have been set back.
 const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
+/// So many bindings are looked up in the ledger's state together.
+const LOOKED_UP_AT_ONCE: usize = 256;
 
 impl Node {
     /// Puts a batch entry for every binding with new frames, at the fixed cadence of the derivation policy in force.
@@ -49,13 +52,48 @@ impl Node {
 
     /// Puts a batch entry for every binding with new frames, now.
     pub async fn flush_frames(&self) -> Result<(), Failure> {
-        let mut outcome = Ok(());
+        let mut outcome = self.end_what_is_over().await;
         for attached in self.sensing.all_attached() {
             let done = self.put_batch(&mut *attached.lock().await).await;
             // One device's trouble is not another's.
             outcome = outcome.and(done);
         }
         outcome
+    }
+
+    /// Ends the bindings that are over by the ledger: a hospital took the patient over, or revoked the key.
+    async fn end_what_is_over(&self) -> Result<(), Failure> {
+        let mut places = Vec::new();
+        for attached in self.sensing.all_attached() {
+            let binding = attached.lock().await.bound.binding;
+            places.push((attached, state::binding_key(&binding)));
+        }
+        for part in places.chunks(LOOKED_UP_AT_ONCE) {
+            let values = self.ledger.get(part.iter().map(|(_, key)| *key).collect()).await;
+            let values = values.map_err(|e| Failure::ours("the ledger did not answer", e))?;
+            for ((attached, _), value) in part.iter().zip(values) {
+                let Some(value) = value else { continue };
+                let known: state::Binding = from_cbor("state", &value, state::VALUE_BYTES_MAX)
+                    .map_err(|e| Failure::ours("the ledger's state cannot be read", e))?;
+                let (Some(until), mut attached) = (known.until, attached.lock().await) else { continue };
+                if !attached.is_open() {
+                    continue;
+                }
+                let signer: Option<state::DeviceKey> =
+                    self.ledger_value(state::device_signer_key(&attached.bound.key)).await?;
+                // What was measured before the end may still be batched, for a while.
+                if let Err(error) = self.put_batch(&mut attached).await {
+                    tracing::warn!(%error, binding = %attached.bound.binding, "the last frames of a binding are not batched");
+                }
+                attached.end(until);
+                attached.bound.revoked = signer.and_then(|signer| signer.revoked);
+                self.sensing.detach(&attached.binding().device);
+                self.remember_revoked(&attached.bound);
+                self.desk.put(attached.bound.clone()).await?;
+                tracing::info!(binding = %attached.bound.binding, "a binding was ended by another organisation");
+            }
+        }
+        Ok(())
     }
 
     /// Puts batch entries for a binding's frames that have none yet.
@@ -79,7 +117,7 @@ impl Node {
             attached.batched = admitted.last().map(|(counter, _)| *counter).or(attached.batched);
             attached.open.drain(..count);
             attached.refused = 0;
-            attached.bound.last = attached.state;
+            attached.bound.last = attached.state();
             if let Err(error) = self.desk.put(attached.bound.clone()).await {
                 // The frames themselves say as much, only slower to read.
                 tracing::warn!(%error, binding = %attached.bound.binding, "the desk does not know a device's last frame");
@@ -91,6 +129,7 @@ impl Node {
     /// Takes up the bindings on the desk, with the frames that were answered before the last stop and that no batch entry names.
     pub(crate) async fn resume_sensing(&self) -> Result<(), Failure> {
         let open: Vec<Bound> = self.desk.list::<Bound>(None).await?;
+        open.iter().for_each(|bound| self.remember_revoked(bound));
         let open: Vec<Bound> = open.into_iter().filter(|bound| bound.until.is_none()).collect();
         if open.is_empty() {
             return Ok(());
@@ -104,7 +143,10 @@ impl Node {
                 None => !waiting.begun.contains(&bound.binding) || waiting.ended.contains(&bound.binding),
             };
             if over {
+                let signer: Option<state::DeviceKey> = self.ledger_value(state::device_signer_key(&bound.key)).await?;
                 bound.until = Some(final_binding.and_then(|known| known.until).unwrap_or_else(|| self.now()));
+                bound.revoked = signer.and_then(|signer| signer.revoked);
+                self.remember_revoked(&bound);
                 self.desk.put(bound).await?;
                 continue;
             }
@@ -115,34 +157,38 @@ impl Node {
         Ok(())
     }
 
-    async fn take_up(&self, bound: Bound, batched: Option<u64>) -> Result<(), Failure> {
+    async fn take_up(&self, mut bound: Bound, batched: Option<u64>) -> Result<(), Failure> {
         let unusable = |why: String| Failure::ours("a binding on the desk cannot be used", why);
         let name = device_name(&bound.device).map_err(|e| unusable(e.to_string()))?;
         let id = bound.binding;
-        let mut attached = Attached::new(bound).map_err(|e| unusable(e.to_string()))?;
-        attached.batched = batched;
-        let mut stored = self.stored_frames(attached.binding(), attached.bound.last).await?;
-        stored.sort_unstable_by_key(|(counter, ..)| *counter);
-        if let Some((counter, digest, time)) =
-            stored.last().filter(|(counter, ..)| *counter > attached.state.last_counter)
-        {
-            attached.state = DeviceState { last_counter: *counter, last_digest: *digest, last_device_time: *time };
+        let before = Attached::new(bound.clone()).map_err(|e| unusable(e.to_string()))?;
+        let stored = self.stored_frames(before.binding(), bound.last).await?;
+        let mut last = before.state();
+        if let Some(frame) = stored.last().filter(|frame| frame.state.last_counter > last.last_counter) {
+            last = frame.state;
         }
         // Rows may be gone from the database; what the ledger counted stays used up.
         if let Some(batched) = batched {
-            attached.bound.floor = attached.bound.floor.max(batched);
-            attached.state = go_on_from(attached.state, batched);
+            bound.floor = bound.floor.max(batched);
+            last = go_on_from(last, batched);
         }
-        let floor = attached.bound.floor;
-        attached.open =
-            stored.into_iter().filter(|(counter, ..)| *counter > floor).map(|(n, digest, _)| (n, digest)).collect();
+        let floor = bound.floor;
+        let known = stored.iter().map(|frame| (frame.state, frame.received_at));
+        let mut attached = Attached::after(bound, known, last).map_err(|e| unusable(e.to_string()))?;
+        attached.batched = batched;
+        let open = stored.iter().map(|frame| (frame.state.last_counter, frame.state.last_digest));
+        attached.open = open.filter(|(counter, _)| *counter > floor).collect();
         tracing::info!(binding = %id, frames = attached.open.len(), "a device's binding is taken up again");
         self.sensing.attach(name, attached);
         Ok(())
     }
 
-    /// Counter, digest and time of the binding's frames in the database since `last`; only those that the device signed.
-    async fn stored_frames(&self, binding: &Binding, last: DeviceState) -> Result<Vec<(u64, Digest, TimeMs)>, Failure> {
+    /// The binding's frames in the database since `last`, in the order of their counters; only those that the device signed.
+    pub(crate) async fn stored_frames(
+        &self,
+        binding: &Binding,
+        last: DeviceState,
+    ) -> Result<Vec<StoredFrame>, Failure> {
         let since = last.last_device_time.0.saturating_sub(CLOCK_SET_BACK_MS_MAX);
         let mut query = FrameQuery {
             of: FrameFilter::Device(binding.device.as_str().to_owned()),
@@ -151,23 +197,26 @@ impl Node {
             after: None,
             limit: PAGE_MAX,
         };
-        let mut found = Vec::new();
+        let mut found: Vec<StoredFrame> = Vec::new();
         loop {
             let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
-            for row in
-                page.frames.iter().filter(|row| row.binding == binding.binding && sha256(&[&row.bytes]) == row.digest)
-            {
-                let signed = Frame::decode(&row.bytes).ok().filter(|frame| frame.is_signed_by(&binding.key));
+            for row in page.frames.iter().filter(|row| row.binding == binding.binding) {
+                let signed = frame_of(row).filter(|frame| frame.is_signed_by(&binding.key));
                 let Some(frame) = signed.filter(|frame| *frame.device() == binding.device) else { continue };
-                found.push((frame.counter(), frame.digest(), frame.device_time()));
+                let state = DeviceState {
+                    last_counter: frame.counter(),
+                    last_digest: frame.digest(),
+                    last_device_time: frame.device_time(),
+                };
+                found.push(StoredFrame { state, received_at: row.received_at });
             }
             match page.next {
                 Some(next) => query.after = Some(next),
                 None => break,
             }
         }
-        found.sort_unstable_by_key(|(counter, ..)| *counter);
-        found.dedup_by_key(|(counter, ..)| *counter);
+        found.sort_unstable_by_key(|frame| frame.state.last_counter);
+        found.dedup_by_key(|frame| frame.state.last_counter);
         Ok(found)
     }
 
@@ -203,6 +252,13 @@ impl Node {
             next = after;
         }
     }
+}
+
+/// A frame in the database that its device signed.
+pub(crate) struct StoredFrame {
+    /// How the device's sequence stands after it.
+    pub(crate) state: DeviceState,
+    pub(crate) received_at: TimeMs,
 }
 
 /// Ticks now and then every so many seconds; one that was missed is not made up for.

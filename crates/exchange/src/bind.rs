@@ -6,7 +6,8 @@ use crate::{
     facts::Target,
     failure::Failure,
     node::Node,
-    sense::{Attached, to_the_end},
+    sense::Attached,
+    take::to_the_end,
     write::{Also, Touched, Trail},
 };
 use contract::{AccessAction, Event, PublicKey, from_cbor, state};
@@ -67,6 +68,9 @@ pub(crate) struct Bound {
     pub(crate) statement: String,
     /// The device's last frame as of the last batch.
     pub(crate) last: DeviceState,
+    /// When its key was revoked, if that is how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revoked: Option<TimeMs>,
     /// Counters up to this one were used up in an earlier binding, as the ledger says.
     pub(crate) floor: u64,
 }
@@ -131,6 +135,9 @@ impl Node {
         }
         let earlier: Vec<Bound> = self.desk.list::<Bound>(None).await?;
         let earlier: Vec<Bound> = earlier.into_iter().filter(|bound| bound.device == device).collect();
+        if earlier.iter().any(|bound| bound.key == key && bound.revoked.is_some()) {
+            return Err(Failure::Conflict("this key was revoked: give the device another one".to_owned()));
+        }
         let known = self.known_device(&name, &key, &earlier).await?;
         let ended = earlier.iter().filter_map(|bound| bound.until).max();
         let from = match ended {
@@ -158,6 +165,7 @@ impl Node {
             key,
             from,
             until: None,
+            revoked: None,
             statement: draft.id.clone(),
             last,
             floor,
@@ -197,6 +205,9 @@ impl Node {
         let _one = self.sensing.binding.lock().await;
         let attached = self.sensing.attached(&name).ok_or_else(not_bound)?;
         let mut attached = attached.lock().await;
+        if !attached.is_open() {
+            return Err(not_bound());
+        }
         // What was measured before the end belongs to the binding.
         self.put_batch(&mut attached).await?;
         let now = self.now();
@@ -220,7 +231,7 @@ impl Node {
     }
 
     /// The association that FHIR clients see gets its end.
-    async fn complete_statement(&self, caller: &Caller, bound: &Bound, now: TimeMs) -> Result<(), Failure> {
+    pub(crate) async fn complete_statement(&self, caller: &Caller, bound: &Bound, now: TimeMs) -> Result<(), Failure> {
         let statement = json!({
             "resourceType": "DeviceUseStatement", "id": bound.statement, "status": "completed", "recordedOn": now.to_instant(),
             "subject": {"reference": format!("Patient/{}", bound.patient)},

@@ -28,6 +28,17 @@ pub enum Failure {
     /// What is asked contradicts what is there. The caller's.
     #[error("{0}")]
     Conflict(String),
+    /// It is there already, and nothing was written. The caller's, who may take it for done.
+    #[error("{0}")]
+    Duplicate(String),
+    /// A device sends more than it may. The caller's.
+    #[error("{text}")]
+    TooFast {
+        /// What is too much.
+        text: String,
+        /// For how many milliseconds to wait.
+        wait_ms: u64,
+    },
     /// More than a bound allows. The caller's.
     #[error("{0}")]
     TooLarge(String),

@@ -689,6 +689,8 @@ fn failed(failure: &Failure) -> EntryAnswer {
         Failure::Gone(_) => (410, IssueType::Deleted),
         Failure::Precondition(_) => (412, IssueType::Conflict),
         Failure::Conflict(_) => (409, IssueType::Conflict),
+        Failure::Duplicate(_) => (409, IssueType::Duplicate),
+        Failure::TooFast { .. } => (429, IssueType::Throttled),
         Failure::TooLarge(_) => (413, IssueType::TooLong),
         Failure::MediaType(_) => (415, IssueType::NotSupported),
         Failure::Unsupported(_) => (400, IssueType::NotSupported),

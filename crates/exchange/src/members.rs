@@ -7,8 +7,8 @@ use crate::{
     mirror::FinalEntry,
     node::Node,
     row::PENDING_MS_MAX,
-    sense::to_the_end,
     signer::Standing,
+    take::to_the_end,
     wrap::Custodian,
     write::{Also, Touched, Trail},
 };

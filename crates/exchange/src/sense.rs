@@ -1,30 +1,27 @@
-//! Frames of bound devices: signature, sequence and decision, then durably stored, then answered.
+//! What a node knows of its devices: which of them measure whom, how far each has counted, and which keys are not trusted any more.
 
-use crate::{
-    bind::{Bound, sensed},
-    failure::Failure,
-    node::Node,
-    write::put_failure,
-};
-use policy::Action;
-use record::{Digest, Role, TimeMs, fhir::IssueType};
+use crate::bind::Bound;
+use record::{Digest, TimeMs};
 use sensing::{
-    BATCH_FRAMES_MAX, BadKey, Binding, DeviceId, DeviceState, Frame, NO_PREVIOUS, Reading, Reject, admit_frame,
+    BadKey, Binding, DeviceId, DeviceState, NO_PREVIOUS, Next, Reading, Refusal, Reject, Signed, VerifyingKey, Watch,
 };
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use store::{Put, PutError};
 
 /// The most devices that are bound at one gateway.
 const DEVICES_MAX: usize = 4_096;
+/// The most revoked keys whose frames are told from those of strangers.
+const REVOKED_MAX: usize = 4_096;
 
 /// What a node knows of its devices, and of the analytics that they feed.
 #[derive(Default)]
 pub(crate) struct Sensing {
     devices: Mutex<HashMap<DeviceId, Place>>,
+    revoked: Mutex<HashMap<DeviceId, Revoked>>,
     pub(crate) engines: crate::assess::Engines,
+    pub(crate) streams: crate::live::Streams,
     /// Held while a device is bound or unbound.
     pub(crate) binding: tokio::sync::Mutex<()>,
     /// Held while an alarm changes.
@@ -36,9 +33,23 @@ struct Place {
     attached: Arc<tokio::sync::Mutex<Attached>>,
 }
 
+/// A device whose key was revoked here, and that has no other one yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Revoked {
+    pub(crate) key: VerifyingKey,
+    pub(crate) patient: String,
+    pub(crate) at: TimeMs,
+    /// When the patient's trail was last told that it sends all the same.
+    pub(crate) told_at: Option<TimeMs>,
+}
+
 impl Sensing {
     fn devices(&self) -> MutexGuard<'_, HashMap<DeviceId, Place>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revoked(&self) -> MutexGuard<'_, HashMap<DeviceId, Revoked>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether one more device can be bound.
@@ -48,6 +59,7 @@ impl Sensing {
 
     pub(crate) fn attach(&self, name: DeviceId, attached: Attached) {
         let patient = attached.bound.patient.clone();
+        self.revoked().remove(&name);
         self.devices().insert(name, Place { patient, attached: Arc::new(tokio::sync::Mutex::new(attached)) });
     }
 
@@ -73,13 +85,37 @@ impl Sensing {
         let Ok(name) = name.parse::<DeviceId>() else { return false };
         self.devices().get(&name).is_some_and(|place| place.patient == patient)
     }
+
+    /// Remembers that a device's key was revoked. Of too many, those that come last are strangers: refused as well, only with less said.
+    pub(crate) fn remember_revoked(&self, name: DeviceId, revoked: Revoked) {
+        let mut all = self.revoked();
+        if all.len() < REVOKED_MAX || all.contains_key(&name) {
+            all.insert(name, revoked);
+        }
+    }
+
+    /// What is known of a device whose key was revoked.
+    pub(crate) fn revocation(&self, name: &DeviceId) -> Option<Revoked> {
+        self.revoked().get(name).cloned()
+    }
+
+    /// Whether the trail is due to be told, `every` so many milliseconds, that a revoked device sends.
+    pub(crate) fn is_due_to_tell(&self, name: &DeviceId, now: TimeMs, every: u64) -> bool {
+        let mut all = self.revoked();
+        let Some(revoked) = all.get_mut(name) else { return false };
+        let due = revoked.told_at.is_none_or(|told| now.0.saturating_sub(told.0) >= every);
+        if due {
+            revoked.told_at = Some(now);
+        }
+        due
+    }
 }
 
-/// A device at a patient: its binding, how far it has counted, and the frames that no batch entry names yet.
+/// A device at a patient: its binding, the watch over what it sends, and the frames that no batch entry names yet.
 pub(crate) struct Attached {
     pub(crate) bound: Bound,
     binding: Binding,
-    pub(crate) state: DeviceState,
+    watch: Watch,
     /// The last counter in a batch entry of this binding that is durable; none before the first.
     pub(crate) batched: Option<u64>,
     /// Counter and digest of the frames since, in order.
@@ -90,11 +126,22 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// A device whose binding begins, or is taken up again.
+    /// A device whose binding begins.
     pub(crate) fn new(bound: Bound) -> Result<Self, BadBinding> {
+        let last = go_on_from(bound.last, bound.floor);
+        Self::after(bound, [], last)
+    }
+
+    /// A device whose binding is taken up again: after the frames that are `known`, in the order of their counters, and after `last`
+    /// where that lies further on.
+    pub(crate) fn after(
+        bound: Bound,
+        known: impl IntoIterator<Item = (DeviceState, TimeMs)>,
+        last: DeviceState,
+    ) -> Result<Self, BadBinding> {
         let binding = binding_of(&bound)?;
-        let state = go_on_from(bound.last, bound.floor);
-        Ok(Self { bound, binding, state, batched: None, open: Vec::new(), refused: 0 })
+        let watch = Watch::resume_after(known, last);
+        Ok(Self { bound, binding, watch, batched: None, open: Vec::new(), refused: 0 })
     }
 
     /// The binding as `sensing` sees it.
@@ -102,31 +149,65 @@ impl Attached {
         &self.binding
     }
 
+    /// The last admitted frame.
+    pub(crate) fn state(&self) -> DeviceState {
+        *self.watch.state()
+    }
+
+    /// The counter that two frames were signed with; nothing while the key is the device's own.
+    pub(crate) fn copied(&self) -> Option<u64> {
+        self.watch.copied()
+    }
+
+    /// Whether the device measures the patient still.
+    pub(crate) fn is_open(&self) -> bool {
+        self.bound.until.is_none()
+    }
+
     /// The binding ends.
     pub(crate) fn end(&mut self, at: TimeMs) {
         self.bound.until = Some(at);
-        self.bound.last = self.state;
+        self.bound.last = self.state();
         self.binding.until = Some(at);
     }
 
-    fn admit(&mut self, frame: Frame, received_at: TimeMs) -> Result<(Reading, DeviceState), Reject> {
-        let device = frame.device().clone();
-        if self.bound.until.is_some() {
-            return Err(Reject::UnknownDevice { device });
-        }
-        let admitted = admit_frame(frame, &self.binding, &self.state, received_at).and_then(|(reading, next)| {
-            let (got, last) = (reading.counter, self.bound.floor);
-            if got <= last { Err(Reject::Replayed { device, got, last }) } else { Ok((reading, next)) }
-        });
-        if let Err(reject) = &admitted {
-            self.refuse(reject);
-        }
-        admitted
+    /// A copy of the watch for frames that are judged now and stored together later.
+    pub(crate) fn trial(&self) -> Watch {
+        self.watch.clone()
     }
 
-    fn refuse(&mut self, reject: &Reject) {
-        self.refused = self.refused.saturating_add(1);
-        tracing::warn!(binding = %self.bound.binding, code = reject.code(), "a frame was refused");
+    /// Judges a frame in a trial, which goes on from it at once when it is admitted.
+    pub(crate) fn judge(&self, trial: &mut Watch, signed: Signed, received_at: TimeMs) -> Result<Reading, Refusal> {
+        let (device, got) = (signed.frame().device().clone(), signed.frame().counter());
+        if !self.is_open() {
+            return Err(Reject::UnknownDevice { device }.into());
+        }
+        let (reading, next): (Reading, Next) = trial.admit(signed, &self.binding, received_at)?;
+        let last = self.bound.floor;
+        if got <= last {
+            return Err(Reject::Replayed { device, got, last }.into());
+        }
+        trial.stored(next);
+        Ok(reading)
+    }
+
+    /// The frames that were admitted in a trial are stored.
+    pub(crate) fn take_over(&mut self, trial: Watch, stored: impl IntoIterator<Item = (u64, Digest)>) {
+        self.watch = trial;
+        self.open.extend(stored);
+    }
+
+    /// Two frames were signed with this counter: nothing is admitted any more.
+    pub(crate) fn distrust(&mut self, counter: u64) {
+        self.watch.distrust(counter);
+    }
+
+    /// Counts a refused frame for the next batch entry. One that came too soon comes again, and is not counted.
+    pub(crate) fn refuse(&mut self, refusal: &Refusal) {
+        if !matches!(refusal, Refusal::TooMany { .. }) {
+            self.refused = self.refused.saturating_add(1);
+        }
+        tracing::warn!(binding = %self.bound.binding, code = refusal.code(), "a frame was refused");
     }
 }
 
@@ -157,80 +238,4 @@ pub(crate) fn go_on_from(known: DeviceState, floor: u64) -> DeviceState {
         return known;
     }
     DeviceState { last_counter: floor - 1, last_digest: NO_PREVIOUS, ..known }
-}
-
-impl Node {
-    /// Takes one signed frame of a bound device. Answers with its digest when it is durable.
-    pub async fn frame(&self, bytes: &[u8]) -> Result<Digest, Failure> {
-        let (node, bytes) = (self.clone(), bytes.to_vec());
-        let taken = to_the_end(async move { node.take_frame(&bytes).await }).await;
-        self.meters.frame(taken.is_ok());
-        taken
-    }
-
-    async fn take_frame(&self, bytes: &[u8]) -> Result<Digest, Failure> {
-        let frame = Frame::decode(bytes).map_err(|bad| refusal(&bad.into()))?;
-        let attached = self.sensing.attached(frame.device());
-        let attached = attached.ok_or_else(|| refusal(&Reject::UnknownDevice { device: frame.device().clone() }))?;
-        let mut attached = attached.lock().await;
-        let received_at = self.now();
-        let (reading, next) = attached.admit(frame, received_at).map_err(|reject| refusal(&reject))?;
-        let patient = attached.bound.patient.clone();
-        let device = self.machine(reading.device.as_str(), Role::Device);
-        self.allow(&device, Action::SendFrame, &sensed(&patient, None, &self.org)).await?;
-        if attached.open.len() >= BATCH_FRAMES_MAX {
-            self.put_batch(&mut attached).await?;
-        }
-        let row = store::Frame {
-            device: reading.device.as_str().to_owned(),
-            counter: reading.counter,
-            binding: reading.binding,
-            patient: patient.clone(),
-            received_at,
-            measured_at: reading.measured_at,
-            digest: reading.digest,
-            bytes: bytes.to_vec(),
-        };
-        match self.store.put(Put { frames: vec![row], ..Put::default() }).await {
-            Ok(_) => {}
-            Err(error @ PutError::FrameConflict { .. }) => {
-                let admitted = attached.state.last_digest;
-                let (device, counter) = (reading.device.clone(), reading.counter);
-                attached.refuse(&Reject::Cloned { device, counter, admitted, got: reading.digest });
-                return Err(put_failure(error));
-            }
-            Err(error) => return Err(put_failure(error)),
-        }
-        // Only now: a device whose frame was not stored sends it again.
-        attached.state = next;
-        attached.open.push((reading.counter, reading.digest));
-        let digest = reading.digest;
-        self.feed(&patient, reading);
-        Ok(digest)
-    }
-
-    /// The binding that a device has here, for frames whose binding is not final yet.
-    pub(crate) async fn bound_here(&self, name: &DeviceId) -> Option<Bound> {
-        Some(self.sensing.attached(name)?.lock().await.bound.clone())
-    }
-}
-
-/// Carries work to its end although the caller may go away: half of it done would leave memory and ledger apart.
-pub(crate) async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::spawn(work).await.map_err(|e| Failure::ours("a request was not carried to its end", e))?
-}
-
-/// What the sender is told of a frame that is not admitted, in the words of `sensing`.
-fn refusal(reject: &Reject) -> Failure {
-    let text = reject.to_string();
-    match reject {
-        Reject::Replayed { .. } | Reject::Cloned { .. } | Reject::ChainBroken { .. } => Failure::Conflict(text),
-        Reject::TooLarge { .. } => Failure::TooLarge(text),
-        Reject::Malformed(_) => Failure::invalid(IssueType::Structure, "", text),
-        Reject::Unsigned | Reject::BadSignature { .. } => Failure::invalid(IssueType::Security, "", text),
-        Reject::UnknownDevice { .. } => Failure::invalid(IssueType::Unknown, "", text),
-        Reject::ClockTooFar { .. } | Reject::OutsideBinding { .. } => Failure::invalid(IssueType::Value, "", text),
-    }
 }

@@ -6,6 +6,7 @@ use crate::{
     caller::Caller,
     failure::Failure,
     ingest::Shown,
+    kept::frame_of,
     made::parse,
     node::Node,
     row::PENDING_MS_MAX,
@@ -13,8 +14,8 @@ use crate::{
 };
 use contract::{AccessAction, Body, Entry, Filed, merkle, state};
 use policy::Action;
-use record::{Commitment, Digest, Id16, OrgId, TimeMs, fhir::Interaction, sha256};
-use sensing::{Binding, DeviceState, Frame, Reading, admit_frame, observation};
+use record::{Commitment, Digest, Id16, OrgId, TimeMs, fhir::Interaction};
+use sensing::{Binding, DeviceState, Frame, Reading, Signed, admit_signed, observation};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use store::{FrameFilter, FrameQuery, PAGE_MAX};
@@ -26,7 +27,7 @@ const LOOKED_THROUGH_MAX: usize = 100_000;
 
 /// What the ledger says of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub(crate) enum Standing {
     /// It is under the root of a final batch.
     Final,
     /// No final batch covers it yet, or the others of its batch are not all there.
@@ -36,10 +37,10 @@ enum Standing {
 }
 
 /// Who bound the device of a frame, with which key, and for how long.
-struct Ties {
-    org: OrgId,
-    binding: Binding,
-    is_final: bool,
+pub(crate) struct Ties {
+    pub(crate) org: OrgId,
+    pub(crate) binding: Binding,
+    pub(crate) is_final: bool,
 }
 
 impl Node {
@@ -50,10 +51,7 @@ impl Node {
         let row = self.store.frame(digest).await.map_err(crate::find::search_failure)?;
         let Some(row) = row else { return Err(Failure::NotFound(name)) };
         let tampered = || Failure::Tampered(name.clone());
-        if sha256(&[&row.bytes]) != digest {
-            return Err(tampered());
-        }
-        let frame = Frame::decode(&row.bytes).map_err(|_| tampered())?;
+        let frame = frame_of(&row).filter(|frame| frame.digest() == digest).ok_or_else(tampered)?;
         let ties = self.ties(&frame, row.binding, &row.patient).await?.ok_or_else(tampered)?;
         let reading = read(frame, &ties.binding, row.received_at).ok_or_else(tampered)?;
         let ours = ties.org == self.org;
@@ -77,7 +75,7 @@ impl Node {
     }
 
     /// What ties a frame's device to the patient that the database names; none when nothing does.
-    async fn ties(&self, frame: &Frame, binding: Id16, patient: &str) -> Result<Option<Ties>, Failure> {
+    pub(crate) async fn ties(&self, frame: &Frame, binding: Id16, patient: &str) -> Result<Option<Ties>, Failure> {
         let device = device_digest(frame.device());
         let known: Option<state::Binding> = self.ledger_value(state::binding_key(&binding)).await?;
         let tie = |key: &[u8; 32], from: TimeMs, until: Option<TimeMs>| {
@@ -125,12 +123,12 @@ impl Node {
     }
 
     /// A frame that no final batch covers: believed for a while, and our own for as long as the ledger stands still.
-    fn waiting(&self, received_at: TimeMs, ours: bool) -> Standing {
+    pub(crate) fn waiting(&self, received_at: TimeMs, ours: bool) -> Standing {
         let young = self.now().0.saturating_sub(received_at.0) <= PENDING_MS_MAX;
         if young || (ours && self.in_lane() > 0) { Standing::Pending } else { Standing::Contradicted }
     }
 
-    async fn under_root(
+    pub(crate) async fn under_root(
         &self,
         reading: &Reading,
         root: Digest,
@@ -178,12 +176,18 @@ impl Node {
 
 /// The frame as a reading, if the bound device signed it for the time of its binding. Its place in the sequence was judged when it came.
 fn read(frame: Frame, binding: &Binding, received_at: TimeMs) -> Option<Reading> {
+    read_signed(Signed::one(frame, &binding.key).ok()?, binding, received_at)
+}
+
+/// The same for a frame whose signature was checked.
+pub(crate) fn read_signed(signed: Signed, binding: &Binding, received_at: TimeMs) -> Option<Reading> {
+    let frame = signed.frame();
     let before = DeviceState {
         last_counter: frame.counter().checked_sub(1)?,
         last_digest: frame.previous(),
         last_device_time: frame.device_time(),
     };
-    admit_frame(frame, binding, &before, received_at).ok().map(|(reading, _)| reading)
+    admit_signed(signed, binding, &before, received_at).ok().map(|(reading, _)| reading)
 }
 
 /// One Observation for a frame: the first measurement, with the others contained as its members. None for a heartbeat.

@@ -83,6 +83,9 @@ pub(crate) struct Config {
     /// Nodes to connect with beside the members, for one that starts when the founders have moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) peers: Vec<PeerAt>,
+    /// The broker that devices send frames by, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mqtt: Option<crate::mqtt::Mqtt>,
 }
 
 /// The doors by https.
@@ -158,6 +161,7 @@ impl Config {
         for path in https.filter(|path| path.is_relative()) {
             *path = folder.join(&*path);
         }
+        config.mqtt = config.mqtt.map(|mqtt| mqtt.under(&folder));
         if let Some(path) = config.policies.as_mut().filter(|path| path.is_relative()) {
             *path = folder.join(&*path);
         }

@@ -5,10 +5,13 @@ mod client;
 mod command;
 mod config;
 mod demo;
+mod device;
 mod http;
 mod identity;
+mod mqtt;
 mod policies;
 mod signal;
+mod told;
 
 use clap::Parser;
 use mimalloc::MiMalloc;

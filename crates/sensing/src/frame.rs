@@ -87,6 +87,26 @@ impl Frame {
         Ok(Self { bytes: bytes.to_vec(), digest: sha256(&[bytes]), pack, signature, to_be_signed })
     }
 
+    /// Cuts a CBOR sequence (RFC 8742) of at most `most` frames into its frames. Reads none of them.
+    pub fn split(bytes: &[u8], most: usize) -> Result<Vec<&[u8]>, BadFrame> {
+        let mut frames = Vec::new();
+        let mut left = bytes;
+        while !left.is_empty() {
+            if frames.len() == most {
+                return Err(BadFrame::Malformed("the sequence has more frames than are taken together"));
+            }
+            let mut decoder = minicbor::Decoder::new(left);
+            let end = decoder.skip().ok().map(|()| decoder.position());
+            let (frame, rest) = end
+                .and_then(|end| left.split_at_checked(end))
+                .filter(|(frame, _)| !frame.is_empty())
+                .ok_or(BadFrame::Malformed("not a sequence of CBOR items"))?;
+            frames.push(frame);
+            left = rest;
+        }
+        Ok(frames)
+    }
+
     /// Whether the holder of `key` signed the frame (RFC 8032, strict: one signature per message and key).
     pub fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         key.verify_strict(&self.to_be_signed, &Signature::from_bytes(&self.signature)).is_ok()

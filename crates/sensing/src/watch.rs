@@ -95,6 +95,25 @@ impl Watch {
         Self { state, admitted: last.into_iter().collect(), ..Self::default() }
     }
 
+    /// Goes on after a restart: from what is known of the frames that were admitted, each with the time of its receipt, and from `last`
+    /// where that lies further on. A frame that does not follow the ones before it by its counter is passed over.
+    pub fn resume_after(known: impl IntoIterator<Item = (DeviceState, TimeMs)>, last: DeviceState) -> Self {
+        let mut watch = Self::default();
+        for (state, received_at) in known {
+            if state.last_counter > watch.state.last_counter {
+                watch.stored(Next { state, received_at });
+            }
+        }
+        if last.last_counter >= watch.state.last_counter {
+            watch.state = last;
+            watch.admitted.retain(|(counter, _)| *counter < last.last_counter);
+            if last.last_digest != NO_PREVIOUS {
+                watch.admitted.push_back((last.last_counter, last.last_digest));
+            }
+        }
+        watch
+    }
+
     /// The same watch with another bound than [`Rate::USUAL`] on what the device sends.
     #[must_use]
     pub fn bounded_by(self, rate: Rate) -> Self {
@@ -124,6 +143,12 @@ impl Watch {
     /// The counter that two frames were signed with; nothing while the key is the device's own.
     pub fn copied(&self) -> Option<u64> {
         self.copied
+    }
+
+    /// Whether this very frame was admitted, as far as is remembered.
+    pub fn has(&self, counter: u64, digest: &Digest) -> bool {
+        let at = self.admitted.binary_search_by_key(&counter, |(counter, _)| *counter).ok();
+        at.and_then(|at| self.admitted.get(at)).is_some_and(|(_, admitted)| admitted == digest)
     }
 
     /// Admits one frame, or says why not. Only what the bound key signed uses up what the device may send.

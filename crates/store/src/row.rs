@@ -105,9 +105,9 @@ pub struct Frame {
     pub received_at: TimeMs,
     /// When the device says that it measured the first sample.
     pub measured_at: TimeMs,
-    /// SHA-256 of `bytes`, as the caller computed it.
+    /// SHA-256 of the frame, as the caller computed it.
     pub digest: Digest,
-    /// The frame.
+    /// The frame, in the form in which the caller keeps it.
     pub bytes: Vec<u8>,
 }
 

@@ -4,6 +4,7 @@ mod fhir;
 mod ledger;
 mod member;
 mod sample;
+mod sense;
 mod verify;
 mod workload;
 
@@ -15,6 +16,7 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     Fhir(fhir::Fhir),
     Ledger(ledger::Ledger),
+    Sense(sense::Sense),
     Verify(verify::Verify),
     #[command(hide = true)]
     Member(member::Member),
@@ -25,6 +27,7 @@ impl Bench {
         match self {
             Self::Fhir(fhir) => fhir.run().await,
             Self::Ledger(ledger) => ledger.run().await,
+            Self::Sense(sense) => sense.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Member(member) => member.run().await,
         }

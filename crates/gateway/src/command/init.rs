@@ -81,6 +81,7 @@ impl Init {
             begin_with: None,
             checkpoint: None,
             peers: Vec::new(),
+            mqtt: None,
         };
         // The address of a database may hold a password.
         write_new(&self.dir.join(CONFIG_FILE), &toml::to_string(&config)?, 0o600)?;

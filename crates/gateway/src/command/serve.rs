@@ -12,13 +12,17 @@ use crate::{
         issuer::{Issuer, Keys},
         outside::Outside,
     },
+    mqtt::Door,
 };
 use anyhow::Context;
 use axum::{middleware, serve::Listener as _};
 use clap::Args;
 use exchange::{Node, Settings, keys::OrgKeys};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// How long requests that are under way may take to end after the node was asked to stop.
@@ -75,6 +79,7 @@ impl Serve {
             begin: config.begin()?,
             policies: config.policies()?,
         };
+        let mqtt = config.mqtt.as_ref().map(|mqtt| Door::new(mqtt, &config.org)).transpose().context("in `[mqtt]`")?;
         let listener = tokio::net::TcpListener::bind(config.http)
             .await
             .with_context(|| format!("cannot listen on {}: is another node running there?", config.http))?;
@@ -92,6 +97,7 @@ impl Serve {
         tracing::info!(org = %config.org, http = %config.http, ledger = %config.ledger, "node up");
 
         tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
+        let pumping = mqtt.map(|door| tokio::spawn(door.pump(node.clone(), config.org.clone())));
         let doors = Doors::new(node.clone(), identity, base);
         let mut terminate = signal(SignalKind::terminate())?;
         let (stopping, stopped) = tokio::sync::watch::channel(false);
@@ -127,6 +133,8 @@ impl Serve {
             served = async { tokio::try_join!(by_http, by_https) } => drop(served?),
             () = deadline => tracing::warn!("some requests did not end in time"),
         }
+        // What was not acknowledged comes again after the next start.
+        pumping.inspect(JoinHandle::abort);
         node.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Good)

@@ -44,6 +44,8 @@ pub(crate) struct Node {
 pub(crate) struct Consortium {
     pub(crate) folder: PathBuf,
     pub(crate) database: PathBuf,
+    /// Whether the database is that file.
+    is_file: bool,
     pub(crate) nodes: Vec<Node>,
     password: String,
 }
@@ -51,6 +53,11 @@ pub(crate) struct Consortium {
 impl Consortium {
     /// Makes keys, configurations and the genesis document below `folder`.
     pub(crate) fn found(folder: &Path) -> anyhow::Result<Self> {
+        Self::found_on(folder, folder.join("cloud.db").into())
+    }
+
+    /// The same, on this database.
+    pub(crate) fn found_on(folder: &Path, address: store::Address) -> anyhow::Result<Self> {
         let database = folder.join("cloud.db");
         let mut nodes = Vec::new();
         let addresses = free_addresses(ORGANISATIONS.len() * 2)?;
@@ -63,7 +70,7 @@ impl Consortium {
                 http: pair[0],
                 ledger: pair[1],
                 reach: None,
-                database: database.clone().into(),
+                database: address.clone(),
                 joins: false,
                 dir: dir.clone(),
             }
@@ -84,7 +91,8 @@ impl Consortium {
         }
         let mut secret = [0u8; 16];
         getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
-        Ok(Self { folder: folder.to_owned(), database, nodes, password: hex::encode(secret) })
+        let is_file = matches!(address, store::Address::File(_));
+        Ok(Self { folder: folder.to_owned(), database, is_file, nodes, password: hex::encode(secret) })
     }
 
     /// The organisation's node.
@@ -109,9 +117,9 @@ impl Consortium {
 
     /// Starts all nodes and waits until every one answers and its ledger moves.
     pub(crate) async fn start_all(&mut self) -> anyhow::Result<()> {
-        let database = self.database.clone();
+        let database = self.is_file.then(|| self.database.clone());
         for node in &mut self.nodes {
-            node.start(&database)?;
+            node.start(database.as_deref())?;
         }
         for node in &mut self.nodes {
             node.wait_until_up().await?;
@@ -134,9 +142,9 @@ impl Consortium {
 
     /// Starts one organisation's process again, and waits until it answers.
     pub(crate) async fn restart(&mut self, org: &str) -> anyhow::Result<()> {
-        let database = self.database.clone();
+        let database = self.is_file.then(|| self.database.clone());
         let node = self.node_mut(org)?;
-        node.start(&database)?;
+        node.start(database.as_deref())?;
         node.wait_until_up().await
     }
 
@@ -176,14 +184,19 @@ impl Drop for Consortium {
 }
 
 impl Node {
-    fn start(&mut self, database: &Path) -> anyhow::Result<()> {
+    /// The id of its process.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    fn start(&mut self, database: Option<&Path>) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("cannot find the program itself")?;
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("node.log"))?;
         let child = Command::new(program)
             .arg("serve")
             .arg("--config")
             .arg(self.dir.join(CONFIG_FILE))
-            .env("VITALTRACE_DATABASE", database)
+            .envs(database.map(|file| ("VITALTRACE_DATABASE", file)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

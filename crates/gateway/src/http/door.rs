@@ -2,7 +2,7 @@
 
 mod identity;
 
-use super::{Doors, desk, export, fhir, frames, ledger, member, openapi, policy, watch};
+use super::{Doors, desk, export, fhir, frames, ledger, live, member, openapi, policy, recording, watch};
 use axum::{
     extract::DefaultBodyLimit,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -113,7 +113,11 @@ const FORM: &[u16] = &[400, 401, 403, 404, 413, 415, 422, 500, 503];
 const SENT: &[u16] = &[400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 500, 503];
 /// Doors that everybody may open.
 const OPEN: &[u16] = &[400, 404, 500, 503];
-const FRAME: &[u16] = &[400, 404, 409, 413, 422, 500, 503];
+const FRAME: &[u16] = &[400, 403, 404, 409, 413, 422, 429, 500, 503];
+/// The same, behind a token.
+const STREAM: &[u16] = &[400, 401, 403, 404, 405, 422, 426, 500, 503];
+/// What does not become a WebSocket.
+const SOCKET: &[u16] = &[400, 405, 426, 503];
 const NEVER: &[u16] = &[503];
 
 fn door(method: &'static str, path: &'static str, route: MethodRouter<Doors>, about: &'static str) -> Door {
@@ -186,6 +190,16 @@ pub(crate) fn all() -> Vec<Door> {
 /// What may be asked of a history.
 fn history() -> [Asked; 3] {
     [may("_count", Kind::Number), may("_since", Kind::Text("2026-11-21T10:00:00.000Z")), may("_cursor", Kind::Number)]
+}
+
+/// What may be asked of recordings.
+fn range() -> [Asked; 4] {
+    [
+        must("start", Kind::Text("2026-11-21T10:00:00.000Z")),
+        must("end", Kind::Text("2026-11-21T11:00:00.000Z")),
+        may("signal", Kind::Text("ecg-ii")),
+        may("device", Kind::Text("monitor")),
+    ]
 }
 
 fn of_fhir() -> Vec<Door> {
@@ -360,7 +374,7 @@ fn of_sensing() -> Vec<Door> {
         ],
         desk::reads::<frames::Bind>,
     );
-    let frame = post(frames::frame).layer(DefaultBodyLimit::max(sensing::FRAME_BYTES_MAX));
+    let frame = post(frames::frame).layer(DefaultBodyLimit::max(frames::FRAMES_BYTES_MAX));
     vec![
         door(
             "post",
@@ -372,10 +386,38 @@ fn of_sensing() -> Vec<Door> {
         .gives(201, Media::Json),
         door("post", "/fhir/Device/{id}/$unbind", post(frames::unbind), "Says that nobody wears a device any more.")
             .gives(200, Media::Json),
-        door("post", "/frames", frame, "Takes a signed frame of a bound device.")
+        door(
+            "post",
+            "/fhir/Device/{id}/$revoke",
+            post(frames::revoke),
+            "Says that a device's key is not trusted any more.",
+        )
+        .gives(200, Media::Json),
+        door("post", "/frames", frame, "Takes a signed frame of a bound device, or a CBOR sequence of them.")
             .public(FRAME)
             .takes(Body::Bytes("application/octet-stream"))
+            .gives(200, Media::Json)
             .gives(201, Media::Json),
+        door("get", "/frames", get(frames::socket), "A WebSocket for frames: each binary message has its answer.")
+            .public(SOCKET)
+            .gives(101, Media::Nothing),
+        door(
+            "get",
+            "/fhir/Patient/{id}/$edf",
+            get(recording::edf),
+            "What sensors said over a time, as an EDF+ or BDF+ file.",
+        )
+        .asks(range())
+        .fails(SEARCHED)
+        .gives(200, Media::Bytes),
+        door("get", "/fhir/Patient/{id}/$signals", get(recording::signals), "What sensors said over a time, as JSON.")
+            .asks(range())
+            .fails(SEARCHED)
+            .gives(200, Media::Json),
+        door("get", "/fhir/Patient/{id}/$stream", get(live::stream), "A WebSocket: what sensors say, as it comes.")
+            .asks([may("signal", Kind::Text("ecg-ii")), may("after", Kind::Text("monitor:7"))])
+            .fails(STREAM)
+            .gives(101, Media::Nothing),
         door("get", "/alarm", get(frames::alarms), "The alarms about a patient.")
             .asks([must("patient", Kind::Text("ilse"))])
             .gives(200, Media::Json),

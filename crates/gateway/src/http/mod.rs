@@ -10,14 +10,18 @@ mod fhir;
 mod frames;
 mod headers;
 mod ledger;
+mod live;
 mod member;
 mod openapi;
 mod outcome;
 pub(crate) mod policy;
+mod recording;
 pub(crate) mod tls;
 mod watch;
 
 pub(crate) use base::Base;
+pub(crate) use frames::SEQUENCE;
+pub(crate) use outcome::said;
 
 use crate::identity::Identity;
 use axum::{
@@ -40,6 +44,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 const LOGINS_MAX: usize = 4;
 /// Requests that are worked on at the same time; more are told to try again.
 const REQUESTS_MAX: usize = 512;
+/// WebSockets that are open at the same time.
+const SOCKETS_MAX: usize = 4_096;
 /// Names a request in answers and in the audit trail.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Says why the caller acts, as a v3-ActReason code.
@@ -52,6 +58,7 @@ pub(crate) struct Doors {
     pub(crate) identity: Arc<Identity>,
     base: Base,
     places: Arc<tokio::sync::Semaphore>,
+    sockets: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
     requests: watch::Requests,
 }
@@ -66,7 +73,8 @@ impl Doors {
     pub(crate) fn new(node: Node, identity: Arc<Identity>, base: Base) -> Self {
         let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
         let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
-        Self { node, identity, base, places, logins, requests: watch::Requests::new() }
+        let sockets = Arc::new(tokio::sync::Semaphore::new(SOCKETS_MAX));
+        Self { node, identity, base, places, sockets, logins, requests: watch::Requests::new() }
     }
 }
 

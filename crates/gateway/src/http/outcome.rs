@@ -59,6 +59,19 @@ pub(crate) fn not_acceptable() -> Response {
 
 /// The answer to a failure.
 pub(crate) fn respond(failure: &Failure) -> Response {
+    let (status, outcome) = said(failure);
+    let mut response = answer(status, &outcome);
+    let after_s = match failure {
+        Failure::Busy | Failure::Unreachable => 1,
+        Failure::TooFast { wait_ms, .. } => wait_ms.div_ceil(1_000),
+        _ => return response,
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s));
+    response
+}
+
+/// What a failure is called, by its status and its OperationOutcome.
+pub(crate) fn said(failure: &Failure) -> (StatusCode, Outcome) {
     let (status, kind) = match failure {
         Failure::Denied { suppressed: true, .. } => (StatusCode::FORBIDDEN, IssueType::Suppressed),
         Failure::Denied { suppressed: false, .. } => (StatusCode::FORBIDDEN, IssueType::Forbidden),
@@ -71,15 +84,16 @@ pub(crate) fn respond(failure: &Failure) -> Response {
             } else {
                 StatusCode::UNPROCESSABLE_ENTITY
             };
-            return match Outcome::of(issues.clone()) {
-                Some(outcome) => answer(status, &outcome),
-                None => answer(status, &Outcome::new(Issue::error(IssueType::Invalid, "the request is wrong"))),
-            };
+            let outcome = Outcome::of(issues.clone());
+            let wrong = || Outcome::new(Issue::error(IssueType::Invalid, "the request is wrong"));
+            return (status, outcome.unwrap_or_else(wrong));
         }
         Failure::NotFound(_) => (StatusCode::NOT_FOUND, IssueType::NotFound),
         Failure::Gone(_) => (StatusCode::GONE, IssueType::Deleted),
         Failure::Precondition(_) => (StatusCode::PRECONDITION_FAILED, IssueType::Conflict),
         Failure::Conflict(_) => (StatusCode::CONFLICT, IssueType::Conflict),
+        Failure::Duplicate(_) => (StatusCode::CONFLICT, IssueType::Duplicate),
+        Failure::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, IssueType::Throttled),
         Failure::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, IssueType::TooLong),
         Failure::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, IssueType::NotSupported),
         Failure::Unsupported(_) => (StatusCode::BAD_REQUEST, IssueType::NotSupported),
@@ -89,14 +103,10 @@ pub(crate) fn respond(failure: &Failure) -> Response {
         Failure::Ours(why) => {
             tracing::error!(why, "a request failed for a reason of ours");
             let text = "something of ours failed; the request's id finds it in the log";
-            return answer(StatusCode::INTERNAL_SERVER_ERROR, &Outcome::new(Issue::error(IssueType::Exception, text)));
+            return (StatusCode::INTERNAL_SERVER_ERROR, Outcome::new(Issue::error(IssueType::Exception, text)));
         }
     };
-    let mut response = answer(status, &Outcome::new(Issue::error(kind, failure.to_string())));
-    if matches!(failure, Failure::Busy | Failure::Unreachable) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
+    (status, Outcome::new(Issue::error(kind, failure.to_string())))
 }
 
 /// The answer to a request without a good token.

@@ -1,10 +1,16 @@
 //! A consortium of real processes, set up by the command line alone: `init`, `genesis`, `user`, `serve`.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
-#![allow(clippy::print_stderr, reason = "what failed says where its folder and logs are")]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "what failed says where its folder and logs are, what is skipped says so"
+)]
 
 pub(crate) mod browser;
 pub(crate) mod client;
+pub(crate) mod mosquitto;
+pub(crate) mod sensor;
 
 use client::Client;
 use rand::RngExt as _;

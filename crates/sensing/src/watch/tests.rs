@@ -134,3 +134,25 @@ fn a_repetition_accuses_nobody_where_the_last_frame_is_not_known() {
     assert_eq!(told(&mut watch, &[&own[2], &own[1]]), "3:replayed 2:replayed");
     assert_eq!(watch.copied(), None);
 }
+
+#[test]
+fn a_watch_that_is_taken_up_again_tells_a_copy_from_a_repetition_and_knows_the_clock() {
+    let (own, other) = (frames(90, "supine"), frames(90, "prone"));
+    let mut before = Watch::default();
+    let mut known = Vec::new();
+    for frame in &own[..80] {
+        offer(&mut before, frame, frame.device_time().plus_ms(40)).unwrap();
+        known.push((*before.state(), frame.device_time().plus_ms(40)));
+    }
+    let mut after = Watch::resume_after(known.clone(), *before.state());
+    assert_eq!((after.state(), after.clock()), (before.state(), before.clock()));
+    assert!(
+        after.has(80, &own[79].digest()) && after.has(20, &own[19].digest()) && !after.has(80, &other[79].digest())
+    );
+    assert_eq!(told(&mut after, &[&own[79], &own[80], &other[40], &own[81]]), "80:replayed 81 41:cloned 82:key-copied");
+    // What is known may end before the last frame, repeat itself or be nothing.
+    let doubled = known.iter().take(60).flat_map(|one| [*one, *one]);
+    assert_eq!(told(&mut Watch::resume_after(doubled, *before.state()), &[&own[80]]), "81");
+    assert_eq!(told(&mut Watch::resume_after([], *before.state()), &[&own[80]]), "81");
+    assert_eq!(told(&mut Watch::resume_after(known, DeviceState::default()), &[&own[80]]), "81");
+}

@@ -1,0 +1,82 @@
+//! Frames as they rest in the database: packed, each by itself, and given back to the byte that was signed.
+
+use record::sha256;
+use sensing::{Frame, compact};
+use store::Frame as Row;
+
+/// How a frame rests. One that does not become shorter stays as it is: a frame begins with the tag of COSE_Sign1, packed ones do not.
+pub(crate) fn packed(frame: &[u8]) -> Vec<u8> {
+    match compact::pack(&[frame]) {
+        Ok(packed) if packed.len() < frame.len() => packed,
+        _ => frame.to_vec(),
+    }
+}
+
+/// The frame of a row, if the row holds what its digest says. Earlier versions wrote frames as they came.
+pub(crate) fn frame_of(row: &Row) -> Option<Frame> {
+    let frame = match row.bytes.first() {
+        Some(&COSE_SIGN1) | None => row.bytes.clone(),
+        Some(_) => compact::unpack(&row.bytes).ok()?.into_iter().next()?,
+    };
+    if sha256(&[&frame]) != row.digest {
+        return None;
+    }
+    Frame::decode(&frame).ok()
+}
+
+/// The first byte of every frame: tag 18.
+const COSE_SIGN1: u8 = 0xd2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::{Id16, TimeMs};
+    use sensing::{
+        Sequence, SigningKey,
+        generated::{Story, Wearer},
+    };
+
+    fn row(frame: &Frame, bytes: Vec<u8>) -> Row {
+        Row {
+            device: frame.device().as_str().to_owned(),
+            counter: frame.counter(),
+            binding: Id16([1; 16]),
+            patient: "p1".into(),
+            received_at: frame.device_time(),
+            measured_at: frame.device_time(),
+            digest: frame.digest(),
+            bytes,
+        }
+    }
+
+    #[test]
+    fn a_frame_rests_in_less_and_comes_back_to_the_byte() {
+        let mut sequence = Sequence::new(crate::device_name("d1").unwrap(), SigningKey::from_bytes(&[7; 32]));
+        let mut wearer = Wearer::new(1, Story::Stable, 500);
+        let (mut whole, mut kept) = (0, 0);
+        for n in 0..60 {
+            let at = TimeMs(1_795_255_200_000 + n * 1_000);
+            // A heartbeat now and then.
+            let signals = if n % 10 == 0 { Vec::new() } else { wearer.next_second().signals };
+            let frame = sequence.next(at, signals).unwrap();
+            let resting = packed(frame.bytes());
+            (whole, kept) = (whole + frame.bytes().len(), kept + resting.len());
+            assert_eq!(frame_of(&row(&frame, resting.clone())).as_ref(), Some(&frame));
+            assert_eq!(
+                frame_of(&row(&frame, frame.bytes().to_vec())).as_ref(),
+                Some(&frame),
+                "as earlier versions kept it"
+            );
+            let mut damaged = resting;
+            *damaged.last_mut().unwrap() ^= 1;
+            damaged[20] ^= 1;
+            assert_eq!(frame_of(&row(&frame, damaged)), None);
+        }
+        println!("{whole} bytes rest in {kept}");
+        assert!(kept < whole * 3 / 4, "{whole} bytes rest in {kept}");
+        let frame = sequence.next(TimeMs(1_795_255_300_000), Vec::new()).unwrap();
+        for bytes in [Vec::new(), vec![1], vec![0xff; 40], packed(b"no frame")] {
+            assert_eq!(frame_of(&row(&frame, bytes)), None);
+        }
+    }
+}

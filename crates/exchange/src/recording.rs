@@ -1,0 +1,229 @@
+//! Reading what sensors said over a time: a patient's frames of a range, verified together, as tracks of samples and notes.
+
+use crate::{
+    bind::sensed,
+    caller::Caller,
+    failure::Failure,
+    kept::frame_of,
+    node::Node,
+    sensed::{Standing, Ties, read_signed},
+    write::Trail,
+};
+use contract::{AccessAction, Body, Entry, merkle};
+use policy::Action;
+use record::{
+    Commitment, Digest, Id16, OrgId, TimeMs,
+    fhir::{Interaction, IssueType},
+};
+use sensing::{Frame, Gap, Reading, Signed, track::Tracks};
+use std::collections::{BTreeMap, BTreeSet};
+use store::{FrameFilter, FrameQuery, PAGE_MAX};
+
+/// The most frames of one answer: five and a half hours of one device, or an hour of five.
+pub const RECORDING_FRAMES_MAX: usize = 20_000;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// The Patient's id.
+    pub patient: String,
+    /// The first time of measurement, by the device's clock.
+    pub from: TimeMs,
+    /// The first time that is too late.
+    pub to: TimeMs,
+    /// The one signal that is wanted, such as `ecg-ii`; all when not said.
+    pub signal: Option<String>,
+    /// The id of the one Device that is wanted; all when not said.
+    pub device: Option<String>,
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub struct Recording {
+    /// Samples, numbers, codes and gaps along time.
+    pub tracks: Tracks,
+    /// How many frames it is made of.
+    pub frames: usize,
+    /// How many of them no final batch covers yet.
+    pub pending: usize,
+    /// How many do not agree with the ledger and are left out.
+    pub withheld: usize,
+}
+
+/// A batch of the ledger.
+struct Batch {
+    root: Digest,
+    count: u32,
+    first: u64,
+    last: u64,
+}
+
+/// A binding's frames: where each is from, and when it came.
+type Group = Vec<(Frame, TimeMs)>;
+
+impl Node {
+    /// A patient's frames of a range, each with its device's signature and under the ledger's batch roots. One decision and one trace.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn recording(&self, caller: &Caller, range: &Range) -> Result<Recording, Failure> {
+        if range.from >= range.to {
+            return Err(Failure::invalid(IssueType::Value, "", "`start` is before `end`"));
+        }
+        // Before anything is looked for: what is there is nobody's to know by how the answer fails.
+        let own = self.allow(caller, Action::Read, &sensed(&range.patient, None, &self.org)).await?;
+        let (groups, mut withheld) = self.groups_of(range).await?;
+        let mut orgs: BTreeSet<OrgId> = BTreeSet::new();
+        let mut readings: Vec<Vec<Reading>> = Vec::with_capacity(groups.len());
+        let mut pending = 0;
+        for (binding, frames) in groups {
+            let all = frames.len();
+            let Some((first, _)) = frames.first() else { continue };
+            let Some(ties) = self.ties(first, binding, &range.patient).await? else {
+                withheld += all;
+                continue;
+            };
+            orgs.insert(ties.org.clone());
+            let (good, waiting) = self.verified(&ties, frames).await?;
+            (withheld, pending) = (withheld + all - good.len(), pending + waiting);
+            readings.push(good);
+        }
+        let mut under = own.under;
+        for org in orgs.iter().filter(|org| **org != self.org) {
+            let decided = self.allow(caller, Action::Read, &sensed(&range.patient, None, org)).await?;
+            under = under.or(decided.under);
+        }
+        let versions: Vec<Commitment> = readings.iter().flatten().map(|reading| Commitment(reading.digest)).collect();
+        let trail = Trail { query: Some(query_of(range)), under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
+        self.leave_trail(caller, Some(&range.patient), &versions, &[], &trail).await?;
+        let mut recording = Recording { frames: versions.len(), pending, withheld, ..Recording::default() };
+        for mut of_device in readings {
+            if let Some(name) = &range.signal {
+                of_device.iter_mut().for_each(|reading| reading.signals.retain(|signal| signal.name == *name));
+            }
+            let Tracks { tracks, notes } = Tracks::of(&of_device);
+            recording.tracks.tracks.extend(tracks);
+            recording.tracks.notes.extend(notes);
+        }
+        recording.tracks.notes.sort_by_key(|note| note.at);
+        Ok(recording)
+    }
+
+    /// The frames of a range by binding, in the order of their counters, and how many rows are none.
+    async fn groups_of(&self, range: &Range) -> Result<(BTreeMap<Id16, Group>, usize), Failure> {
+        let of = FrameFilter::Patient(range.patient.clone());
+        let mut query = FrameQuery { of, from: range.from, to: range.to, after: None, limit: PAGE_MAX };
+        let mut groups: BTreeMap<Id16, Group> = BTreeMap::new();
+        let (mut frames, mut bad) = (0, 0);
+        let device = range.device.as_deref().map(crate::bind::device_name).transpose();
+        let device = device.map_err(|_| Failure::invalid(IssueType::Value, "", "`device` is the id of a Device"))?;
+        loop {
+            let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
+            bad += page.malformed;
+            for row in &page.frames {
+                if device.as_ref().is_some_and(|device| device.as_str() != row.device) {
+                    continue;
+                }
+                frames += 1;
+                if frames > RECORDING_FRAMES_MAX {
+                    let text =
+                        format!("more than {RECORDING_FRAMES_MAX} frames: ask for a shorter time, or one device");
+                    return Err(Failure::TooLarge(text));
+                }
+                match frame_of(row) {
+                    Some(frame) => groups.entry(row.binding).or_default().push((frame, row.received_at)),
+                    None => bad += 1,
+                }
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        for frames in groups.values_mut() {
+            frames.sort_unstable_by_key(|(frame, _)| frame.counter());
+            frames.dedup_by_key(|(frame, _)| frame.counter());
+        }
+        Ok((groups, bad))
+    }
+
+    /// Those of a binding's frames that its device signed and the ledger bears out, in their order, and how many of them wait for a batch.
+    pub(crate) async fn verified(&self, ties: &Ties, frames: Group) -> Result<(Vec<Reading>, usize), Failure> {
+        let (key, times): (_, Vec<TimeMs>) = (ties.binding.key, frames.iter().map(|(_, at)| *at).collect());
+        let signed = tokio::task::spawn_blocking(move || {
+            Signed::all(frames.into_iter().map(|(frame, _)| (frame, key)).collect())
+        });
+        let signed = signed.await.map_err(|e| Failure::ours("frames were not checked to the end", e))?;
+        let good =
+            signed.into_iter().zip(times).filter_map(|(signed, at)| read_signed(signed.ok()?, &ties.binding, at));
+        let readings: Vec<Reading> = good.collect();
+        let batches = if ties.is_final { self.batches_of(ties.binding.binding).await? } else { Vec::new() };
+        let known: BTreeMap<u64, Digest> = readings.iter().map(|reading| (reading.counter, reading.digest)).collect();
+        let ours = ties.org == self.org;
+        let mut verdicts: BTreeMap<u64, Standing> = BTreeMap::new();
+        let (mut shown, mut waiting) = (Vec::with_capacity(readings.len()), 0);
+        let mut before: Option<u64> = None;
+        for mut reading in readings {
+            let counter = reading.counter;
+            let batch = batches.iter().find(|batch| (batch.first..=batch.last).contains(&counter));
+            let standing = match batch {
+                Some(batch) => match verdicts.get(&batch.first) {
+                    Some(standing) => *standing,
+                    None => {
+                        let standing = self.standing_of(batch, &known, &reading).await?;
+                        verdicts.insert(batch.first, standing);
+                        standing
+                    }
+                },
+                // Batches come in order of counters: one that went past without this frame says that it never came.
+                None if batches.iter().any(|batch| counter < batch.first) => Standing::Contradicted,
+                None => self.waiting(reading.received_at, ours),
+            };
+            if standing == Standing::Contradicted {
+                continue;
+            }
+            waiting += usize::from(standing == Standing::Pending);
+            reading.gap =
+                before.filter(|before| before + 1 < counter).map(|before| Gap { first: before + 1, last: counter - 1 });
+            before = Some(counter);
+            shown.push(reading);
+        }
+        Ok((shown, waiting))
+    }
+
+    /// What the ledger says of a batch, by the frames that are there already where those are all of it.
+    async fn standing_of(
+        &self,
+        batch: &Batch,
+        known: &BTreeMap<u64, Digest>,
+        one: &Reading,
+    ) -> Result<Standing, Failure> {
+        let here: Vec<&Digest> = known.range(batch.first..=batch.last).map(|(_, digest)| digest).collect();
+        if here.len() as u64 == u64::from(batch.count) {
+            let same = merkle::root(here.iter().map(|digest| merkle::leaf(digest.as_ref()))) == batch.root;
+            return Ok(if same { Standing::Final } else { Standing::Contradicted });
+        }
+        self.under_root(one, batch.root, batch.count, batch.first..=batch.last).await
+    }
+
+    async fn batches_of(&self, binding: Id16) -> Result<Vec<Batch>, Failure> {
+        let entries = self.mirror.entries_about(binding).await?;
+        let entries = entries.iter().filter(|(_, entry)| entry.refused == 0);
+        let batches = entries.filter_map(|(_, entry)| match Entry::from_bytes(&entry.bytes).ok()?.body {
+            Body::Batch { root, count, first, last, .. } if count > 0 => Some(Batch { root, count, first, last }),
+            _ => None,
+        });
+        Ok(batches.collect())
+    }
+}
+
+/// The range as a search of FHIR would say it.
+fn query_of(range: &Range) -> String {
+    let (from, to) = (range.from.to_instant(), range.to.to_instant());
+    let mut query = format!("Observation?patient={}&date=ge{from}&date=lt{to}", range.patient);
+    if let Some(device) = &range.device {
+        query.push_str(&format!("&device={device}"));
+    }
+    if let Some(signal) = &range.signal {
+        query.push_str(&format!("&code={signal}"));
+    }
+    query
+}
