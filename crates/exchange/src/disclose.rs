@@ -426,8 +426,11 @@ impl Node {
             Some(first) => self.weigh(std::slice::from_ref(first)).await?.iter().all(Worth::may_be_shown),
             None => false,
         };
-        if let Some(first) = first.filter(|_| good) {
-            for (kind, entry) in self.mirror.entries_about(first.entry).await? {
+        // A handoff or claim is known by its first version, each grant by its own.
+        let mut about: Vec<record::Id16> = first.filter(|_| good).iter().map(|first| first.entry).collect();
+        about.extend((row.version > 1).then_some(row.entry));
+        for id in about {
+            for (kind, entry) in self.mirror.entries_about(id).await? {
                 receipt[kind] = self.receipt_of(Some(entry));
             }
         }

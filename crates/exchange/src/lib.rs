@@ -12,6 +12,7 @@ mod node;
 
 mod accesses;
 mod amend;
+mod consent;
 mod consequence;
 mod facts;
 mod inforce;

@@ -6,19 +6,23 @@
 
 mod bundle;
 mod cases;
+mod consent;
 mod decide;
 mod diff;
 mod load;
 mod missing;
 mod nesting;
 mod request;
+mod sensitivity;
 mod words;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle};
 pub use cases::{BadCases, CASES_BYTES_MAX, Cases};
+pub use consent::{Directive, Matter, Meant, PROVISIONS_DEPTH_MAX, PROVISIONS_MAX, Use, bounds, user_system};
 pub use decide::{Decision, Reason};
 pub use diff::{Difference, KINDS_MAX, RecordKind, TooWide, difference};
 pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, POLICIES_MAX, Policy};
 pub use missing::Need;
 pub use nesting::{BRACKETS_MAX, STEPS_MAX};
 pub use request::{Action, Consented, Facts, Person, Record, Request};
+pub use sensitivity::{BadSensitivity, SENSITIVITY_BYTES_MAX, Sensitive, Sensitivity};
