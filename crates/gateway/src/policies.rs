@@ -10,6 +10,7 @@ const SCHEMA: &str = "access.cedarschema";
 const ACCESS: &str = "access";
 const DERIVATION: &str = "derivation.toml";
 const CASES: &str = "cases";
+const PROPERTIES: &str = "properties";
 
 /// What was found in a folder.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Folder {
     pub(crate) derivation: Option<String>,
     /// Name and text of each file with cases.
     pub(crate) cases: Vec<(String, String)>,
+    /// Name and text of each file with properties.
+    pub(crate) properties: Vec<(String, String)>,
 }
 
 impl Folder {
@@ -41,6 +44,9 @@ impl Folder {
         }
         if path.join(CASES).is_dir() {
             folder.cases = texts(&path.join(CASES), "toml")?;
+        }
+        if path.join(PROPERTIES).is_dir() {
+            folder.properties = texts(&path.join(PROPERTIES), "cedar")?;
         }
         Ok(folder)
     }
