@@ -307,7 +307,7 @@ impl Node {
     }
 
     /// The rows that the caller may see, and how many it may not.
-    async fn clear(
+    pub(crate) async fn clear(
         &self,
         caller: &Caller,
         action: Action,

@@ -130,12 +130,12 @@ impl Node {
         if caller.purpose == Purpose::BreakGlass {
             let now = self.now();
             let open = self.desk.list::<OpenOverride>(Some(patient)).await?;
-            let open = open.into_iter().find(|o| o.user == caller.user && o.closed.is_none() && now < o.until);
+            let open = open.into_iter().find(|open| open.user == caller.user && open.is_open(now));
             facts.break_glass = open.is_some();
             under = open.map(|open| open.id);
         }
         if caller.role == Role::Compliance {
-            let open = self.desk.list::<Case>(Some(patient)).await?.into_iter().find(|case| case.result.is_none());
+            let open = self.desk.list::<Case>(Some(patient)).await?.into_iter().find(Case::is_open);
             facts.case_open = open.is_some();
             under = open.map(|open| open.id);
         }
