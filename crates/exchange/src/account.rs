@@ -161,6 +161,28 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The Provenance of the record that a search for them names as its `target`; none, when there is no such record for the caller.
+    pub(crate) async fn provenance_asked_for(&self, caller: &Caller, query: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let Some((rtype, id)) = target_of(query) else { return Ok(None) };
+        match self.fhir_provenance(caller, &rtype, &id).await {
+            Ok(built) => Ok(Some(built)),
+            // A search finds what the caller may see.
+            Err(Failure::NotFound(_) | Failure::Denied { .. } | Failure::Gone(_) | Failure::Tampered(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// The one record that a search names as its `target`.
+fn target_of(query: &str) -> Option<(String, String)> {
+    let mut targets = query.split('&').filter_map(|pair| pair.strip_prefix("target="));
+    let name = targets.next().filter(|_| targets.next().is_none())?.replace("%2F", "/").replace("%2f", "/");
+    let (rtype, id) = name.split_once('/')?;
+    let plain = !id.is_empty() && !id.contains('/') && rtype.bytes().all(|byte| byte.is_ascii_alphabetic());
+    plain.then(|| (rtype.to_owned(), id.to_owned()))
+}
+
 /// A disclosure that an audit event tells of; none, if it is about a write or an override.
 fn disclosure(event: &Value, row: &Row, patient: &str) -> Option<Disclosure> {
     let interaction = event["subtype"].as_array()?.iter().find_map(|coding| coding["code"].as_str())?;
@@ -296,6 +318,23 @@ mod tests {
         assert_eq!(second["entity"][0]["what"]["reference"], "Condition/c1/_history/1");
         assert_eq!(second["signature"][0]["type"][0]["code"], "1.2.840.10065.1.12.1.1");
         assert_eq!(second["signature"][0]["data"], "c2lnbmVk");
+    }
+
+    #[test]
+    fn a_search_for_provenance_names_one_record() {
+        let named = |query: &str| target_of(query).map(|(rtype, id)| format!("{rtype}/{id}"));
+        assert_eq!(named("target=Condition/c1").as_deref(), Some("Condition/c1"));
+        assert_eq!(named("_count=2&target=Condition%2Fc1").as_deref(), Some("Condition/c1"));
+        for query in [
+            "",
+            "target=c1",
+            "target=Condition/",
+            "target=Condition/c1&target=Condition/c2",
+            "target=A/b/_history/1",
+            "target=1/2",
+        ] {
+            assert_eq!(named(query), None, "{query}");
+        }
     }
 
     fn event(interaction: &str, role: &str, purpose: &str, records: &[&str]) -> Value {

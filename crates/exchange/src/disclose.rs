@@ -208,6 +208,12 @@ impl Node {
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
+        // Whoever asks for the provenance of a record gets the ledger's as well as what was written down.
+        let built = match asked.search.after {
+            None if rtype == "Provenance" => self.provenance_asked_for(caller, query).await?,
+            _ => None,
+        };
+        counted.total = counted.total.map(|total| total + u64::from(built.is_some()));
         let mut links = vec![("self".to_owned(), link(caller, rtype, &asked.understood))];
         if let Some(next) = next {
             let query = on_page(&without_cursor(&asked.understood), Some(next));
@@ -222,7 +228,8 @@ impl Node {
             told.entry(patient).or_insert(shared);
         }
         self.trail_of_search(caller, &asked, told).await?;
-        let mut entries = Vec::with_capacity(shown.len() + 1);
+        let mut entries = Vec::with_capacity(shown.len() + 2);
+        entries.extend(built.map(|resource| Found { full_url: None, resource, mode: SearchMode::Match, grade: None }));
         for (one, mode) in shown {
             let part = match (&asked.show, mode) {
                 (Show::Part(subset), SearchMode::Match) => Some(subset.of(&readable(&one.row)?)),

@@ -131,7 +131,7 @@ mod tests {
     fn what_was_written_is_read_again_and_no_document_is_written_elsewhere() {
         let parent = tempfile::tempdir().unwrap();
         let folder =
-            Folder { access: Some(Bundle::builtin()), derivation: Some("version = 1".to_owned()), cases: vec![] };
+            Folder { access: Some(Bundle::builtin()), derivation: Some("version = 1".to_owned()), ..Folder::default() };
         folder.write(&parent.path().join("a")).unwrap();
         assert_eq!(Folder::read(&parent.path().join("a")).unwrap().documents(), folder.documents());
         assert!(folder.write(&parent.path().join("a")).is_err(), "what is there is not overwritten");

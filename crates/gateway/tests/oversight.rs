@@ -152,12 +152,17 @@ async fn a_patient_is_told_who_saw_what_and_why_and_who_wrote_it() {
     site.officer.get(&path).await.good();
 
     site.consortium.settle().await;
-    let provenance = site.patient.get(&format!("/fhir/Condition/{condition}/$provenance")).await.good().json();
+    let provenance = site.patient.get(&format!("/fhir/Condition/{condition}/$signed-provenance")).await.good().json();
     assert_eq!(provenance["target"][0]["reference"], format!("Condition/{condition}/_history/1"));
     assert_eq!(provenance["agent"][0]["who"]["identifier"]["value"], MERCY);
     assert_eq!(provenance["signature"][0]["type"][0]["code"], "1.2.840.10065.1.12.1.1");
     assert!(provenance["signature"][0]["data"].as_str().is_some_and(|data| data.len() > 100));
-    assert_eq!(site.doctor.get(&format!("{}/$provenance", site.restricted)).await.status, 403);
+    assert_eq!(site.doctor.get(&format!("{}/$signed-provenance", site.restricted)).await.status, 403);
+    let found = site.patient.get(&format!("/fhir/Provenance?target=Condition/{condition}")).await.good().json();
+    assert_eq!((found["total"].as_u64(), resources(&found)), (Some(1), vec![provenance]));
+    let hidden = site.restricted.strip_prefix("/fhir/").unwrap();
+    let found = site.doctor.get(&format!("/fhir/Provenance?target={hidden}")).await.good().json();
+    assert_eq!((found["total"].as_u64(), resources(&found).len()), (Some(0), 0), "what is denied is not found");
 }
 
 /// The process dies between the desk and the ledger: what the desk says is owed is written after the next start, once.

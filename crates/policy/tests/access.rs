@@ -1,4 +1,5 @@
 //! `docs/access.md`: every role, purpose and record type, as the policies decide. `UPDATE_EXPECT=1` writes the page.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use expect_test::expect_file;
 use policy::{Action, Consented, Facts, Person, Policy, Record, Request};
@@ -17,8 +18,11 @@ const EXAMPLES: [(RecordType, &str); 7] = [
     (RecordType::Permission, "Consent"),
 ];
 
+/// A fact in words, and what brings it about.
+type Fact = (&'static str, fn(&mut Facts));
+
 /// What is decided at most: with every fact in its favour, and which of them it takes.
-const FACTS: [(&str, fn(&mut Facts)); 5] = [
+const FACTS: [Fact; 5] = [
     ("an open override", |facts| facts.break_glass = true),
     ("a claim or request that links the record", |facts| facts.claim_linked = true),
     ("an open case", |facts| facts.case_open = true),

@@ -327,7 +327,7 @@ fn of_fhir() -> Vec<Door> {
             .gives(200, Media::Json),
         door(
             "get",
-            "/fhir/{kind}/{id}/$provenance",
+            "/fhir/{kind}/{id}/$signed-provenance",
             get(fhir::fhir_provenance),
             "Who wrote a record, with the signature.",
         )
