@@ -552,6 +552,9 @@ pub(crate) mod read {
     pub(crate) fn validators<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<PublicKey>, Error> {
         bounded::array(d, ctx, MEMBERS_MAX)
     }
+    pub(crate) fn members<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<StateProof>, Error> {
+        bounded::array(d, ctx, MEMBERS_MAX)
+    }
     pub(crate) fn links<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<OpenedLink>, Error> {
         bounded::array(d, ctx, OPENINGS_MAX)
     }

@@ -34,6 +34,7 @@ mod signed;
 mod witness;
 
 mod record_proof;
+mod unreviewed;
 
 mod blame;
 
@@ -56,6 +57,7 @@ pub use report::{
     PolicyReport, RecordProven, RecordReport, Report, VersionReport, WitnessReport,
 };
 pub use state::{CHUNK_BYTES, PROOF_BYTES_MAX, PROOF_DIGESTS_MAX, absent, current};
+pub use unreviewed::{UNREVIEWED_FORMAT, Unreviewed, UnreviewedProof, is_unreviewed, verify_unreviewed};
 pub use verify::{Limits, Refused, Subject, prove, verify, verify_through};
 pub use witness::{Log as LedgerLog, Receipt, receipts, speak};
 

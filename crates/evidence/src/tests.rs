@@ -10,5 +10,6 @@ mod pages;
 mod receipts;
 mod record_proof;
 mod shown;
+mod unreviewed;
 mod vectors;
 mod world;

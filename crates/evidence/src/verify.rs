@@ -242,6 +242,8 @@ pub enum Subject {
     DeviceKey(PublicKey),
     /// A member.
     Member(OrgId),
+    /// Who the members are.
+    Roll,
 }
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -252,6 +254,7 @@ impl fmt::Display for Subject {
             Self::Binding(id) => write!(f, "the binding `{id}`"),
             Self::DeviceKey(key) => write!(f, "the device key `{}`", key.0),
             Self::Member(org) => write!(f, "the member `{org}`"),
+            Self::Roll => f.write_str("the roll of members"),
         }
     }
 }

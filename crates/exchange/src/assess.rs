@@ -183,7 +183,7 @@ impl Node {
                 patient: Some(patient),
                 label: &draft.label,
                 author: &self.org,
-                value: Some(&draft.value),
+                value: Some((&draft.value).into()),
             };
             self.allow(&engine, Action::Create, &target).await?;
         }

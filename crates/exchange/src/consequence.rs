@@ -68,7 +68,8 @@ impl Node {
                 row.rtype.as_str(),
                 "Consent" | "Task" | "Claim" | "ClaimResponse" | "PaymentReconciliation" | "Patient"
             );
-            if !interesting || row.deleted {
+            // A Consent that is deleted grants nothing any more.
+            if !interesting || (row.deleted && row.rtype != "Consent") {
                 continue;
             }
             let value: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
@@ -94,20 +95,31 @@ impl Node {
         Ok(first.map(|first| first.entry))
     }
 
-    async fn consent(&self, row: &Row, value: &Value, subject: &Subject) -> Result<Option<Consequence>, Failure> {
+    /// Each active version of a Consent is a grant of its own, known by that version's entry; the version after it ends it.
+    async fn consent(&self, row: &Row, value: &Value, subject: &Subject) -> Result<Vec<Consequence>, Failure> {
+        if subject.patient.is_none() {
+            return Ok(Vec::new());
+        }
         let consent = commit(&row.salt, &row.bytes);
-        let until = value["provision"]["period"]["end"].as_str().and_then(end_of);
-        let what = match (row.version, value["status"].as_str()) {
-            (1, Some("active")) if until.is_none_or(|until| self.now() < until) => {
-                What::Granted { id: row.entry, consent, until }
+        let mut all = Vec::new();
+        if let Some(before) = self.version_before(row).await? {
+            let said: Value = serde_json::from_slice(&before.bytes).unwrap_or_default();
+            if !before.deleted && grants(&said, before.written_at).is_some() {
+                all.push(What::Revoked { id: before.entry, consent });
             }
-            (2.., Some("inactive" | "rejected" | "entered-in-error")) => match self.beginning(row).await? {
-                Some(id) => What::Revoked { id, consent },
-                None => return Ok(None),
-            },
-            _ => return Ok(None),
-        };
-        Ok(subject.patient.is_some().then(|| Consequence { subject: subject.clone(), what }))
+        }
+        if let Some(until) = grants(value, row.written_at) {
+            all.push(What::Granted { id: row.entry, consent, until });
+        }
+        Ok(all.into_iter().map(|what| Consequence { subject: subject.clone(), what }).collect())
+    }
+
+    async fn version_before(&self, row: &Row) -> Result<Option<Row>, Failure> {
+        if row.version == 1 {
+            return Ok(None);
+        }
+        let key = VersionKey { rtype: row.rtype.clone(), id: row.id.clone(), version: row.version - 1 };
+        self.store.vread(key).await.map_err(crate::find::search_failure)
     }
 
     async fn task(&self, row: &Row, value: &Value, subject: &Subject) -> Result<Option<Consequence>, Failure> {
@@ -225,11 +237,8 @@ fn amount(money: &Value) -> String {
     format!("{} {}", money["value"], money["currency"].as_str().unwrap_or("none"))
 }
 
-/// The last moment of a FHIR date or date-time.
-fn end_of(text: &str) -> Option<TimeMs> {
-    match text.len() {
-        4 => TimeMs::from_instant(&format!("{text}-12-31T23:59:59.999Z")).ok(),
-        10 => TimeMs::from_instant(&format!("{text}T23:59:59.999Z")).ok(),
-        _ => TimeMs::from_instant(text).ok(),
-    }
+/// Whether a Consent that is written at a time grants something, and until when.
+fn grants(consent: &Value, at: TimeMs) -> Option<Option<TimeMs>> {
+    let until = consent["provision"]["period"]["end"].as_str().and_then(policy::bounds).map(|(_, last)| last);
+    (consent["status"] == "active" && until.is_none_or(|until| at < until)).then_some(until)
 }

@@ -33,6 +33,9 @@ pub struct OpenOverride {
     pub patient: String,
     /// Who opened it.
     pub user: String,
+    /// Why, as a code.
+    #[serde(default = "other")]
+    pub code: String,
     /// Why.
     pub reason: String,
     /// When.
@@ -43,7 +46,21 @@ pub struct OpenOverride {
     pub closed: Option<record::TimeMs>,
     /// What the review found: justified or not.
     pub reviewed: Option<bool>,
+    /// What is still to be found out, where a review came to no result.
+    #[serde(default)]
+    pub follow_up: Option<String>,
+    /// The id of the Task by which the privacy officer hears of it.
+    #[serde(default)]
+    pub task: Option<String>,
+    /// Steps that are not known to be written.
+    #[serde(default)]
+    pub owed: Vec<crate::owed::Owed>,
 }
+
+fn other() -> String {
+    "other".to_owned()
+}
+
 impl Paper for OpenOverride {
     const KIND: &'static str = "override";
     fn id(&self) -> String {
@@ -69,6 +86,9 @@ pub(crate) struct Case {
     pub opened: record::TimeMs,
     /// What it found, once concluded.
     pub result: Option<String>,
+    /// Steps that are not known to be written.
+    #[serde(default)]
+    pub owed: Vec<crate::owed::Owed>,
 }
 impl Paper for Case {
     const KIND: &'static str = "case";
@@ -227,6 +247,7 @@ mod tests {
             order: "complaint".into(),
             opened: TimeMs(5),
             result: None,
+            owed: Vec::new(),
         };
         Desk::open(&path).unwrap().put(case.clone()).await.unwrap();
         let desk = Desk::open(&path).unwrap();

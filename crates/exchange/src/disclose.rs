@@ -221,6 +221,12 @@ impl Node {
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
+        // Whoever asks for the provenance of a record gets the ledger's as well as what was written down.
+        let built = match asked.search.after {
+            None if rtype == "Provenance" => self.provenance_asked_for(caller, query).await?,
+            _ => None,
+        };
+        counted.total = counted.total.map(|total| total + u64::from(built.is_some()));
         let mut links = vec![("self".to_owned(), link(caller, rtype, &asked.understood))];
         if let Some(next) = next {
             let query = on_page(&without_cursor(&asked.understood), Some(next));
@@ -235,7 +241,8 @@ impl Node {
             told.entry(patient).or_insert(shared);
         }
         self.trail_of_search(caller, &asked, told).await?;
-        let mut entries = Vec::with_capacity(shown.len() + 1);
+        let mut entries = Vec::with_capacity(shown.len() + 2);
+        entries.extend(built.map(|resource| Found { full_url: None, resource, mode: SearchMode::Match, grade: None }));
         for (one, mode) in shown {
             let part = match (&asked.show, mode) {
                 (Show::Part(subset), SearchMode::Match) => Some(subset.of(&readable(&one.row)?)),
@@ -320,7 +327,7 @@ impl Node {
     }
 
     /// The rows that the caller may see, and how many it may not.
-    async fn clear(
+    pub(crate) async fn clear(
         &self,
         caller: &Caller,
         action: Action,
@@ -439,8 +446,11 @@ impl Node {
             Some(first) => self.weigh(std::slice::from_ref(first)).await?.iter().all(Worth::may_be_shown),
             None => false,
         };
-        if let Some(first) = first.filter(|_| good) {
-            for (kind, entry) in self.mirror.entries_about(first.entry).await? {
+        // A handoff or claim is known by its first version, each grant by its own.
+        let mut about: Vec<record::Id16> = first.filter(|_| good).iter().map(|first| first.entry).collect();
+        about.extend((row.version > 1).then_some(row.entry));
+        for id in about {
+            for (kind, entry) in self.mirror.entries_about(id).await? {
                 receipt[kind] = self.receipt_of(Some(entry));
             }
         }

@@ -3,6 +3,7 @@
 use crate::{
     accesses::Access,
     caller::Caller,
+    consent::{Content, Labelled, person},
     desk::{Case, OpenOverride},
     disclose::Shared,
     failure::Failure,
@@ -10,7 +11,7 @@ use crate::{
     write::{Touched, Trail},
 };
 use contract::AccessAction;
-use policy::{Action, Consented, Decision, Facts, Person, Record, Request};
+use policy::{Action, Decision, Facts, Record, Request};
 use record::{Id16, OrgId, Purpose, Role, fhir::Interaction};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,8 +28,8 @@ pub(crate) struct Target<'a> {
     pub(crate) patient: Option<&'a str>,
     pub(crate) label: &'a str,
     pub(crate) author: &'a OrgId,
-    /// The resource, where its content decides.
-    pub(crate) value: Option<&'a Value>,
+    /// The resource, where it is at hand: its content decides as well.
+    pub(crate) value: Option<Content<'a>>,
 }
 
 impl<'a> Target<'a> {
@@ -39,7 +40,7 @@ impl<'a> Target<'a> {
             patient: row.patient.as_deref(),
             label: &row.label,
             author: &row.author,
-            value: None,
+            value: Some(Content::Bytes(&row.bytes)),
         }
     }
 }
@@ -64,26 +65,21 @@ impl Node {
             self.meters.decided(false);
             return Ok(Decided { decision, under: None });
         }
-        let (facts, under) = self.facts(caller, target).await?;
+        let labelled = Labelled::of(target);
+        let (facts, under) = self.facts(caller, action, target, &labelled).await?;
         let policies = self.policies();
         let record_type = match target.value {
-            Some(value) => policies.derivation.record_type_of(target.rtype, value),
-            None => policies.derivation.record_type(target.rtype),
+            Some(Content::Read(value)) => policies.derivation.record_type_of(target.rtype, value),
+            _ => policies.derivation.record_type(target.rtype),
         };
         let request = Request {
-            person: Person {
-                user: &caller.user,
-                role: caller.role,
-                org: &caller.org,
-                org_role: caller.org_role,
-                patient: caller.patient.as_deref(),
-            },
+            person: person(caller),
             action,
             record: Record {
                 fhir_type: target.rtype,
                 record_type,
                 patient: target.patient,
-                label: if target.label.is_empty() { "N" } else { target.label },
+                label: labelled.label.code(),
                 author: target.author,
             },
             purpose: caller.purpose,
@@ -150,7 +146,13 @@ impl Node {
         self.allow(caller, action, &target).await
     }
 
-    async fn facts(&self, caller: &Caller, target: &Target<'_>) -> Result<(Facts, Option<Id16>), Failure> {
+    async fn facts(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: &Target<'_>,
+        labelled: &Labelled,
+    ) -> Result<(Facts, Option<Id16>), Failure> {
         let mut facts = Facts::default();
         let mut under = None;
         let Some(patient) = target.patient else {
@@ -160,12 +162,12 @@ impl Node {
         if caller.purpose == Purpose::BreakGlass {
             let now = self.now();
             let open = self.desk.list::<OpenOverride>(Some(patient)).await?;
-            let open = open.into_iter().find(|o| o.user == caller.user && o.closed.is_none() && now < o.until);
+            let open = open.into_iter().find(|open| open.user == caller.user && open.is_open(now));
             facts.break_glass = open.is_some();
             under = open.map(|open| open.id);
         }
         if caller.role == Role::Compliance {
-            let open = self.desk.list::<Case>(Some(patient)).await?.into_iter().find(|case| case.result.is_none());
+            let open = self.desk.list::<Case>(Some(patient)).await?.into_iter().find(Case::is_open);
             facts.case_open = open.is_some();
             under = open.map(|open| open.id);
         }
@@ -180,70 +182,11 @@ impl Node {
         // Consent weighs where the policy asks for it; it never stops the basic record in an emergency, nor broken glass.
         let treats = caller.purpose.is_a(Purpose::Treat) && caller.purpose != Purpose::BreakGlass;
         let everyday = caller.purpose.is_a(Purpose::Payment) || treats;
-        if everyday && caller.role != Role::Engine {
-            facts.consent = self.consented(patient, caller.purpose).await?;
+        let for_another = caller.role == Role::Patient && caller.patient.as_deref() != Some(patient);
+        if for_another || (everyday && caller.role != Role::Engine) {
+            facts.consent = self.consented(caller, patient, action, target, labelled).await?;
         }
         Ok((facts, under))
-    }
-
-    /// The patient's consents as they were written, from the vaults where the database has them no more; none when one of them is lost.
-    async fn consents(&self, patient: &str) -> Result<Option<Vec<Row>>, Failure> {
-        let key = self.patient_key(patient).await?;
-        // The ledger first: what is written between the two reads is then only unknown to it.
-        let known = match &key {
-            Some(key) => self.mirror.consents(self.pseudonyms(key)).await?,
-            None => Vec::new(),
-        };
-        let rows = self.current_records(patient, &["Consent"]).await?;
-        if key.is_none() && rows.iter().any(|(_, worth)| !worth.may_be_shown()) {
-            return Ok(None);
-        }
-        let mut consents: Vec<Row> =
-            rows.into_iter().filter(|(_, worth)| worth.may_be_shown()).map(|(row, _)| row).collect();
-        let Some(key) = key else { return Ok(Some(consents)) };
-        for known in known {
-            if consents.iter().any(|row| row.tag == known.tag && row.version >= known.version) {
-                continue;
-            }
-            consents.retain(|row| row.tag != known.tag);
-            if !known.deleted {
-                let Some(row) = self.repair(&key, &known).await? else { return Ok(None) };
-                tracing::warn!(version = row.version, "a consent was taken from a vault for a decision");
-                consents.push(row);
-            }
-        }
-        consents.retain(|row| !row.deleted);
-        Ok(Some(consents))
-    }
-
-    /// What the patient's active consents say of a purpose. A refusal outweighs a permission.
-    async fn consented(&self, patient: &str, purpose: Purpose) -> Result<Consented, Failure> {
-        let Some(consents) = self.consents(patient).await? else {
-            // What was said cannot be known: as little is allowed as if it had been no.
-            return Ok(Consented::Deny);
-        };
-        let now = self.now().to_instant();
-        let mut said = Consented::None;
-        for row in &consents {
-            let consent: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
-            let provision = &consent["provision"];
-            let (start, end) = (provision["period"]["start"].as_str(), provision["period"]["end"].as_str());
-            let in_force = consent["status"] == "active"
-                && start.is_none_or(|start| start <= now.as_str())
-                && end.is_none_or(|end| end.get(..10) >= now.get(..10));
-            let codes = provision["purpose"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let named = |code: &Value| {
-                code["code"].as_str().and_then(|c| c.parse().ok()).is_some_and(|p: Purpose| purpose.is_a(p))
-            };
-            if in_force && (codes.is_empty() || codes.iter().any(named)) {
-                match provision["type"].as_str() {
-                    Some("deny") => return Ok(Consented::Deny),
-                    Some("permit") => said = Consented::Permit,
-                    _ => {}
-                }
-            }
-        }
-        Ok(said)
     }
 
     /// Whether a claim or request addressed to this insurer links the record.

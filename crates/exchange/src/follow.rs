@@ -19,6 +19,9 @@ impl Node {
         if let Err(error) = self.resume_erasures().await {
             tracing::warn!(%error, "erasures under way could not be taken up again");
         }
+        if let Err(error) = self.resume_owed().await {
+            tracing::warn!(%error, "steps of overrides and cases that were left could not be taken up again");
+        }
         if let Err(error) = self.erase_again().await {
             tracing::warn!(%error, "copies of erased records could not be looked for");
         }

@@ -6,6 +6,7 @@
 
 use crate::{
     caller::Caller,
+    consent::Labelled,
     disclose::{Shared, link},
     facts::{Decided, Target},
     failure::Failure,
@@ -477,8 +478,7 @@ fn key_of(named: &Named, version: u64) -> Option<VersionKey> {
 
 /// The most confidential label of some rows; normal, when there are none.
 fn strictest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
-    let labels = rows.filter_map(|row| Confidentiality::from_code(&row.label));
-    labels.max().unwrap_or(Confidentiality::Normal).code().to_owned()
+    rows.map(Labelled::of_row).max().unwrap_or(Confidentiality::Normal).code().to_owned()
 }
 
 fn past(caller: &Caller, row: &Row) -> PastVersion {

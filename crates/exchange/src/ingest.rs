@@ -3,6 +3,7 @@
 use crate::{
     amend::{self, Matched},
     caller::Caller,
+    consent::check_consent,
     disclose::{Shared, shared},
     facts::Target,
     failure::Failure,
@@ -372,9 +373,16 @@ impl Node {
         let patient = if rtype == "Patient" { Some(id.to_owned()) } else { patient_of(resource) };
         let value = resource.value();
         let label = resource.confidentiality().code();
-        let target =
-            Target { rtype, patient: patient.as_deref(), label, author: &self.org, value: Some(&value), id: Some(id) };
+        let target = Target {
+            rtype,
+            patient: patient.as_deref(),
+            label,
+            author: &self.org,
+            value: Some((&value).into()),
+            id: Some(id),
+        };
         self.allow(caller, Action::Create, &target).await?;
+        check_consent(rtype, &value)?;
         let mut wrapped = None;
         let subject = if rtype == "Patient" {
             if matches!(self.role, OrgRole::Insurer) {
@@ -459,24 +467,17 @@ impl Node {
         let value = resource.value();
         let label = resource.confidentiality().code();
         // Both what it was and what it becomes must be in the caller's reach.
-        let before = Target {
-            rtype,
-            patient: row.patient.as_deref(),
-            label: &row.label,
-            author: &row.author,
-            value: None,
-            id: Some(id),
-        };
-        self.allow(caller, Action::Update, &before).await?;
+        self.allow(caller, Action::Update, &Target::of(&row)).await?;
         let after = Target {
             rtype,
             patient: patient.as_deref(),
             label,
             author: &row.author,
-            value: Some(&value),
+            value: Some((&value).into()),
             id: Some(id),
         };
         self.allow(caller, Action::Update, &after).await?;
+        check_consent(rtype, &value)?;
         let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, patient.as_deref()).await;
         let subject = subject.map_err(refers_to)?;
         let version = row.version + 1;
@@ -507,15 +508,7 @@ impl Node {
         if row.deleted {
             return Ok(None);
         }
-        let target = Target {
-            rtype,
-            patient: row.patient.as_deref(),
-            label: &row.label,
-            author: &row.author,
-            value: None,
-            id: Some(id),
-        };
-        self.allow(caller, Action::Delete, &target).await?;
+        self.allow(caller, Action::Delete, &Target::of(&row)).await?;
         expect_version(&row, if_match)?;
         let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, row.patient.as_deref()).await?;
         let version = row.version + 1;

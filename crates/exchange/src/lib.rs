@@ -12,6 +12,7 @@ mod node;
 
 mod accesses;
 mod amend;
+mod consent;
 mod consequence;
 mod facts;
 mod inforce;
@@ -35,6 +36,7 @@ mod same_person;
 mod set;
 mod validate;
 
+mod account;
 mod audit;
 mod case;
 mod checkpoint;
@@ -42,6 +44,7 @@ mod custody;
 mod glass;
 mod govern;
 mod members;
+mod owed;
 mod prove;
 mod recover;
 
@@ -76,6 +79,7 @@ mod status;
 mod witness;
 mod wrap;
 
+pub use account::{ACCOUNTING_MAX, ACCOUNTING_MS, Accounting, Disclosure};
 pub use assess::assess;
 pub use audit::{Finding, Kind, Report};
 pub use bind::device_name;
@@ -86,6 +90,7 @@ pub use export::{Export, ExportFile, ExportState, Scope as ExportScope};
 pub use facts::ORG_SYSTEM;
 pub use failure::Failure;
 pub use find::Handling;
+pub use glass::{OVERRIDE_REASONS, Outcome, Reason};
 pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};
 pub use live::Live;

@@ -8,10 +8,11 @@ use crate::{
     write::{Draft, new_record_id},
 };
 use record::{
-    Purpose, Role, TimeMs,
+    Commitment, Purpose, Role, TimeMs,
     fhir::{self, Limits, Resource},
 };
 use serde_json::Value;
+use store::Row;
 
 impl Node {
     /// The analytics engine, which acts for the organisation's own treatment.
@@ -37,20 +38,45 @@ impl Node {
 
     /// The first version of a resource of ours under a new id.
     pub(crate) fn made(&self, resource: &Value, subject: &Subject, time: TimeMs) -> Result<Draft, Failure> {
+        self.made_as(&new_record_id(), resource, subject, time)
+    }
+
+    /// The same under an id that was chosen before.
+    pub(crate) fn made_as(
+        &self,
+        id: &str,
+        resource: &Value,
+        subject: &Subject,
+        time: TimeMs,
+    ) -> Result<Draft, Failure> {
         let resource = parse(resource)?;
-        let id = new_record_id();
         Ok(Draft {
             rtype: resource.rtype().as_str().to_owned(),
             version: 1,
             previous: None,
-            bytes: resource.stamped(&id, 1, time),
+            bytes: resource.stamped(id, 1, time),
             value: resource.value(),
             deleted: false,
             label: resource.confidentiality().code().to_owned(),
             subject: subject.clone(),
             wrapped: None,
-            id,
+            id: id.to_owned(),
         })
+    }
+
+    /// The same as the version after a row.
+    pub(crate) fn made_after(
+        &self,
+        row: &Row,
+        previous: Commitment,
+        resource: &Value,
+        subject: &Subject,
+        time: TimeMs,
+    ) -> Result<Draft, Failure> {
+        let version = row.version + 1;
+        let bytes = parse(resource)?.stamped(&row.id, version, time);
+        let first = self.made_as(&row.id, resource, subject, time)?;
+        Ok(Draft { version, previous: Some(previous), bytes, ..first })
     }
 }
 

@@ -134,6 +134,8 @@ pub struct Inner {
     pub(crate) ledger: ledger::Handle,
     pub(crate) mirror: Mirror,
     pub(crate) desk: Desk,
+    /// One change of an override or case at a time.
+    pub(crate) papers: tokio::sync::Mutex<()>,
     /// Accesses that are not in the database yet.
     pub(crate) accesses: Accesses,
     pub(crate) exports: Exports,
@@ -250,6 +252,7 @@ impl Node {
                 ledger,
                 mirror,
                 desk,
+                papers: tokio::sync::Mutex::default(),
                 accesses,
                 exports,
                 keyring,

@@ -156,7 +156,7 @@ impl Node {
     }
 
     /// The submission in the database that says it carries the row's entry, whoever signed it; if the row says of itself what it is.
-    async fn claimed_by(&self, row: &Row) -> Result<Option<SignedSubmission>, Failure> {
+    pub(crate) async fn claimed_by(&self, row: &Row) -> Result<Option<SignedSubmission>, Failure> {
         let place = self.store.entry(row.entry).await.map_err(crate::find::search_failure)?;
         let Some(place) = place else { return Ok(None) };
         let submissions = self.store.submissions_since(&place.org, place.lane, place.seq, 1).await;

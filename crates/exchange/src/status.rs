@@ -1,9 +1,13 @@
 //! How the node and its ledger are doing, without a word about anybody's health.
 
 use crate::{failure::Failure, node::Node};
-use contract::{Entry, SignedSubmission};
+use contract::{Entry, SignedSubmission, from_cbor, state};
+use evidence::{Finality, StateProof, UnreviewedProof};
 use record::OrgId;
 use serde_json::{Value, json};
+
+/// How often a proof is asked for while members come and go.
+const PROOF_ATTEMPTS: usize = 3;
 
 impl Node {
     /// Height, entries, validators, finality, vault, disk.
@@ -40,6 +44,33 @@ impl Node {
             "vault": {"held": vault.held, "missing": vault.missing},
             "disk_bytes": used, "disk_bytes_per_entry": per_entry
         }))
+    }
+
+    /// How many overrides of each member nobody has reviewed, by the ledger's own count, as a file that proves it.
+    pub async fn unreviewed(&self) -> Result<Vec<u8>, Failure> {
+        let ours = |e| Failure::ours("the ledger gave no proof", e);
+        // Between the two questions a member may come or go: then the roll is read again.
+        for _ in 0..PROOF_ATTEMPTS {
+            let roll = self.ledger.get(vec![state::roll_key()]).await;
+            let roll = roll.map_err(|e| Failure::ours("the ledger did not answer", e))?.into_iter().next().flatten();
+            let roll = roll.ok_or_else(|| Failure::Ours("the ledger has no roll of members".to_owned()))?;
+            let voters: state::Roll = from_cbor("roll", &roll, state::VALUE_BYTES_MAX)
+                .map_err(|e| Failure::ours("the ledger's state cannot be read", e))?;
+            let members = voters.members.iter().map(|voter| state::organisation_key(&voter.org));
+            let keys: Vec<_> = [state::roll_key()].into_iter().chain(members).collect();
+            let ledger::Proof { header, certificate, proofs, handovers } =
+                self.ledger.prove(keys).await.map_err(ours)?;
+            let proven = proofs.into_iter().map(|proof| Some(StateProof { value: proof.value?, proof: proof.proof }));
+            let Some(mut proven) = proven.collect::<Option<Vec<_>>>() else { continue };
+            if proven.first().is_none_or(|first| first.value != roll) {
+                continue;
+            }
+            let members = proven.split_off(1);
+            let Some(roll) = proven.pop() else { continue };
+            let finality = Finality { genesis: self.genesis.to_bytes(), header, certificate, handovers };
+            return Ok(UnreviewedProof::new(finality, roll, members).to_bytes());
+        }
+        Err(Failure::Busy)
     }
 
     /// What validators did that no honest one does, as far as this node saw it: each with its portable proof.

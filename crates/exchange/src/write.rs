@@ -178,7 +178,17 @@ impl Node {
         author: &Author,
         also: &Also<'_>,
     ) -> Result<contract::Derived, Failure> {
-        let id = self.new_id()?;
+        self.also_as(self.new_id()?, gathered, author, also)
+    }
+
+    /// The same under an id that was chosen before.
+    pub(crate) fn also_as(
+        &self,
+        id: Id16,
+        gathered: &mut Gathered,
+        author: &Author,
+        also: &Also<'_>,
+    ) -> Result<contract::Derived, Failure> {
         let derived = derive(&self.policies().derivation, author, Some(&also.subject.about()), id, &also.event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         gathered.put.entries.push(NewEntry { id, bytes: derived.entry.to_bytes(), record: None });

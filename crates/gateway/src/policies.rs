@@ -10,6 +10,7 @@ const SCHEMA: &str = "access.cedarschema";
 const ACCESS: &str = "access";
 const DERIVATION: &str = "derivation.toml";
 const CASES: &str = "cases";
+const PROPERTIES: &str = "properties";
 
 /// What was found in a folder.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Folder {
     pub(crate) derivation: Option<String>,
     /// Name and text of each file with cases.
     pub(crate) cases: Vec<(String, String)>,
+    /// Name and text of each file with properties.
+    pub(crate) properties: Vec<(String, String)>,
 }
 
 impl Folder {
@@ -41,6 +44,9 @@ impl Folder {
         }
         if path.join(CASES).is_dir() {
             folder.cases = texts(&path.join(CASES), "toml")?;
+        }
+        if path.join(PROPERTIES).is_dir() {
+            folder.properties = texts(&path.join(PROPERTIES), "cedar")?;
         }
         Ok(folder)
     }
@@ -125,7 +131,7 @@ mod tests {
     fn what_was_written_is_read_again_and_no_document_is_written_elsewhere() {
         let parent = tempfile::tempdir().unwrap();
         let folder =
-            Folder { access: Some(Bundle::builtin()), derivation: Some("version = 1".to_owned()), cases: vec![] };
+            Folder { access: Some(Bundle::builtin()), derivation: Some("version = 1".to_owned()), ..Folder::default() };
         folder.write(&parent.path().join("a")).unwrap();
         assert_eq!(Folder::read(&parent.path().join("a")).unwrap().documents(), folder.documents());
         assert!(folder.write(&parent.path().join("a")).is_err(), "what is there is not overwritten");

@@ -329,6 +329,21 @@ fn the_cases_of_a_folder_are_checked_and_what_it_changes_is_proven_where_there_i
         }
         good(command.output().unwrap())
     };
+    // One permission more, and a property is broken.
+    let broken = folder.path().join("broken");
+    good(Command::new("cp").arg("-r").arg(&source).arg(&broken).output().unwrap());
+    let properties = |dir: &str, path: Option<&str>| {
+        let mut command = Command::new(consortium::program());
+        command.args(["policy", "check", dir]).env_remove("CVC5");
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (exit, said) = properties(&source, Some("/nowhere"));
+    assert!(exit == Some(0) && said.contains("10 properties not proven: no cvc5 found"), "{said}");
+
     let without = difference(Some("/nowhere"));
     assert!(without.contains("not proven: no cvc5 found"), "{without}");
     let first = "loses: administrator";
@@ -337,6 +352,17 @@ fn the_cases_of_a_folder_are_checked_and_what_it_changes_is_proven_where_there_i
         println!("SKIPPED: cvc5 not found, which proves what a change of policy changes");
         return;
     }
+    let (exit, said) = properties(&source, None);
+    assert!(exit == Some(0) && said.matches("proven: ").count() == 10 && !said.contains("broken"), "{said}");
+    assert!(said.contains("proven: an insurer never reads psychotherapy notes"), "{said}");
+    let restricted = r#"Role::"dispatcher", Role::"administrator", Role::"insurer", Role::"engine","#;
+    let changed_never = fs::read_to_string(Path::new(&source).join("access/never.cedar")).unwrap();
+    let opened = changed_never.replace(restricted, r#"Role::"dispatcher", Role::"administrator", Role::"engine","#);
+    fs::write(broken.join("access/never.cedar"), opened).unwrap();
+    let (exit, said) = properties(&broken.display().to_string(), None);
+    assert_eq!(exit, Some(1), "{said}");
+    let lines = ["broken: an insurer never reads psychotherapy notes", "  allowed: Read by a person (role insurer"];
+    assert!(lines.iter().all(|line| said.contains(line)), "{said}");
     let with = difference(None);
     for line in ["proven: Read is less permissive", "  denied now, allowed before: a person (role administrator"] {
         assert!(with.contains(line), "{with}");

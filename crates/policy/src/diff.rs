@@ -32,7 +32,8 @@ pub(crate) const CASE: usize = 11;
 pub(crate) const DEVICE: usize = 12;
 
 pub(crate) const LABELS: [&str; 6] = ["U", "L", "M", "N", "R", "V"];
-pub(crate) const CONSENTS: [Consented; 3] = [Consented::Permit, Consented::Deny, Consented::None];
+pub(crate) const CONSENTS: [Consented; 5] =
+    [Consented::Permit, Consented::Named, Consented::Delegate, Consented::Deny, Consented::None];
 
 /// The most kinds of records: a set of values is a mask of 64 bits.
 pub const KINDS_MAX: usize = 64;

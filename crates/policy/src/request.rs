@@ -101,6 +101,10 @@ pub struct Record<'a> {
 pub enum Consented {
     /// They permit it.
     Permit,
+    /// They permit it, and name the label or the sensitive category of the record, which is restricted.
+    Named,
+    /// They make the person the patient's delegate.
+    Delegate,
     /// They deny it.
     Deny,
     /// There is none.
@@ -112,6 +116,8 @@ impl Consented {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Permit => "permit",
+            Self::Named => "named",
+            Self::Delegate => "delegate",
             Self::Deny => "deny",
             Self::None => "none",
         }

@@ -109,7 +109,7 @@ impl Words {
         };
         Action::ALL.iter().try_for_each(|&action| fits(action, Purpose::Treat, Consented::None))?;
         Purpose::ALL.iter().try_for_each(|&purpose| fits(Action::Read, purpose, Consented::None))?;
-        [Consented::Permit, Consented::Deny]
+        [Consented::Permit, Consented::Named, Consented::Delegate, Consented::Deny]
             .into_iter()
             .try_for_each(|consent| fits(Action::Read, Purpose::Treat, consent))
     }

@@ -345,6 +345,60 @@ fn audit_events_are_what_balp_publishes() {
     }
 }
 
+/// A denial, and broken glass, say what BALP's denial by consent says: what it is, who asked for which purpose, about whom, and that nothing was done.
+#[test]
+fn denials_have_the_shape_that_balp_publishes() {
+    let Some(data) = data() else { return };
+    let file = data.join("examples/balp/AuditEvent-ex-auditAuthZconsent-deny.json");
+    let published: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    for interaction in [Interaction::Read, Interaction::Search, Interaction::Create, Interaction::Operation] {
+        let ours = AuditEvent {
+            id: "a1",
+            recorded: TimeMs::from_instant("2026-11-21T10:15:30.123Z").unwrap(),
+            event: Event::Denied(interaction),
+            outcome: AuditOutcome::Success,
+            outcome_text: Some("Consent denied access to this user"),
+            client: Machine { who: Party::default(), address: "127.0.0.1" },
+            server: Machine { who: Party::default(), address: "mercy" },
+            user: Some(User {
+                who: Party { reference: Some("Practitioner/ex-practitioner"), ..Party::default() },
+                role: Some("doctor"),
+                purposes: &[record::Purpose::PatientRequest],
+            }),
+            site: "mercy",
+            patient: Some("Patient/ex-patient"),
+            data: &[],
+            query: None,
+            request_id: None,
+            confidentiality: None,
+        };
+        let ours: serde_json::Value = serde_json::from_slice(&ours.to_json()).unwrap();
+        let resource = Resource::parse(ours.to_string().as_bytes(), Limits::RESOURCE).unwrap();
+        assert_eq!(check(&resource), Ok(()));
+        for field in ["action", "outcome", "outcomeDesc"] {
+            assert_eq!(ours[field], published[field], "{field}");
+        }
+        let code = |coding: &serde_json::Value| (coding["system"].clone(), coding["code"].clone());
+        assert_eq!(code(&ours["type"]), code(&published["type"]));
+        let subtypes: Vec<_> = ours["subtype"].as_array().unwrap().iter().map(code).collect();
+        assert!(subtypes.contains(&code(&published["subtype"][0])), "{subtypes:?}");
+        let requestor = |event: &serde_json::Value| {
+            let mut agents = event["agent"].as_array().unwrap().iter().filter(|agent| agent["requestor"] == true);
+            agents.next().map(|agent| {
+                let purpose = code(&agent["purposeOfUse"][0]["coding"][0]);
+                (agent["who"]["reference"].clone(), purpose)
+            })
+        };
+        assert_eq!(requestor(&ours), requestor(&published));
+        let patient = |event: &serde_json::Value| {
+            let entities = event["entity"].as_array().unwrap().iter();
+            let mut patients = entities.filter(|entity| entity["role"]["code"] == "1");
+            patients.next().map(|entity| (entity["what"].clone(), code(&entity["type"]), code(&entity["role"])))
+        };
+        assert_eq!(patient(&ours), patient(&published));
+    }
+}
+
 /// The members of an object, and of what is below each: `section.code.coding.code`.
 fn shape(node: Node<'_>, prefix: &str, into: &mut BTreeSet<String>) {
     for (key, value) in node.members() {

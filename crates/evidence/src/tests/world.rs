@@ -244,7 +244,11 @@ impl World {
             id,
             org: org.parse().unwrap(),
             time,
-            purpose: if org == "regulator" { Purpose::Compliance } else { Purpose::Treat },
+            purpose: match body {
+                Body::Override { .. } => Purpose::BreakGlass,
+                _ if org == "regulator" => Purpose::Compliance,
+                _ => Purpose::Treat,
+            },
             policy: self.genesis.access_policy,
             actor: sha256(&[b"actor", org.as_bytes()]),
             patient: Some(self.patient.pseudonym(time.month())),
@@ -335,6 +339,12 @@ impl World {
         let id = self.next_id();
         let body = self.disclosure(org, &id, None);
         self.file_at(org, id, body, time);
+    }
+
+    pub(crate) fn break_glass(&mut self, org: &str) {
+        let (id, until) = (self.next_id(), self.block.time.plus_ms(60_000));
+        let reason = Commitment(sha256(&[b"reason"]));
+        self.file(org, id, Body::Override { id, step: contract::OverrideStep::Opened(until), reason });
     }
 
     pub(crate) fn investigate(&mut self, org: &str) -> Id16 {

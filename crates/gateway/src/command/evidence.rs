@@ -117,6 +117,30 @@ pub(crate) struct Verify {
 }
 
 impl Verify {
+    /// The count of overrides that nobody reviewed.
+    fn unreviewed(&self, bytes: &[u8], id: &record::Digest) -> anyhow::Result<Exit> {
+        match evidence::verify_unreviewed(bytes, id, &evidence::Limits::default()) {
+            Ok(counted) if self.json => {
+                print(&serde_json::to_string_pretty(&serde_json::json!({"verified": true, "report": counted}))?);
+                Ok(Exit::Good)
+            }
+            Ok(counted) => {
+                counted.sentences().iter().for_each(|line| print(line));
+                Ok(Exit::Good)
+            }
+            Err(refused) => {
+                let why = refused.to_string();
+                let refusal = serde_json::json!({"verified": false, "why": why});
+                print(&if self.json {
+                    serde_json::to_string_pretty(&refusal)?
+                } else {
+                    format!("NOT verified: {why}")
+                });
+                Ok(Exit::No)
+            }
+        }
+    }
+
     /// Reads, verifies, reports.
     pub(crate) fn run(self) -> anyhow::Result<Exit> {
         let id = match (&self.genesis_id, &self.genesis) {
@@ -136,6 +160,9 @@ impl Verify {
         }
         if evidence::is_record_proof(&bytes, &evidence::Limits::default()) {
             return self.record(&bytes, &id);
+        }
+        if evidence::is_unreviewed(&bytes, &evidence::Limits::default()) {
+            return self.unreviewed(&bytes, &id);
         }
         if self.extract.is_some() {
             return Err(BadInput("--extract is for the proof of a record, which this file is not".to_owned()).into());

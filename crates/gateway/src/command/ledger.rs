@@ -19,6 +19,8 @@ pub(crate) enum Ledger {
     Peers(Asked),
     /// Proofs that a validator broke the rules of consensus.
     Blame(Blame),
+    /// How many overrides of each member nobody has reviewed, proven by the ledger's state.
+    Overrides(Overrides),
     /// A final block with its certificate and state proofs, as a file that `vitaltrace verify` checks.
     Checkpoint(Checkpoint),
     Replay(super::replay::Replay),
@@ -84,6 +86,35 @@ impl Blame {
     }
 }
 
+/// Where the proof goes.
+#[derive(Debug, Args)]
+pub(crate) struct Overrides {
+    #[command(flatten)]
+    asked: Asked,
+    /// Write the proof into this file, which `vitaltrace verify` checks.
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// A sentence for each member; «no» when something waits for its review.
+    async fn run(self) -> anyhow::Result<Exit> {
+        let genesis = self.asked.connection.config()?.genesis()?.id();
+        let file = self.asked.connection.anonymous()?.get("/ledger/overrides").await?.good()?.bytes;
+        // The gateway is believed no more than any other prover.
+        let counted = evidence::verify_unreviewed(&file, &genesis, &evidence::Limits::default())?;
+        if let Some(output) = &self.output {
+            std::fs::write(output, &file).with_context(|| format!("cannot write `{}`", output.display()))?;
+        }
+        if self.asked.json {
+            print(&serde_json::to_string_pretty(&counted)?);
+        } else {
+            counted.sentences().iter().for_each(|line| print(line));
+        }
+        Ok(if counted.members.iter().all(|(_, count)| *count == 0) { Exit::Good } else { Exit::No })
+    }
+}
+
 /// Which checkpoint, and where it goes.
 #[derive(Debug, Args)]
 pub(crate) struct Checkpoint {
@@ -136,6 +167,7 @@ impl Ledger {
                 (e.asked, format!("/ledger/entries?from={}&limit={}{kind}", e.from, e.limit), false)
             }
             Self::Blame(blame) => return blame.run().await,
+            Self::Overrides(overrides) => return overrides.run().await,
             Self::Checkpoint(checkpoint) => return checkpoint.run().await,
             Self::Replay(replay) => return replay.run().await,
             Self::Block(block) => (block.asked, format!("/ledger/blocks/{}", block.height), false),

@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::{Failure, Scope};
+use exchange::{Failure, Outcome, Scope};
 use record::{Id16, fhir::IssueType};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
@@ -36,8 +36,14 @@ pub(super) fn created(id: Id16) -> Response {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BreakGlass {
     patient: String,
+    #[serde(default = "other")]
+    code: String,
     reason: String,
     minutes: u32,
+}
+
+fn other() -> String {
+    "other".to_owned()
 }
 
 pub(crate) async fn open_override(
@@ -46,7 +52,8 @@ pub(crate) async fn open_override(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let asked: BreakGlass = document(&body)?;
-    let opened = doors.node.open_override(&caller, &asked.patient, &asked.reason, asked.minutes).await?;
+    let reason = exchange::Reason { code: &asked.code, text: &asked.reason };
+    let opened = doors.node.open_override(&caller, &asked.patient, reason, asked.minutes).await?;
     Ok((StatusCode::CREATED, Json(json!({"id": opened.id, "until": opened.until.to_instant()}))).into_response())
 }
 
@@ -61,12 +68,15 @@ pub(crate) async fn overrides(
     Query(filter): Query<Reviewed>,
 ) -> Result<Response, Refusal> {
     let list = doors.node.overrides(&caller, filter.reviewed).await?;
+    let now = exchange::clock::now();
     let list: Vec<_> = list
         .iter()
         .map(|o| {
             json!({
-                "id": o.id, "patient": o.patient, "user": o.user, "reason": o.reason, "opened": o.opened.to_instant(),
-                "until": o.until.to_instant(), "closed": o.closed.map(|at| at.to_instant()), "reviewed": o.reviewed
+                "id": o.id, "patient": o.patient, "user": o.user, "code": o.code, "reason": o.reason,
+                "opened": o.opened.to_instant(), "until": o.until.to_instant(), "closed": o.closed.map(|at| at.to_instant()),
+                "reviewed": o.reviewed, "state": o.state(now), "follow_up": o.follow_up,
+                "task": o.task.as_ref().map(|id| format!("Task/{id}"))
             })
         })
         .collect();
@@ -85,7 +95,8 @@ pub(crate) async fn close_override(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Review {
-    justified: bool,
+    justified: Option<bool>,
+    outcome: Option<Outcome>,
     comment: String,
 }
 
@@ -96,7 +107,16 @@ pub(crate) async fn review_override(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let review: Review = document(&body)?;
-    doors.node.review_override(&caller, ledger_id(&id)?, review.justified, &review.comment).await?;
+    let outcome = match (review.outcome, review.justified) {
+        (Some(outcome), None) => outcome,
+        (None, Some(true)) => Outcome::Justified,
+        (None, Some(false)) => Outcome::NotJustified,
+        _ => {
+            let text = "a review has `outcome` (justified, not-justified or follow-up), or `justified`, and not both";
+            return Err(Refusal(Failure::invalid(IssueType::Required, "", text)));
+        }
+    };
+    doors.node.review_override(&caller, ledger_id(&id)?, outcome, &review.comment).await?;
     Ok(Json(json!({"id": id})).into_response())
 }
 

@@ -348,6 +348,21 @@ fn of_fhir() -> Vec<Door> {
             .gives(304, Media::Known),
         door("get", "/fhir/{kind}/{id}/_provenance", get(fhir::provenance), "What the ledger says of a record.")
             .gives(200, Media::Json),
+        door(
+            "get",
+            "/fhir/{kind}/{id}/$signed-provenance",
+            get(fhir::fhir_provenance),
+            "Who wrote a record, with the signature.",
+        )
+        .gives(200, Media::Fhir("Provenance")),
+        door(
+            "get",
+            "/fhir/Patient/{id}/$accounting",
+            get(fhir::accounting),
+            "Who saw a patient's records in the last six years, and why.",
+        )
+        .asks([may("as", Kind::OneOf(&["text"]))])
+        .gives(200, Media::Json),
         export_of("/fhir/$export", get(export::all)),
         export_of("/fhir/Patient/$export", get(export::patients)),
         export_of("/fhir/Group/{id}/$export", get(export::group)),
@@ -428,11 +443,25 @@ fn of_sensing() -> Vec<Door> {
 
 fn of_the_desk() -> Vec<Door> {
     let glass = json(
-        [must("patient", Kind::Text("ilse")), must("reason", Kind::Text("unconscious")), must("minutes", Kind::Number)],
+        [
+            must("patient", Kind::Text("ilse")),
+            must("reason", Kind::Text("found unconscious")),
+            must("minutes", Kind::Number),
+            may(
+                "code",
+                Kind::OneOf(&["unconscious", "life-threatening", "incapacitated", "danger-to-others", "other"]),
+            ),
+        ],
         desk::reads::<desk::BreakGlass>,
     );
-    let review =
-        json([must("justified", Kind::Flag), must("comment", Kind::Text("seen"))], desk::reads::<desk::Review>);
+    let review = json(
+        [
+            must("comment", Kind::Text("seen")),
+            may("outcome", Kind::OneOf(&["justified", "not-justified", "follow-up"])),
+            may("justified", Kind::Flag),
+        ],
+        desk::reads::<desk::Review>,
+    );
     let order =
         json([must("patient", Kind::Text("ilse")), must("order", Kind::Text("a court's"))], desk::reads::<desk::Order>);
     let conclusion = json([must("result", Kind::Text("nothing found"))], desk::reads::<desk::Conclusion>);
@@ -559,6 +588,14 @@ fn of_the_ledger() -> Vec<Door> {
             "A final block with its certificate and state proofs.",
         )
         .asks([may("height", Kind::Number)])
+        .public(OPEN)
+        .gives(200, Media::Evidence),
+        door(
+            "get",
+            "/ledger/overrides",
+            get(ledger::unreviewed),
+            "How many overrides of each member nobody reviewed, as a file that proves it.",
+        )
         .public(OPEN)
         .gives(200, Media::Evidence),
         door("get", "/ledger/entries", get(ledger::entries), "Final entries, in order.")

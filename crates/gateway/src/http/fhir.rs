@@ -362,6 +362,35 @@ pub(crate) async fn provenance(
     Ok(axum::Json(doors.node.provenance(&caller, &kind, &id).await?).into_response())
 }
 
+/// Who wrote a record, as a FHIR Provenance.
+pub(crate) async fn fhir_provenance(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path((kind, id)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
+    Ok(plain(doors.node.fhir_provenance(&caller, &kind, &id).await?))
+}
+
+#[derive(serde::Deserialize)]
+pub(crate) struct As {
+    #[serde(rename = "as")]
+    form: Option<String>,
+}
+
+/// Who saw a patient's records.
+pub(crate) async fn accounting(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+    axum::extract::Query(asked): axum::extract::Query<As>,
+) -> Result<Response, Refusal> {
+    let accounting = doors.node.accounting(&caller, &id).await?;
+    Ok(match asked.form.as_deref() {
+        Some("text") => accounting.text().into_response(),
+        _ => axum::Json(accounting).into_response(),
+    })
+}
+
 pub(crate) async fn metadata(State(doors): State<Doors>, headers: HeaderMap) -> Response {
     let auth = format!("{}/auth", doors.base.origin_of(&headers));
     plain(doors.node.metadata(&doors.base.of(&headers), &auth))

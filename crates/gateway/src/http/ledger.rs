@@ -18,6 +18,12 @@ pub(crate) async fn status(State(doors): State<Doors>) -> Result<Response, Refus
     Ok(Json(doors.node.status().await?).into_response())
 }
 
+/// The overrides that nobody reviewed, as a file that proves their number.
+pub(crate) async fn unreviewed(State(doors): State<Doors>) -> Result<Response, Refusal> {
+    let file = doors.node.unreviewed().await?;
+    Ok(([(header::CONTENT_TYPE, "application/vnd.vitaltrace.evidence+cbor")], Bytes::from(file)).into_response())
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Page {
     #[serde(default)]

@@ -45,10 +45,18 @@ pub(crate) fn of(cube: &Cube, space: &Space) -> String {
     if !all(CONSENT) {
         let words = CONSENTS.iter().map(|consent| match consent {
             Consented::Permit => "the patient consented",
+            Consented::Named => "the patient consented and named what is restricted",
+            Consented::Delegate => "the patient made the person a delegate",
             Consented::Deny => "the patient refused",
             Consented::None => "no consent is there",
         });
-        parts.push(format!("when {}", choice(cube[CONSENT], words)));
+        // The fewer words of the two.
+        let others = space.all(CONSENT) & !cube[CONSENT];
+        parts.push(if others.count_ones() < cube[CONSENT].count_ones() {
+            format!("unless {}", choice(others, words))
+        } else {
+            format!("when {}", choice(cube[CONSENT], words))
+        });
     }
     parts.join(" ")
 }

@@ -52,21 +52,24 @@ fn who_gains_and_who_loses_is_said_in_words() {
         &no_nurses,
         expect![[""]],
         expect![[r#"
-            nurse at hospital: Read, Search on Location for TREAT about a patient labelled U, L, M, N when the patient consented or no consent is there
-            nurse at hospital: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task for TREAT labelled U, L, M, N when the patient consented or no consent is there
+            nurse at hospital: Read, Search on Location for TREAT about a patient labelled U, L, M, N unless the patient refused
+            nurse at hospital: Read, Search on Location for TREAT about a patient labelled R, V when the patient consented and named what is restricted
+            nurse at hospital: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task for TREAT labelled U, L, M, N unless the patient refused
+            nurse at hospital: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task for TREAT labelled R, V when the patient consented and named what is restricted
             nurse at hospital: Read, Search on Location for ETREAT about a patient labelled U, L, M, N written by the own organisation
-            nurse at hospital: Read, Search on Location for ETREAT about a patient labelled U, L, M, N written by another organisation when the patient consented or no consent is there
+            nurse at hospital: Read, Search on Location for ETREAT about a patient labelled U, L, M, N written by another organisation unless the patient refused
             nurse at hospital: Read, Search on sensed records, analytics records, AllergyIntolerance, Condition, Immunization, Medication, MedicationRequest, MedicationStatement, Patient, RelatedPerson for ETREAT labelled U, L, M, N
             nurse at hospital: Read, Search on other medical-record records, other medical-service records, Communication, Encounter, Task for ETREAT labelled U, L, M, N written by the own organisation
-            nurse at hospital: Read, Search on other medical-record records, other medical-service records, Communication, Encounter, Task for ETREAT labelled U, L, M, N written by another organisation when the patient consented or no consent is there
-            nurse at hospital: Summary, ReadFrames on sensed records, analytics records, medical-record records, medical-service records for TREAT labelled U, L, M, N when the patient consented or no consent is there
+            nurse at hospital: Read, Search on other medical-record records, other medical-service records, Communication, Encounter, Task for ETREAT labelled U, L, M, N written by another organisation unless the patient refused
+            nurse at hospital: Summary, ReadFrames on sensed records, analytics records, medical-record records, medical-service records for TREAT labelled U, L, M, N unless the patient refused
+            nurse at hospital: Summary, ReadFrames on sensed records, analytics records, medical-record records, medical-service records for TREAT labelled R, V when the patient consented and named what is restricted
             nurse at hospital: Summary, ReadFrames on sensed records, analytics records, medical-record records, medical-service records for ETREAT labelled U, L, M, N"#]],
     );
     let linked = changed("insurer.cedar", "context.claim_linked &&\n", "");
     check(
         &linked,
         expect![
-            "insurer at insurer: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task, insurance records, claims records, other permission records, AuditEvent, Consent for HPAYMT, CLMATTCH, COVAUTH, REMITADV, COVERAGE, ELIGVER about no patient labelled U, L, M, N that no claim links when the patient consented or no consent is there"
+            "insurer at insurer: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task, insurance records, claims records, other permission records, AuditEvent, Consent for HPAYMT, CLMATTCH, COVAUTH, REMITADV, COVERAGE, ELIGVER about no patient labelled U, L, M, N that no claim links unless the patient refused"
         ],
         expect![[""]],
     );

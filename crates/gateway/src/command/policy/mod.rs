@@ -1,6 +1,7 @@
 //! `vitaltrace policy`: policies checked, compared, proposed and voted on.
 
 mod compare;
+mod keep;
 mod prove;
 mod source;
 
@@ -10,7 +11,8 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use compare::{Compared, compare};
 use contract::{DerivationPolicy, PolicyKind};
-use policy::{Bundle, Cases};
+use keep::{Kept, keeps};
+use policy::{Bundle, Cases, Property};
 use record::{Digest, Role};
 use serde_json::{Value, json};
 use source::Source;
@@ -19,7 +21,8 @@ use std::path::PathBuf;
 /// Checks and compares policies, and puts them before the members.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
-    /// Validates the policies in a folder and runs their allow and deny cases; without a folder, those of this program.
+    /// Validates the policies in a folder, runs their allow and deny cases and proves their properties; without a folder, those of this
+    /// program.
     Check(Check),
     /// Says who gains and who loses which access from one policy to another.
     Diff(Diff),
@@ -38,7 +41,8 @@ pub(crate) enum Policy {
 /// What to check.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// A folder as `policies/` of the source: `access.cedarschema`, `access/*.cedar`, `derivation.toml`, `cases/*.toml`.
+    /// A folder as `policies/` of the source: `access.cedarschema`, `access/*.cedar`, `derivation.toml`, `cases/*.toml`,
+    /// `properties/*.cedar`.
     dir: Option<PathBuf>,
     /// Print one JSON document.
     #[arg(long)]
@@ -127,7 +131,7 @@ impl Policy {
     /// Runs the command.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         match self {
-            Self::Check(check) => check.run(),
+            Self::Check(check) => check.run().await,
             Self::Diff(diff) => diff.run().await,
             Self::Export(export) => export.run().await,
             Self::Propose(propose) => propose.run().await,
@@ -139,16 +143,18 @@ impl Policy {
 }
 
 impl Check {
-    fn run(self) -> anyhow::Result<Exit> {
+    async fn run(self) -> anyhow::Result<Exit> {
         let folder = match &self.dir {
             Some(dir) => Folder::read(dir)?,
             None => Folder {
                 access: Some(Bundle::builtin()),
                 derivation: Some(DerivationPolicy::builtin_text().to_owned()),
                 cases: Vec::new(),
+                properties: Property::builtin(),
             },
         };
         let (mut documents, mut wrong, mut cases) = (Vec::new(), Vec::new(), 0);
+        let mut kept = Kept::default();
         if let Some(bundle) = &folder.access {
             let access = bundle.load().map_err(|e| BadInput(e.to_string()))?;
             let names: Vec<&str> = bundle.documents().iter().map(|(name, _)| name.as_str()).collect();
@@ -158,13 +164,18 @@ impl Check {
                 cases += table.len();
                 wrong.extend(table.wrong(&access).into_iter().map(|line| format!("{name}: {line}")));
             }
+            let mut properties = Vec::new();
+            for (name, text) in &folder.properties {
+                properties.extend(Property::read(name, text, &access).map_err(|e| BadInput(e.to_string()))?);
+            }
+            kept = keeps(&access, properties).await;
         }
         if let Some(text) = &folder.derivation {
             let derivation = DerivationPolicy::parse(text).map_err(|e| BadInput(e.to_string()))?;
             documents.push(json!({"kind": "derivation", "digest": derivation.digest()}));
         }
         if self.json {
-            let report = json!({"policies": documents, "cases": cases, "wrong": wrong});
+            let report = json!({"policies": documents, "cases": cases, "wrong": wrong, "properties": kept.json()});
             print(&serde_json::to_string_pretty(&report)?);
         } else {
             for document in &documents {
@@ -176,8 +187,9 @@ impl Check {
             }
             wrong.iter().for_each(|line| print(line));
             print(&format!("{cases} cases, {} decided otherwise", wrong.len()));
+            kept.lines().iter().for_each(|line| print(line));
         }
-        Ok(if wrong.is_empty() { Exit::Good } else { Exit::No })
+        Ok(if wrong.is_empty() && !kept.is_broken() { Exit::Good } else { Exit::No })
     }
 }
 
@@ -193,7 +205,7 @@ impl Diff {
 impl Export {
     async fn run(self) -> anyhow::Result<Exit> {
         let Source { access, derivation } = Source::find(&self.what, &self.connection).await?;
-        Folder { access, derivation, cases: Vec::new() }.write(&self.dir)?;
+        Folder { access, derivation, ..Folder::default() }.write(&self.dir)?;
         tell(&format!("compare what you change with `vitaltrace policy diff {} {}`", self.what, self.dir.display()));
         Ok(Exit::Good)
     }

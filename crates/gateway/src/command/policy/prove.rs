@@ -30,17 +30,20 @@ pub(crate) struct Proven {
 
 /// Asks the solver, if there is one.
 pub(crate) async fn prove(old: &Policy, new: &Policy) -> Proof {
-    let solver = match LocalSolver::cvc5_with_args([format!("--tlimit-per={QUESTION_MS}")]) {
+    let solver = match solver() {
         Ok(solver) => solver,
-        Err(_) => {
-            let text = "no cvc5 found: install the package `cvc5`, or name the program in the variable CVC5";
-            return Proof::NotProven(text.to_owned());
-        }
+        Err(why) => return Proof::NotProven(why),
     };
     match ask(solver, old, new).await {
         Ok(proven) => Proof::Done(proven),
         Err(why) => Proof::NotProven(format!("the solver did not decide it: {why}")),
     }
+}
+
+/// The solver, or how to get one.
+pub(crate) fn solver() -> Result<LocalSolver, String> {
+    LocalSolver::cvc5_with_args([format!("--tlimit-per={QUESTION_MS}")])
+        .map_err(|_| "no cvc5 found: install the package `cvc5`, or name the program in the variable CVC5".to_owned())
 }
 
 async fn ask(solver: LocalSolver, old: &Policy, new: &Policy) -> Result<Vec<Proven>, Box<dyn std::error::Error>> {
@@ -113,7 +116,7 @@ impl Proven {
 }
 
 /// A request that the solver found, with what both sets may look at.
-fn in_words(found: &Env) -> String {
+pub(crate) fn in_words(found: &Env) -> String {
     let Env { request, entities } = found;
     let of = |uid: Option<&EntityUid>, names: &[&str]| -> String {
         let words = names.iter().filter_map(|name| Some(format!("{name} {}", attribute(entities, uid?, name)?)));

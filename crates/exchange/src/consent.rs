@@ -1,0 +1,221 @@
+//! What the patient's consents say of a use: the Consents as they were written, and whom they mean.
+//!
+//! They are read for each decision, from the database that all gateways share and against the ledger, so that a consent and its
+//! withdrawal count at once, wherever they were written.
+
+use crate::{caller::Caller, facts::Target, failure::Failure, node::Node};
+use policy::{Action, Consented, Directive, Matter, Meant, Person, Sensitive, Use};
+use record::{Role, fhir::Confidentiality};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use store::Row;
+
+/// What is known of a record's content when it is decided over.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// The resource.
+    Read(&'a Value),
+    /// Its bytes.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> From<&'a Value> for Content<'a> {
+    fn from(value: &'a Value) -> Self {
+        Self::Read(value)
+    }
+}
+
+/// How confidential a record is by what it says of itself, and by the rules for sensitive categories. The stricter counts.
+pub(crate) struct Labelled {
+    pub(crate) label: Confidentiality,
+    pub(crate) categories: Vec<String>,
+}
+
+impl Labelled {
+    pub(crate) fn of(target: &Target<'_>) -> Self {
+        let rules = policy::Sensitivity::builtin();
+        let Sensitive { categories, label } = match target.value {
+            // What is about nobody is nobody's secret.
+            _ if target.patient.is_none() => Sensitive::default(),
+            Some(Content::Read(value)) => rules.of(target.rtype, value),
+            Some(Content::Bytes(bytes)) => rules.of_bytes(target.rtype, bytes),
+            None => Sensitive::default(),
+        };
+        Self { label: own_label(target.label).max(label.unwrap_or(Confidentiality::Unrestricted)), categories }
+    }
+
+    /// The same of a row.
+    pub(crate) fn of_row(row: &Row) -> Confidentiality {
+        Self::of(&Target::of(row)).label
+    }
+}
+
+/// A label that R4 does not have counts as the strictest.
+fn own_label(code: &str) -> Confidentiality {
+    match code {
+        "" => Confidentiality::Normal,
+        code => Confidentiality::from_code(code).unwrap_or(Confidentiality::VeryRestricted),
+    }
+}
+
+impl Node {
+    /// The patient's consents as they were written, from the vaults where the database has them no more; none when one of them is lost.
+    async fn consents(&self, patient: &str) -> Result<Option<Vec<Row>>, Failure> {
+        let key = self.patient_key(patient).await?;
+        // The ledger first: what is written between the two reads is then only unknown to it.
+        let known = match &key {
+            Some(key) => self.mirror.consents(self.pseudonyms(key)).await?,
+            None => Vec::new(),
+        };
+        let rows = self.current_records(patient, &["Consent"]).await?;
+        if key.is_none() && rows.iter().any(|(_, worth)| !worth.may_be_shown()) {
+            return Ok(None);
+        }
+        let mut consents: Vec<Row> =
+            rows.into_iter().filter(|(_, worth)| worth.may_be_shown()).map(|(row, _)| row).collect();
+        let Some(key) = key else { return Ok(Some(consents)) };
+        for known in known {
+            if consents.iter().any(|row| row.tag == known.tag && row.version >= known.version) {
+                continue;
+            }
+            consents.retain(|row| row.tag != known.tag);
+            if !known.deleted {
+                let Some(row) = self.repair(&key, &known).await? else { return Ok(None) };
+                tracing::warn!(version = row.version, "a consent was taken from a vault for a decision");
+                consents.push(row);
+            }
+        }
+        consents.retain(|row| !row.deleted);
+        Ok(Some(consents))
+    }
+
+    /// What the patient's active consents say of a use. A refusal outweighs a permission.
+    ///
+    /// Somebody who is not the patient and asks as one asks as a delegate.
+    pub(crate) async fn consented(
+        &self,
+        caller: &Caller,
+        patient: &str,
+        action: Action,
+        target: &Target<'_>,
+        labelled: &Labelled,
+    ) -> Result<Consented, Failure> {
+        let Some(consents) = self.consents(patient).await? else {
+            // What was said cannot be known: as little is allowed as if it had been no.
+            return Ok(Consented::Deny);
+        };
+        let read = |row: &Row| Directive::read(&serde_json::from_slice(&row.bytes).unwrap_or_default());
+        let directives: Vec<Directive> = consents.iter().filter_map(read).collect();
+        if directives.is_empty() {
+            return Ok(Consented::None);
+        }
+        let mut meant = BTreeMap::new();
+        for name in directives.iter().flat_map(Directive::references) {
+            if let Some(found) = self.meant(name, patient).await? {
+                meant.insert(name.clone(), found);
+            }
+        }
+        let parsed;
+        let resource = match target.value {
+            Some(Content::Read(value)) => Some(value),
+            Some(Content::Bytes(bytes)) if directives.iter().any(Directive::looks_at_codes) => {
+                parsed = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+                Some(&parsed)
+            }
+            _ => None,
+        };
+        let person = person(caller);
+        let of = Use {
+            person: &person,
+            purpose: caller.purpose,
+            at: self.now(),
+            changes: matches!(action, Action::Create | Action::Update | Action::Delete),
+            matter: Matter {
+                fhir_type: target.rtype,
+                id: target.id,
+                author: target.author,
+                label: labelled.label,
+                categories: &labelled.categories,
+                resource,
+            },
+            meant: &meant,
+        };
+        let as_delegate = caller.role == Role::Patient;
+        let says = |directive: &Directive| if as_delegate { directive.delegates(&of) } else { directive.says(&of) };
+        Ok(directives.iter().map(says).fold(Consented::None, Consented::and))
+    }
+
+    /// Whom a record means that a Consent of the patient refers to.
+    ///
+    /// A record speaks for its author's organisation and people alone: otherwise whoever may change the record of another organisation
+    /// could give themselves what was given to that one.
+    async fn meant(&self, name: &str, patient: &str) -> Result<Option<Meant>, Failure> {
+        let Some((resource, row)) = self.named_record(name).await? else { return Ok(None) };
+        Ok(match row.rtype.as_str() {
+            "Organization" | "Practitioner" => Meant::by_identifiers(&resource, &row.author),
+            // A relative of this patient, and of nobody else.
+            "RelatedPerson" if row.patient.as_deref() == Some(patient) && resource["active"] != false => {
+                Meant::by_identifiers(&resource, &row.author).filter(|meant| meant.user.is_some())
+            }
+            "PractitionerRole" if resource["active"] != false => {
+                let mut meant = Meant { roles: Meant::roles_of(&resource), ..Meant::default() };
+                for part in ["organization", "practitioner"] {
+                    let reference = &resource[part];
+                    if reference.is_null() {
+                        continue;
+                    }
+                    let of = match reference["reference"].as_str() {
+                        Some(name) => match self.named_record(name).await? {
+                            Some((resource, row)) => Meant::by_identifiers(&resource, &row.author),
+                            None => None,
+                        },
+                        None => crate::facts::member_of(reference)
+                            .filter(|org| *org == row.author)
+                            .map(|org| Meant { org: Some(org), ..Meant::default() }),
+                    };
+                    // A part that means nobody known leaves the whole unknown.
+                    let Some(of) = of else { return Ok(None) };
+                    meant.org = meant.org.or(of.org);
+                    meant.user = meant.user.or(of.user);
+                }
+                // Roles alone would be those of any organisation.
+                Some(meant).filter(|meant| meant.org.is_some() || meant.user.is_some())
+            }
+            _ => None,
+        })
+    }
+
+    async fn named_record(&self, name: &str) -> Result<Option<(Value, Row)>, Failure> {
+        let Some((rtype, id)) = name.split_once('/') else { return Ok(None) };
+        let found = self.current_row(rtype, id).await?.filter(|(row, worth)| worth.may_be_shown() && !row.deleted);
+        Ok(found.map(|(row, _)| (serde_json::from_slice(&row.bytes).unwrap_or_default(), row)))
+    }
+}
+
+/// The caller, as policies see it.
+pub(crate) fn person(caller: &Caller) -> Person<'_> {
+    Person {
+        user: &caller.user,
+        role: caller.role,
+        org: &caller.org,
+        org_role: caller.org_role,
+        patient: caller.patient.as_deref(),
+    }
+}
+
+/// Refuses an active Consent that says what nobody here can weigh: the patient must hear of it, and not rely on it.
+pub(crate) fn check_consent(rtype: &str, value: &Value) -> Result<(), Failure> {
+    if rtype != "Consent" {
+        return Ok(());
+    }
+    let Some(directive) = Directive::read(value) else { return Ok(()) };
+    let text = "this part of a consent cannot be weighed here: it would refuse more, and permit less, than it says; leave it out, or say it \
+                in another way";
+    let issue = |path: &String| {
+        record::fhir::Issue::error(record::fhir::IssueType::NotSupported, text.to_owned()).at(path.clone())
+    };
+    match directive.unsupported() {
+        [] => Ok(()),
+        paths => Err(Failure::Invalid(paths.iter().map(issue).collect())),
+    }
+}
