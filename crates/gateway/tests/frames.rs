@@ -325,4 +325,16 @@ async fn a_stream_shows_every_frame_once_also_to_whoever_comes_back() {
         seen.push(next(&mut stream).await);
     }
     assert_eq!(seen, (2..=202).collect::<Vec<u64>>());
+
+    // A stream ends with the token that opened it.
+    let form = format!("token={}", site.doctor.token);
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let revoke = site.doctor.try_send(reqwest::Method::POST, "/auth/revoke", &headers, Some(form.into_bytes()));
+    revoke.await.unwrap().good();
+    let ends = async {
+        while let Some(Ok(message)) = stream.next().await {
+            assert!(!matches!(message, Message::Text(_)), "something is shown by a token that was revoked");
+        }
+    };
+    tokio::time::timeout(PATIENCE, ends).await.expect("the stream goes on");
 }

@@ -88,6 +88,11 @@ fn claims(headers: &HeaderMap, doors: &Doors) -> Result<Claims, TokenError> {
     doors.identity.check(token)
 }
 
+/// Whether the token of a request is still good, after the request was let in by it.
+pub(crate) fn is_good(headers: &HeaderMap, doors: &Doors) -> bool {
+    claims(headers, doors).is_ok()
+}
+
 /// What the request says, or what people of this role usually act for. Apps have no choice: nobody let them in for another purpose.
 fn purpose(headers: &HeaderMap, bearer: &Bearer) -> Result<Purpose, Failure> {
     let usual = usual_purpose(bearer.role);

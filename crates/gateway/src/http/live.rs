@@ -1,11 +1,17 @@
 //! What sensors say, as it comes: a WebSocket for each patient, for people and programs that look.
 
-use super::{Doors, auth::Known, outcome::Refusal, said};
+use super::{
+    Doors,
+    auth::{Known, is_good},
+    outcome::Refusal,
+    said,
+};
 use axum::{
     extract::{
         Path, Query, State,
         ws::{Message, WebSocket, WebSocketUpgrade},
     },
+    http::HeaderMap,
     response::Response,
 };
 use exchange::{Failure, Live, clock::now};
@@ -20,6 +26,8 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::mpsc;
 
+/// How often it is looked whether the token of a viewer is still good.
+const TOKEN_EVERY: Duration = Duration::from_secs(1);
 /// How long a viewer may take nothing before it is let go.
 const SEND_WAIT: Duration = Duration::from_secs(30);
 /// A viewer to whom nothing was shown for so long is asked whether it is there.
@@ -40,6 +48,7 @@ pub(crate) async fn stream(
     Known(caller): Known,
     Path(patient): Path<String>,
     Query(asked): Query<Asked>,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let after = after(asked.after.as_deref().unwrap_or_default())?;
@@ -47,9 +56,20 @@ pub(crate) async fn stream(
     let live = doors.node.live(&caller, &patient, asked.signal, after).await?;
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        show(live, socket).await;
+        // Who may look no more is shown nothing more: a stream ends with the token that opened it.
+        tokio::select! {
+            () = show(live, socket) => {}
+            () = ended(&doors, &headers) => {}
+        }
         drop(place);
     }))
+}
+
+/// Returns when the token in the headers is good no more: its time or its session is over, or its user may come in no more.
+async fn ended(doors: &Doors, headers: &HeaderMap) {
+    while is_good(headers, doors) {
+        tokio::time::sleep(TOKEN_EVERY).await;
+    }
 }
 
 /// Reads `DEVICE:COUNTER,...`.
