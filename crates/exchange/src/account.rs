@@ -357,7 +357,7 @@ mod tests {
         };
         let read = of("read", "doctor", "TREAT", &["Condition/c1/_history/1"]).unwrap();
         assert_eq!((read.recipient.as_str(), read.organisation.as_str(), read.required), ("okafor", "mercy", false));
-        let says = "2026-11-18T10:26:40.000Z: okafor (doctor) of mercy, for treatment: Condition/c1/_history/1, read.";
+        let says = "2026-11-18T11:06:40.000Z: okafor (doctor) of mercy, for treatment: Condition/c1/_history/1, read.";
         assert_eq!(read.says, says);
         assert_eq!(of("create", "doctor", "TREAT", &["Condition/c1/_history/1"]), None, "a write discloses nothing");
         assert_eq!(of("search", "doctor", "TREAT", &[]), None, "nothing was found");

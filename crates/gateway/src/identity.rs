@@ -92,6 +92,11 @@ impl Identity {
         }
     }
 
+    /// The users, as they are at this moment: for logins.
+    pub(crate) fn users_now(&self) -> Arc<Users> {
+        self.users.get_now()
+    }
+
     /// The users, as they are now.
     pub(crate) fn users(&self) -> Arc<Users> {
         self.users.get()
@@ -138,10 +143,14 @@ impl Identity {
 
     /// Whether a user who logged in at a time, in seconds since 1970, as somebody in this role, may still come in as that.
     pub(crate) fn is_still(&self, name: &str, role: Role, patient: Option<&str>, at: u64) -> bool {
-        self.users().get(name).is_some_and(|user| {
-            let is_the_same = user.role == role && user.patient.as_deref() == patient;
-            is_the_same && !user.closed && user.tokens_since.is_none_or(|since| at >= since)
-        })
+        let is_in = |users: &Users| {
+            users.get(name).is_some_and(|user| {
+                let is_the_same = user.role == role && user.patient.as_deref() == patient;
+                is_the_same && !user.closed && user.tokens_since.is_none_or(|since| at >= since)
+            })
+        };
+        // Somebody may have been added a moment ago.
+        is_in(&self.users()) || is_in(&self.users.get_now())
     }
 }
 

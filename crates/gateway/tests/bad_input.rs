@@ -552,18 +552,26 @@ async fn bad_tokens_open_nothing() {
             "iss": "vitaltrace:mercy-hospital", "aud": "vitaltrace:mercy-hospital", "sub": "doctor", "nbf": from, "exp": until, "role": "doctor"
         })
     };
+    // Under the name of the gateway's own key, whoever signs.
+    let kid = site.doctor.get("/auth/jwks").await.good().json()["keys"][0]["kid"].as_str().unwrap().to_owned();
+    let header =
+        |algorithm| Header { kid: Some(kid.clone()), typ: Some("at+jwt".to_owned()), ..Header::new(algorithm) };
     let sign = |claims: &Value, org: &str| {
         let der = key_of(org).to_pkcs8_der().unwrap();
-        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &EncodingKey::from_ed_der(der.as_bytes())).unwrap()
+        jsonwebtoken::encode(&header(Algorithm::EdDSA), claims, &EncodingKey::from_ed_der(der.as_bytes())).unwrap()
     };
     let mercy = "mercy-hospital";
-    let valid = sign(&claims(now - 10, now + 600), mercy);
+    let valid = sign(&claims(now, now + 600), mercy);
     let bearer = |token: &str| format!("Bearer {token}");
     let encoded = |value: &Value| URL_SAFE_NO_PAD.encode(bytes(value));
-    let none = format!("{}.{}.", encoded(&json!({"alg": "none", "typ": "JWT"})), encoded(&claims(now - 10, now + 600)));
+    let none = format!(
+        "{}.{}.",
+        encoded(&json!({"alg": "none", "typ": "at+jwt", "kid": kid})),
+        encoded(&claims(now - 10, now + 600))
+    );
     let public = key_of(mercy).verifying_key().to_bytes();
     let confused = jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
+        &header(Algorithm::HS256),
         &claims(now - 10, now + 600),
         &EncodingKey::from_secret(&public),
     )

@@ -60,6 +60,7 @@ async fn a_change_of_the_consensus_key_that_broke_off_is_gone_on_with_and_a_spen
     // As if it had ended before that.
     fs::rename(&present, &next).unwrap();
     fs::write(&present, &first).unwrap();
+    fs::set_permissions(&present, fs::Permissions::from_mode(0o600)).unwrap();
     let before = said(&consortium);
     good(rotate(&consortium));
     consortium.settle().await;

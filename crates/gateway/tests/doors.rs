@@ -21,7 +21,7 @@ const MERCY: &str = "mercy-hospital";
 /// A certificate for localhost, signed by itself, with its key.
 fn certify(folder: &Path, serial: &str) -> reqwest::Certificate {
     let arguments = format!(
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -set_serial {serial} -subj /CN=localhost \
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -set_serial {serial} -subj /CN=localhost -addext basicConstraints=critical,CA:FALSE \
          -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout door.key.new -out door.pem.new"
     );
     good(Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output().unwrap());

@@ -169,9 +169,19 @@ async fn an_app_does_what_it_was_given_with_its_patient_alone() {
     let trail = officer.get("/fhir/AuditEvent?patient=otto&outcome=8&_count=100").await.good().json();
     let of_reads =
         trail["entry"].as_array().unwrap().iter().filter(|entry| entry.to_string().contains("Observation/of-otto"));
-    let of_reads: Vec<_> = of_reads.map(|entry| &entry["resource"]["agent"][0]["who"]["display"]).collect();
-    // Read, history, version, in a batch, deletion by a version.
-    assert!(of_reads.len() >= 5 && of_reads.iter().all(|client| *client == "chart"), "{of_reads:?}");
+    let of_reads: Vec<(String, &Value)> = of_reads
+        .map(|entry| {
+            let event = &entry["resource"];
+            let codes = event["subtype"].as_array().unwrap().iter().filter_map(|code| code["code"].as_str());
+            (codes.collect::<Vec<_>>().join(" "), &event["agent"][0]["who"]["display"])
+        })
+        .collect();
+    assert!(of_reads.iter().all(|(_, client)| *client == "chart"), "{of_reads:?}");
+    // Read alone and in a batch, history, version.
+    assert_eq!(of_reads.iter().filter(|(codes, _)| codes == "AuthZ-Consent read").count(), 4, "{of_reads:?}");
+    // What is refused for the type, whatever record it would have been, is nobody's.
+    let trail = officer.get("/fhir/AuditEvent?outcome=8&_count=200").await.good();
+    assert!(trail.text().contains(r#""code":"delete""#), "{}", trail.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

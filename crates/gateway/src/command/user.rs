@@ -86,7 +86,7 @@ impl Token {
         let keys = OrgKeys::load(&config.keys)?;
         let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
         let bearer = Bearer { sid: Some(drawn()?), ..Bearer::user(&name, user.role, user.patient.clone()) };
-        print(&issuer.issue(bearer, now())?);
+        print(&issuer.issue(bearer, user.let_in_at(now()))?);
         Ok(Exit::Good)
     }
 }

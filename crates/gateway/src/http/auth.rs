@@ -27,7 +27,7 @@ use axum::{
 };
 use exchange::{App, Caller, Failure, clock::now};
 use policy::Scopes;
-use record::{Purpose, Role, TimeMs, fhir::IssueType};
+use record::{Purpose, Role, fhir::IssueType};
 use serde::Deserialize;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -123,11 +123,6 @@ fn usual_purpose(role: Role) -> Purpose {
 /// How much longer a login takes when many machines guess at the name.
 const SLOWLY: Duration = Duration::from_secs(2);
 
-/// When somebody who logs in now is let in, in milliseconds since 1970: after the last change of the login, which the clocks' leeway covers.
-fn let_in_at(user: &User) -> TimeMs {
-    TimeMs(now().0.max(user.tokens_since.unwrap_or_default() * 1000))
-}
-
 /// Why somebody was not let in.
 enum NoLogin {
     Token(TokenError),
@@ -139,8 +134,9 @@ enum NoLogin {
 async fn authenticate(doors: &Doors, name: &str, password: &str, address: IpAddr) -> Result<User, NoLogin> {
     // As it is counted: no name is longer or of other letters.
     let counted: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
+    let users = doors.identity.users_now();
     // What is no name may be a password in the wrong field: the log does not get it.
-    let shown = if doors.identity.users().get(name).is_some() { name } else { "somebody who is not known" };
+    let shown = if users.get(name).is_some() { name } else { "somebody who is not known" };
     match doors.identity.attempts.may_try(&counted, address, now().0) {
         May::Try => {}
         May::TrySlowly => tokio::time::sleep(SLOWLY).await,
@@ -150,7 +146,7 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, address: IpAddr
         }
     }
     let Ok(_place) = doors.logins.clone().try_acquire_owned() else { return Err(NoLogin::Busy) };
-    let (users, named, password) = (doors.identity.users(), name.to_owned(), password.to_owned());
+    let (named, password) = (name.to_owned(), password.to_owned());
     // Hashing a password takes tens of milliseconds: not on the threads that serve everybody.
     let checked = tokio::task::spawn_blocking(move || users.authenticate(&named, &password).cloned()).await;
     match checked {
@@ -210,7 +206,7 @@ pub(crate) async fn token(
     };
     let token = drawn().and_then(|sid| {
         let bearer = Bearer { sid: Some(sid), ..Bearer::user(&login.username, user.role, user.patient.clone()) };
-        doors.identity.issuer.issue(bearer, let_in_at(&user))
+        doors.identity.issuer.issue(bearer, user.let_in_at(now()))
     });
     match token {
         Ok(token) => {

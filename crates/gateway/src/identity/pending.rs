@@ -287,7 +287,8 @@ mod tests {
         let pending = Pending::new();
         assert!(pending.ask("first", asked(None), 100));
         assert!(pending.goes_on("first", asked(Some(ana())), 101));
-        for n in 0..WAITING_MAX {
+        assert!(pending.ask("0", asked(None), 101));
+        for n in 1..WAITING_MAX {
             assert!(pending.ask(&n.to_string(), asked(None), 102), "{n}");
         }
         assert!(pending.asked("first", 103).is_some() && pending.asked("0", 103).is_none());

@@ -36,6 +36,11 @@ pub(crate) struct User {
 }
 
 impl User {
+    /// When somebody who shows at `now` to be this user is let in: after the last change of the login, which the clocks' leeway covers.
+    pub(crate) fn let_in_at(&self, now: TimeMs) -> TimeMs {
+        TimeMs(now.0.max(self.tokens_since.unwrap_or_default() * 1000))
+    }
+
     /// Who the user is in FHIR, if it is said.
     pub(crate) fn fhir_user(&self) -> Option<String> {
         self.patient.as_ref().map(|id| format!("Patient/{id}")).or_else(|| self.practitioner.clone())

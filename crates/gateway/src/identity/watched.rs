@@ -34,6 +34,14 @@ impl<T> Watched<T> {
         Ok(Self { path, read, seen: Mutex::new(Seen { value, mark, looked: Instant::now() }) })
     }
 
+    /// The same, looked at this moment: for who was told no by what it said up to a moment ago.
+    pub(crate) fn get_now(&self) -> Arc<T> {
+        if let Some(before) = Instant::now().checked_sub(LOOK_EVERY) {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).looked = before;
+        }
+        self.get()
+    }
+
     /// What the file says; what it said before, when it has become unreadable: nobody is locked out by a slip.
     pub(crate) fn get(&self) -> Arc<T> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,12 +87,14 @@ mod tests {
         };
         fs::write(&path, "22").unwrap();
         becomes(22);
+        fs::write(&path, "4444").unwrap();
+        assert_eq!(*watched.get_now(), 4444);
         fs::write(&path, "no number").unwrap();
         std::thread::sleep(LOOK_EVERY * 2);
-        assert_eq!(*watched.get(), 22);
+        assert_eq!(*watched.get(), 4444);
         fs::remove_file(&path).unwrap();
         std::thread::sleep(LOOK_EVERY * 2);
-        assert_eq!(*watched.get(), 22);
+        assert_eq!(*watched.get(), 4444);
         fs::write(&path, "333").unwrap();
         becomes(333);
     }

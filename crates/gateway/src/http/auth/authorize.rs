@@ -271,7 +271,7 @@ async fn log_in(
         role: user.role,
         patient: user.patient.clone(),
         fhir_user: user.fhir_user(),
-        at: super::let_in_at(&user).0 / 1000,
+        at: user.let_in_at(now()).0 / 1000,
     };
     let patient = match &asked.launch {
         Some(launch) => Some(launch.patient.clone()),
