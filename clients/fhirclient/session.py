@@ -43,9 +43,10 @@ def step(what):
 
 
 step("metadata")
-# A client that has no token yet asks what is offered.
+# A client that has no token yet asks what is offered, and is told where people give it one.
 stranger = FHIRClient(settings={"app_id": "sessions", "api_base": BASE})
-assert stranger.prepare()
+assert not stranger.prepare()
+assert stranger.authorize_url.startswith(BASE.replace("/fhir", "/auth/authorize?"))
 statement = stranger.server.capabilityStatement
 assert (statement.fhirVersion, statement.rest[0].mode) == ("4.0.1", "server")
 

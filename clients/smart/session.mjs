@@ -83,6 +83,8 @@ async function launched(name, query, fill) {
   const client = new Promise((resolve) => {
     ready = resolve;
   });
+  // It may have failed before anybody looks.
+  client.catch(() => {});
   await browse(`${origin}/${name}/launch?${new URLSearchParams(query)}`, fill);
   return client;
 }
@@ -142,6 +144,8 @@ await used(lena);
 assert.equal(lena.user.fhirUser.replace(`${iss}/`, ""), `Patient/${patient.id}`);
 
 step("refresh");
+// Within one second the same is said of the same session, in the same words.
+await new Promise((later) => setTimeout(later, 1100));
 const before = lena.state.tokenResponse.access_token;
 await lena.refresh();
 assert.notEqual(lena.state.tokenResponse.access_token, before);
