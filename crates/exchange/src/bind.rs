@@ -21,6 +21,7 @@ use record::{
 use sensing::{BadDeviceId, DeviceId, DeviceState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::{MutexGuard, OwnedMutexGuard};
 
 /// What a device that FHIR knows as `Device/ID` calls itself in frames, before `ID`.
 ///
@@ -198,20 +199,11 @@ impl Node {
     }
 
     async fn unbind_device(&self, caller: &Caller, device: &str) -> Result<(), Failure> {
-        let not_bound = || Failure::NotFound(format!("binding of Device/{device}"));
-        let name = device_name(device).map_err(|_| not_bound())?;
-        let patient = self.sensing.patient_of(&name).ok_or_else(not_bound)?;
-        self.allow_about(caller, Action::BindDevice, &patient).await?;
-        let _one = self.sensing.binding.lock().await;
-        let attached = self.sensing.attached(&name).ok_or_else(not_bound)?;
-        let mut attached = attached.lock().await;
-        if !attached.is_open() {
-            return Err(not_bound());
-        }
+        let (_one, mut attached) = self.to_be_ended(caller, device).await?;
         // What was measured before the end belongs to the binding.
         self.put_batch(&mut attached).await?;
-        let now = self.now();
-        let subject = self.subject(&patient).await?;
+        let (now, name) = (self.now(), attached.binding().device.clone());
+        let subject = self.subject(&attached.bound.patient).await?;
         let mut gathered = self.empty();
         let event = Event::DeviceUnbound { device: device_digest(&name), binding: attached.bound.binding };
         self.also(&mut gathered, &self.author(caller, now), &Also { subject: subject.clone(), event })?;
@@ -228,6 +220,21 @@ impl Node {
             tracing::warn!(%error, binding = %attached.bound.binding, "the device is unbound, its DeviceUseStatement does not say so");
         }
         Ok(())
+    }
+
+    /// A device whose binding the caller may end, with nobody else at it and no other binding under way.
+    pub(crate) async fn to_be_ended(
+        &self,
+        caller: &Caller,
+        device: &str,
+    ) -> Result<(MutexGuard<'_, ()>, OwnedMutexGuard<Attached>), Failure> {
+        let not_bound = || Failure::NotFound(format!("binding of Device/{device}"));
+        let name = device_name(device).map_err(|_| not_bound())?;
+        let patient = self.sensing.patient_of(&name).ok_or_else(not_bound)?;
+        self.allow_about(caller, Action::BindDevice, &patient).await?;
+        let one = self.sensing.binding.lock().await;
+        let attached = self.sensing.attached(&name).ok_or_else(not_bound)?.lock_owned().await;
+        if attached.is_open() { Ok((one, attached)) } else { Err(not_bound()) }
     }
 
     /// The association that FHIR clients see gets its end.

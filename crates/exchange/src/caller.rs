@@ -85,3 +85,29 @@ impl Caller {
         Self { purpose, ..self.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_an_app_is_not_for_another_one_of_the_same_user() {
+        let app = |id: &str| Some(Arc::new(App { id: id.to_owned(), scopes: Scopes::default(), patient: None }));
+        let user = Caller {
+            user: "ana".to_owned(),
+            role: Role::Doctor,
+            org: "mercy".parse().unwrap(),
+            org_role: OrgRole::Hospital,
+            patient: None,
+            purpose: Purpose::Treat,
+            request: String::new(),
+            address: String::new(),
+            base: String::new(),
+            app: None,
+        };
+        let chart = Caller { app: app("chart"), ..user.clone() };
+        let other = Caller { app: app("other"), ..user.clone() };
+        assert!(user.account() != chart.account() && chart.account() != other.account());
+        assert_eq!(chart.account(), chart.for_purpose(Purpose::EmergencyTreat).account());
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
     write::Trail,
 };
 use contract::AccessAction;
-use policy::Action;
+use policy::{Action, SHARED_TYPES};
 use record::{
     TimeMs,
     fhir::{Found, Interaction, IssueType, RESOURCE_TYPES, SearchMode, SearchSet},
@@ -21,9 +21,6 @@ use store::{DateRange, IndexValue, PAGE_MAX, Row, extract};
 
 /// The most records of one answer; more are had a page at a time, by `_count`.
 const RECORDS_MAX: usize = 10_000;
-/// What a record refers to that belongs to no patient and that its reader needs.
-const SHARED_TYPES: [&str; 7] =
-    ["Practitioner", "PractitionerRole", "Organization", "Location", "HealthcareService", "Medication", "Substance"];
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq)]

@@ -503,11 +503,10 @@ impl Node {
         if_match: Option<u64>,
         time: TimeMs,
     ) -> Result<Option<Draft>, Failure> {
-        self.allow_type(caller, Action::Delete, rtype).await?;
-        let Some((row, previous)) = self.current(rtype, id).await? else { return Ok(None) };
-        if row.deleted {
+        let Some((row, previous)) = self.current(rtype, id).await?.filter(|(row, _)| !row.deleted) else {
+            self.allow_type(caller, Action::Delete, rtype).await?;
             return Ok(None);
-        }
+        };
         self.allow(caller, Action::Delete, &Target::of(&row)).await?;
         expect_version(&row, if_match)?;
         let subject = self.subject_of_update(&format!("{rtype}/{id}"), &row, row.patient.as_deref()).await?;

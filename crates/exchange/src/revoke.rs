@@ -10,7 +10,6 @@ use crate::{
     write::{Also, Touched, Trail},
 };
 use contract::{AccessAction, Event};
-use policy::Action;
 use record::{Role, TimeMs, fhir::Interaction};
 use sensing::{Frame, Refusal, Reject, Signed};
 
@@ -27,16 +26,7 @@ impl Node {
     }
 
     async fn revoke_device(&self, caller: &Caller, device: &str) -> Result<(), Failure> {
-        let not_bound = || Failure::NotFound(format!("binding of Device/{device}"));
-        let name = device_name(device).map_err(|_| not_bound())?;
-        let patient = self.sensing.patient_of(&name).ok_or_else(not_bound)?;
-        self.allow_about(caller, Action::BindDevice, &patient).await?;
-        let _one = self.sensing.binding.lock().await;
-        let attached = self.sensing.attached(&name).ok_or_else(not_bound)?;
-        let mut attached = attached.lock().await;
-        if !attached.is_open() {
-            return Err(not_bound());
-        }
+        let (_one, mut attached) = self.to_be_ended(caller, device).await?;
         let now = self.now();
         self.put_revocation(&mut attached, caller, now).await?;
         if let Err(error) = self.complete_statement(caller, &attached.bound, now).await {

@@ -12,7 +12,7 @@ pub(crate) mod outside;
 pub(crate) mod pending;
 pub(crate) mod sessions;
 pub(crate) mod users;
-mod watched;
+pub(crate) mod watched;
 
 use apps::Registered;
 use attempts::Attempts;
@@ -23,6 +23,7 @@ use outside::Outside;
 use pending::Pending;
 use record::Role;
 use sessions::Sessions;
+use sha2::{Digest as _, Sha256};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -152,6 +153,16 @@ impl Identity {
         // Somebody may have been added a moment ago.
         is_in(&self.users()) || is_in(&self.users.get_now())
     }
+}
+
+/// A drawn secret, as it is kept: nobody guesses what has 256 random bits, so that one round will do.
+pub(crate) fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// Whether a host's name is this machine's own.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    ["localhost", "127.0.0.1", "[::1]"].contains(&host)
 }
 
 /// Letters and digits that nobody guesses: 256 random bits.

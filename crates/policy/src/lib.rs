@@ -29,5 +29,5 @@ pub use missing::Need;
 pub use nesting::{BRACKETS_MAX, STEPS_MAX};
 pub use property::{Holds, Property};
 pub use request::{Action, Consented, Facts, Person, Record, Request};
-pub use scope::{BadScope, Reach, SCOPES_MAX, Scope, Scopes};
+pub use scope::{BadScope, Reach, SCOPES_MAX, SHARED_TYPES, Scope, Scopes};
 pub use sensitivity::{BadSensitivity, SENSITIVITY_BYTES_MAX, Sensitive, Sensitivity};

@@ -12,17 +12,9 @@ pub const SCOPES_MAX: usize = 128;
 /// Letters of what may be done, in the order that they are written in.
 const LETTERS: [(char, u8); 5] = [('c', 1), ('r', 2), ('u', 4), ('d', 8), ('s', 16)];
 
-/// Types of records that are about no patient and that records of patients refer to.
-const SHARED: [&str; 8] = [
-    "HealthcareService",
-    "Location",
-    "Medication",
-    "Organization",
-    "Practitioner",
-    "PractitionerRole",
-    "Questionnaire",
-    "Substance",
-];
+/// Types of records that are about no patient, and that whoever reads a patient's records needs because they refer to them.
+pub const SHARED_TYPES: [&str; 7] =
+    ["HealthcareService", "Location", "Medication", "Organization", "Practitioner", "PractitionerRole", "Substance"];
 
 /// Whose records a scope is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,7 +197,7 @@ impl Scopes {
     pub fn cover(&self, action: Action, fhir_type: &str, patient: Option<&str>, launched: Option<&str>) -> bool {
         // A record without a patient is not shared for that: whose an unknown person's is, nobody knows yet.
         let looks = matches!(action, Action::Read | Action::Search | Action::Export);
-        let shared = patient.is_none() && looks && SHARED.contains(&fhir_type);
+        let shared = patient.is_none() && looks && SHARED_TYPES.contains(&fhir_type);
         let of_launched = launched.is_some() && patient == launched;
         self.0.iter().any(|one| (one.reach != Reach::Patient || shared || of_launched) && fits(one, action, fhir_type))
     }

@@ -3,7 +3,7 @@
 use super::{BadInput, Connection, Exit, print, tell};
 use crate::identity::{
     apps::{self, Apps, Shows},
-    apps_beside, drawn,
+    apps_beside, drawn, hash,
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -70,7 +70,7 @@ impl Add {
             }
             None if self.secret => {
                 let drawn = drawn()?;
-                let sha256 = apps::hash(&drawn);
+                let sha256 = hex::encode(hash(&drawn));
                 secret = Some(drawn);
                 Shows::Secret { sha256 }
             }

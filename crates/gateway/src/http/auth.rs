@@ -22,7 +22,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{ConnectInfo, FromRequestParts, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use exchange::{App, Caller, Failure, clock::now};
@@ -160,13 +160,6 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, address: IpAddr
             Err(NoLogin::Token(TokenError::Refused))
         }
         Err(_) => Err(NoLogin::Busy),
-    }
-}
-
-fn status_of(error: &TokenError) -> StatusCode {
-    match error {
-        TokenError::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::UNAUTHORIZED,
     }
 }
 

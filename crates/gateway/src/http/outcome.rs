@@ -1,5 +1,6 @@
 //! The one place where failures become HTTP statuses and OperationOutcomes.
 
+use crate::identity::issuer::TokenError;
 use axum::{
     body::Bytes,
     extract::rejection::BytesRejection,
@@ -109,19 +110,22 @@ pub(crate) fn said(failure: &Failure) -> (StatusCode, Outcome) {
     (status, Outcome::new(Issue::error(kind, failure.to_string())))
 }
 
+/// What somebody is told by who was not let in.
+pub(super) fn status_of(error: &TokenError) -> StatusCode {
+    match error {
+        TokenError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::UNAUTHORIZED,
+    }
+}
+
 /// The answer to a request without a good token.
-pub(crate) fn unauthenticated(error: &crate::identity::issuer::TokenError) -> Response {
+pub(crate) fn unauthenticated(error: &TokenError) -> Response {
     let kind = match error {
-        crate::identity::issuer::TokenError::Expired => IssueType::Expired,
-        crate::identity::issuer::TokenError::TooMany => IssueType::Throttled,
+        TokenError::Expired => IssueType::Expired,
+        TokenError::TooMany => IssueType::Throttled,
         _ => IssueType::Login,
     };
-    let status = match error {
-        crate::identity::issuer::TokenError::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::UNAUTHORIZED,
-    };
-    let mut response = answer(status, &Outcome::new(Issue::error(kind, error.to_string())));
-    use crate::identity::issuer::TokenError;
+    let mut response = answer(status_of(error), &Outcome::new(Issue::error(kind, error.to_string())));
     // Source: RFC 6750 section 3.
     let asks = match error {
         TokenError::Missing => "Bearer",

@@ -1,5 +1,6 @@
 //! The doors by https: TLS by rustls, with a certificate that is replaced while the gateway runs.
 
+use crate::identity::watched::{Mark, mark};
 use anyhow::{Context, ensure};
 use axum::{
     extract::{ConnectInfo, Request},
@@ -19,9 +20,9 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -69,12 +70,8 @@ impl Files {
             .context("certificate and key of the doors do not belong together")
     }
 
-    fn mark(&self) -> Option<[(u64, SystemTime); 2]> {
-        let of = |path: &Path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.len(), metadata.modified().ok()?))
-        };
-        Some([of(&self.certificate)?, of(&self.key)?])
+    fn marks(&self) -> [Mark; 2] {
+        [mark(&self.certificate), mark(&self.key)]
     }
 }
 
@@ -91,11 +88,11 @@ impl ResolvesServerCert for Shown {
 impl Shown {
     /// Goes over to another certificate when the files hold one; keeps the present one while they do not.
     async fn follow(self: Arc<Self>, files: Files) {
-        let mut seen = files.mark();
+        let mut seen = files.marks();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let mark = files.mark();
-            if mark.is_none() || mark == seen {
+            let marks = files.marks();
+            if marks == seen || marks.contains(&None) {
                 continue;
             }
             match files.read() {
@@ -106,7 +103,7 @@ impl Shown {
                 // One of the two files may be there before the other.
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "the certificate is not taken as it is now"),
             }
-            seen = mark;
+            seen = marks;
         }
     }
 }
@@ -237,4 +234,24 @@ pub(crate) async fn as_plain(
     let always = axum::http::HeaderValue::from_static("max-age=31536000");
     response.headers_mut().insert(axum::http::header::STRICT_TRANSPORT_SECURITY, always);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_its_share_of_those_who_are_agreeing_and_gives_it_back() {
+        let places = Arc::new(Places::default());
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let mut held: Vec<Place> = (0..OF_ONE_MAX).map(|_| places.take(one).unwrap()).collect();
+        assert!(places.take(one).is_none() && places.take(other).is_some());
+        held.pop();
+        assert!(places.take(one).is_some());
+        drop(held);
+        assert!(places.0.lock().unwrap().is_empty());
+        let many: Vec<Option<Place>> =
+            (0..HANDSHAKES_MAX as u32 + 1).map(|n| places.take(std::net::Ipv4Addr::from_bits(n).into())).collect();
+        assert_eq!(many.iter().flatten().count(), HANDSHAKES_MAX);
+    }
 }

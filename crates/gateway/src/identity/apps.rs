@@ -3,6 +3,7 @@
 //! Source: SMART App Launch 2.2 and its Backend Services; RFC 6749, RFC 7523 (assertions), RFC 7591 (the names of what is registered).
 
 use super::{
+    hash, is_this_machine,
     issuer::LEEWAY_SECONDS,
     users::{alone, replace},
 };
@@ -11,7 +12,6 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use policy::Scopes;
 use record::Role;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
@@ -155,7 +155,7 @@ impl App {
     /// Whether a secret is the app's.
     pub(crate) fn has_secret(&self, secret: &str) -> Result<(), NotShown> {
         let Shows::Secret { sha256 } = &self.shows else { return Err(NotShown::OtherWay) };
-        let right = bool::from(hash(secret).as_bytes().ct_eq(sha256.as_bytes()));
+        let right = bool::from(hex::encode(hash(secret)).as_bytes().ct_eq(sha256.as_bytes()));
         if right { Ok(()) } else { Err(NotShown::Secret) }
     }
 
@@ -185,11 +185,6 @@ impl App {
     }
 }
 
-/// The hash of a drawn secret.
-pub(crate) fn hash(secret: &str) -> String {
-    hex::encode(Sha256::digest(secret.as_bytes()))
-}
-
 /// A set of public keys that people could check signatures with.
 fn keys(jwks: &str) -> anyhow::Result<JwkSet> {
     ensure!(jwks.len() <= KEYS_BYTES_MAX, "the set of keys is larger than {KEYS_BYTES_MAX} bytes");
@@ -212,10 +207,9 @@ fn check_redirect(redirect: &str) -> anyhow::Result<()> {
     let url = reqwest::Url::parse(redirect).with_context(|| format!("`{redirect}` is no address"))?;
     ensure!(redirect.len() <= 1024 && url.fragment().is_none(), "`{redirect}` is too long, or has a part after `#`");
     let host = url.host_str().unwrap_or_default();
-    let local = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
     match url.scheme() {
         "https" => Ok(()),
-        "http" if local => Ok(()),
+        "http" if is_this_machine(host) => Ok(()),
         "http" => bail!("`{redirect}`: an address that is not on the same machine begins with https"),
         // Apps on a device have a scheme of their own. Source: RFC 8252 section 7.1.
         scheme if scheme.contains('.') => Ok(()),
@@ -316,24 +310,26 @@ impl Apps {
     }
 }
 
+/// An app for tests that shows who it is by nothing.
+#[cfg(test)]
+pub(super) fn public(scope: &str) -> App {
+    let redirects = vec!["https://app.example/back".to_owned()];
+    App {
+        name: "Chart".to_owned(),
+        redirects,
+        scope: scope.to_owned(),
+        service: None,
+        shows: Shows::Nothing {},
+        since: 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use exchange::clock::now;
     use jsonwebtoken::{EncodingKey, Header};
     use serde_json::{Value, json};
-
-    fn public(scope: &str) -> App {
-        let redirects = vec!["https://app.example/back".to_owned()];
-        App {
-            name: "Chart".to_owned(),
-            redirects,
-            scope: scope.to_owned(),
-            service: None,
-            shows: Shows::Nothing {},
-            since: 0,
-        }
-    }
 
     fn key() -> ed25519_dalek::SigningKey {
         ed25519_dalek::SigningKey::from_bytes(&[7; 32])
@@ -414,7 +410,7 @@ mod tests {
     fn apps_come_back_from_their_file_and_a_secret_is_not_in_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("apps.toml");
-        let shows = Shows::Secret { sha256: hash("a drawn secret") };
+        let shows = Shows::Secret { sha256: hex::encode(hash("a drawn secret")) };
         Apps::set(&path, "chart", App { shows, ..public("launch patient/*.rs") }, 7).unwrap();
         Apps::set(&path, "loader", service(), 7).unwrap();
         assert!(Apps::set(&path, "no name", service(), 7).is_err());

@@ -104,19 +104,7 @@ impl Given {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::apps::Shows;
-
-    fn app(scope: &str) -> App {
-        let redirects = vec!["https://app.example/back".to_owned()];
-        App {
-            name: "Chart".to_owned(),
-            redirects,
-            scope: scope.to_owned(),
-            service: None,
-            shows: Shows::Nothing {},
-            since: 0,
-        }
-    }
+    use crate::identity::apps::public as app;
 
     #[test]
     fn an_app_is_given_what_it_asks_for_and_is_registered_for() {

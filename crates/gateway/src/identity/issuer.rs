@@ -1,5 +1,6 @@
 //! The embedded token issuer: short-lived bearer tokens (JWT, EdDSA) for the organisation's own people, apps and programs.
 
+use super::drawn;
 use anyhow::Context;
 use ed25519_dalek::{SigningKey, VerifyingKey, pkcs8::EncodePrivateKey};
 use exchange::keys::OrgKeys;
@@ -78,6 +79,9 @@ pub(crate) struct Claims {
     nbf: u64,
     /// Expires, in seconds since 1970.
     pub(crate) exp: u64,
+    /// Names the token. Source: RFC 9068 section 2.2.
+    #[serde(default)]
+    jti: String,
     #[serde(flatten)]
     pub(crate) bearer: Bearer,
 }
@@ -85,7 +89,7 @@ pub(crate) struct Claims {
 impl Claims {
     /// What another issuer's token says.
     pub(crate) fn of(bearer: Bearer, issued: u64, exp: u64) -> Self {
-        Self { iss: String::new(), aud: String::new(), nbf: issued, exp, bearer }
+        Self { iss: String::new(), aud: String::new(), nbf: issued, exp, jti: String::new(), bearer }
     }
 
     /// When it was issued, in seconds since 1970.
@@ -257,7 +261,7 @@ impl Issuer {
     pub(crate) fn issue(&self, bearer: Bearer, now: TimeMs) -> anyhow::Result<String> {
         let nbf = now.0 / 1000;
         let (iss, aud) = (self.name.clone(), self.name.clone());
-        self.sign("at+jwt", &Claims { iss, aud, nbf, exp: nbf + bearer.seconds(), bearer })
+        self.sign("at+jwt", &Claims { iss, aud, nbf, exp: nbf + bearer.seconds(), jti: drawn()?, bearer })
     }
 
     /// What the app `aud` is told of `user` by the issuer that is called `iss`.
@@ -350,6 +354,7 @@ mod tests {
     fn a_token_says_who_its_user_is_and_what_an_app_was_given() {
         let token = issuer("mercy", 1).issue(ana(), now()).unwrap();
         assert_eq!(issuer("mercy", 1).check(&token).unwrap().bearer, ana());
+        assert_ne!(token, issuer("mercy", 1).issue(ana(), now()).unwrap(), "no token is another one");
         let (client_id, scope) = ("chart".to_owned(), "patient/*.rs".to_owned());
         let app = Some(LetIn { client_id, scope, launched: Some("ilse".to_owned()), service: false });
         let let_in = Bearer { app, sid: Some("01".to_owned()), ..ana() };

@@ -5,6 +5,7 @@
 
 use super::{
     apps::KEYS_BYTES_MAX,
+    is_this_machine,
     issuer::{Bearer, Claims, LEEWAY_SECONDS, LetIn, PREFIX, TOKEN_BYTES_MAX, TokenError, decode},
     users::replace,
 };
@@ -113,7 +114,7 @@ impl IssuerAt {
         }
         let url =
             reqwest::Url::parse(&self.keys).with_context(|| format!("`keys` of `{}` is no address", self.name))?;
-        let local = ["localhost", "127.0.0.1", "[::1]"].contains(&url.host_str().unwrap_or_default());
+        let local = is_this_machine(url.host_str().unwrap_or_default());
         if url.scheme() != "https" && !(url.scheme() == "http" && local) {
             bail!("`keys` of `{}`: an address that is not on the same machine begins with https", self.name);
         }

@@ -1,8 +1,7 @@
 //! Authorisations that are under way: from an app's question over login and choice to the code that is good once.
 
-use super::{grant::Given, sessions::Session};
+use super::{grant::Given, hash, sessions::Session};
 use record::Role;
-use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     hash::Hash,
@@ -40,11 +39,6 @@ impl Asked {
     pub(crate) fn is_of(&self, browser: &str) -> bool {
         bool::from(self.browser.ct_eq(&hash(browser)))
     }
-}
-
-/// A drawn secret, as it is kept.
-pub(crate) fn hash(secret: &str) -> [u8; 32] {
-    Sha256::digest(secret.as_bytes()).into()
 }
 
 /// The person who logged in to answer.
@@ -242,10 +236,7 @@ mod tests {
     }
 
     fn asked(person: Option<LoggedIn>) -> Asked {
-        let redirects = vec!["https://app.example/back".to_owned()];
-        let (name, scope, shows) =
-            ("Chart".to_owned(), "patient/*.rs".to_owned(), crate::identity::apps::Shows::Nothing {});
-        let app = crate::identity::apps::App { name, redirects, scope, service: None, shows, since: 0 };
+        let app = crate::identity::apps::public("patient/*.rs");
         Asked {
             app: "chart".to_owned(),
             redirect: "https://app.example/back".to_owned(),

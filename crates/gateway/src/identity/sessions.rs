@@ -4,7 +4,6 @@
 //! Source: RFC 9700 section 4.14.2. Of tokens only hashes are kept.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     path::Path,
@@ -12,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::issuer::TOKEN_SECONDS;
+use super::{hash, issuer::TOKEN_SECONDS};
 
 /// How long a session lasts at most when its app may go on without its user, in seconds.
 const OFFLINE_SECONDS: u64 = 90 * 24 * 3600;
@@ -222,10 +221,6 @@ fn whole(seconds: u64) -> i64 {
 
 fn seconds(whole: i64) -> u64 {
     u64::try_from(whole).unwrap_or(0)
-}
-
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Length and time of the last change of a file.
-pub(super) type Mark = Option<(u64, SystemTime)>;
+pub(crate) type Mark = Option<(u64, SystemTime)>;
 
 struct Seen<T> {
     value: Arc<T>,
@@ -63,7 +63,7 @@ impl<T> Watched<T> {
 }
 
 /// By what a change of a file is told.
-pub(super) fn mark(path: &std::path::Path) -> Mark {
+pub(crate) fn mark(path: &std::path::Path) -> Mark {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))
 }

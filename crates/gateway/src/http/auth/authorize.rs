@@ -12,7 +12,8 @@ use crate::{
     identity::{
         drawn,
         grant::{Given, SCOPE_BYTES_MAX},
-        pending::{self, Asked, LoggedIn, hash},
+        hash,
+        pending::{self, Asked, LoggedIn},
         sessions::Session,
     },
 };
@@ -253,7 +254,7 @@ async fn log_in(
     let user = match logged_in {
         Ok(user) => user,
         Err(super::NoLogin::Token(error)) => {
-            let status = super::status_of(&error);
+            let status = crate::http::outcome::status_of(&error);
             let text = format!("{error}.");
             return login_page(doors, id, &asked, Some(&text)).status(status).into_response();
         }
