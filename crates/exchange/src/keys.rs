@@ -294,7 +294,7 @@ pub(crate) fn older(dir: &Path) -> Result<Vec<PublicKey>, KeyError> {
 }
 
 /// Writes a file that is there as a whole or not at all, in the place of what has its name.
-fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), KeyError> {
+pub(crate) fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), KeyError> {
     let (path, written) = (dir.join(name), dir.join(format!("{name}.new")));
     let file = |source| KeyError::File { path: path.clone(), source };
     match fs::remove_file(&written) {

@@ -76,6 +76,7 @@ mod recent;
 mod sample;
 mod signer;
 mod status;
+mod votes;
 mod witness;
 mod wrap;
 
@@ -103,3 +104,4 @@ pub use recording::{RECORDING_FRAMES_MAX, Range, Recording};
 pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;
 pub use take::FRAMES_AT_ONCE_MAX;
+pub use votes::remembers_its_votes;

@@ -4,6 +4,7 @@ use crate::{identity::outside::IssuerAt, policies::Folder};
 use anyhow::{Context, anyhow, bail};
 use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 use contract::{Genesis, PublicKey};
+use exchange::{keys::OrgKeys, remembers_its_votes};
 use record::{OrgId, OrgRole};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -175,6 +176,24 @@ impl Config {
             config.database = database.parse().context("VITALTRACE_DATABASE")?;
         }
         Ok(config)
+    }
+
+    /// The folder of the ledger node.
+    pub(crate) fn ledger_folder(&self) -> PathBuf {
+        self.data.join("ledger")
+    }
+
+    /// Makes the node one that votes on nothing if it has lost the ledger's folder, with which it forgot what it voted for.
+    pub(crate) fn watching_if_votes_were_forgotten(mut self, keys: &OrgKeys) -> anyhow::Result<Self> {
+        if self.standing != Standing::Watcher && !remembers_its_votes(keys, &self.ledger_folder())? {
+            tracing::warn!(
+                org = %self.org,
+                "the ledger's folder was lost, or is an older copy: the node has forgotten what it voted for, and votes on nothing until it has \
+                 another consensus key (`vitaltrace member rotate-key`)"
+            );
+            self.standing = Standing::Watcher;
+        }
+        Ok(self)
     }
 
     /// What the ledger node is told of this one.

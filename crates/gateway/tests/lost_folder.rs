@@ -43,6 +43,36 @@ async fn what_is_written_before_the_ledger_is_caught_up_with_becomes_final() {
     is_final(&doctor, &patient).await;
 }
 
+/// A validator came back without its folder and as it was configured. It began to vote where it had voted already, gave a view up that it had finalised,
+/// and the others proved that and shut it out: what was written at it was never final.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_that_lost_its_folder_signs_nothing_that_excludes_what_it_signed_before() {
+    let mut consortium = Consortium::running(&[(MERCY, "doctor", "doctor")]).await;
+    let doctor = consortium.client(MERCY, "doctor");
+    person(&doctor).await;
+    consortium.settle().await;
+    let node = consortium.node_mut(MERCY);
+    assert_eq!(node.stop(), Some(0));
+    fs::remove_dir_all(node.dir.join("data")).unwrap();
+    // The others pass over who is silent: it is to be one whose vote they ask for.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for _ in 0..2 {
+        let node = consortium.node_mut(MERCY);
+        node.start();
+        node.wait_until_answers().await;
+        let patient = person(&doctor).await;
+        consortium.settle().await;
+        is_final(&doctor, &patient).await;
+        let log = fs::read_to_string(consortium.node(MERCY).dir.join("node.log")).unwrap();
+        assert!(log.contains("the node has forgotten what it voted for"), "{log}");
+        assert_eq!(consortium.node_mut(MERCY).stop(), Some(0));
+    }
+    for org in ["rescue-one", "acme-insurance", "health-inspectorate"] {
+        let log = fs::read_to_string(consortium.node(org).dir.join("node.log")).unwrap();
+        assert!(!log.contains("a validator broke the rules"), "{log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_and_not_final_is_found_signed_in_the_database() {
     let mut consortium = Consortium::running(&[(MERCY, "doctor", "doctor")]).await;

@@ -77,7 +77,7 @@ impl Member {
         let keys = OrgKeys::load(&config.keys)?;
         let genesis = config.genesis()?;
         let chain = genesis.id();
-        let folder = config.data.join("ledger");
+        let folder = config.ledger_folder();
         fs::create_dir_all(&folder)?;
         let consensus_key = keys.consensus.to_bytes().into();
         let mut settings =

@@ -45,7 +45,7 @@ impl Replay {
         let asked = ledger::Replay {
             genesis,
             org: config.org.clone(),
-            folder: self.folder.unwrap_or_else(|| config.data.join("ledger")),
+            folder: self.folder.unwrap_or_else(|| config.ledger_folder()),
             scratch: scratch.path().to_owned(),
         };
         let bar = ProgressBar::new(0);

@@ -55,6 +55,7 @@ impl Serve {
         let config = Config::load(&self.config)?;
         let genesis = config.genesis()?;
         let keys = OrgKeys::load(&config.keys)?;
+        let config = config.watching_if_votes_were_forgotten(&keys)?;
         let base = Base::new(config.fhir_url()?, config.http, false);
         let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
         std::fs::create_dir_all(&config.data).context("the node's folder cannot be made")?;
