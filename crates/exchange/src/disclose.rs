@@ -176,7 +176,25 @@ impl Node {
         handling: Handling,
     ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
-        let asked = self.asked(rtype, query, handling)?;
+        self.answer(caller, self.asked(rtype, query, handling)?).await
+    }
+
+    /// The same of the records in the compartment of a patient.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn search_of(
+        &self,
+        caller: &Caller,
+        patient: &str,
+        rtype: &str,
+        query: &str,
+        handling: Handling,
+    ) -> Result<Vec<u8>, Failure> {
+        check_type(rtype)?;
+        self.answer(caller, self.asked_of(patient, rtype, query, handling)?).await
+    }
+
+    async fn answer(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
+        let (rtype, query) = (asked.search.rtype.as_str(), asked.query.as_str());
         self.allow_type(caller, Action::Search, rtype).await?;
         self.accesses_before(if query.contains(AUDIT_EVENT) { AUDIT_EVENT } else { rtype }).await?;
         if asked.show == Show::Count {
@@ -227,10 +245,10 @@ impl Node {
             _ => None,
         };
         counted.total = counted.total.map(|total| total + u64::from(built.is_some()));
-        let mut links = vec![("self".to_owned(), link(caller, rtype, &asked.understood))];
+        let mut links = vec![("self".to_owned(), link(caller, &asked.place, &asked.understood))];
         if let Some(next) = next {
             let query = on_page(&without_cursor(&asked.understood), Some(next));
-            links.push(("next".to_owned(), link(caller, rtype, &query)));
+            links.push(("next".to_owned(), link(caller, &asked.place, &query)));
         }
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let shown: Vec<(Cleared, SearchMode)> =
@@ -262,7 +280,7 @@ impl Node {
     async fn count(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
         let Counted { total, by_patient, withheld, lost } = self.counted(caller, &asked).await?;
         self.trail_of_search(caller, &asked, by_patient).await?;
-        let links = vec![("self".to_owned(), link(caller, &asked.search.rtype, &asked.understood))];
+        let links = vec![("self".to_owned(), link(caller, &asked.place, &asked.understood))];
         let entries = Remarks::on(&asked, withheld, lost).found().into_iter().collect();
         Ok(SearchSet { total, links, entries }.to_json())
     }
@@ -357,7 +375,7 @@ impl Node {
             by_patient.insert(asked.patient.clone(), Shared::default());
         }
         let trail = Trail {
-            query: Some(format!("{}?{}", asked.search.rtype, asked.query)),
+            query: Some(format!("{}?{}", asked.place, asked.query)),
             ..Trail::of(Interaction::Search, AccessAction::Search)
         };
         self.leave_trails(caller, by_patient, &trail).await

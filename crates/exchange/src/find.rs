@@ -46,6 +46,8 @@ pub(crate) struct Asked {
     pub(crate) includes: Vec<Include>,
     /// The Patient that it is limited to, when it names one.
     pub(crate) patient: Option<String>,
+    /// Where it is asked for, as it stands in addresses: `Observation`, or `Patient/a/Observation` for those of one compartment.
+    pub(crate) place: String,
     pub(crate) show: Show,
     pub(crate) total: Total,
     /// The query as it came, for the audit trail.
@@ -134,7 +136,27 @@ impl Node {
             (None, None) => Show::Whole,
         };
         let understood = understood.join("&");
-        Ok(Asked { search, includes, patient, show, total, query: query.to_owned(), understood, ignored })
+        let place = rtype.to_owned();
+        Ok(Asked { search, includes, patient, place, show, total, query: query.to_owned(), understood, ignored })
+    }
+
+    /// The same of the records of a type in the compartment of a patient.
+    pub(crate) fn asked_of(
+        &self,
+        patient: &str,
+        rtype: &str,
+        query: &str,
+        handling: Handling,
+    ) -> Result<Asked, Failure> {
+        let mut asked = self.asked(rtype, query, handling)?;
+        let within = Criterion::in_compartment_of(patient, rtype).ok_or_else(|| {
+            let text = format!("no `{rtype}` is in the compartment of a patient: search for it by `/{rtype}`");
+            Failure::invalid(IssueType::NotSupported, "", text)
+        })?;
+        asked.search.criteria.push(within);
+        asked.patient = Some(patient.to_owned());
+        asked.place = format!("Patient/{patient}/{rtype}");
+        Ok(asked)
     }
 
     /// A condition, such as `identifier=system|value`.
@@ -200,11 +222,8 @@ fn summarised(value: &str) -> Result<Option<Show>, Failure> {
         "text" => Ok(Some(Show::Part(Subset::Text))),
         "data" => Ok(Some(Show::Part(Subset::Data))),
         "count" => Ok(Some(Show::Count)),
-        "true" => {
-            let text = "`_summary=true` is not offered: name the elements by `_elements`";
-            Err(Failure::invalid(IssueType::NotSupported, "", text))
-        }
-        _ => Err(wrong("_summary", "`text`, `data`, `count` or `false`")),
+        "true" => Ok(Some(Show::Part(Subset::Summary))),
+        _ => Err(wrong("_summary", "`true`, `text`, `data`, `count` or `false`")),
     }
 }
 

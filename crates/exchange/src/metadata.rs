@@ -67,6 +67,7 @@ impl Node {
                 "security": security(auth),
                 "documentation": "Every address that this gateway answers, FHIR or not, is described by OpenAPI at /openapi.json.",
                 "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code})),
+                "compartment": ["http://hl7.org/fhir/CompartmentDefinition/patient"],
                 "operation": [{"name": "export", "definition": "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"}]
             }]
         });

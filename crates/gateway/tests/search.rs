@@ -401,8 +401,10 @@ async fn parts_of_matches_are_marked_as_such_and_what_is_counted_is_what_the_cal
     assert!(data.json()["entry"][0]["resource"]["text"].is_null());
     assert!(data.text().contains(&read.text()), "what has no narrative is whole");
     assert!(summary("false").await.good().text().contains(&read.text()));
+    let short = summary("true").await.good().json();
+    let resource = &short["entry"][0]["resource"];
+    assert!(resource["text"].is_null() && resource["valueQuantity"].is_object(), "{short}");
     for (more, kind) in [
-        ("_summary=true", "not-supported"),
         ("_summary=other", "value"),
         ("_elements=nothing", "value"),
         ("_elements=code&_summary=text", "invalid"),
@@ -435,7 +437,7 @@ async fn parts_of_matches_are_marked_as_such_and_what_is_counted_is_what_the_cal
         assert_eq!(said(&answer).unwrap(), "`Observation` has no search parameter `colour`: it was passed over");
         assert_eq!(link(&answer, "self"), Some(format!("{query}&_elements=code")));
     }
-    for wrong in ["code:exact=a", "_include=Observation:nothing", "_summary=true", "_elements=nothing"] {
+    for wrong in ["code:exact=a", "_include=Observation:nothing", "_summary=other", "_elements=nothing"] {
         assert_eq!(prefer("handling=lenient", &format!("{query}&{wrong}")).await.status, 422, "{wrong}");
     }
 
@@ -444,6 +446,49 @@ async fn parts_of_matches_are_marked_as_such_and_what_is_counted_is_what_the_cal
     let answer = site.doctor.get(&format!("/fhir/Observation?patient={patient}&_summary=count")).await.good();
     assert!(answer.json()["total"].is_null());
     assert!(said(&answer).unwrap().contains("1 records on the ledger may be missing"));
+}
+
+/// A record of one patient that another one performed is in the compartments of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patients_compartment_has_the_records_by_every_way_in_and_to_each_caller_what_a_search_would_show() {
+    let site = Site::new().await;
+    let (patient, other) = (&site.patient, &site.other);
+    let encounter = site.encounter().await;
+    let own = site.pulse(patient, &encounter).await;
+    let resource = json!({
+        "resourceType": "Observation", "status": "final", "subject": {"reference": format!("Patient/{other}")},
+        "performer": [{"reference": format!("Patient/{patient}")}], "code": {"text": "as a relative saw it"}
+    });
+    let performed = site.doctor.create(&resource).await.id();
+    site.consortium.settle().await;
+    let of = async |client: &Client, asked: &str| entries(&client.get(&format!("/fhir/Patient/{asked}")).await.good());
+    let both = sorted([format!("match Observation/{own}"), format!("match Observation/{performed}")]);
+    assert_eq!(of(&site.doctor, &format!("{patient}/Observation")).await, both);
+    assert_eq!(of(&site.doctor, &format!("{other}/Observation")).await, [format!("match Observation/{performed}")]);
+    let coded = format!("{patient}/Observation?code=8867-4&_include=Observation:encounter");
+    let expected = sorted([format!("match Observation/{own}"), format!("include Encounter/{encounter}")]);
+    assert_eq!(of(&site.doctor, &coded).await, expected);
+    assert_eq!(of(&site.doctor, &format!("{patient}/Patient")).await, [format!("match Patient/{patient}")]);
+    // Page by page, at the same address.
+    let page = site.doctor.get(&format!("/fhir/Patient/{patient}/Observation?_count=1")).await.good();
+    let next = link(&page, "next").unwrap();
+    assert!(next.contains(&format!("/fhir/Patient/{patient}/Observation?_count=1")), "{next}");
+    let rest = site.doctor.get(&next).await.good();
+    assert_eq!(sorted([entries(&page).remove(0), entries(&rest).remove(0)]), both);
+    // A clerk sees no narrative, however it is asked for.
+    assert!(of(&site.desk, &format!("{patient}/Observation")).await.is_empty());
+    // The trail says where it was asked.
+    let asked = format!("Patient/{patient}/Observation?_count=1");
+    assert!(site.trailed(patient, &asked).await.contains(&BTreeSet::from([format!("Observation/{own}/_history/1")])));
+
+    for (path, code) in [
+        (format!("Patient/{patient}/Medication"), "not-supported"),
+        (format!("Encounter/{encounter}/Observation"), "not-supported"),
+        (format!("Patient/{patient}/Observation?colour=red"), "not-supported"),
+    ] {
+        let refused = site.doctor.get(&format!("/fhir/{path}")).await;
+        assert_eq!((refused.status, refused.json()["issue"][0]["code"].as_str()), (422, Some(code)), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,25 +9,30 @@ use crate::{
 impl Criterion {
     /// Whether `row`, whose search values are `values`, meets it. None for chains, which other records decide.
     pub fn holds(&self, row: &Row, values: &[IndexRow]) -> Option<bool> {
-        let names = filed(&row.rtype, &self.param);
-        let own: Vec<&IndexRow> =
-            values.iter().filter(|of| of.param == self.param || names.contains(&of.param.as_ref())).collect();
         let mut any = false;
         for wanted in &self.any {
-            any |= match (self.param.as_str(), wanted) {
-                (_, Match::To { .. } | Match::From { .. }) => return None,
-                ("_id", Match::Token { code, .. }) => code.as_ref() == Some(&row.id),
-                ("_lastUpdated", Match::Date { prefix, span }) => {
-                    let written = i64::try_from(row.written_at.0).unwrap_or(i64::MAX);
-                    relates(written, written.saturating_add(1), *prefix, *span)
-                }
-                (_, Match::Missing(missing)) => own.is_empty() == *missing,
-                (param, Match::Composite(wanted)) => stands_together(row, values, param, wanted),
-                (_, wanted) => own.iter().any(|of| agrees(&of.value, wanted)),
-            };
+            any |= meets(row, values, &self.param, wanted)?;
         }
         Some(any != self.negate)
     }
+}
+
+/// Whether a record meets one alternative of a criterion on a parameter.
+fn meets(row: &Row, values: &[IndexRow], param: &str, wanted: &Match) -> Option<bool> {
+    let names = filed(&row.rtype, param);
+    let mut own = values.iter().filter(|of| of.param == param || names.contains(&of.param.as_ref()));
+    Some(match (param, wanted) {
+        (_, Match::To { .. } | Match::From { .. }) => return None,
+        (_, Match::Under { param, of }) => return meets(row, values, param, of),
+        ("_id", Match::Token { code, .. }) => code.as_ref() == Some(&row.id),
+        ("_lastUpdated", Match::Date { prefix, span }) => {
+            let written = i64::try_from(row.written_at.0).unwrap_or(i64::MAX);
+            relates(written, written.saturating_add(1), *prefix, *span)
+        }
+        (_, Match::Missing(missing)) => own.next().is_none() == *missing,
+        (param, Match::Composite(wanted)) => stands_together(row, values, param, wanted),
+        (_, wanted) => own.any(|of| agrees(&of.value, wanted)),
+    })
 }
 
 fn relates(lo: i64, hi: i64, prefix: Prefix, span: DateRange) -> bool {

@@ -17,6 +17,7 @@ mod seal;
 
 mod chain;
 mod columns;
+mod compartment;
 mod extract;
 mod holds;
 mod search;

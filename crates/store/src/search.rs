@@ -190,6 +190,13 @@ pub enum Match {
         /// What it must meet.
         criterion: Box<Criterion>,
     },
+    /// A value of this parameter, whatever the criterion is called.
+    Under {
+        /// The parameter.
+        param: String,
+        /// Its value.
+        of: Box<Match>,
+    },
     /// Values that stand together, one for each part of the composite in its order.
     Composite(Vec<Match>),
     /// `:missing`: the record has no value (true) or some value (false).

@@ -296,6 +296,7 @@ fn rank_of(rtype: &str, param: &str, value: &Match, about_known: bool) -> Option
         Match::Text { how: TextMatch::Prefix | TextMatch::Exact, .. } => Some(4),
         Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),
         Match::Date { prefix: Prefix::Eq, .. } => Some(6),
+        Match::Under { param, of } => rank_of(rtype, param, of, about_known),
         // Nothing meets what no such parameter has.
         Match::Composite(_) if parts(rtype, param).is_empty() => None,
         Match::Composite(values) => rank_of(rtype, "", values.first()?, about_known),
@@ -310,13 +311,17 @@ fn rank_of(rtype: &str, param: &str, value: &Match, about_known: bool) -> Option
 fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>) {
     for (index, value) in criterion.any.iter().enumerate() {
         sql.push(if index == 0 { "SELECT DISTINCT" } else { " UNION SELECT" });
-        if criterion.param == "_id" {
+        let (param, value) = match value {
+            Match::Under { param, of } => (param.as_str(), &**of),
+            value => (criterion.param.as_str(), value),
+        };
+        if param == "_id" {
             sql.push(" vid FROM version v WHERE rtype = ").bind(rtype.to_owned()).push(" AND ");
             probe(sql, "v", rtype, "_id", value);
             continue;
         }
         if matches!(value, Match::To { .. } | Match::From { .. }) {
-            drive_link(sql, rtype, &criterion.param, value);
+            drive_link(sql, rtype, param, value);
             continue;
         }
         let token = match value {
@@ -324,15 +329,15 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
             value => Some(value),
         };
         match about.filter(|_| matches!(token, Some(Match::Token { .. }))) {
-            None => drive_value(sql, rtype, &criterion.param, value),
+            None => drive_value(sql, rtype, param, value),
             Some(about) if sql.dialect.looks_up_lists() => {
-                drive_value(sql, rtype, &criterion.param, value);
+                drive_value(sql, rtype, param, value);
                 sql.push(" AND x.about IN (").bind(about.to_owned()).push(&format!(", '{ABOUT_MANY}')"));
             }
             Some(about) => {
-                drive_value(sql, rtype, &criterion.param, value);
+                drive_value(sql, rtype, param, value);
                 sql.push(" AND x.about = ").bind(about.to_owned()).push(" UNION SELECT");
-                drive_value(sql, rtype, &criterion.param, value);
+                drive_value(sql, rtype, param, value);
                 sql.push(&format!(" AND x.about = '{ABOUT_MANY}'"));
             }
         }
@@ -371,6 +376,7 @@ fn any(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
 /// Whether version `of` meets one alternative.
 fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
     match (param, value) {
+        (_, Match::Under { param, of: value }) => probe(sql, of, rtype, param, value),
         ("_id", Match::Token { code: Some(code), .. }) => {
             sql.push(&format!("{of}.id = ")).bind(code.clone());
         }

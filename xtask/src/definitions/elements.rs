@@ -13,7 +13,8 @@ const HEAD: &str = "\
 #
 # <name> = <code>|<code>...          the codes of a value set that a `code` is bound to with strength `required`
 # <Type> : <Base>                    a type; its elements follow, and those of <Base> belong to it too
-#  <element> <how many> <types>      one blank more than its parent; how many: ? 0..1, 1 1..1, * 0..*, + 1..*
+#  <element> <how many> <types>      one blank more than its parent; how many: ? 0..1, 1 1..1, * 0..*, + 1..*;
+#                                    followed by ^ where a summary has the element
 #                                    types: A|B one of these; Reference(T,...) targets; code<name> codes; @T.e as that element
 ";
 
@@ -52,7 +53,8 @@ pub(super) fn table(definitions: &Definitions) -> anyhow::Result<String> {
             let (depth, last) = (inner.split('.').count(), inner.rsplit('.').next().unwrap_or(inner));
             let many = many(element).with_context(|| path.to_owned())?;
             let of = types_of(path, element, &codes, &mut sets).with_context(|| path.to_owned())?;
-            writeln!(types, "{:depth$}{last} {many} {of}", "")?;
+            let summary = if element["isSummary"] == true { "^" } else { "" };
+            writeln!(types, "{:depth$}{last} {many}{summary} {of}", "")?;
         }
     }
     let mut table = HEAD.to_owned();

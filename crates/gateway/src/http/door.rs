@@ -236,6 +236,17 @@ fn of_fhir() -> Vec<Door> {
             .reads(&[Header::PreferHandling])
             .fails(SEARCHED)
             .gives(200, Media::Fhir("Bundle")),
+        door(
+            "get",
+            "/fhir/{kind}/{id}/{within}",
+            get(fhir::search_of),
+            "Searches records of a type in the compartment of a patient.",
+        )
+        .is("search-type")
+        .asks([may("parameters", Kind::Searches)])
+        .reads(&[Header::PreferHandling])
+        .fails(SEARCHED)
+        .gives(200, Media::Fhir("Bundle")),
         door("post", "/fhir/{kind}", post(fhir::create), "Creates a record, unless one matches the condition.")
             .is("create")
             .asks([may("condition", Kind::Searches)])

@@ -242,6 +242,22 @@ pub(crate) async fn search(
     Ok(plain(doors.node.search(&caller, &kind, query, headers::handling(&headers)).await?))
 }
 
+pub(crate) async fn search_of(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path((kind, id, within)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    if kind != "Patient" {
+        let text =
+            format!("`{kind}` has no compartment here: ask for `Patient/{id}/{within}`, or search by a parameter");
+        return Err(Failure::invalid(IssueType::NotSupported, "", text).into());
+    }
+    let query = query.as_deref().unwrap_or_default();
+    Ok(plain(doors.node.search_of(&caller, &id, &within, query, headers::handling(&headers)).await?))
+}
+
 pub(crate) async fn search_by_form(
     State(doors): State<Doors>,
     Known(caller): Known,

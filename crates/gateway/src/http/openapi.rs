@@ -120,7 +120,8 @@ fn in_path(path: &str) -> impl Iterator<Item = &str> {
 fn path_parameter(path: &str, name: &str) -> Value {
     let fhir = path.starts_with("/fhir") || path.starts_with("/evidence");
     let schema = match name {
-        "kind" | "type" => json!({"enum": RESOURCE_TYPES.as_slice(), "examples": ["Patient"]}),
+        "kind" if path.ends_with("/{within}") => json!({"enum": ["Patient"]}),
+        "kind" | "type" | "within" => json!({"enum": RESOURCE_TYPES.as_slice(), "examples": ["Patient"]}),
         "id" | "patient" if fhir => json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$", "examples": ["ilse"]}),
         "id" => json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
         "digest" => json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
@@ -185,7 +186,7 @@ fn schema(kind: Kind) -> Value {
             "properties": {
                 "_count": {"type": "integer", "minimum": 0}, "_sort": {"type": "string"}, "_cursor": {"type": "string"},
                 "_total": {"enum": ["none", "estimate", "accurate"]}, "_include": {"type": "string"}, "_revinclude": {"type": "string"},
-                "_elements": {"type": "string"}, "_summary": {"enum": ["text", "data", "count", "false"]}
+                "_elements": {"type": "string"}, "_summary": {"enum": ["true", "text", "data", "count", "false"]}
             }
         }),
     }

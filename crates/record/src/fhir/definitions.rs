@@ -15,6 +15,8 @@ pub(super) struct Element {
     pub(super) place: u8,
     pub(super) many: bool,
     pub(super) required: bool,
+    /// Whether a summary has it.
+    pub(super) in_summary: bool,
     pub(super) of: Type,
 }
 
@@ -59,6 +61,8 @@ primitives! {
 #[derive(Debug, Default)]
 pub(super) struct Structure {
     pub(super) name: &'static str,
+    /// Whether it is a group of elements within a type.
+    pub(super) is_group: bool,
     /// By property name, sorted; a choice stands here once per type.
     properties: Vec<(String, Element)>,
     /// Name and place of the elements that have to be there.
@@ -153,10 +157,12 @@ impl Group {
         while let Some(base) = chain.last().and_then(|group| group.base).and_then(|base| index.get(base)) {
             chain.push(&groups[*base]);
         }
-        let mut structure = Structure { name: self.name, ..Structure::default() };
+        let is_group = self.path.contains('.');
+        let mut structure = Structure { name: self.name, is_group, ..Structure::default() };
         let lines = chain.iter().rev().flat_map(|group| group.lines.iter().map(move |line| (*group, line)));
         for (place, (group, &(name, count, types))) in lines.enumerate() {
             let place = u8::try_from(place).unwrap_or(u8::MAX);
+            let (count, in_summary) = count.strip_suffix('^').map_or((count, false), |count| (count, true));
             let many = matches!(count, "*" | "+");
             let required = matches!(count, "1" | "+");
             if required {
@@ -170,7 +176,7 @@ impl Group {
                     Some(stem) => format!("{stem}{}", capitalised(bare(written))),
                     None => name.to_owned(),
                 };
-                structure.properties.push((key, Element { name, place, many, required, of }));
+                structure.properties.push((key, Element { name, place, many, required, in_summary, of }));
             }
         }
         structure.properties.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -254,6 +260,8 @@ mod tests {
         let value = observation.property("valueQuantity").unwrap();
         assert_eq!((value.name, value.many), ("value[x]", false));
         assert_eq!(value.place, observation.property("valueString").unwrap().place);
+        assert!(value.in_summary && !value.required && !observation.property("note").unwrap().in_summary);
+        assert!(!observation.is_group && r4.named("Observation.component").unwrap().is_group);
         assert!(observation.property("value").is_none());
         let Type::Complex(component) = observation.property("component").unwrap().of else { panic!("a group") };
         let Type::Complex(range) = r4.structure(component).property("referenceRange").unwrap().of else {

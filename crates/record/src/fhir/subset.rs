@@ -3,8 +3,8 @@
 //! Source: FHIR R4 `search.html`, sections Summary and Elements. What is kept stands in its own text, so that decimals keep their digits.
 
 use super::{
-    Node, Resource,
-    definitions::{Definitions, Structure},
+    Kind, Node, Resource,
+    definitions::{Definitions, Element, Structure, Type},
     json::push_string,
 };
 
@@ -24,6 +24,8 @@ pub enum Subset {
     Text,
     /// All but the narrative.
     Data,
+    /// What R4 marks as part of a summary, in groups of elements, too.
+    Summary,
 }
 
 impl Subset {
@@ -37,36 +39,74 @@ impl Subset {
 
     /// The part of a resource, tagged; its own text, when nothing is left out.
     pub fn of(&self, resource: &Resource) -> Vec<u8> {
-        let root = resource.root();
-        let structure = Definitions::r4().named(resource.rtype().as_str());
-        let kept: Vec<_> = root.members().filter(|(key, _)| self.keeps(structure, key)).collect();
-        if kept.len() == root.members().count() {
-            return resource.text().as_bytes().to_vec();
-        }
         let mut out = String::with_capacity(resource.text().len());
-        let mut has_meta = false;
-        for (key, value) in kept {
-            out.push(if out.is_empty() { '{' } else { ',' });
-            push_string(&mut out, &key);
+        let structure = Definitions::r4().named(resource.rtype().as_str());
+        let is_whole = self.push(&mut out, resource.root(), structure);
+        if is_whole { resource.text().as_bytes().to_vec() } else { out.into_bytes() }
+    }
+
+    /// Writes what is kept of a resource, tagged, or of a group of elements. Says whether that is all of it.
+    fn push(&self, out: &mut String, object: Node<'_>, structure: Option<&Structure>) -> bool {
+        let is_group = structure.is_some_and(|structure| structure.is_group);
+        let (mut is_whole, mut has_meta, mut first) = (true, is_group, true);
+        out.push('{');
+        for (key, value) in object.members() {
+            // What extends a primitive stands beside it under a name of its own.
+            let bare = key.strip_prefix('_').unwrap_or(&key);
+            let element = structure.and_then(|structure| structure.property(bare));
+            if !self.keeps(structure, element, bare) {
+                is_whole = false;
+                continue;
+            }
+            if !std::mem::take(&mut first) {
+                out.push(',');
+            }
+            push_string(out, &key);
             out.push(':');
-            if key == "meta" {
-                has_meta = true;
-                push_tagged(&mut out, value);
-            } else {
-                out.push_str(value.raw());
+            match element.and_then(group) {
+                Some(group) if *self == Self::Summary => is_whole &= self.push_groups(out, value, group),
+                _ if key == "meta" && !is_group => {
+                    has_meta = true;
+                    push_tagged(out, value);
+                }
+                _ => out.push_str(value.raw()),
             }
         }
         if !has_meta {
-            out.push_str(&format!(",\"meta\":{{\"tag\":[{SUBSETTED}]}}"));
+            if !first {
+                out.push(',');
+            }
+            out.push_str(&format!("\"meta\":{{\"tag\":[{SUBSETTED}]}}"));
         }
         out.push('}');
-        out.into_bytes()
+        is_whole
     }
 
-    fn keeps(&self, structure: Option<&Structure>, key: &str) -> bool {
-        // What extends a primitive stands beside it under a name of its own.
-        let key = key.strip_prefix('_').unwrap_or(key);
-        let name = structure.and_then(|structure| structure.property(key)).map_or(key, |element| element.name);
+    /// The same of one group of elements, or of an array of such groups.
+    fn push_groups(&self, out: &mut String, value: Node<'_>, group: &Structure) -> bool {
+        match value.kind() {
+            Kind::Object => self.push(out, value, Some(group)),
+            Kind::Array => {
+                let mut is_whole = true;
+                out.push('[');
+                for (nth, item) in value.items().enumerate() {
+                    if nth > 0 {
+                        out.push(',');
+                    }
+                    is_whole &= self.push_groups(out, item, group);
+                }
+                out.push(']');
+                is_whole
+            }
+            _ => {
+                out.push_str(value.raw());
+                true
+            }
+        }
+    }
+
+    fn keeps(&self, structure: Option<&Structure>, element: Option<&Element>, key: &str) -> bool {
+        let name = element.map_or(key, |element| element.name);
         let demanded = structure.is_some_and(|structure| structure.required.iter().any(|(of, _)| *of == name));
         if ALWAYS.contains(&key) || demanded {
             return true;
@@ -77,8 +117,15 @@ impl Subset {
             }
             Self::Text => key == "text",
             Self::Data => key != "text",
+            Self::Summary => element.is_some_and(|element| element.in_summary),
         }
     }
+}
+
+/// The elements within an element, if it is a group of them.
+fn group(element: &Element) -> Option<&'static Structure> {
+    let Type::Complex(index) = element.of else { return None };
+    Some(Definitions::r4().structure(index)).filter(|structure| structure.is_group)
 }
 
 /// A `meta` with the tag added, if it has it not yet.
@@ -180,6 +227,28 @@ mod tests {
             &Subset::Text,
             r#"{"resourceType":"Patient","id":"a","active":true}"#,
             &format!(r#"{{"resourceType":"Patient","id":"a","meta":{{"tag":[{TAG}]}}}}"#),
+        );
+    }
+
+    #[test]
+    fn a_summary_has_what_r4_marks_in_groups_of_elements_too() {
+        let pressure = r#"{"resourceType":"Observation","id":"a","status":"final","code":{"text":"a","coding":[ {"code":"85354-9"} ]},"note":[{"text":"lying"}],"component":[{"id":"x","code":{"text":"s"},"valueQuantity":{"value":120.0},"interpretation":[{"text":"normal"}]},{"code":{"text":"d"}}]}"#;
+        check(
+            &Subset::Summary,
+            pressure,
+            &format!(
+                r#"{{"resourceType":"Observation","id":"a","status":"final","code":{{"text":"a","coding":[ {{"code":"85354-9"}} ]}},"component":[{{"id":"x","code":{{"text":"s"}},"valueQuantity":{{"value":120.0}}}},{{"code":{{"text":"d"}}}}],"meta":{{"tag":[{TAG}]}}}}"#
+            ),
+        );
+        let short = r#"{ "resourceType":"Observation","id":"a","status":"final","code":{"text":"a"},"component":[ {"code":{"text":"s"}} ] }"#;
+        check(&Subset::Summary, short, short);
+        // What R4 does not know of stands in no summary.
+        check(
+            &Subset::Summary,
+            r#"{"resourceType":"Patient","id":"a","birthDate":"1990-01-01","_birthDate":{"id":"b"},"colour":"red","contact":[{"name":{"text":"B"}}]}"#,
+            &format!(
+                r#"{{"resourceType":"Patient","id":"a","birthDate":"1990-01-01","_birthDate":{{"id":"b"}},"meta":{{"tag":[{TAG}]}}}}"#
+            ),
         );
     }
 

@@ -17,6 +17,7 @@ pub(super) fn table(value: &Match) -> (&'static str, &'static str) {
         Match::Date { .. } => ("date", "date_lo"),
         Match::Quantity { .. } => ("quantity", ""),
         Match::Composite(values) => values.first().map_or(("token", "token_code"), table),
+        Match::Under { of, .. } => table(of),
         Match::Reference { .. } | Match::To { .. } | Match::From { .. } | Match::Missing(_) => {
             ("reference", "reference_target")
         }
@@ -145,7 +146,10 @@ fn value_is(sql: &mut Sql, alias: &str, value: &Match) {
             }
         }
         // Composites have no composites as parts; what is missing, and what links lead to, is no value.
-        Match::Composite(_) | Match::To { .. } | Match::From { .. } | Match::Missing(_) => nothing(sql, alias),
+        // What stands under another parameter is asked for by that one.
+        Match::Composite(_) | Match::To { .. } | Match::From { .. } | Match::Missing(_) | Match::Under { .. } => {
+            nothing(sql, alias);
+        }
     }
 }
 

@@ -121,6 +121,10 @@ fn alternative(random: &mut StdRng, param: &'static str) -> Match {
     if random.random_range(0..12) == 0 {
         return Match::Missing(random.random());
     }
+    if random.random_range(0..12) == 0 {
+        let other = *PARAMS.choose(random).unwrap();
+        return Match::Under { param: other.into(), of: Box::new(one(random, other)) };
+    }
     one(random, param)
 }
 
