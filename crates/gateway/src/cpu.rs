@@ -1,0 +1,53 @@
+//! Time that a piece of work took on one core, whatever else the machine does.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+/// The kernel counts a thread's time at its ticks, of which there are 100 to 1000 a second: what took less is timed by the clock.
+const COUNTED_S: f64 = 0.1;
+
+/// A beginning, by the thread's own time and by the clock.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    began: Instant,
+    spent: Option<Duration>,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self { began: Instant::now(), spent: thread_time() }
+    }
+
+    /// Seconds of this thread on a core since the start; never 0. Where the kernel does not tell them, and of very short times, seconds of the clock.
+    pub(crate) fn seconds(&self) -> f64 {
+        let counted = self.spent.zip(thread_time()).map(|(from, until)| until.saturating_sub(from).as_secs_f64());
+        let counted = counted.filter(|seconds| *seconds >= COUNTED_S);
+        counted.unwrap_or_else(|| self.began.elapsed().as_secs_f64()).max(1e-9)
+    }
+}
+
+/// What this thread has spent on a core, as Linux tells it.
+fn thread_time() -> Option<Duration> {
+    let told = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    told.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_takes_no_time_of_a_core() {
+        let watch = Stopwatch::start();
+        let mut sum = 0u64;
+        while watch.seconds() < COUNTED_S || watch.began.elapsed() < Duration::from_millis(300) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let worked = watch.seconds();
+        std::thread::sleep(Duration::from_millis(200));
+        let waited = watch.seconds() - worked;
+        assert!(worked >= COUNTED_S && (thread_time().is_none() || waited < 0.1), "{worked} {waited}");
+    }
+}
