@@ -6,7 +6,7 @@
 use crate::{
     input::{Input, Measured},
     qrs::{BeatClass, Qrs, QrsParameters, RATES_HZ},
-    quality::{self, Quality, WINDOW_S},
+    quality::{self, Gates, Quality, WINDOW_S},
 };
 use record::{Digest, TimeMs};
 use std::collections::BTreeMap;
@@ -121,9 +121,15 @@ impl Followed {
 pub(crate) struct Ecg {
     leads: BTreeMap<String, Judged>,
     followed: Option<Followed>,
+    gates: Gates,
 }
 
 impl Ecg {
+    /// Leads of which every second counts as good.
+    pub(crate) fn ungated() -> Self {
+        Self { gates: Gates::Open, ..Self::default() }
+    }
+
     /// Takes an input. Gives what it brought, if it is of the followed lead.
     pub(crate) fn take<'a>(&'a mut self, input: &Input<'a>) -> Option<Stretch<'a>> {
         let Measured::Wave { rate_hz, values } = input.value else { return None };
@@ -135,7 +141,8 @@ impl Ecg {
         if !known && self.leads.len() >= LEADS_MAX {
             return None;
         }
-        let fresh = || Judged { rate_hz, until: input.at, quality: Quality::new(rate_hz) };
+        let gates = self.gates;
+        let fresh = || Judged { rate_hz, until: input.at, quality: Quality::new(rate_hz, gates) };
         let lead = self.leads.entry(input.signal.to_owned()).or_insert_with(fresh);
         let follows = lead.rate_hz == rate_hz && lead.until.0.abs_diff(input.at.0) <= SEAM_MS_MAX;
         if !follows {

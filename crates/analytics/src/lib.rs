@@ -7,6 +7,7 @@
 
 mod input;
 mod monitor;
+mod rhythm;
 
 pub mod predict;
 pub mod rule;
@@ -33,6 +34,8 @@ mod recordings;
 pub mod fhir;
 mod finding;
 
+pub mod reference;
+
 pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
 pub use breath::{Breath, BreathParameters, Breaths};
 pub use conductance::{Response, ResponseParameters, Responses};
@@ -42,4 +45,5 @@ pub use modulation::{Modulated, ModulatedRate, ModulationParameters, modulated_r
 pub use monitor::Monitor;
 pub use pulse::{Pulse, PulseParameters, Pulses};
 pub use qrs::{Beat, BeatClass, Qrs, QrsParameters};
+pub use rhythm::Rhythm;
 pub use rule::{Rule, Watch};

@@ -55,32 +55,6 @@ impl Recorded {
     }
 }
 
-/// Matches beats to labels one to one, nearest first within `window` samples, as ANSI/AAMI EC57 does. Gives indexes of both.
-pub(crate) fn matched(labels: &[u64], beats: &[u64], window: u64) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    let mut next = 0;
-    for (l, &label) in labels.iter().enumerate() {
-        while next < beats.len() && beats[next] + window < label {
-            next += 1;
-        }
-        let mut best: Option<(u64, usize)> = None;
-        for (b, &beat) in beats.iter().enumerate().skip(next) {
-            if beat > label + window {
-                break;
-            }
-            let nearer_other = labels.get(l + 1).is_some_and(|&after| after.abs_diff(beat) < label.abs_diff(beat));
-            if !nearer_other && best.is_none_or(|(distance, _)| label.abs_diff(beat) < distance) {
-                best = Some((label.abs_diff(beat), b));
-            }
-        }
-        if let Some((_, b)) = best {
-            pairs.push((l, b));
-            next = b + 1;
-        }
-    }
-    pairs
-}
-
 /// CPU time of this thread, where Linux tells it: other people's load does not count.
 pub(crate) fn spent_s() -> f64 {
     static BEGAN: OnceLock<Instant> = OnceLock::new();

@@ -64,19 +64,6 @@ impl Bidmc {
     }
 }
 
-/// Events a minute within `[from, from + 32)` seconds: intervals between the first and the last of them.
-pub(crate) fn rate_per_min(events_s: &[f64], from_s: f64, length_s: f64) -> Option<f64> {
-    let within: Vec<f64> = events_s.iter().copied().filter(|at| (from_s..from_s + length_s).contains(at)).collect();
-    let (first, last) = (within.first()?, within.last()?);
-    (within.len() > 1).then(|| 60.0 * (within.len() - 1) as f64 / (last - first))
-}
-
-/// Mean and greatest absolute error.
-pub(crate) fn errors(pairs: &[(f64, f64)]) -> (f64, f64) {
-    let errors = pairs.iter().map(|(a, b)| (a - b).abs());
-    (errors.clone().sum::<f64>() / pairs.len() as f64, errors.fold(0.0, f64::max))
-}
-
 /// Numbers that look random: SplitMix64 (Steele et al., OOPSLA 2014).
 pub(crate) struct Chance(pub(crate) u64);
 

@@ -79,6 +79,16 @@ pub const ALL: &[Rule] = &[
     trend_forecast::RULE,
 ];
 
+/// The rules that need beats and no samples.
+pub(crate) const OF_BEATS: &[Rule] = &[
+    ecg_heart_rate::RULE,
+    ventricular_tachycardia::RULE,
+    ecg_rate_alarms::RULE,
+    atrial_fibrillation::RULE,
+    heart_rate_variability::RULE,
+    heart_rate_variability_day::RULE,
+];
+
 /// A rule: what it is and how it starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {

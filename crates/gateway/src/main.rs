@@ -4,6 +4,7 @@ mod bench;
 mod client;
 mod command;
 mod config;
+mod cpu;
 mod demo;
 mod device;
 mod http;

@@ -1,22 +1,26 @@
 //! Where a reference device's signals come from, second by second: a WFDB recording, a CSV file, or a person who does not exist.
 
+mod csv;
+
 use crate::command::BadInput;
+use csv::Table;
 use sensing::{
     Decimal, Signal, Value,
     generated::{Story, Wearer},
-    sensor::{self, Kind},
+    sensor::{self, Channel, Kind},
     wfdb::{Header, Recording, SignalSpec},
 };
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
+    ops::Range,
     path::Path,
 };
 
 /// The largest signal file, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// The longest recording, in seconds: a week.
-const SECONDS_MAX: u64 = 7 * 86_400;
+pub(crate) const SECONDS_MAX: u64 = 7 * 86_400;
 /// Samples per second of a generated ECG.
 const GENERATED_ECG_HZ: u32 = 250;
 
@@ -27,8 +31,8 @@ pub(crate) const GENERATED: &str = "generated";
 pub(crate) enum Source {
     /// A recording and the second that comes next.
     Recorded(Box<Recording>, u64),
-    /// Rows of numbers, by second, with their milliseconds in it.
-    Numbers(BTreeMap<u64, Vec<Signal>>, u64),
+    /// A CSV file and the second that comes next.
+    Table(Box<Table>, u64),
     /// Made up.
     Generated(Box<Wearer>),
 }
@@ -43,7 +47,7 @@ impl Source {
         let path = Path::new(name);
         if path.extension().is_some_and(|ending| ending == "csv") {
             let text = String::from_utf8(read(path)?).map_err(|_| bad(path, "is not UTF-8 text"))?;
-            return Ok(Self::Numbers(numbers(&text).map_err(|what| bad(path, &what))?, 0));
+            return Ok(Self::Table(Box::new(Table::parse(&text).map_err(|what| bad(path, &what))?), 0));
         }
         Ok(Self::Recorded(Box::new(recording(path)?), 0))
     }
@@ -52,7 +56,7 @@ impl Source {
     pub(crate) fn seconds(&self) -> Option<u64> {
         match self {
             Self::Recorded(recording, _) => Some(recording_seconds(recording)),
-            Self::Numbers(rows, _) => Some(rows.keys().next_back().map_or(0, |last| last + 1)),
+            Self::Table(table, _) => Some(table.seconds()),
             Self::Generated(_) => None,
         }
     }
@@ -65,14 +69,122 @@ impl Source {
                 *next += 1;
                 (second < recording_seconds(recording)).then(|| recorded(recording, second))
             }
-            Self::Numbers(rows, next) => {
-                let now = rows.remove(next);
+            Self::Table(table, next) => {
+                let second = *next;
                 *next += 1;
-                (now.is_some() || !rows.is_empty()).then(|| now.unwrap_or_default())
+                (second < table.seconds()).then(|| table.second(second))
             }
             Self::Generated(wearer) => Some(wearer.next_second().signals),
         }
     }
+
+    /// The waveforms, whole, each channel once; none of what is made up as it is read.
+    pub(crate) fn waves(&self) -> Vec<Wave<'_>> {
+        match self {
+            Self::Recorded(recording, _) => waves(recording),
+            Self::Table(table, _) => table.waves(),
+            Self::Generated(_) => Vec::new(),
+        }
+    }
+
+    /// How many samples of an annotation file are a second of this.
+    pub(crate) fn annotated_hz(&self) -> Option<f64> {
+        match self {
+            Self::Recorded(recording, _) => Some(recording.header().rate_hz),
+            Self::Table(table, _) => table.waves().first().map(|wave| wave.rate_hz),
+            Self::Generated(_) => None,
+        }
+    }
+}
+
+/// A waveform, whole.
+#[derive(Debug)]
+pub(crate) struct Wave<'a> {
+    /// The channel's name in frames.
+    pub(crate) name: &'static str,
+    /// The unit as the file says it; empty where it does not.
+    pub(crate) unit: &'a str,
+    pub(crate) rate_hz: f64,
+    steps: Steps<'a>,
+    origin: f64,
+    scale: f64,
+}
+
+/// Samples in steps of the waveform; the least number of their width is none.
+#[derive(Debug)]
+enum Steps<'a> {
+    Narrow(&'a [i16]),
+    Wide(&'a [i32]),
+}
+
+impl Wave<'_> {
+    /// How many samples.
+    pub(crate) fn len(&self) -> usize {
+        match self.steps {
+            Steps::Narrow(samples) => samples.len(),
+            Steps::Wide(samples) => samples.len(),
+        }
+    }
+
+    /// Physical values of a stretch, cut at the wave's ends; not a number where there is no valid sample.
+    pub(crate) fn physical(&self, range: Range<usize>) -> Vec<f64> {
+        let range = range.start.min(self.len())..range.end.min(self.len());
+        let value = |step: Option<i32>| step.map_or(f64::NAN, |step| self.origin + f64::from(step) * self.scale);
+        match self.steps {
+            Steps::Narrow(samples) => {
+                let stretch = samples.get(range).unwrap_or_default().iter();
+                stretch.map(|&step| value((step != i16::MIN).then_some(i32::from(step)))).collect()
+            }
+            Steps::Wide(samples) => {
+                let stretch = samples.get(range).unwrap_or_default().iter();
+                stretch.map(|&step| value((step != i32::MIN).then_some(step))).collect()
+            }
+        }
+    }
+
+    /// The samples of second `second`.
+    pub(crate) fn second(&self, second: u64) -> Range<usize> {
+        within(self.rate_hz, second)
+    }
+}
+
+/// The lead that beats are looked for in: lead II, or the first one without it.
+pub(crate) fn lead<'a, 'w>(waves: &'a [Wave<'w>]) -> Option<&'a Wave<'w>> {
+    let mut leads = waves.iter().filter(|wave| wave.name.starts_with("ecg-"));
+    waves.iter().find(|wave| wave.name == "ecg-ii").or_else(|| leads.next())
+}
+
+/// The numbers of the samples in second `second` of a signal.
+fn within(rate_hz: f64, second: u64) -> Range<usize> {
+    let first = |second: u64| (second as f64 * rate_hz).ceil() as usize;
+    first(second)..first(second + 1)
+}
+
+fn waves(recording: &Recording) -> Vec<Wave<'_>> {
+    let header = recording.header();
+    channels(header)
+        .filter(|(_, channel)| channel.kind == Kind::Waveform)
+        .filter_map(|(at, channel)| {
+            let spec = &header.signals[at];
+            Some(Wave {
+                name: channel.name,
+                unit: &spec.unit,
+                rate_hz: recording.rate_hz(at)?,
+                steps: Steps::Narrow(recording.samples(at)?),
+                origin: spec.origin().to_f64(),
+                scale: spec.scale().to_f64(),
+            })
+        })
+        .collect()
+}
+
+/// The signals of a record that a sensor of ours has, each channel once.
+fn channels(header: &Header) -> impl Iterator<Item = (usize, &'static Channel)> {
+    let mut taken = HashSet::new();
+    (0..header.signals.len()).filter_map(move |at| {
+        let name = header.channel(at).filter(|name| taken.insert(*name))?;
+        Some((at, sensor::channel(name)?))
+    })
 }
 
 fn bad(path: &Path, what: &str) -> anyhow::Error {
@@ -113,30 +225,21 @@ pub(crate) fn recording_seconds(recording: &Recording) -> u64 {
 
 /// One second of every signal of a recording that a sensor of ours has.
 pub(crate) fn recorded(recording: &Recording, second: u64) -> Vec<Signal> {
-    let mut taken = HashSet::new();
-    let mut signals = Vec::new();
-    for (at, spec) in recording.header().signals.iter().enumerate() {
-        let Some(name) = spec.channel().filter(|name| !taken.contains(name)) else { continue };
-        let Some(signal) = stretch(recording, at, spec, name, second) else { continue };
-        taken.insert(name);
-        signals.push(signal);
-    }
-    signals
+    let header = recording.header();
+    channels(header).filter_map(|(at, channel)| stretch(recording, at, &header.signals[at], channel, second)).collect()
 }
 
-fn stretch(recording: &Recording, at: usize, spec: &SignalSpec, name: &str, second: u64) -> Option<Signal> {
-    let channel = sensor::channel(name)?;
+fn stretch(recording: &Recording, at: usize, spec: &SignalSpec, channel: &Channel, second: u64) -> Option<Signal> {
     let rate_hz = recording.rate_hz(at)?;
-    let first = (second as f64 * rate_hz).ceil() as usize;
-    let next = ((second + 1) as f64 * rate_hz).ceil() as usize;
-    let offset_ms = ((first as f64 / rate_hz - second as f64) * 1_000.0).round() as i64;
+    let range = within(rate_hz, second);
+    let offset_ms = ((range.start as f64 / rate_hz - second as f64) * 1_000.0).round() as i64;
     if channel.kind == Kind::Waveform {
-        let waveform = recording.waveform(at, first..next, channel.unit)?;
-        return Some(Signal { name: name.to_owned(), offset_ms, value: Value::Waveform(waveform) });
+        let waveform = recording.waveform(at, range, channel.unit)?;
+        return Some(Signal { name: channel.name.to_owned(), offset_ms, value: Value::Waveform(waveform) });
     }
-    let sample = recording.samples(at)?.get(first..next)?.first().copied().filter(|sample| *sample != i16::MIN)?;
+    let sample = recording.samples(at)?.get(range)?.first().copied().filter(|sample| *sample != i16::MIN)?;
     let physical = spec.origin().to_f64() + f64::from(sample) * spec.scale().to_f64();
-    number(name, channel.unit, physical, offset_ms)
+    number(channel.name, channel.unit, physical, offset_ms)
 }
 
 fn number(name: &str, unit: &str, value: f64, offset_ms: i64) -> Option<Signal> {
@@ -144,86 +247,9 @@ fn number(name: &str, unit: &str, value: f64, offset_ms: i64) -> Option<Signal> 
     Some(Signal { name: name.to_owned(), offset_ms, value: Value::Number { unit: unit.to_owned(), value } })
 }
 
-/// Reads `time_s,heart-rate,spo2,...`: a time in seconds, then a number of each signal, or nothing where there is none.
-fn numbers(text: &str) -> Result<BTreeMap<u64, Vec<Signal>>, String> {
-    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
-    let (_, head) = lines.next().ok_or("is empty")?;
-    let mut columns = head.split(',').map(str::trim);
-    if columns.next() != Some("time_s") {
-        return Err("has no first column `time_s`".to_owned());
-    }
-    let mut channels = Vec::new();
-    for name in columns {
-        let channel = sensor::channel(name).filter(|channel| channel.kind == Kind::Numeric);
-        channels.push(channel.ok_or_else(|| format!("has a column `{name}` that no sensor measures as a number"))?);
-    }
-    let mut rows: BTreeMap<u64, Vec<Signal>> = BTreeMap::new();
-    for (line, row) in lines {
-        let wrong = |what: &str| format!("has {what} in line {line}");
-        let mut cells = row.split(',').map(str::trim);
-        let time_s: f64 = cells.next().and_then(|cell| cell.parse().ok()).ok_or_else(|| wrong("no time"))?;
-        if !(0.0..SECONDS_MAX as f64).contains(&time_s) {
-            return Err(wrong("a time that is negative or beyond a week"));
-        }
-        let second = time_s.floor() as u64;
-        let offset_ms = ((time_s - time_s.floor()) * 1_000.0).round() as i64;
-        let of_second = rows.entry(second).or_default();
-        // In this order: what is left over is not taken from the cells.
-        for (channel, cell) in channels.iter().zip(cells.by_ref()).filter(|(_, cell)| !cell.is_empty()) {
-            let value: f64 = cell.parse().map_err(|_| wrong("a value that is no number"))?;
-            of_second.extend(number(channel.name, channel.unit, value, offset_ms));
-        }
-        if cells.next().is_some() {
-            return Err(wrong("more values than columns"));
-        }
-        if of_second.len() > sensing::SIGNALS_MAX {
-            return Err(wrong("more values in one second than a frame carries"));
-        }
-    }
-    Ok(rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(text: &str, expected: &str) {
-        let read = match numbers(text) {
-            Err(what) => what,
-            Ok(rows) => rows
-                .iter()
-                .map(|(second, signals)| {
-                    let all: Vec<String> = signals
-                        .iter()
-                        .map(|signal| match &signal.value {
-                            Value::Number { unit, value } => {
-                                format!("{}+{}ms {value} {unit}", signal.name, signal.offset_ms)
-                            }
-                            _ => "no number".to_owned(),
-                        })
-                        .collect();
-                    format!("{second}: {}", all.join(", "))
-                })
-                .collect::<Vec<_>>()
-                .join("; "),
-        };
-        assert_eq!(read, expected, "{text}");
-    }
-
-    #[test]
-    fn numbers_are_read_from_csv_and_faults_are_named() {
-        check(
-            "time_s,heart-rate,spo2\n0,71,97.5\n1.5,72,\n",
-            "0: heart-rate+0ms 71 /min, spo2+0ms 97.5 %; 1: heart-rate+500ms 72 /min",
-        );
-        check("", "is empty");
-        check("t,spo2\n", "has no first column `time_s`");
-        check("time_s,ecg-ii\n", "has a column `ecg-ii` that no sensor measures as a number");
-        check("time_s,spo2\nx,97\n", "has no time in line 2");
-        check("time_s,spo2\n-1,97\n", "has a time that is negative or beyond a week in line 2");
-        check("time_s,spo2\n0,high\n", "has a value that is no number in line 2");
-        check("time_s,spo2\n0,97,98\n", "has more values than columns in line 2");
-    }
 
     #[test]
     fn a_recording_is_cut_into_whole_seconds() {

@@ -233,7 +233,7 @@ fn wfdb_record(folder: &Path, header: &str, by_channel: bool) -> Vec<Recorded> {
     let signals = recording.header().signals.iter().enumerate().map(|(at, spec)| {
         let own = format!("signal-{at}");
         Recorded {
-            name: spec.channel().filter(|_| by_channel).map_or(own, str::to_owned),
+            name: recording.header().channel(at).filter(|_| by_channel).map_or(own, str::to_owned),
             unit: spec.unit.clone(),
             rate_hz: Decimal::from_f64(recording.rate_hz(at).unwrap()).unwrap(),
             origin: spec.origin(),

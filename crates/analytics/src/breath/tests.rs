@@ -1,7 +1,10 @@
 //! Breaths against two annotators, and against what generated signals say.
 
 use super::*;
-use crate::recordings::{BIDMC_HZ, Bidmc, Breathing, Chance, column, errors, rate_per_min, text};
+use crate::{
+    recordings::{BIDMC_HZ, Bidmc, Breathing, Chance, column, text},
+    reference::{errors, rate_per_min},
+};
 use std::f64::consts::PI;
 
 fn found(values: &[f64], rate_hz: f64) -> Vec<f64> {
@@ -20,7 +23,7 @@ fn breaths_of_bidmc_01_agree_with_both_annotators() {
                 Some((rate_per_min(&breaths, from, 32.0)?, rate_per_min(annotated, from, 32.0)?))
             })
             .collect();
-        let (mean, max) = errors(&windows);
+        let (mean, max) = errors(&windows).unwrap();
         println!(
             "{} impedance: {} breaths, annotator {} has {}; {} windows, MAE {mean:.3} /min, max {max:.3}",
             record.name,
@@ -50,7 +53,7 @@ fn generated_breathing_is_counted_at_every_rate() {
             let pairs: Vec<(f64, f64)> = (0..4)
                 .filter_map(|w| Some((rate_per_min(&breaths, f64::from(w) * 32.0, 32.0)?, breaths_per_min)))
                 .collect();
-            let (mean, max) = errors(&pairs);
+            let (mean, max) = errors(&pairs).unwrap();
             assert!(mean <= 0.15 && max <= 0.4, "seed 5, {rate_hz} Hz, {breaths_per_min} /min: {pairs:.2?}");
         }
     }
@@ -118,7 +121,7 @@ fn irregular_breathing_is_counted() {
                 }
             }
         }
-        let (mean, max) = errors(&pairs);
+        let (mean, max) = errors(&pairs).unwrap();
         println!(
             "seeds 0 to 39, heart {heart}, steps {steps}: {} windows, MAE {mean:.3} /min, max {max:.2}",
             pairs.len()

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     Qrs, QrsParameters,
-    recordings::{BIDMC_HZ, Bidmc, Breathing, Chance, column, errors, rate_per_min, text},
+    recordings::{BIDMC_HZ, Bidmc, Breathing, Chance, column, text},
+    reference::{errors, rate_per_min},
 };
 
 fn found(values: &[f64], rate_hz: f64) -> Vec<Pulse> {
@@ -27,7 +28,7 @@ fn the_pulse_rate_of_bidmc_01_is_the_heart_rate_of_its_ecg() {
             Some((rate, rate_per_min(&beats, from, 32.0)?))
         })
         .collect();
-    let (mean, max) = errors(&windows);
+    let (mean, max) = errors(&windows).unwrap();
     println!(
         "{}: {} pulses, {} good, {} beats; pulse rate against ECG: {} windows, MAE {mean:.3} /min, max {max:.3}",
         record.name,

@@ -1,7 +1,10 @@
 //! Beats against cardiologists' labels, and against what generated signals say.
 
 use super::*;
-use crate::recorded::{Chance, Part, Recorded, matched, spent_s};
+use crate::{
+    recorded::{Chance, Part, Recorded, spent_s},
+    reference::matched,
+};
 use sensing::{
     Value,
     generated::{Story, Wearer},

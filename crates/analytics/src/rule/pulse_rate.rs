@@ -149,7 +149,10 @@ impl PulseRate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recordings::{Breathing, Chance, rate_per_min};
+    use crate::{
+        recordings::{Breathing, Chance},
+        reference::rate_per_min,
+    };
     use record::sha256;
 
     fn found(values: &[f64], lose: Option<usize>) -> Vec<Finding> {

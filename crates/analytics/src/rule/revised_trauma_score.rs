@@ -1,6 +1,7 @@
 //! Revised Trauma Score: coma scale, systolic pressure and respiration of an injured person.
 //!
-//! Source: Champion et al., J Trauma 1989;29:623: coded values, the weights of the score, and their plain sum for triage. Bands of the sum:
+//! Source: Champion et al., J Trauma 1989;29:623: coded values, the weights of the score, and their plain sum for triage; the coded values also in table 7 of the
+//! Utstein template, Ringdal et al., Scand J Trauma Resusc Emerg Med 2008;16:7. Bands of the sum:
 //! 12 delayed, 11 urgent, 10 and less immediate (triage sort of Major Incident Medical Management and Support). A missing input makes
 //! the score incomplete, never 0.
 

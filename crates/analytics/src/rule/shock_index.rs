@@ -1,6 +1,7 @@
 //! Shock index: heart rate over systolic pressure.
 //!
-//! Source: Allgöwer and Burri, Dtsch Med Wochenschr 1967;92:1947; 0.5 to 0.7 is normal, 0.9 and more an alert.
+//! Source: Allgöwer and Burri, Dtsch Med Wochenschr 1967;92:1947. Rady et al., Ann Emerg Med 1994;24:685: 0.5 to 0.7 is normal, and with more than 0.9 people
+//! whose vital signs seemed stable needed treatment at once.
 
 use super::{Author, Latest, Rule, Watch};
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
     input::{Input, Person},
 };
 
-/// From here on, an alert.
+/// From here on, an alert. Source: Rady et al. 1994, who part their patients at 0.9; the value itself counts as an alert here.
 const ALERT: f64 = 0.9;
 /// How long a heart rate counts, in seconds.
 const RATE_VALID_S: u64 = 60;
@@ -18,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
     version: 1,
     kind: Kind::Diagnostic,
     title: "Shock index",
-    source: "Allgöwer and Burri 1967",
+    source: "Allgöwer and Burri 1967; Rady et al. 1994",
     codes: &[("https://vitaltrace.org/fhir/CodeSystem/rule", "shock-index", "Shock index")],
     parameters: || vec![("alert".into(), ALERT), ("rate_valid_s".into(), RATE_VALID_S as f64)],
     start: |rule, _: &Person| {

@@ -1,5 +1,7 @@
 //! `vitaltrace bench`: measures on this machine, and prints what it saw. Nothing here decides anything.
 
+mod alarms;
+mod ecg;
 mod fhir;
 mod ledger;
 mod member;
@@ -14,6 +16,8 @@ use clap::Subcommand;
 /// Measures on this machine.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    Alarms(alarms::Alarms),
+    Ecg(ecg::Ecg),
     Fhir(fhir::Fhir),
     Ledger(ledger::Ledger),
     Sense(sense::Sense),
@@ -25,6 +29,8 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         match self {
+            Self::Alarms(alarms) => alarms.run(),
+            Self::Ecg(ecg) => ecg.run(),
             Self::Fhir(fhir) => fhir.run().await,
             Self::Ledger(ledger) => ledger.run().await,
             Self::Sense(sense) => sense.run().await,

@@ -1,6 +1,6 @@
 //! The command line: one file a subcommand, four exit codes.
 
-mod analyze;
+pub(crate) mod analyze;
 mod app;
 mod custody;
 mod evidence;

@@ -332,11 +332,9 @@ impl Signals {
 impl Recorded {
     fn open(header: &std::path::Path) -> anyhow::Result<Self> {
         let recording = signal::recording(header)?;
-        let specs = recording.header().signals.iter().enumerate();
-        let leads: Vec<usize> = specs
-            .filter(|(_, spec)| spec.channel().is_some_and(|name| name.starts_with("ecg-")))
-            .map(|(at, _)| at)
-            .collect();
+        let header_of = recording.header();
+        let is_lead = |at: &usize| header_of.channel(*at).is_some_and(|name| name.starts_with("ecg-"));
+        let leads: Vec<usize> = (0..header_of.signals.len()).filter(is_lead).collect();
         let lead = *leads.first().with_context(|| format!("`{}` has no lead of an ECG", header.display()))?;
         let (rate_hz, samples) = (recording.rate_hz(lead).unwrap_or(0.0), recording.samples(lead).unwrap_or_default());
         let mut beats_s = Vec::new();

@@ -67,41 +67,47 @@ impl SignalSpec {
     pub fn origin(&self) -> Decimal {
         rounded(-f64::from(self.baseline) / self.gain)
     }
+}
 
-    /// The name in frames of the channel that this signal shows.
-    ///
-    /// Modified lead II of an ambulatory recorder counts as lead II. Nothing for signals that no sensor of ours has.
-    pub fn channel(&self) -> Option<&'static str> {
-        let name = match self.description.to_ascii_uppercase().as_str() {
-            "I" => "ecg-i",
-            "II" | "MLII" => "ecg-ii",
-            "III" | "MLIII" => "ecg-iii",
-            "AVR" => "ecg-avr",
-            "AVL" => "ecg-avl",
-            "AVF" => "ecg-avf",
-            "V" | "V1" | "MV1" => "ecg-v1",
-            "V2" => "ecg-v2",
-            "V3" => "ecg-v3",
-            "V4" => "ecg-v4",
-            "V5" => "ecg-v5",
-            "V6" => "ecg-v6",
-            "PLETH" => "pleth",
-            "HR" => "heart-rate",
-            "PULSE" => "pulse",
-            "SPO2" => "spo2",
-            "RESP" if self.unit == "pm" => "resp-rate",
-            "RESP" => "resp-impedance",
-            "ABP" | "ART" => "ibp",
-            "ABPSYS" => "ibp-sys",
-            "ABPDIAS" => "ibp-dia",
-            "ABPMEAN" => "ibp-mean",
-            "NBPSYS" => "nibp-sys",
-            "NBPDIAS" => "nibp-dia",
-            "NBPMEAN" => "nibp-mean",
-            _ => return sensor::channel(&self.description).map(|channel| channel.name),
-        };
-        Some(name)
-    }
+/// The fastest sampling of numbers, in hertz: what a monitor rates is written once a second or less often. A wave of breathing is faster, as two
+/// samples a second cannot show sixty breaths a minute.
+const NUMERICS_HZ_MAX: f64 = 2.0;
+
+/// The name in frames of the channel that a signal of this description shows, sampled `rate_hz` times a second.
+///
+/// Modified lead II of an ambulatory recorder counts as lead II. The BIDMC recordings write a comma after each description: it is no part of it. `RESP` is
+/// the wave of the chest's impedance, or the rate that a monitor made of it, by how often it was sampled. Nothing for signals that no sensor of ours has.
+pub fn channel(description: &str, rate_hz: f64) -> Option<&'static str> {
+    let description = description.trim().trim_end_matches(',').trim_end();
+    let name = match description.to_ascii_uppercase().as_str() {
+        "I" => "ecg-i",
+        "II" | "MLII" => "ecg-ii",
+        "III" | "MLIII" => "ecg-iii",
+        "AVR" => "ecg-avr",
+        "AVL" => "ecg-avl",
+        "AVF" => "ecg-avf",
+        "V" | "V1" | "MV1" => "ecg-v1",
+        "V2" => "ecg-v2",
+        "V3" => "ecg-v3",
+        "V4" => "ecg-v4",
+        "V5" => "ecg-v5",
+        "V6" => "ecg-v6",
+        "PLETH" => "pleth",
+        "HR" => "heart-rate",
+        "PULSE" => "pulse",
+        "SPO2" => "spo2",
+        "RESP" if rate_hz <= NUMERICS_HZ_MAX => "resp-rate",
+        "RESP" => "resp-impedance",
+        "ABP" | "ART" => "ibp",
+        "ABPSYS" => "ibp-sys",
+        "ABPDIAS" => "ibp-dia",
+        "ABPMEAN" => "ibp-mean",
+        "NBPSYS" => "nibp-sys",
+        "NBPDIAS" => "nibp-dia",
+        "NBPMEAN" => "nibp-mean",
+        _ => return sensor::channel(description).map(|channel| channel.name),
+    };
+    Some(name)
 }
 
 fn rounded(value: f64) -> Decimal {
@@ -163,6 +169,16 @@ impl Header {
             return Err(BadRecord::TooLarge("a record has at most 2^28 samples"));
         }
         Ok(Self { record, rate_hz, frames, signals, comments })
+    }
+
+    /// Samples per second of signal `signal`.
+    pub fn signal_rate_hz(&self, signal: usize) -> Option<f64> {
+        Some(self.rate_hz * self.signals.get(signal)?.samples_per_frame as f64)
+    }
+
+    /// The name in frames of the channel that signal `signal` shows, see [`channel`].
+    pub fn channel(&self, signal: usize) -> Option<&'static str> {
+        channel(&self.signals.get(signal)?.description, self.signal_rate_hz(signal)?)
     }
 
     /// The signal files, each once, in order.

@@ -9,7 +9,7 @@ mod samples;
 mod write;
 
 pub use annotation::{Annotation, annotations};
-pub use header::{Format, Header, SignalSpec};
+pub use header::{Format, Header, SignalSpec, channel};
 pub use samples::Recording;
 pub use write::{NotWritten, WRITTEN_SAMPLES_MAX, Written, write, write_annotations};
 

@@ -46,7 +46,7 @@ impl Recording {
 
     /// Samples per second of signal `signal`.
     pub fn rate_hz(&self, signal: usize) -> Option<f64> {
-        Some(self.header.rate_hz * self.header.signals.get(signal)?.samples_per_frame as f64)
+        self.header.signal_rate_hz(signal)
     }
 
     /// A stretch of one signal as a waveform for a frame, samples unchanged; nothing where it has none.

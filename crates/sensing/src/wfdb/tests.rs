@@ -43,7 +43,7 @@ fn every_shared_ecg_has_the_checksums_of_its_header() {
     let first = read(&mitdb, "100.hea");
     let wave = first.waveform(0, 0..360, "mV").unwrap();
     assert_eq!((wave.origin.to_string(), wave.scale.to_string()), ("-5.12".into(), "0.005".into()));
-    assert_eq!(first.header().signals[0].channel(), Some("ecg-ii"));
+    assert_eq!(first.header().channel(0), Some("ecg-ii"));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn trends_in_format_16_mark_what_is_missing() {
     assert_eq!(trend.header().signals.len(), 10);
     assert!(trend.header().rate_hz > 0.0166 && trend.header().rate_hz < 0.0167);
     assert_eq!(trend.samples(7).unwrap()[0], i16::MIN);
-    let named: Vec<_> = trend.header().signals.iter().filter_map(SignalSpec::channel).collect();
+    let named: Vec<_> = (0..10).filter_map(|signal| trend.header().channel(signal)).collect();
     let expected = "heart-rate ibp-sys ibp-dia ibp-mean pulse resp-rate spo2 nibp-sys nibp-dia nibp-mean";
     assert_eq!(named.join(" "), expected);
 }
@@ -80,6 +80,23 @@ fn every_shared_annotation_file_is_read_to_its_end() {
     assert_eq!((labels[0].symbol(), labels[0].aux.as_str()), ('+', "(N"));
     let day = annotations(&fs::read(shared.join("rr/nsr001.ecg")).unwrap()).unwrap();
     assert!(day.len() > 100_000);
+}
+
+#[test]
+fn headers_of_bidmc_name_their_signals_with_a_comma() {
+    // The story: the BIDMC headers of PhysioNet describe their signals as `RESP,`, `PLETH,`, `V,`, `AVR,` and `II,`, and none of them was known. The unit of
+    // the impedance is `pm` there, as that of a respiration rate: by the unit the wave was read as one number a second.
+    let named = |header: &str| {
+        let header = Header::parse(header.as_bytes()).unwrap();
+        (0..header.signals.len()).map(|at| header.channel(at).unwrap_or("-")).collect::<Vec<_>>().join(" ")
+    };
+    let waves = "bidmc01 5 125 60001\nbidmc01.dat 16 1.2(-3)/pm 16 0 0 0 0 RESP,\nbidmc01.dat 16 1/NU 16 0 0 0 0 PLETH,\n\
+                 bidmc01.dat 16 1/mV 16 0 0 0 0 V,\nbidmc01.dat 16 1/mV 16 0 0 0 0 AVR,\nbidmc01.dat 16 1/mV 16 0 0 0 0 II,\n";
+    assert_eq!(named(waves), "resp-impedance pleth ecg-v1 ecg-avr ecg-ii");
+    let numerics = "bidmc01n 4 1 481\nbidmc01n.dat 16 1/bpm 16 0 0 0 0 HR,\nbidmc01n.dat 16 1/bpm 16 0 0 0 0 PULSE,\n\
+                    bidmc01n.dat 16 1/pm 16 0 0 0 0 RESP,\nbidmc01n.dat 16 1/% 16 0 0 0 0 SpO2,\n";
+    assert_eq!(named(numerics), "heart-rate pulse resp-rate spo2");
+    assert_eq!(named("r 2 125 1\nr.dat 16 200 16 0 0 0 0 ,\nr.dat 16 200 16 0 0 0 0 CVP\n"), "- -");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Rates against annotators and against what generated signals say.
 
 use super::*;
-use crate::recordings::{BIDMC_HZ, Bidmc, Breathing, errors, rate_per_min};
+use crate::{
+    recordings::{BIDMC_HZ, Bidmc, Breathing},
+    reference::{errors, rate_per_min},
+};
 use record::sha256;
 
 /// Findings of waveforms that come in frames of one second.
@@ -42,7 +45,7 @@ fn respiration_of_bidmc_01_agrees_with_the_annotators_from_every_signal() {
                     Some((finding.measure("respiratory-rate")?, rate_per_min(annotated, from, 32.0)?))
                 })
                 .collect();
-            let (mean, max) = errors(&pairs);
+            let (mean, max) = errors(&pairs).unwrap();
             println!(
                 "{} {name}, annotator {}: {} of {} windows rated, MAE {mean:.3} /min, max {max:.3}",
                 record.name,
