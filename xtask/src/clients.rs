@@ -42,7 +42,7 @@ const fn session(name: &'static str, manager: Manager, pins: &'static str, scrip
 }
 
 /// In this order, on one consortium: what the first leave behind, the last ones read.
-const SESSIONS: [Session; 10] = [
+const SESSIONS: [Session; 11] = [
     session("fhirpy", Manager::Pip, "fhirpy/requirements.txt", "fhirpy/session.py"),
     session("fhirclient", Manager::Pip, "fhirclient/requirements.txt", "fhirclient/session.py"),
     session("fhirclient-backend", Manager::Pip, "fhirclient/requirements.txt", "fhirclient/backend.py"),
@@ -50,6 +50,7 @@ const SESSIONS: [Session; 10] = [
     session("fhir-kit-client", Manager::Npm, "fhir-kit-client/package-lock.json", "fhir-kit-client/session.mjs"),
     session("medplum", Manager::Npm, "medplum/package-lock.json", "medplum/session.mjs"),
     session("sensor", Manager::Pip, "sensor/requirements.txt", "sensor/session.py"),
+    session("recordings", Manager::Pip, "recordings/requirements.txt", "recordings/session.py"),
     session("parse-r4b", Manager::Pip, "parse/requirements-r4b.txt", "parse/parse.py"),
     session("parse-r4", Manager::Pip, "parse/requirements-r4.txt", "parse/parse.py"),
     session("schemathesis", Manager::Pip, "schemathesis/requirements.txt", "schemathesis/session.py"),

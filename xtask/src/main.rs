@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | demo | sim | mutants | definitions | help`.
+//! The project's own chores: `cargo xtask tidy | test | demo | sim | mutants | fuzz | definitions | help`.
 
 mod failures;
 mod packages;
@@ -8,6 +8,7 @@ mod broker;
 mod clients;
 mod definitions;
 mod demo;
+mod fuzz;
 mod mutants;
 mod oracle;
 mod sim;
@@ -25,6 +26,8 @@ cargo xtask sim [--seeds N] [--first S] [--jobs J]
                                   N seeds (20) from S (1) on, each a simulated consortium with its own faults and load; a failing seed is named and repeats itself
 cargo xtask mutants [--count N] [--seed S] [--jobs J]
                                   N mutants of evidence (100000), on which the two verifiers must agree; a file of them on which they do not stays, and is named
+cargo xtask fuzz admit|contract [--runs N] [--jobs J]
+                                  N inputs (10000000) of libFuzzer's making for what decodes bytes from outside, with the nightly compiler and cargo-fuzz
 cargo xtask definitions [--check] writes the tables of FHIR R4's elements and search parameters anew from the published definitions, which it
                                   fetches; --check only tells whether they are what would be written
 cargo xtask tidy                  the house rules alone, in a second
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Some("definitions") => definitions::definitions(&root(), rest).map(code),
         Some("sim") => sim::sim(&root(), rest).map(code),
         Some("mutants") => mutants::mutants(&root(), rest).map(code),
+        Some("fuzz") => fuzz::fuzz(&root(), rest).map(code),
         Some("demo") => demo::demo(&root(), rest),
         None | Some("help" | "--help" | "-h") => {
             run::say(HELP);

@@ -214,7 +214,7 @@ impl Node {
             if !condition.search.criteria.iter().all(|criterion| criterion.holds(&row, &values) == Some(true)) {
                 return Err(Failure::Tampered(format!("{rtype}/{}", row.id)));
             }
-            found.push(Cleared { pending: worth == Worth::Pending, row, decided });
+            found.push(Cleared { pending: worth == Worth::Pending, row, decided, frame: None });
         }
         Ok(found)
     }

@@ -190,13 +190,8 @@ impl Node {
         last: DeviceState,
     ) -> Result<Vec<StoredFrame>, Failure> {
         let since = last.last_device_time.0.saturating_sub(CLOCK_SET_BACK_MS_MAX);
-        let mut query = FrameQuery {
-            of: FrameFilter::Device(binding.device.as_str().to_owned()),
-            from: binding.from.max(TimeMs(since)),
-            to: TimeMs(u64::MAX),
-            after: None,
-            limit: PAGE_MAX,
-        };
+        let of = FrameFilter::Device(binding.device.as_str().to_owned());
+        let mut query = FrameQuery { from: binding.from.max(TimeMs(since)), ..FrameQuery::of(of) };
         let mut found: Vec<StoredFrame> = Vec::new();
         loop {
             let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;

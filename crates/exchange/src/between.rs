@@ -67,7 +67,8 @@ impl Links {
 
 /// A page of matches that stand.
 pub(crate) struct ChainedPage {
-    pub(crate) matches: Vec<Cleared>,
+    /// Each with where the page would end after it.
+    pub(crate) matches: Vec<(Cleared, Cursor)>,
     pub(crate) next: Option<Cursor>,
     /// Matching rows that do not agree with the ledger.
     pub(crate) withheld: u64,
@@ -103,7 +104,7 @@ impl Node {
             for ((row, worth), end) in page.found.rows.into_iter().zip(worths).zip(page.ends) {
                 for (row, pending) in sound_of(vec![row], vec![worth], &mut withheld) {
                     let decided = self.decide(caller, Action::Search, &crate::facts::Target::of(&row)).await?;
-                    let one = Cleared { row, pending, decided };
+                    let one = Cleared { row, pending, decided, frame: None };
                     if one.decided.decision.allow
                         && self.stands_by_chains(caller, &asked.search.criteria, &one, links).await?
                     {
@@ -113,8 +114,7 @@ impl Node {
                 if found.len() > asked.search.count {
                     found.truncate(asked.search.count);
                     let next = found.last().map(|(_, end)| *end);
-                    let matches = found.into_iter().map(|(one, _)| one).collect();
-                    return Ok(ChainedPage { matches, next, withheld });
+                    return Ok(ChainedPage { matches: found, next, withheld });
                 }
             }
             match page.next {
@@ -122,7 +122,7 @@ impl Node {
                 None => break,
             }
         }
-        Ok(ChainedPage { matches: found.into_iter().map(|(one, _)| one).collect(), next: None, withheld })
+        Ok(ChainedPage { matches: found, next: None, withheld })
     }
 
     /// Whether a match stands by each chained criterion, if there is one.
@@ -201,7 +201,7 @@ impl Node {
                 };
                 if let Some(further) = further {
                     let on = [links.seen.len()].into_iter().chain(further).collect();
-                    links.seen.push(Cleared { pending: worth == Worth::Pending, row, decided });
+                    links.seen.push(Cleared { pending: worth == Worth::Pending, row, decided, frame: None });
                     return Ok(Some(on));
                 }
             }

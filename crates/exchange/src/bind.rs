@@ -76,6 +76,15 @@ pub(crate) struct Bound {
     pub(crate) floor: u64,
 }
 
+/// A binding that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// Its id on the ledger.
+    pub id: Id16,
+    /// The device has used its counters up to this one, by whatever key: its next frame has a higher one.
+    pub counted: u64,
+}
+
 impl Paper for Bound {
     const KIND: &'static str = "binding";
     fn id(&self) -> String {
@@ -90,7 +99,7 @@ impl Node {
     /// Binds a device to a patient from now: its frames, signed by `key`, are the patient's.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn bind(&self, caller: &Caller, device: &str, patient: &str, key: PublicKey) -> Result<Id16, Failure> {
-        self.bind_since(caller, device, patient, key, None).await
+        self.bind_since(caller, device, patient, key, None).await.map(|begun| begun.id)
     }
 
     /// Binds a device to a patient who has been wearing it since a time at most half an hour ago.
@@ -104,7 +113,7 @@ impl Node {
         patient: &str,
         key: PublicKey,
         since: Option<TimeMs>,
-    ) -> Result<Id16, Failure> {
+    ) -> Result<Begun, Failure> {
         let (node, caller) = (self.clone(), caller.clone());
         let (device, patient) = (device.to_owned(), patient.to_owned());
         to_the_end(async move { node.bind_device(&caller, &device, &patient, key, since).await }).await
@@ -117,7 +126,7 @@ impl Node {
         patient: &str,
         key: PublicKey,
         since: Option<TimeMs>,
-    ) -> Result<Id16, Failure> {
+    ) -> Result<Begun, Failure> {
         self.allow_about(caller, Action::BindDevice, patient).await?;
         self.takes_writes()?;
         let name = device_name(device).map_err(|_| Failure::NotFound(format!("Device/{device}")))?;
@@ -149,7 +158,9 @@ impl Node {
         };
         let same_key = earlier.iter().filter(|bound| bound.key == key).map(|bound| bound.last);
         let last = same_key.max_by_key(|last| last.last_counter).unwrap_or_default();
-        let floor = known.filter(|head| head.key == key).map_or(0, |head| head.last);
+        // Counters that the device used are used up by whatever key: no two frames of it have the same one.
+        let used = earlier.iter().map(|bound| bound.last.last_counter.max(bound.floor)).max().unwrap_or_default();
+        let floor = known.map_or(used, |head| head.last.max(used));
 
         let subject = self.subject(patient).await?;
         let statement = json!({
@@ -188,7 +199,7 @@ impl Node {
         }
         self.sensing.attach(name, attached);
         tracing::info!(%binding, "a device was bound");
-        Ok(binding)
+        Ok(Begun { id: binding, counted: floor })
     }
 
     /// Ends a device's binding. Frames that come later are refused.

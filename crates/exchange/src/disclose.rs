@@ -5,9 +5,10 @@ use crate::{
     caller::Caller,
     facts::{Decided, Target},
     failure::Failure,
-    find::{Asked, Handling, Show, Total, on_page},
+    find::{Asked, Handling, Reached, Show, Total, on_page},
     include::EXAMINED_MAX,
     ingest::{Shown, check_type},
+    measured::{Wanted, page_of_both},
     node::Node,
     row::Worth,
     set::{AUDIT_EVENT, Set},
@@ -16,7 +17,7 @@ use crate::{
 use contract::{AccessAction, may_hold};
 use policy::Action;
 use record::{
-    Commitment, RecordTag, commit,
+    Commitment, Digest, RecordTag, commit,
     fhir::{
         Completeness, Found, Interaction, Issue, IssueType, Limits, Listed, Outcome, Party, Resource, SearchMode,
         SearchSet, Section, Standing, Summary,
@@ -24,13 +25,15 @@ use record::{
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{Criterion, PAGE_MAX, Row, Search, VersionKey};
+use store::{Criterion, Cursor, PAGE_MAX, Row, Search, VersionKey};
 
 /// A row that may be shown to the caller.
 pub(crate) struct Cleared {
     pub(crate) row: Row,
     pub(crate) pending: bool,
     pub(crate) decided: Decided,
+    /// The frame that it was made of, where a sensor said it.
+    pub(crate) frame: Option<Digest>,
 }
 
 impl Cleared {
@@ -66,9 +69,9 @@ impl Node {
         check_type(rtype)?;
         self.accesses_before(rtype).await?;
         if rtype == "Observation"
-            && let Ok(digest) = id.parse()
+            && let Ok(named) = id.parse()
         {
-            return self.read_frame(caller, digest).await;
+            return self.read_frame(caller, named).await;
         }
         let name = format!("{rtype}/{id}");
         let (row, pending, repaired) = self.sound_row(rtype, id, version).await?;
@@ -202,23 +205,26 @@ impl Node {
         }
         let (mut withheld, mut lost, mut between) = (0, 0, Links::default());
         let mut repaired = Vec::new();
-        if asked.search.after.is_none() {
+        if asked.after.is_none() {
             lost = self.hidden_matches(&asked, &mut repaired).await?;
         }
-        let mut at_once = None;
+        let wanted = Wanted::of(&asked);
+        let mut at_once = (asked.reached().records == Reached::All).then(|| (Vec::new(), None));
         // An app sees a part of what there is as a rule: most of its pages would be read twice.
-        if caller.app.is_none() && !asked.search.criteria.iter().any(Criterion::is_chained) {
+        if at_once.is_none() && caller.app.is_none() && !asked.search.criteria.iter().any(Criterion::is_chained) {
             let (page, worths) = self.current_page(asked.search.clone()).await?;
             let mut unsound = page.found.malformed.len() as u64;
+            let ends = page.ends.iter().zip(&worths).filter(|(_, worth)| worth.may_be_shown()).map(|(end, _)| *end);
+            let ends: Vec<Cursor> = ends.collect();
             let rows = sound_of(page.found.rows, worths, &mut unsound);
             let (cleared, denied) = self.clear(caller, Action::Search, rows).await?;
             // Where a page ends, and that there is another, must not tell of what the caller may not see.
             if denied.is_empty() {
                 withheld += unsound;
-                at_once = Some((cleared, page.next));
+                at_once = Some((cleared.into_iter().zip(ends).collect(), page.next));
             }
         }
-        let (mut cleared, next) = match at_once {
+        let (records, next) = match at_once {
             Some(page) => page,
             None => {
                 // What was hidden of a search with chains is counted only: nothing says whether it would stand.
@@ -227,8 +233,24 @@ impl Node {
                 (page.matches, page.next)
             }
         };
+        let (mut cleared, next) = match &wanted {
+            // What stands behind the records is not looked for before they are all shown.
+            Some(wanted) if wanted.is_among() || next.is_none() => {
+                let room = if wanted.is_among() {
+                    asked.search.count
+                } else {
+                    asked.search.count.saturating_sub(records.len())
+                };
+                let measured = self.measured(caller, wanted, asked.reached().frames, room).await?;
+                withheld += measured.withheld;
+                let (page, next) = page_of_both(wanted, &asked, (records, next), measured);
+                (page, next.map(|next| next.to_string()))
+            }
+            _ => (records.into_iter().map(|(one, _)| one).collect(), next.map(|next| next.to_string())),
+        };
+        let measured_besides = self.is_measured(caller, Wanted::left_out_of(&asked)).await?;
         cleared.extend(self.clear(caller, Action::Search, repaired).await?.0);
-        let whole = asked.search.after.is_none() && next.is_none();
+        let whole = asked.after.is_none() && next.is_none();
         let mut counted = Counted::default();
         if asked.total == Total::Accurate && !whole {
             counted = self.counted(caller, &asked).await?;
@@ -240,7 +262,7 @@ impl Node {
         withheld += included.withheld;
         lost += included.lost;
         // Whoever asks for the provenance of a record gets the ledger's as well as what was written down.
-        let built = match asked.search.after {
+        let built = match asked.after {
             None if rtype == "Provenance" => self.provenance_asked_for(caller, query).await?,
             _ => None,
         };
@@ -272,16 +294,18 @@ impl Node {
             }
             entries.push(found);
         }
-        entries.extend(Remarks::on(&asked, withheld, lost).found());
+        entries.extend(Remarks { measured_besides, ..Remarks::on(&asked, withheld, lost) }.found());
         Ok(SearchSet { total: counted.total, links, entries }.to_json())
     }
 
     /// The answer to a search that asks for a count alone.
     async fn count(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
         let Counted { total, by_patient, withheld, lost } = self.counted(caller, &asked).await?;
+        let measured_besides = self.is_measured(caller, Wanted::left_out_of(&asked)).await?;
         self.trail_of_search(caller, &asked, by_patient).await?;
         let links = vec![("self".to_owned(), link(caller, &asked.place, &asked.understood))];
-        let entries = Remarks::on(&asked, withheld, lost).found().into_iter().collect();
+        let remarks = Remarks { measured_besides, ..Remarks::on(&asked, withheld, lost) };
+        let entries = remarks.found().into_iter().collect();
         Ok(SearchSet { total, links, entries }.to_json())
     }
 
@@ -315,6 +339,16 @@ impl Node {
             match page.next {
                 Some(next) => search.after = Some(next),
                 None => break,
+            }
+        }
+        if let Some(wanted) = Wanted::of(asked) {
+            // As many as would be looked at for one page; more are refused there.
+            let measured = self.measured(caller, &wanted, Reached::Nothing, usize::MAX).await?;
+            withheld += measured.withheld;
+            total += measured.found.len() as u64;
+            for (one, _) in measured.found {
+                let counted = by_patient.entry(one.row.patient).or_default();
+                counted.under = one.decided.under.or(counted.under);
             }
         }
         withheld += links.withheld();
@@ -356,7 +390,7 @@ impl Node {
         for (row, pending) in rows {
             let decided = self.decide(caller, action, &Target::of(&row)).await?;
             if decided.decision.allow {
-                cleared.push(Cleared { row, pending, decided });
+                cleared.push(Cleared { row, pending, decided, frame: None });
             } else {
                 denied.push(row);
             }
@@ -498,7 +532,7 @@ pub(crate) fn shared<'a>(cleared: impl Iterator<Item = &'a Cleared>) -> BTreeMap
         if !seen.insert((&row.rtype, &row.id, row.version)) {
             continue;
         }
-        found.versions.push(commit(&row.salt, &row.bytes));
+        found.versions.push(one.frame.map_or_else(|| commit(&row.salt, &row.bytes), Commitment));
         found.names.push(format!("{}/{}/_history/{}", row.rtype, row.id, row.version));
     }
     by_patient
@@ -526,18 +560,20 @@ pub(crate) struct Remarks<'a> {
     pub(crate) lost: u64,
     /// Whether more may match than were looked at.
     pub(crate) cut: bool,
+    /// Whether the caller would find what sensors said, had the search not left it out.
+    pub(crate) measured_besides: bool,
     /// The type that was searched, and names that are no parameters of it.
     pub(crate) ignored: (&'a str, &'a [String]),
 }
 
 impl<'a> Remarks<'a> {
     fn on(asked: &'a Asked, withheld: u64, lost: u64) -> Self {
-        Self { withheld, lost, cut: false, ignored: (&asked.search.rtype, &asked.ignored) }
+        Self { withheld, lost, ignored: (&asked.search.rtype, &asked.ignored), ..Self::default() }
     }
 
     /// As an entry of the answer, if there is anything to say.
     pub(crate) fn found(self) -> Option<Found> {
-        let Self { withheld, lost, cut, ignored: (rtype, ignored) } = self;
+        let Self { withheld, lost, cut, measured_besides, ignored: (rtype, ignored) } = self;
         let mut issues = Vec::new();
         if withheld + lost > 0 {
             tracing::warn!(withheld, lost, "a search met rows that do not agree with the ledger");
@@ -548,6 +584,10 @@ impl<'a> Remarks<'a> {
         }
         if cut {
             let text = "more may match than were looked at: say more of what is looked for";
+            issues.push(Issue::warning(IssueType::Incomplete, text));
+        }
+        if measured_besides {
+            let text = "what sensors said is not among these: search by `patient`, `code` and `date`, sorted by `-date` or not at all";
             issues.push(Issue::warning(IssueType::Incomplete, text));
         }
         issues.extend(ignored.iter().map(|name| {

@@ -8,6 +8,7 @@ use crate::{
     disclose::{Cleared, Remarks, link, shared},
     failure::Failure,
     find::{on_page, pairs, wrong},
+    measured::Wanted as Measured,
     node::Node,
     write::Trail,
 };
@@ -146,7 +147,7 @@ impl Node {
                 next = cleared.last().map(|last| (last.row.rtype.clone(), last.row.id.clone()));
                 break;
             }
-            cleared.push(Cleared { row, pending, decided });
+            cleared.push(Cleared { row, pending, decided, frame: None });
         }
         if next.is_some() && wanted.count.is_none() {
             let text = format!("the patient has more than {RECORDS_MAX} records: ask for them in pages, by `_count`");
@@ -168,7 +169,10 @@ impl Node {
         let matches = cleared.into_iter().map(|one| (one, SearchMode::Match));
         let along = along.cleared.into_iter().map(|one| (one, SearchMode::Include));
         let mut entries: Vec<Found> = matches.chain(along).map(|(one, mode)| one.found(caller, mode)).collect();
-        entries.extend(Remarks { withheld, lost, ..Remarks::default() }.found());
+        // A day of one sensor is more than an answer holds.
+        let all = is_wanted(&"Observation").then(|| Measured::all_of(patient));
+        let measured_besides = self.is_measured(caller, all.filter(|_| next.is_none())).await?;
+        entries.extend(Remarks { withheld, lost, measured_besides, ..Remarks::default() }.found());
         let path = format!("Patient/{patient}/$everything");
         let at = |after: Option<&(String, String)>| {
             let cursor = after.map(|(rtype, id)| format!("{rtype}/{id}"));

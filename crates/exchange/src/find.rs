@@ -1,7 +1,8 @@
 //! Searches as clients write them, as the store understands them.
 
-use crate::{failure::Failure, include::Include, node::Node};
+use crate::{failure::Failure, include::Include, measured::Place, node::Node};
 use record::fhir::{IssueType, Parameter, SearchUrl, Subset};
+use std::{fmt, str::FromStr};
 use store::{BadSearch, Criterion, Cursor, Kind, PAGE_MAX, ReadError, Search, Sort, kind};
 
 /// Rows on a page when the client does not say.
@@ -39,9 +40,65 @@ pub(crate) enum Total {
     Accurate,
 }
 
+/// How far the pages before went through one of two lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached<C> {
+    Nothing,
+    To(C),
+    All,
+}
+
+/// Where a page ended of a search that finds what sensors said beside records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Both {
+    pub(crate) records: Reached<Cursor>,
+    pub(crate) frames: Reached<Place>,
+}
+
+impl<C: fmt::Display> fmt::Display for Reached<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("-"),
+            Self::To(place) => place.fmt(f),
+            Self::All => f.write_str("."),
+        }
+    }
+}
+
+impl<C: FromStr> FromStr for Reached<C> {
+    type Err = C::Err;
+    fn from_str(text: &str) -> Result<Self, C::Err> {
+        match text {
+            "-" => Ok(Self::Nothing),
+            "." => Ok(Self::All),
+            _ => text.parse().map(Self::To),
+        }
+    }
+}
+
+impl fmt::Display for Both {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}~{}", self.records, self.frames)
+    }
+}
+
+impl FromStr for Both {
+    type Err = BadSearch;
+    /// A place among records alone is where a search ended before anything of a sensor was found.
+    fn from_str(text: &str) -> Result<Self, BadSearch> {
+        let (records, frames) = text.split_once('~').unwrap_or((text, "-"));
+        let frames = frames.parse().map_err(|()| BadSearch::Cursor)?;
+        Ok(Self { records: records.parse()?, frames })
+    }
+}
+
 /// A search that was understood.
 pub(crate) struct Asked {
     pub(crate) search: Search,
+    /// Where the page before ended.
+    pub(crate) after: Option<Both>,
+    /// Whether an order was asked for.
+    pub(crate) sorted: bool,
     /// What goes along with the matches.
     pub(crate) includes: Vec<Include>,
     /// The Patient that it is limited to, when it names one.
@@ -79,6 +136,7 @@ impl Node {
     pub(crate) fn asked(&self, rtype: &str, query: &str, handling: Handling) -> Result<Asked, Failure> {
         let mut search = Search { count: PAGE_DEFAULT, total: false, ..Search::of(rtype) };
         let mut total = Total::IfWhole;
+        let (mut after, mut sorted) = (None, false);
         let mut includes = Vec::new();
         let mut patient = None;
         let (mut elements, mut summary) = (None, None);
@@ -91,8 +149,8 @@ impl Node {
                     let count: usize = value.parse().map_err(|_| wrong(name, "a number such as 50"))?;
                     search.count = count.min(PAGE_MAX);
                 }
-                "_sort" => search.sort = sort(rtype, parameter)?,
-                "_cursor" => search.after = Some(value.parse::<Cursor>().map_err(bad_search)?),
+                "_sort" => (search.sort, sorted) = (sort(rtype, parameter)?, true),
+                "_cursor" => after = Some(value.parse::<Both>().map_err(bad_search)?),
                 "_total" => total = totalled(&value)?,
                 // The word of another server for it, which fhirpy's `count` uses towards every one.
                 "_totalMethod" if value == "count" => total = Total::Accurate,
@@ -135,9 +193,24 @@ impl Node {
             (None, Some(show)) => show,
             (None, None) => Show::Whole,
         };
+        if let Some(Both { records: Reached::To(records), .. }) = after {
+            search.after = Some(records);
+        }
         let understood = understood.join("&");
         let place = rtype.to_owned();
-        Ok(Asked { search, includes, patient, place, show, total, query: query.to_owned(), understood, ignored })
+        Ok(Asked {
+            search,
+            after,
+            sorted,
+            includes,
+            patient,
+            place,
+            show,
+            total,
+            query: query.to_owned(),
+            understood,
+            ignored,
+        })
     }
 
     /// The same of the records of a type in the compartment of a patient.
@@ -170,6 +243,11 @@ impl Node {
 }
 
 impl Asked {
+    /// How far the pages before went.
+    pub(crate) fn reached(&self) -> Both {
+        self.after.unwrap_or(Both { records: Reached::Nothing, frames: Reached::Nothing })
+    }
+
     /// Refuses what rests on other records, where one's own values have to decide.
     pub(crate) fn on_its_own(self) -> Result<Self, Failure> {
         match self.search.criteria.iter().find(|criterion| criterion.is_chained()) {

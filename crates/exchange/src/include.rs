@@ -271,7 +271,7 @@ impl Node {
         let mut cleared = Vec::new();
         for (row, pending) in std::mem::take(&mut gathering.candidates) {
             if let Some(decided) = self.decide_to_show(caller, &row).await? {
-                cleared.push(Cleared { row, pending, decided });
+                cleared.push(Cleared { row, pending, decided, frame: None });
             }
             if cleared.len() > INCLUDED_MAX {
                 return Err(too_costly());

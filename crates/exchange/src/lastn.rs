@@ -8,6 +8,7 @@ use crate::{
     disclose::{Cleared, Remarks, link, shared, sound_of},
     failure::Failure,
     find::{Handling, PAGE_DEFAULT, Show, wrong},
+    measured::Wanted,
     node::Node,
 };
 use policy::Action;
@@ -121,14 +122,25 @@ impl Node {
             // What the caller may not see takes nobody's place, and joins no codes.
             if let Some(decided) = self.decide_to_show(caller, &row).await? {
                 let group = groups.of(&observation);
-                groups.groups[group].push(Cleared { row, pending, decided });
+                groups.groups[group].push(Cleared { row, pending, decided, frame: None });
             }
         }
+        // They are found by a search, a page of one for each code.
+        let measured_besides = self.is_measured(caller, Wanted::of(&asked)).await?;
         let shown: Vec<Cleared> = groups.groups.into_iter().flatten().collect();
         self.trail_of_search(caller, &asked, shared(shown.iter())).await?;
         let total = (withheld + lost == 0).then_some(shown.len() as u64);
         let mut entries: Vec<Found> = shown.into_iter().map(|one| one.found(caller, SearchMode::Match)).collect();
-        entries.extend(Remarks { withheld, lost, cut: false, ignored: ("Observation", &asked.ignored) }.found());
+        entries.extend(
+            Remarks {
+                withheld,
+                lost,
+                measured_besides,
+                ignored: ("Observation", &asked.ignored),
+                ..Remarks::default()
+            }
+            .found(),
+        );
         let max = own.first().map_or(String::new(), |pair| format!("{pair}&"));
         let query = format!("{max}{}", asked.understood);
         let links = vec![("self".to_owned(), link(caller, "Observation/$lastn", &query))];

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
-use store::{FrameFilter, FrameQuery, PAGE_MAX};
+use store::{FrameFilter, FrameQuery};
 use tokio::sync::{
     broadcast::{
         self,
@@ -170,13 +170,8 @@ impl Live {
     async fn missed(&self) -> Result<(Vec<Reading>, bool), Failure> {
         let node = &self.node;
         let now = node.now();
-        let mut query = FrameQuery {
-            of: FrameFilter::Patient(self.patient.clone()),
-            from: TimeMs(now.0.saturating_sub(RESUME_MS_MAX)),
-            to: TimeMs(u64::MAX),
-            after: None,
-            limit: PAGE_MAX,
-        };
+        let of = FrameFilter::Patient(self.patient.clone());
+        let mut query = FrameQuery { from: TimeMs(now.0.saturating_sub(RESUME_MS_MAX)), ..FrameQuery::of(of) };
         let mut by_binding: BTreeMap<Id16, Vec<(Frame, TimeMs)>> = BTreeMap::new();
         let (mut count, mut more) = (0, false);
         'pages: loop {

@@ -17,7 +17,7 @@ use record::{
 };
 use sensing::{Frame, Gap, Reading, Signed, track::Tracks};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{FrameFilter, FrameQuery, PAGE_MAX};
+use store::{FrameFilter, FrameQuery};
 
 /// The most frames of one answer: five and a half hours of one device, or an hour of five.
 pub const RECORDING_FRAMES_MAX: usize = 20_000;
@@ -110,7 +110,7 @@ impl Node {
     /// The frames of a range by binding, in the order of their counters, and how many rows are none.
     async fn groups_of(&self, range: &Range) -> Result<(BTreeMap<Id16, Group>, usize), Failure> {
         let of = FrameFilter::Patient(range.patient.clone());
-        let mut query = FrameQuery { of, from: range.from, to: range.to, after: None, limit: PAGE_MAX };
+        let mut query = FrameQuery { from: range.from, to: range.to, ..FrameQuery::of(of) };
         let mut groups: BTreeMap<Id16, Group> = BTreeMap::new();
         let (mut frames, mut bad) = (0, 0);
         let device = range.device.as_deref().map(crate::bind::device_name).transpose();
@@ -145,8 +145,25 @@ impl Node {
         Ok((groups, bad))
     }
 
-    /// Those of a binding's frames that its device signed and the ledger bears out, in their order, and how many of them wait for a batch.
+    /// Those of a binding's frames that its device signed and the ledger bears out, in their order, with the gaps between them, and how many
+    /// of them wait for a batch.
     pub(crate) async fn verified(&self, ties: &Ties, frames: Group) -> Result<(Vec<Reading>, usize), Failure> {
+        let borne_out = self.borne_out(ties, frames).await?;
+        let waiting = borne_out.iter().filter(|(_, pending)| *pending).count();
+        let mut shown: Vec<Reading> = borne_out.into_iter().map(|(reading, _)| reading).collect();
+        let mut before: Option<u64> = None;
+        for reading in &mut shown {
+            let counter = reading.counter;
+            reading.gap =
+                before.filter(|before| before + 1 < counter).map(|before| Gap { first: before + 1, last: counter - 1 });
+            before = Some(counter);
+        }
+        Ok((shown, waiting))
+    }
+
+    /// Those of some of a binding's frames that its device signed and the ledger bears out, in the order of their counters, each with
+    /// whether it waits for a batch.
+    pub(crate) async fn borne_out(&self, ties: &Ties, frames: Group) -> Result<Vec<(Reading, bool)>, Failure> {
         let (key, times): (_, Vec<TimeMs>) = (ties.binding.key, frames.iter().map(|(_, at)| *at).collect());
         let signed = tokio::task::spawn_blocking(move || {
             Signed::all(frames.into_iter().map(|(frame, _)| (frame, key)).collect())
@@ -155,17 +172,14 @@ impl Node {
         let good =
             signed.into_iter().zip(times).filter_map(|(signed, at)| read_signed(signed.ok()?, &ties.binding, at));
         let readings: Vec<Reading> = good.collect();
-        let batches = if ties.is_final { self.batches_of(ties.binding.binding).await? } else { Vec::new() };
+        let batches = if ties.is_final { self.batches_of(ties.binding.binding).await? } else { BTreeMap::new() };
         let known: BTreeMap<u64, Digest> = readings.iter().map(|reading| (reading.counter, reading.digest)).collect();
         let ours = ties.org == self.org;
         let mut verdicts: BTreeMap<u64, Standing> = BTreeMap::new();
-        let (mut shown, mut waiting) = (Vec::with_capacity(readings.len()), 0);
-        let mut before: Option<u64> = None;
-        for mut reading in readings {
-            let counter = reading.counter;
-            let batch = batches.iter().find(|batch| (batch.first..=batch.last).contains(&counter));
-            let standing = match batch {
-                Some(batch) => match verdicts.get(&batch.first) {
+        let mut shown = Vec::with_capacity(readings.len());
+        for reading in readings {
+            let standing = match batches.range(reading.counter..).next() {
+                Some((_, batch)) if batch.first <= reading.counter => match verdicts.get(&batch.first) {
                     Some(standing) => *standing,
                     None => {
                         let standing = self.standing_of(batch, &known, &reading).await?;
@@ -174,19 +188,14 @@ impl Node {
                     }
                 },
                 // Batches come in order of counters: one that went past without this frame says that it never came.
-                None if batches.iter().any(|batch| counter < batch.first) => Standing::Contradicted,
+                Some(_) => Standing::Contradicted,
                 None => self.waiting(reading.received_at, ours),
             };
-            if standing == Standing::Contradicted {
-                continue;
+            if standing != Standing::Contradicted {
+                shown.push((reading, standing == Standing::Pending));
             }
-            waiting += usize::from(standing == Standing::Pending);
-            reading.gap =
-                before.filter(|before| before + 1 < counter).map(|before| Gap { first: before + 1, last: counter - 1 });
-            before = Some(counter);
-            shown.push(reading);
         }
-        Ok((shown, waiting))
+        Ok(shown)
     }
 
     /// What the ledger says of a batch, by the frames that are there already where those are all of it.
@@ -204,11 +213,14 @@ impl Node {
         self.under_root(one, batch.root, batch.count, batch.first..=batch.last).await
     }
 
-    async fn batches_of(&self, binding: Id16) -> Result<Vec<Batch>, Failure> {
+    /// The final batches of a binding by their last counters.
+    async fn batches_of(&self, binding: Id16) -> Result<BTreeMap<u64, Batch>, Failure> {
         let entries = self.mirror.entries_about(binding).await?;
         let entries = entries.iter().filter(|(_, entry)| entry.refused == 0);
         let batches = entries.filter_map(|(_, entry)| match Entry::from_bytes(&entry.bytes).ok()?.body {
-            Body::Batch { root, count, first, last, .. } if count > 0 => Some(Batch { root, count, first, last }),
+            Body::Batch { root, count, first, last, .. } if count > 0 => {
+                Some((last, Batch { root, count, first, last }))
+            }
             _ => None,
         });
         Ok(batches.collect())

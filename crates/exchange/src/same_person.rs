@@ -218,7 +218,7 @@ impl Node {
                 continue;
             }
             if let Some(decided) = self.decide_to_show(caller, &row).await? {
-                matches.push((score, grade, Cleared { row, pending, decided }));
+                matches.push((score, grade, Cleared { row, pending, decided, frame: None }));
             }
         }
         // Several that are certain are none: somebody has to look.

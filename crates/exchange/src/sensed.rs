@@ -1,9 +1,9 @@
 //! Reading what sensors said: a frame as an Observation, once the device's signature and the ledger's batch root bear it out.
 
 use crate::{
-    assess::frame_reference,
     bind::{BIND_BACK_MS_MAX, Bound, device_digest, device_id, sensed},
     caller::Caller,
+    facts::Target,
     failure::Failure,
     ingest::Shown,
     kept::frame_of,
@@ -14,11 +14,11 @@ use crate::{
 };
 use contract::{AccessAction, Body, Entry, Filed, merkle, state};
 use policy::Action;
-use record::{Commitment, Digest, Id16, OrgId, TimeMs, fhir::Interaction};
+use record::{Commitment, Digest, Id16, OrgId, RecordTag, TimeMs, fhir::Interaction};
 use sensing::{Binding, DeviceState, Frame, Reading, Signed, admit_signed, observation};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use store::{FrameFilter, FrameQuery, PAGE_MAX};
+use store::{FrameFilter, FrameQuery, Row};
 
 /// Frames that are measured within so many milliseconds of each other are looked for in one batch first.
 const BATCH_SPAN_MS: u64 = 60_000;
@@ -44,10 +44,12 @@ pub(crate) struct Ties {
 }
 
 impl Node {
-    /// A frame as a FHIR Observation; several measurements in one frame are contained in the first.
+    /// A frame as a FHIR Observation, in which several measurements are contained in the first; or one of its measurements, as searches
+    /// find them.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn read_frame(&self, caller: &Caller, digest: Digest) -> Result<Shown, Failure> {
-        let name = format!("Observation/{digest}");
+    pub(crate) async fn read_frame(&self, caller: &Caller, named: Named) -> Result<Shown, Failure> {
+        let digest = named.frame;
+        let name = format!("Observation/{named}");
         let row = self.store.frame(digest).await.map_err(crate::find::search_failure)?;
         let Some(row) = row else { return Err(Failure::NotFound(name)) };
         let tampered = || Failure::Tampered(name.clone());
@@ -63,15 +65,25 @@ impl Node {
             tracing::warn!(binding = %row.binding, "a frame does not agree with the ledger and is withheld");
             return Err(tampered());
         }
-        let id = digest.to_hex();
-        let decided = self.allow(caller, Action::Read, &sensed(&row.patient, Some(&id), &ties.org)).await?;
-        let observation = as_observation(&reading).ok_or_else(|| Failure::NotFound(name.clone()))?;
-        let bytes = parse(&observation)?.stamped(&id, 1, row.received_at);
+        let shown = match named.member {
+            None => as_observation(&reading)
+                .map(|whole| as_row(&whole, named, &reading, &row.patient, &ties.org))
+                .transpose()?,
+            Some(_) => {
+                measurements(&reading, &row.patient, &ties.org)?.into_iter().find(|one| one.id == named.to_string())
+            }
+        };
+        let Some(shown) = shown else {
+            // Whoever may not see the frame does not learn what it does not say.
+            self.allow(caller, Action::Read, &sensed(&row.patient, Some(&named.to_string()), &ties.org)).await?;
+            return Err(Failure::NotFound(name));
+        };
+        let decided = self.allow(caller, Action::Read, &Target::of(&shown)).await?;
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
-        self.leave_trail(caller, Some(&row.patient), &[Commitment(digest)], &[frame_reference(&digest)], &trail)
+        self.leave_trail(caller, Some(&row.patient), &[Commitment(digest)], &[format!("{name}/_history/1")], &trail)
             .await?;
         let (written_at, pending) = (row.received_at, standing == Standing::Pending);
-        Ok(Shown { bytes, version: 1, written_at, pending, repaired: false })
+        Ok(Shown { bytes: shown.bytes, version: 1, written_at, pending, repaired: false })
     }
 
     /// What ties a frame's device to the patient that the database names; none when nothing does.
@@ -158,7 +170,7 @@ impl Node {
         to: TimeMs,
     ) -> Result<BTreeMap<u64, Digest>, Failure> {
         let of = FrameFilter::Device(reading.device.as_str().to_owned());
-        let mut query = FrameQuery { of, from, to, after: None, limit: PAGE_MAX };
+        let mut query = FrameQuery { from, to, ..FrameQuery::of(of) };
         let (mut frames, mut seen) = (BTreeMap::new(), 0);
         loop {
             let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
@@ -190,12 +202,91 @@ pub(crate) fn read_signed(signed: Signed, binding: &Binding, received_at: TimeMs
     admit_signed(signed, binding, &before, received_at).ok().map(|(reading, _)| reading)
 }
 
-/// One Observation for a frame: the first measurement, with the others contained as its members. None for a heartbeat.
-fn as_observation(reading: &Reading) -> Option<Value> {
+/// What an Observation that is made of a frame is called: by the frame's digest, and where a frame has several, by the number of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Named {
+    frame: Digest,
+    /// From 1; none for all of them together.
+    member: Option<u16>,
+}
+
+/// The characters of a digest whose number follows: RFC 4648's base 32 in small letters, as a FHIR id has room for 64 characters.
+const BASE_32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Characters of a digest in base 32.
+const BASE_32_LEN: usize = 52;
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(member) = self.member else { return write!(f, "{}", self.frame) };
+        let bytes = self.frame.as_bytes();
+        let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| usize::from(byte >> (7 - at % 8) & 1));
+        let digits = (0..BASE_32_LEN).map(|at| (0..5).fold(0, |digit, of| digit << 1 | bit(at * 5 + of)));
+        let text: String = digits.filter_map(|digit| BASE_32.get(digit)).map(|byte| char::from(*byte)).collect();
+        write!(f, "{text}.{member}")
+    }
+}
+
+impl std::str::FromStr for Named {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let Some((digits, member)) = text.split_once('.') else {
+            return Ok(Self { frame: text.parse().map_err(|_| ())?, member: None });
+        };
+        let mut bytes = [0u8; 32];
+        for (at, digit) in digits.bytes().enumerate() {
+            let value = BASE_32.iter().position(|byte| *byte == digit).ok_or(())?;
+            for of in (0..5).filter(|of| value >> (4 - of) & 1 == 1) {
+                let bit = at * 5 + of;
+                *bytes.get_mut(bit / 8).ok_or(())? |= 0x80 >> (bit % 8);
+            }
+        }
+        let named = Self { frame: Digest(bytes), member: Some(member.parse().map_err(|_| ())?) };
+        // Each has one name.
+        if named.to_string() == text && member != "0" { Ok(named) } else { Err(()) }
+    }
+}
+
+/// The Observations of a frame as searches find them, each under an id of its own, in the order of the frame; none for a heartbeat.
+pub(crate) fn measurements(reading: &Reading, patient: &str, author: &OrgId) -> Result<Vec<Row>, Failure> {
+    let all = observations_of(reading);
+    let single = all.len() == 1;
+    let named = |number: u16| Named { frame: reading.digest, member: (!single).then_some(number) };
+    (1..).zip(all).map(|(number, one)| as_row(&one, named(number), reading, patient, author)).collect()
+}
+
+/// An Observation in the form of the records that are stored.
+fn as_row(observation: &Value, named: Named, reading: &Reading, patient: &str, author: &OrgId) -> Result<Row, Failure> {
+    let id = named.to_string();
+    let bytes = parse(observation)?.stamped(&id, 1, reading.received_at);
+    Ok(Row {
+        rtype: "Observation".to_owned(),
+        id,
+        version: 1,
+        bytes,
+        // The ledger has the frame, and no record of it.
+        salt: reading.digest,
+        tag: RecordTag(reading.digest),
+        pseudonym: None,
+        patient: Some(patient.to_owned()),
+        author: author.clone(),
+        entry: reading.binding,
+        written_at: reading.received_at,
+        deleted: false,
+        label: "N".to_owned(),
+        gathered: None,
+    })
+}
+
+fn observations_of(reading: &Reading) -> Vec<Value> {
     let device = device_id(&reading.device).map(|id| format!("Device/{id}"));
     let uri = format!("/fhir/Observation/{}", reading.digest);
     let context = observation::Context { frame_uri: &uri, patient_display: None, device_reference: device.as_deref() };
-    let mut all = observation::observations(reading, &context).into_iter();
+    observation::observations(reading, &context)
+}
+
+/// One Observation for a frame: the first measurement, with the others contained as its members. None for a heartbeat.
+fn as_observation(reading: &Reading) -> Option<Value> {
+    let mut all = observations_of(reading).into_iter();
     let mut first = all.next()?;
     let mut contained: Vec<Value> = all.collect();
     if !contained.is_empty() {
@@ -245,6 +336,46 @@ mod tests {
         let members = shown["hasMember"].as_array().unwrap().len();
         assert_eq!(shown["contained"].as_array().unwrap().len(), members);
         assert!(members > 5, "{members}");
+    }
+
+    #[test]
+    fn a_measurement_is_read_by_the_name_that_it_has_and_by_no_other() {
+        for (frame, member) in [([0; 32], 1), ([0xff; 32], 65_535), (record::sha256(&[b"frame"]).0, 7)] {
+            let whole = Named { frame: Digest(frame), member: None };
+            let one = Named { member: Some(member), ..whole };
+            for named in [whole, one] {
+                let text = named.to_string();
+                assert!(record::fhir::is_id(&text), "{text}");
+                assert_eq!(text.parse(), Ok(named));
+            }
+            let text = one.to_string();
+            let (digits, number) = text.split_once('.').unwrap();
+            for wrong in [
+                format!("{digits}.0{number}"),
+                format!("{digits}.0"),
+                format!("{digits}.65536"),
+                format!("{digits}.+1"),
+                format!("{digits}a.{number}"),
+                format!("{}.{number}", &digits[1..]),
+                format!("{}b.{number}", &digits[..51]),
+                format!("{}.{number}", digits.to_uppercase()),
+                digits.to_owned(),
+                String::new(),
+            ] {
+                assert_eq!(wrong.parse::<Named>(), Err(()), "{wrong}");
+            }
+        }
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let binding = binding(&key);
+        let at = TimeMs::from_instant("2026-11-21T10:00:00.000Z").unwrap();
+        let signals = Wearer::new(1, Story::Stable, 250).next_second().signals;
+        let frame = Sequence::new(binding.device.clone(), key).next(at, signals).unwrap();
+        let reading = read(frame, &binding, at).unwrap();
+        let all = measurements(&reading, "p1", &"mercy".parse().unwrap()).unwrap();
+        assert_eq!(all.len(), as_observation(&reading).unwrap()["contained"].as_array().unwrap().len() + 1);
+        for (number, row) in (1..).zip(&all) {
+            assert_eq!(row.id.parse(), Ok(Named { frame: reading.digest, member: Some(number) }));
+        }
     }
 
     #[test]

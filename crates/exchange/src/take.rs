@@ -4,6 +4,7 @@ use crate::{
     bind::{Bound, sensed},
     failure::Failure,
     kept::packed,
+    kinds::kind_of,
     node::Node,
     sense::Attached,
     write::put_failure,
@@ -17,7 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 
 /// The most frames that are taken together: checked in one batch, stored in one transaction.
 pub const FRAMES_AT_ONCE_MAX: usize = 256;
-/// From so many frames on they are decoded and checked beside the tasks that answer others: a frame takes some 25 microseconds.
+/// From so many frames on they are decoded, packed and checked beside the tasks that answer others: a frame takes some 50 microseconds.
 const BESIDE_FROM: usize = 8;
 
 /// The frames of one device among those that came together, by their places.
@@ -25,6 +26,9 @@ struct Group {
     attached: OwnedMutexGuard<Attached>,
     frames: Vec<(usize, Frame)>,
 }
+
+/// How frames rest, by their places among those that came together; none where what came is not signed.
+type Packed = Vec<Option<Vec<u8>>>;
 
 /// One device's frames that were admitted, and how its watch stands after them.
 struct Admitted {
@@ -82,7 +86,8 @@ impl Node {
     async fn take_together(&self, all: &[Vec<u8>], answers: &mut Answers) -> Vec<usize> {
         let received_at = self.now();
         let mut groups = self.groups(all, answers).await;
-        let signed = self.signed(&mut groups, answers).await;
+        let mut packed: Packed = all.iter().map(|_| None).collect();
+        let signed = self.signed(&mut groups, &mut packed, answers).await;
         let mut admitted = Vec::new();
         for (group, signed) in signed.into_iter().enumerate() {
             let Some(Group { attached, .. }) = groups.get_mut(group) else { continue };
@@ -93,7 +98,7 @@ impl Node {
             }
         }
         let mut again = Vec::new();
-        let rows: Vec<store::Frame> = admitted.iter().flat_map(|device| rows(device, &groups, all)).collect();
+        let rows: Vec<store::Frame> = admitted.iter().flat_map(|device| rows(device, &groups, &mut packed)).collect();
         if !rows.is_empty() {
             let alone = rows.len() == 1;
             match self.store.put(Put { frames: rows, ..Put::default() }).await {
@@ -174,8 +179,13 @@ impl Node {
         groups
     }
 
-    /// The frames of each group that its device signed.
-    async fn signed(&self, groups: &mut [Group], answers: &mut Answers) -> Vec<Vec<(usize, Signed)>> {
+    /// The frames of each group that its device signed; in `resting`, by their places, in the form in which they are stored.
+    async fn signed(
+        &self,
+        groups: &mut [Group],
+        resting: &mut Packed,
+        answers: &mut Answers,
+    ) -> Vec<Vec<(usize, Signed)>> {
         let (mut places, mut frames) = (Vec::new(), Vec::new());
         for (number, group) in groups.iter_mut().enumerate() {
             let key = group.attached.binding().key;
@@ -185,7 +195,11 @@ impl Node {
             }
         }
         let mut signed: Vec<Vec<(usize, Signed)>> = groups.iter().map(|_| Vec::new()).collect();
-        let checked = match beside(frames.len(), || frames, Signed::all).await {
+        let check = |frames| {
+            let checked = Signed::all(frames).into_iter();
+            checked.map(|one| one.map(|signed| (packed(signed.frame()), signed))).collect::<Vec<_>>()
+        };
+        let checked = match beside(frames.len(), || frames, check).await {
             Ok(checked) => checked,
             Err(failure) => {
                 places.iter().for_each(|(_, at)| answer(answers, *at, Err(failure.clone())));
@@ -194,8 +208,9 @@ impl Node {
         };
         for ((group, at), checked) in places.into_iter().zip(checked) {
             match checked {
-                Ok(one) => {
-                    if let Some(of) = signed.get_mut(group) {
+                Ok((packed, one)) => {
+                    if let (Some(of), Some(place)) = (signed.get_mut(group), resting.get_mut(at)) {
+                        *place = Some(packed);
                         of.push((at, one));
                     }
                 }
@@ -288,13 +303,9 @@ impl Node {
 }
 
 /// What is stored of the frames of one device.
-fn rows<'a>(
-    device: &'a Admitted,
-    groups: &'a [Group],
-    all: &'a [Vec<u8>],
-) -> impl Iterator<Item = store::Frame> + use<'a> {
+fn rows(device: &Admitted, groups: &[Group], packed: &mut Packed) -> Vec<store::Frame> {
     let patient = groups.get(device.group).map(|group| group.attached.bound.patient.as_str()).unwrap_or_default();
-    device.readings.iter().filter_map(move |(at, reading)| {
+    let rows = device.readings.iter().filter_map(|(at, reading)| {
         Some(store::Frame {
             device: reading.device.as_str().to_owned(),
             counter: reading.counter,
@@ -302,10 +313,12 @@ fn rows<'a>(
             patient: patient.to_owned(),
             received_at: reading.received_at,
             measured_at: reading.measured_at,
+            kind: kind_of(&reading.signals),
             digest: reading.digest,
-            bytes: packed(all.get(*at)?),
+            bytes: packed.get_mut(*at)?.take()?,
         })
-    })
+    });
+    rows.collect()
 }
 
 fn answer(answers: &mut Answers, at: usize, with: Result<Digest, Failure>) {

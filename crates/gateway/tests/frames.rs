@@ -258,6 +258,20 @@ async fn a_recording_comes_back_as_it_was_sent_and_rests_in_less() {
     let samples = sent.iter().map(|&sample| i16::try_from(sample).unwrap());
     let first: Vec<u8> = samples.take(250).flat_map(i16::to_le_bytes).collect();
     assert_eq!(&edf.bytes[header..header + 500], &first[..]);
+    // The same as a WFDB record: its files stand one behind the other in the archive, as they are.
+    let archive = site.doctor.get(&format!("/fhir/Patient/{}/$wfdb?{range}", site.patient)).await.good();
+    assert_eq!((archive.headers["x-frames"].to_str().unwrap(), &archive.bytes[..4]), ("31", &b"PK\x03\x04"[..]));
+    let file = |name: &str| {
+        let at = archive.bytes.windows(name.len()).position(|part| part == name.as_bytes()).unwrap();
+        let length = u32::from_le_bytes(archive.bytes[at - 8..at - 4].try_into().unwrap()) as usize;
+        archive.bytes[at + name.len()..][..length].to_vec()
+    };
+    let header = sensing::wfdb::Header::parse(&file("recording.hea")).unwrap();
+    assert_eq!(header.files(), ["recording.dat"]);
+    let data = file("recording.dat");
+    let record = sensing::wfdb::Recording::read(header, |_| Some(&data)).unwrap();
+    assert!(record.samples(0).unwrap().iter().map(|&sample| i32::from(sample)).eq(sent.iter().copied()));
+    assert!(!sensing::wfdb::annotations(&file("recording.note")).unwrap().is_empty());
     // In the database the frames are shorter than they were sent.
     let database = rusqlite::Connection::open(&site.consortium.database).unwrap();
     let kept: i64 = database.query_row("SELECT sum(length(bytes)) FROM frame", [], |row| row.get(0)).unwrap();
@@ -270,9 +284,12 @@ async fn a_recording_comes_back_as_it_was_sent_and_rests_in_less() {
     assert_eq!(inspector.get(&signals).await.status, 403);
     let empty = format!("/fhir/Patient/{}/$edf?start=2020-01-01T00:00:00Z&end=2020-01-02T00:00:00Z", site.patient);
     assert_eq!(site.doctor.get(&empty).await.status, 404);
+    assert_eq!(site.doctor.get(&empty.replace("$edf", "$wfdb")).await.status, 404);
     for wrong in ["", "start=x&end=y", "start=2020-01-02T00:00:00Z&end=2020-01-01T00:00:00Z"] {
-        let answer = site.doctor.get(&format!("/fhir/Patient/{}/$edf?{wrong}", site.patient)).await;
-        assert!([400, 422].contains(&answer.status), "{wrong}: {}", answer.text());
+        for kind in ["edf", "wfdb"] {
+            let answer = site.doctor.get(&format!("/fhir/Patient/{}/${kind}?{wrong}", site.patient)).await;
+            assert!([400, 422].contains(&answer.status), "{wrong}: {}", answer.text());
+        }
     }
     // A frame that somebody changed in the database is left out, and its batch with it.
     site.consortium.sql("UPDATE frame SET bytes = zeroblob(100) WHERE counter = 5", []);

@@ -1,4 +1,4 @@
-//! Frames by a real broker: unmodified clients, answers, acknowledgements, and kills of broker and gateway under load.
+//! Frames by a real broker: unmodified clients, answers and acknowledgements.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod consortium;
@@ -9,23 +9,12 @@ use consortium::{
     mosquitto::{DEVICE_PASSWORD, Mosquitto},
     sensor::Sensor,
 };
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use rumqttc::{
-    Transport,
-    v5::{
-        AsyncClient, Event, Incoming, MqttOptions,
-        mqttbytes::{QoS, v5::PublishProperties},
-    },
-};
 use rusqlite::Connection;
-use sensing::Frame;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -145,148 +134,6 @@ async fn unmodified_mosquitto_clients_send_frames_and_are_answered() {
         let log = fs::read_to_string(site.consortium.node(MERCY).dir.join("node.log")).unwrap();
         assert!(!log.contains(consortium::mosquitto::GATEWAY_PASSWORD), "a password is in the log");
     }
-}
-
-/// What the devices of a storm know.
-#[derive(Default)]
-struct Told {
-    /// Frames that the gateway took, by device.
-    taken: BTreeMap<usize, Vec<u64>>,
-    /// Other answers.
-    refused: Vec<Value>,
-}
-
-/// A device that sends a frame after another, each until it is answered.
-async fn send_until_stopped(
-    site: Broker,
-    number: usize,
-    mut sensor: Sensor,
-    told: Arc<Mutex<Told>>,
-    stop: Arc<Mutex<bool>>,
-) {
-    let mut options = MqttOptions::new(format!("device-{number}"), "127.0.0.1", site.port);
-    options.set_keep_alive(Duration::from_secs(5)).set_credentials("device", DEVICE_PASSWORD);
-    options.set_transport(Transport::tls(site.ca.clone(), None, None));
-    options.set_max_packet_size(Some(128 * 1024));
-    let mut waiting: Option<Frame> = None;
-    'connection: loop {
-        let (client, mut events) = AsyncClient::new(options.clone(), 16);
-        let frames = Site::topic(&sensor, "frame");
-        let answers = Site::topic(&sensor, "answer");
-        client.try_subscribe(&answers, QoS::AtLeastOnce).unwrap();
-        let mut last = Instant::now();
-        let mut ready = false;
-        loop {
-            if *stop.lock().unwrap() && waiting.is_none() {
-                return;
-            }
-            if ready && (waiting.is_none() || last.elapsed() > Duration::from_millis(1_500)) {
-                let frame = waiting.get_or_insert_with(|| sensor.next());
-                let properties = PublishProperties {
-                    response_topic: Some(answers.clone()),
-                    correlation_data: Some(frame.digest().to_string().into_bytes().into()),
-                    ..PublishProperties::default()
-                };
-                let bytes = frame.bytes().to_vec();
-                if client.try_publish_with_properties(&frames, QoS::AtLeastOnce, false, bytes, properties).is_err() {
-                    continue 'connection;
-                }
-                last = Instant::now();
-            }
-            match tokio::time::timeout(Duration::from_millis(200), events.poll()).await {
-                Err(_) => {}
-                Ok(Err(_)) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue 'connection;
-                }
-                Ok(Ok(Event::Incoming(Incoming::SubAck(_)))) => ready = true,
-                Ok(Ok(Event::Incoming(Incoming::Publish(publish)))) => {
-                    let answer: Value = serde_json::from_slice(&publish.payload).unwrap();
-                    let Some(frame) = waiting.take_if(|frame| answer["frame"] == frame.digest().to_string()) else {
-                        continue;
-                    };
-                    let duplicate = answer["outcome"]["issue"][0]["code"] == "duplicate";
-                    let mut told = told.lock().unwrap();
-                    match answer["status"].as_u64() {
-                        Some(201) => told.taken.entry(number).or_default().push(frame.counter()),
-                        Some(409) if duplicate => told.taken.entry(number).or_default().push(frame.counter()),
-                        _ => told.refused.push(answer),
-                    }
-                }
-                Ok(Ok(_)) => {}
-            }
-        }
-    }
-}
-
-/// Where the broker of a storm is.
-#[derive(Clone)]
-struct Broker {
-    port: u16,
-    ca: Vec<u8>,
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_answered_frame_is_lost_when_broker_and_gateway_are_killed() {
-    const DEVICES: usize = 6;
-    const KILLS: usize = 20;
-    let seed = std::env::var("VITALTRACE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    println!("VITALTRACE_SEED={seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
-    let Some(mut site) = Site::new("").await else { return };
-    let at = Broker { port: site.broker.address.port(), ca: fs::read(site.broker.ca()).unwrap() };
-    let (told, stop) = (Arc::new(Mutex::new(Told::default())), Arc::new(Mutex::new(false)));
-    let (mut devices, mut senders) = (Vec::new(), Vec::new());
-    for number in 0..DEVICES {
-        let sensor = site.sensor(10 + u8::try_from(number).unwrap()).await;
-        devices.push(Sensor {
-            id: sensor.id.clone(),
-            key: sensor.key.clone(),
-            sequence: sensor.copy(&sensor_start(&sensor)),
-        });
-        senders.push(tokio::spawn(send_until_stopped(at.clone(), number, sensor, told.clone(), stop.clone())));
-    }
-    site.consortium.settle().await;
-    for kill in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(300..1_500))).await;
-        let broker = rng.random_bool(0.5);
-        println!("kill {kill}: the {}", if broker { "broker" } else { "gateway" });
-        if broker {
-            site.broker.kill();
-            tokio::time::sleep(Duration::from_millis(rng.random_range(0..500))).await;
-            site.broker.run();
-        } else {
-            let node = site.consortium.node_mut(MERCY);
-            node.kill();
-            node.start();
-            node.wait_until_up().await;
-        }
-    }
-    *stop.lock().unwrap() = true;
-    for sender in senders {
-        tokio::time::timeout(PATIENCE, sender).await.expect("a device is never answered").unwrap();
-    }
-    site.consortium.settle().await;
-    let told = std::mem::take(&mut *told.lock().unwrap());
-    assert!(told.refused.is_empty(), "{:?}", told.refused);
-    let mut all = 0;
-    for (number, sensor) in devices.iter().enumerate() {
-        let (stored, taken) = (site.stored(sensor), told.taken.get(&number).cloned().unwrap_or_default());
-        let lost: Vec<&u64> = taken.iter().filter(|counter| !stored.contains(counter)).collect();
-        assert!(lost.is_empty(), "answered and not stored, of device {number}: {lost:?}");
-        // Each waited for its answer before the next: nothing is missing, nothing is there twice.
-        assert_eq!(stored, (1..=stored.len() as u64).collect::<Vec<_>>(), "device {number}");
-        all += stored.len();
-    }
-    println!("{all} frames of {DEVICES} devices through {KILLS} kills");
-    assert!(all > DEVICES * 5, "only {all} frames came through");
-    assert_eq!(site.consortium.node(MERCY).status().await["refused"], 0, "the ledger refused something");
-}
-
-/// Any frame of a sensor, by which a copy of its sequence is made that is not used.
-fn sensor_start(sensor: &Sensor) -> Frame {
-    let mut sequence = sensing::Sequence::new(exchange::device_name(&sensor.id).unwrap(), sensor.key.clone());
-    sequence.next(consortium::sensor::now(), Vec::new()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

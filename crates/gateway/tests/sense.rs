@@ -104,6 +104,37 @@ async fn a_device_goes_on_where_a_gateway_was_away() {
     assert_eq!(site.consortium.node(MERCY).status().await["refused"], 0, "the ledger refused something");
 }
 
+/// A device whose file was lost was made again, and refused frame after frame: its counters had been used by the old key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_file_was_lost_goes_on_with_a_new_key() {
+    let site = Site::new(None).await;
+    let (file, id) = site.device("one.json").await;
+    let config = site.config();
+    let sense = |file: &str, more: &[&str]| {
+        let common = ["sense", "--config", &config, "--device", file];
+        vitaltrace(common.iter().chain(more))
+    };
+    good(sense(&file, &["--signal", "generated", "--seconds", "5", "--speed", "10"]));
+    assert_eq!(site.stored(&id), all(5));
+    site.doctor.post(&format!("/fhir/Device/{id}/$unbind"), &json!({})).await.good();
+    let again = site.consortium.folder().join("again.json").display().to_string();
+    let made = good(sense(&again, &["--new", &id]));
+    let key = made.lines().find_map(|line| line.strip_prefix("public key ")).unwrap();
+    let bind = json!({"patient": site.patient, "key": key});
+    let begun = site.doctor.post(&format!("/fhir/Device/{id}/$bind"), &bind).await.good().json();
+    assert_eq!(begun["counted"], 5, "{begun}");
+    let refused = sense(&again, &["--signal", "generated", "--seconds", "3"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("(409)") && said.contains("counter 1 is not above 5"), "{said}");
+    good(sense(&again, &["--counted", "5", "--signal", "generated", "--seconds", "3"]));
+    let counters = site.stored(&id);
+    assert!(counters.len() >= 8 && counters == all(counters.len() as u64), "{counters:?}");
+    assert_eq!(sense(&again, &["--counted", "5"]).status.code(), Some(2), "a counter was used twice");
+    site.consortium.settle().await;
+    assert_eq!(site.consortium.node(MERCY).status().await["refused"], 0, "the ledger refused something");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_sends_by_a_broker_and_shows_what_faults_become() {
     let Some(broker) = Mosquitto::start() else { return };

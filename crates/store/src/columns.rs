@@ -7,7 +7,7 @@ use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
 pub(crate) const VERSION: &str = "v.vid, v.rtype, v.id, v.version, v.deleted, v.written_at, v.patient, v.author, v.entry, v.salt, \
     v.tag, v.pseudonym, v.label, v.bytes, v.gathered";
 /// The columns of a frame in the order that [`frame`] reads them.
-pub(crate) const FRAME: &str = "fid, device, counter, binding, patient, received_at, measured_at, digest, bytes";
+pub(crate) const FRAME: &str = "fid, device, counter, binding, patient, received_at, measured_at, kind, digest, bytes";
 
 /// What a database gives of one row. None stands for a column that has not the form asked for.
 pub(crate) trait Cells {
@@ -84,8 +84,9 @@ pub(crate) fn frame(columns: &impl Cells) -> Result<Frame, &'static str> {
         patient: text(columns, 4, "patient")?,
         received_at: TimeMs(count(columns, 5, "received_at")?),
         measured_at: TimeMs(count(columns, 6, "measured_at")?),
-        digest: Digest(fixed(columns, 7, "digest")?),
-        bytes: bytes(columns, 8, "bytes")?,
+        kind: columns.number(7).ok_or("kind")?,
+        digest: Digest(fixed(columns, 8, "digest")?),
+        bytes: bytes(columns, 9, "bytes")?,
     })
 }
 

@@ -154,6 +154,7 @@ fn put(org: &OrgId, task: u32, round: u64) -> Put {
         patient: "p".into(),
         received_at: TimeMs(round),
         measured_at: TimeMs(round),
+        kind: 1,
         digest: sha256(&[&bytes]),
         bytes,
     };
@@ -228,8 +229,7 @@ async fn check(place: &Place, org: &OrgId, answers: &BTreeMap<(u32, u64), u64>) 
         let answered = answers.keys().filter(|(of, _)| *of == task).map(|(_, round)| *round).max().unwrap_or_default();
         assert!(last >= answered, "task {task}: version {last} is less than {answered}, which was answered");
         assert!(last <= answered.max(1) + 1 || answered == 0, "task {task}: {last} after {answered} answers");
-        let frames = FrameFilter::Device(name.clone());
-        let query = FrameQuery { of: frames, from: TimeMs(0), to: TimeMs(u64::MAX), after: None, limit: 1_000 };
+        let query = FrameQuery::of(FrameFilter::Device(name.clone()));
         let mut frames = store.frames(query.clone()).await.unwrap();
         let mut counters: Vec<u64> = frames.frames.iter().map(|frame| frame.counter).collect();
         while let Some(next) = frames.next {

@@ -52,7 +52,8 @@ pub use put::{
     Unless,
 };
 pub use readers::{
-    FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, ReadError, Reader, Sweep,
+    FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, Kinds, ReadError, Reader,
+    Sweep,
 };
 pub use row::{Attachment, EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey};
 pub use seal::{Kept, Seal, SealError, SealedSubmission};

@@ -2,6 +2,7 @@
 
 use crate::{
     address::Address,
+    int64::clamp,
     postgres,
     row::{EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
     search::{BadSearch, PAGE_MAX, Page, Search},
@@ -13,6 +14,7 @@ use rusqlite::Connection;
 use std::{
     fmt,
     path::Path,
+    str::FromStr,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -90,6 +92,8 @@ pub struct FrameQuery {
     pub from: TimeMs,
     /// First time of measurement that is too late.
     pub to: TimeMs,
+    /// Whether the latest come first.
+    pub newest_first: bool,
     /// Where the page before ended.
     pub after: Option<FrameCursor>,
     /// Frames on the page, at most [`crate::PAGE_MAX`].
@@ -101,15 +105,81 @@ pub struct FrameQuery {
 pub enum FrameFilter {
     /// Of the Patient with this logical id.
     Patient(String),
+    /// Of the Patient with this logical id, those of some kinds.
+    Kinds(String, Kinds),
     /// Of this device.
     Device(String),
 }
 
-/// Where a page of frames ended.
+/// Kinds of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kinds {
+    /// A frame has one of these bits at least.
+    pub any: i64,
+    /// Those with one of these bits are looked for in a range of time that is wider...
+    pub wide: i64,
+    /// ... by so many milliseconds at both ends.
+    pub wider_ms: u64,
+}
+
+impl FrameQuery {
+    /// All frames of a patient or device, the oldest first: a first page of [`PAGE_MAX`].
+    pub fn of(of: FrameFilter) -> Self {
+        Self { of, from: TimeMs(0), to: TimeMs(u64::MAX), newest_first: false, after: None, limit: PAGE_MAX }
+    }
+
+    /// The range of time in which frames of a kind are looked for, from the first to before the last; none when they are not.
+    pub(crate) fn range_of(&self, kind: i64) -> Option<(i64, i64)> {
+        let wider_ms = match &self.of {
+            FrameFilter::Kinds(_, kinds) if kind & kinds.any == 0 => return None,
+            FrameFilter::Kinds(_, kinds) if kind & kinds.wide != 0 => kinds.wider_ms,
+            _ => 0,
+        };
+        Some((clamp(self.from.0.saturating_sub(wider_ms)), clamp(self.to.0.saturating_add(wider_ms))))
+    }
+
+    /// Where the page begins, exclusively.
+    pub(crate) fn begin(&self) -> FrameCursor {
+        let (measured_at, fid) = if self.newest_first { (i64::MAX, i64::MAX) } else { (i64::MIN, i64::MIN) };
+        self.after.unwrap_or(FrameCursor { measured_at, fid })
+    }
+}
+
+/// Where a page of frames ended; the earlier before the later. Its text form may be given to outside callers and read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FrameCursor {
     pub(crate) measured_at: i64,
     pub(crate) fid: i64,
+}
+
+impl FrameCursor {
+    /// The time of measurement there, in milliseconds since 1970.
+    pub fn measured_at(&self) -> i64 {
+        self.measured_at
+    }
+
+    /// Where a page ended of which the frame that ends here is the next one.
+    pub fn just_before(self, newest_first: bool) -> Self {
+        let fid = if newest_first { self.fid.saturating_add(1) } else { self.fid.saturating_sub(1) };
+        Self { fid, ..self }
+    }
+}
+
+impl fmt::Display for FrameCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.measured_at, self.fid)
+    }
+}
+
+impl FromStr for FrameCursor {
+    type Err = BadSearch;
+    fn from_str(text: &str) -> Result<Self, BadSearch> {
+        let (measured_at, fid) = text.split_once('_').ok_or(BadSearch::Cursor)?;
+        match (measured_at.parse(), fid.parse()) {
+            (Ok(measured_at), Ok(fid)) => Ok(Self { measured_at, fid }),
+            _ => Err(BadSearch::Cursor),
+        }
+    }
 }
 
 /// Frames in order of measurement.
@@ -117,10 +187,26 @@ pub struct FrameCursor {
 pub struct FramePage {
     /// The page's frames.
     pub frames: Vec<Frame>,
+    /// Where the page would end after each of them, in their order.
+    pub ends: Vec<FrameCursor>,
     /// Rows among them that are not in the form that this program writes.
     pub malformed: usize,
     /// Where the next page begins; none on the last.
     pub next: Option<FrameCursor>,
+}
+
+impl FramePage {
+    /// Adds what the row at a place reads as.
+    pub(crate) fn push(&mut self, frame: Result<Frame, &'static str>, place: FrameCursor) {
+        match frame {
+            Ok(frame) => {
+                self.frames.push(frame);
+                self.ends.push(place);
+            }
+            Err(_) => self.malformed += 1,
+        }
+        self.next = Some(place);
+    }
 }
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;

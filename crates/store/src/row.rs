@@ -105,6 +105,8 @@ pub struct Frame {
     pub received_at: TimeMs,
     /// When the device says that it measured the first sample.
     pub measured_at: TimeMs,
+    /// Bits of the caller's own that say of what kind the frame is, so that those of some kinds are found among many.
+    pub kind: i64,
     /// SHA-256 of the frame, as the caller computed it.
     pub digest: Digest,
     /// The frame, in the form in which the caller keeps it.

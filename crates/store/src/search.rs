@@ -76,6 +76,12 @@ pub struct Cursor {
     pub(crate) key: i64,
     pub(crate) vid: i64,
 }
+impl Cursor {
+    /// What the answer is sorted by at this place, in milliseconds since 1970; the greatest or the least number where a record has none.
+    pub fn key(&self) -> i64 {
+        self.key
+    }
+}
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}_{}", self.key, self.vid)

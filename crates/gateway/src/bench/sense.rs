@@ -33,8 +33,8 @@ const ECG_HZ: u32 = 500;
 const MADE_S: usize = 32;
 /// Frames of one request, and of one batch that is checked.
 const TOGETHER: usize = 64;
-/// Sensors of one patient in the emergency department.
-const SENSORS: usize = 7;
+/// The most devices of a run, below what one gateway takes.
+const DEVICES_MAX: usize = 4_060;
 /// Devices that are made and bound side by side.
 const BOUND_AT_ONCE: usize = 8;
 /// How long the ledger may take to make everything final.
@@ -57,9 +57,12 @@ pub(crate) struct Sense {
     /// Requests that are under way at the same time.
     #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     connections: usize,
-    /// Patients of the emergency department, each with seven sensors.
-    #[arg(long, default_value_t = 500, value_parser = RangedU64ValueParser::<usize>::new().range(1..=580))]
+    /// Patients of the emergency department.
+    #[arg(long, default_value_t = 500, value_parser = RangedU64ValueParser::<usize>::new().range(1..=DEVICES_MAX as u64))]
     patients: usize,
+    /// Sensors of each of them, which say a part each of all that is measured.
+    #[arg(long, default_value_t = 7, value_parser = RangedU64ValueParser::<usize>::new().range(1..=32))]
+    sensors: usize,
     /// How long the emergency department is watched.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -171,15 +174,23 @@ impl Sense {
     }
 
     async fn department(&self, backend: &'static str) -> anyhow::Result<Run> {
+        let sensors = self.sensors;
+        if self.patients * sensors > DEVICES_MAX {
+            return Err(BadInput(format!(
+                "{} patients with {sensors} sensors each are more than {DEVICES_MAX} devices",
+                self.patients
+            ))
+            .into());
+        }
         let site = Arc::new(Site::start(self, self.patients).await?);
-        let mut devices = site.devices(self.patients * SENSORS, SENSORS).await?;
+        let mut devices = site.devices(self.patients * sensors, sensors).await?;
         let seconds = everything();
         let samples_per_s: usize = seconds.iter().map(|signals| samples_of(signals)).sum::<usize>() / seconds.len();
         let begin = Instant::now();
         let mut running = Vec::with_capacity(self.patients);
         let seconds = Arc::new(seconds);
         for patient in 0..self.patients {
-            let own: Vec<Device> = devices.drain(..SENSORS).collect();
+            let own: Vec<Device> = devices.drain(..sensors).collect();
             let (site, seconds, last) = (Arc::clone(&site), Arc::clone(&seconds), self.seconds);
             // Nobody's sensors begin at the same moment.
             let from = begin + Duration::from_secs(1).mul_f64(patient as f64 / self.patients as f64);
@@ -191,7 +202,7 @@ impl Sense {
         }
         let took_s = begin.elapsed().as_secs_f64();
         site.settle().await?;
-        let frames = (self.patients * SENSORS) as f64 * self.seconds as f64;
+        let frames = (self.patients * sensors) as f64 * self.seconds as f64;
         let samples = samples_per_s as f64 * self.patients as f64 * self.seconds as f64;
         Ok(run("department", backend, frames, samples, took_s, cores(), took_ms, Some(site.memory()?)))
     }
@@ -389,14 +400,14 @@ impl Site {
         from: Instant,
         last: u64,
     ) -> anyhow::Result<Vec<f32>> {
-        let mut took_ms = Vec::with_capacity(last as usize);
+        let (mut took_ms, sensors) = (Vec::with_capacity(last as usize), devices.len());
         for second in 0..last {
             tokio::time::sleep_until((from + Duration::from_secs(second)).into()).await;
             let (at, signals) = (now(), &seconds[second as usize % seconds.len()]);
             let mut frames = Vec::with_capacity(devices.len());
             for (number, device) in devices.iter_mut().enumerate() {
-                // Each sensor says a seventh of what there is.
-                let own = signals.iter().skip(number).step_by(SENSORS).cloned().collect();
+                // Each sensor says its share of what there is.
+                let own = signals.iter().skip(number).step_by(sensors).cloned().collect();
                 let frame = device.sequence.next(at, own).with_context(|| format!("device {}", device.id))?;
                 frames.push(frame.bytes().to_vec());
             }

@@ -46,6 +46,9 @@ pub(crate) struct Sense {
     /// Makes the device's file, for the Device resource with this id, and shows the public key to bind it with.
     #[arg(long, value_name = "ID")]
     new: Option<String>,
+    /// The device used its counters up to this one before, by another key, as the answer to $bind says: it goes on after it.
+    #[arg(long, value_name = "COUNTER", conflicts_with = "new")]
+    counted: Option<u64>,
     /// A WFDB header (.hea), a .csv file of numbers, or the word `generated`. Without it, what was kept is sent.
     #[arg(long, value_name = "FILE")]
     signal: Option<String>,
@@ -109,10 +112,16 @@ impl Sense {
             print(&format!(
                 "bind it by POST /fhir/Device/{id}/$bind with {{\"patient\": \"...\", \"key\": \"...\"}}; add \"since\" to send signals from before"
             ));
+            print(
+                "if the answer says \"counted\" above 0, the device sent before: begin with --counted and that number",
+            );
             return Ok(Exit::Good);
         }
         if !(self.speed.is_finite() && self.speed > 0.0) {
             return Err(BadInput("--speed is a number above 0".to_owned()).into());
+        }
+        if self.counted.is_some() && self.device.len() > 1 {
+            return Err(BadInput("--counted is about one device".to_owned()).into());
         }
         if self.device.len() > DEVICES_MAX {
             return Err(BadInput(format!("at most {DEVICES_MAX} devices at a time")).into());
@@ -133,7 +142,10 @@ impl Sense {
         bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} s of signal, {elapsed}")?);
         let mut running = Vec::with_capacity(self.device.len());
         for (number, path) in (0..).zip(&self.device) {
-            let device = Device::open(path)?;
+            let mut device = Device::open(path)?;
+            if let Some(counted) = self.counted {
+                device.go_on_from_elsewhere(counted)?;
+            }
             let way = self.way(&device)?;
             let plan = Plan { seed: plan.seed.wrapping_add(number), ..plan.clone() };
             running.push(tokio::spawn(run_device(device, way, plan, bar.clone())));

@@ -148,6 +148,25 @@ impl Device {
         self.save()
     }
 
+    /// Goes on after counters that the device used elsewhere, by another key: up to this one. What waits was refused under its counters, and
+    /// is signed anew under those that follow.
+    pub(crate) fn go_on_from_elsewhere(&mut self, counted: u64) -> anyhow::Result<()> {
+        if counted < self.kept.counter {
+            let (path, own) = (self.path.display(), self.kept.counter);
+            return Err(
+                BadInput(format!("the device in `{path}` has counted to {own} itself: it goes on from there")).into()
+            );
+        }
+        let waiting = self.waiting(usize::MAX)?;
+        let frames = waiting.iter().map(|bytes| Frame::decode(bytes));
+        let frames: Vec<Frame> = frames.collect::<Result<_, _>>().context("a frame that was kept cannot be read")?;
+        let moments = frames.into_iter().map(|frame| (frame.device_time(), frame.into_pack().signals));
+        (self.kept.counter, self.kept.previous) = (counted, NO_PREVIOUS);
+        self.sign(moments.collect())?;
+        self.answered(waiting.len())?;
+        self.save()
+    }
+
     /// Writes down how far it is, and takes away the frames when all were answered for.
     pub(crate) fn tidy(&mut self) -> anyhow::Result<()> {
         self.save()?;
@@ -202,6 +221,25 @@ mod tests {
                 assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
             }
         }
+    }
+
+    /// A device whose file was lost, and that was given a new key, was refused frame after frame: its counters had been used by the old one.
+    #[test]
+    fn a_device_with_a_new_key_goes_on_after_the_counters_that_it_used_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("monitor.json");
+        let mut device = Device::make(&path, "d1").unwrap();
+        let moment = |n: u64| (TimeMs(1_795_255_200_000 + n * 1_000), Vec::new());
+        device.sign((1..=3).map(moment).collect()).unwrap();
+        device.answered(1).unwrap();
+        device.go_on_from_elsewhere(57).unwrap();
+        let mut again = Device::open(&path).unwrap();
+        again.sign(vec![moment(4)]).unwrap();
+        let waiting: Vec<Frame> = again.waiting(9).unwrap().iter().map(|bytes| Frame::decode(bytes).unwrap()).collect();
+        let told: Vec<(u64, TimeMs)> = waiting.iter().map(|frame| (frame.counter(), frame.device_time())).collect();
+        assert_eq!(told, [(58, moment(2).0), (59, moment(3).0), (60, moment(4).0)]);
+        assert_eq!((waiting[0].previous(), waiting[1].previous()), (NO_PREVIOUS, waiting[0].digest()));
+        assert!(again.go_on_from_elsewhere(59).is_err(), "a counter was used twice");
     }
 
     /// Whatever was written when the power went, every frame that may have been sent is there again, and no counter twice.

@@ -436,6 +436,15 @@ fn of_sensing() -> Vec<Door> {
         .asks(range())
         .fails(SEARCHED)
         .gives(200, Media::Bytes),
+        door(
+            "get",
+            "/fhir/Patient/{id}/$wfdb",
+            get(recording::wfdb),
+            "What sensors said over a time, as a WFDB record: a ZIP archive of its header, signals and notes.",
+        )
+        .asks(range())
+        .fails(SEARCHED)
+        .gives(200, Media::Bytes),
         door("get", "/fhir/Patient/{id}/$signals", get(recording::signals), "What sensors said over a time, as JSON.")
             .asks(range())
             .fails(SEARCHED)

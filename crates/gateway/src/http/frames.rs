@@ -50,8 +50,8 @@ pub(crate) async fn bind(
         .map_err(|e| Failure::invalid(IssueType::Structure, "", format!("the JSON document is wrong: {e}")))?;
     let since = bind.since.as_deref().map(TimeMs::from_instant).transpose();
     let since = since.map_err(|e| Failure::invalid(IssueType::Value, "", format!("`since` is no instant: {e}")))?;
-    let binding = doors.node.bind_since(&caller, &device, &bind.patient, bind.key, since).await?;
-    Ok((StatusCode::CREATED, Json(json!({"id": binding}))).into_response())
+    let begun = doors.node.bind_since(&caller, &device, &bind.patient, bind.key, since).await?;
+    Ok((StatusCode::CREATED, Json(json!({"id": begun.id, "counted": begun.counted}))).into_response())
 }
 
 pub(crate) async fn unbind(

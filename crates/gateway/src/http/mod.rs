@@ -18,6 +18,7 @@ pub(crate) mod policy;
 mod recording;
 pub(crate) mod tls;
 mod watch;
+mod zip;
 
 pub(crate) use base::Base;
 pub(crate) use frames::SEQUENCE;

@@ -1,6 +1,6 @@
-//! What sensors said over a time: as an EDF+ file that other programs open, and as JSON.
+//! What sensors said over a time: as an EDF+ file or a WFDB record that other programs open, and as JSON.
 
-use super::{Doors, auth::Known, outcome::Refusal};
+use super::{Doors, auth::Known, outcome::Refusal, zip::archive};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -12,12 +12,16 @@ use record::{TimeMs, fhir::IssueType};
 use sensing::{
     edf,
     track::{NO_SAMPLE, Track},
+    wfdb,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The most samples of an answer in JSON, all signals together: an ECG of 500 Hz for half an hour. Files have room for more.
 const JSON_SAMPLES_MAX: usize = 1 << 20;
+
+/// What the files of a record are called before their ends.
+const RECORD: &str = "recording";
 
 #[derive(Deserialize)]
 pub(crate) struct Asked {
@@ -66,12 +70,42 @@ pub(crate) async fn edf(
         other => Failure::Unsupported(format!("EDF+ cannot say this: {other}; ask for one signal or device")),
     })?;
     let name = if file.first() == Some(&0xff) { "recording.bdf" } else { "recording.edf" };
-    let told = [
+    Ok((attached(name), headers, file).into_response())
+}
+
+/// A file that a browser keeps and nobody else does.
+fn attached(name: &str) -> [(header::HeaderName, String); 3] {
+    [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
         (header::CACHE_CONTROL, "no-store".to_owned()),
-    ];
-    Ok((told, headers, file).into_response())
+    ]
+}
+
+pub(crate) async fn wfdb(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path(patient): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Refusal> {
+    let recording = recorded(&doors, &caller, patient, asked).await?;
+    let headers = remarks(&recording);
+    let written = tokio::task::spawn_blocking(move || {
+        wfdb::write(RECORD, &recording.tracks).map(|wfdb::Written { header, signals, notes }| {
+            let files = [("hea", header.as_bytes()), ("dat", &signals), ("note", &notes)];
+            let there = files.into_iter().filter(|(_, bytes)| !bytes.is_empty());
+            archive(&there.map(|(end, bytes)| (format!("{RECORD}.{end}"), bytes)).collect::<Vec<_>>())
+        })
+    });
+    let written = written.await.map_err(|e| Failure::Ours(format!("a recording was not written to its end: {e}")))?;
+    let file = written.map_err(|why| match why {
+        wfdb::NotWritten::Nothing => Failure::NotFound("anything that was measured then".to_owned()),
+        wfdb::NotWritten::TooLarge(_) => Failure::TooLarge(format!("{why}: ask for a shorter time")),
+        other => Failure::Unsupported(format!("WFDB cannot say this: {other}; ask for one signal or device")),
+    })?;
+    let file =
+        file.ok_or_else(|| Failure::TooLarge("a record of more than 4 GiB: ask for a shorter time".to_owned()))?;
+    Ok((attached("recording.zip"), headers, file).into_response())
 }
 
 pub(crate) async fn signals(
@@ -84,8 +118,9 @@ pub(crate) async fn signals(
     let samples: usize =
         recording.tracks.tracks.iter().flat_map(|track| &track.stretches).map(|stretch| stretch.samples.len()).sum();
     if samples > JSON_SAMPLES_MAX {
-        let text =
-            format!("{samples} samples are more than {JSON_SAMPLES_MAX}: ask for a shorter time, one signal, or $edf");
+        let text = format!(
+            "{samples} samples are more than {JSON_SAMPLES_MAX}: ask for a shorter time, one signal, or $edf or $wfdb"
+        );
         return Err(Failure::TooLarge(text).into());
     }
     let tracks: Vec<Value> = recording.tracks.tracks.iter().map(shown).collect();

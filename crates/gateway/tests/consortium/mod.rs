@@ -119,6 +119,11 @@ impl Consortium {
         Self::found_with(members, make, None).await
     }
 
+    /// The same, on the database of a server.
+    pub(crate) async fn found_on_server(members: &[(&str, &str)], address: &str) -> Self {
+        Self::found_with(members, None, Some(address)).await
+    }
+
     /// The same, with the database at this address, if one is named.
     async fn found_with(members: &[(&str, &str)], make: Option<&dyn Fn(&Path)>, address: Option<&str>) -> Self {
         let turn = TURN.lock().await;

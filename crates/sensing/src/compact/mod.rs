@@ -57,20 +57,19 @@ pub fn pack(frames: &[&[u8]]) -> Result<Vec<u8>, TooMany> {
     out.number(frames.len() as u64);
     let mut known = Known::default();
     for bytes in frames {
-        let ours = Frame::decode(bytes)
-            .ok()
-            .filter(|frame| Frame::assemble(frame.pack(), frame.signature()).is_some_and(|again| again == **bytes));
-        out.bit(ours.is_some());
-        match ours {
-            Some(frame) => known.write(&mut out, &frame),
-            None => {
-                out.number(bytes.len() as u64);
-                out.bytes(bytes);
-            }
-        }
+        known.add(&mut out, bytes, Frame::decode(bytes).ok().as_ref());
         known.digest = sha256(&[bytes]);
     }
     Ok(out.finish())
+}
+
+/// Packs one frame by itself.
+pub fn pack_one(frame: &Frame) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.number(VERSION);
+    out.number(1);
+    Known::default().add(&mut out, frame.bytes(), Some(frame));
+    out.finish()
 }
 
 /// Gives back the bytes of the frames.
@@ -237,6 +236,21 @@ impl Kind {
 }
 
 impl Known {
+    /// Writes a frame of these bytes: what it says where our own encoding gives the bytes back, else the bytes.
+    fn add(&mut self, out: &mut Writer, bytes: &[u8], frame: Option<&Frame>) {
+        let is_ours =
+            |frame: &&Frame| Frame::assemble(frame.pack(), frame.signature()).is_some_and(|again| again == bytes);
+        let ours = frame.filter(is_ours);
+        out.bit(ours.is_some());
+        match ours {
+            Some(frame) => self.write(out, frame),
+            None => {
+                out.number(bytes.len() as u64);
+                out.bytes(bytes);
+            }
+        }
+    }
+
     fn write(&mut self, out: &mut Writer, frame: &Frame) {
         let pack = frame.pack();
         let same_device = self.device.as_ref() == Some(&pack.device);

@@ -181,32 +181,63 @@ pub(crate) async fn counts(db: &Session) -> Result<Vec<(String, u64)>, ReadError
     rows.iter().map(|columns| Ok((value(columns, 0)?, natural(value(columns, 1)?)))).collect()
 }
 
+/// The index has the frames of a patient by kind: of each kind the first places are looked up, and of all of them the first rows.
 pub(crate) async fn frames(db: &Session, query: &FrameQuery) -> Result<FramePage, ReadError> {
-    let (column, whose) = match &query.of {
-        FrameFilter::Patient(patient) => ("patient", patient),
-        FrameFilter::Device(device) => ("device", device),
-    };
-    let sql = format!(
-        "SELECT {} FROM frame WHERE {column} = $1 AND measured_at >= $2 AND measured_at < $3 \
-         AND (measured_at, fid) > ($4, $5) ORDER BY measured_at, fid LIMIT $6",
-        columns::FRAME
-    );
-    let after = query.after.unwrap_or(FrameCursor { measured_at: i64::MIN, fid: i64::MIN });
-    let (from, to) = (clamp(query.from.0).max(after.measured_at), clamp(query.to.0));
+    let begin = query.begin();
     let wanted = limit(query.limit.max(1));
-    let whose = columns::filed(whose);
-    let rows = db.query(&sql, &[&whose, &from, &to, &after.measured_at, &after.fid, &wanted]).await?;
+    let (beyond, direction) = if query.newest_first { ("<", "DESC") } else { (">", "ASC") };
     let mut page = FramePage::default();
-    for columns in &rows {
-        page.next = Some(FrameCursor { measured_at: value(columns, 6)?, fid: value(columns, 0)? });
-        match columns::frame(columns) {
-            Ok(frame) => page.frames.push(frame),
-            Err(_) => page.malformed += 1,
+    let rows = match &query.of {
+        FrameFilter::Device(device) => {
+            let (from, to) = query.range_of(0).unwrap_or_default();
+            let sql = format!(
+                "SELECT {} FROM frame WHERE device = $1 AND measured_at >= $2 AND measured_at < $3 \
+                 AND (measured_at, fid) {beyond} ($4, $5) ORDER BY measured_at {direction}, fid {direction} LIMIT $6",
+                columns::FRAME
+            );
+            let whose = columns::filed(device);
+            db.query(&sql, &[&whose, &from, &to, &begin.measured_at, &begin.fid, &wanted]).await?
         }
+        FrameFilter::Patient(patient) | FrameFilter::Kinds(patient, _) => {
+            let patient = columns::filed(patient);
+            let (mut kinds, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
+            for columns in db.query(FRAME_KINDS, &[&patient]).await? {
+                let kind: i64 = value(&columns, 0)?;
+                if let Some(range) = query.range_of(kind) {
+                    kinds.push(kind);
+                    from.push(range.0);
+                    to.push(range.1);
+                }
+            }
+            if kinds.is_empty() {
+                return Ok(page);
+            }
+            let sql = format!(
+                "SELECT {} FROM (SELECT p.fid AS place FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS k (kind, since, until) \
+                 CROSS JOIN LATERAL (SELECT measured_at, fid FROM frame f WHERE f.patient = $1 AND f.kind = k.kind \
+                 AND f.measured_at >= k.since AND f.measured_at < k.until AND (f.measured_at, f.fid) {beyond} ($5, $6) \
+                 ORDER BY f.measured_at {direction}, f.fid {direction} LIMIT $7) p \
+                 ORDER BY p.measured_at {direction}, p.fid {direction} LIMIT $7) q \
+                 CROSS JOIN LATERAL (SELECT * FROM frame f WHERE f.fid = q.place OFFSET 0) f \
+                 ORDER BY measured_at {direction}, fid {direction}",
+                columns::FRAME
+            );
+            db.query(&sql, &[&patient, &kinds, &from, &to, &begin.measured_at, &begin.fid, &wanted]).await?
+        }
+    };
+    for columns in &rows {
+        let place = FrameCursor { measured_at: value(columns, 6)?, fid: value(columns, 0)? };
+        page.push(columns::frame(columns), place);
     }
     page.next = page.next.filter(|_| clamp(rows.len() as u64) == wanted);
     Ok(page)
 }
+
+/// The kinds of a patient's frames, each once: the index is stepped through from one to the next.
+const FRAME_KINDS: &str = "WITH RECURSIVE k (kind) AS ( \
+     (SELECT kind FROM frame WHERE patient = $1 ORDER BY kind LIMIT 1) UNION ALL \
+     SELECT (SELECT f.kind FROM frame f WHERE f.patient = $1 AND f.kind > k.kind ORDER BY f.kind LIMIT 1) FROM k \
+     WHERE k.kind IS NOT NULL) SELECT kind FROM k WHERE kind IS NOT NULL";
 
 pub(crate) async fn frame(db: &Session, digest: &Digest) -> Result<Option<Frame>, ReadError> {
     let sql = format!("SELECT {} FROM frame WHERE digest = $1 ORDER BY fid", columns::FRAME);

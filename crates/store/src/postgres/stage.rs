@@ -497,6 +497,7 @@ struct Frames<'a> {
     patients: Vec<&'a str>,
     received_at: Vec<i64>,
     measured_at: Vec<i64>,
+    kinds: Vec<i64>,
     digests: Vec<&'a [u8]>,
     bytes: Vec<&'a [u8]>,
 }
@@ -513,6 +514,7 @@ impl<'a> Frames<'a> {
             to.patients.push(&frame.patient);
             to.received_at.push(number(frame.received_at.0));
             to.measured_at.push(number(frame.measured_at.0));
+            to.kinds.push(frame.kind);
             to.digests.push(frame.digest.as_bytes());
             to.bytes.push(&frame.bytes);
         }
@@ -523,8 +525,8 @@ impl<'a> Frames<'a> {
     fn step(&self) -> Option<Step<'_>> {
         (!self.devices.is_empty()).then(|| {
             Step::new(
-                "INSERT INTO frame (device, counter, binding, patient, received_at, measured_at, digest, bytes) SELECT * FROM \
-                 unnest($1::text[], $2::int8[], $3::bytea[], $4::text[], $5::int8[], $6::int8[], $7::bytea[], $8::bytea[]) \
+                "INSERT INTO frame (device, counter, binding, patient, received_at, measured_at, kind, digest, bytes) SELECT * FROM \
+                 unnest($1::text[], $2::int8[], $3::bytea[], $4::text[], $5::int8[], $6::int8[], $7::int8[], $8::bytea[], $9::bytea[]) \
                  ON CONFLICT (device, counter) DO NOTHING RETURNING 1",
                 &[
                     &self.devices,
@@ -533,6 +535,7 @@ impl<'a> Frames<'a> {
                     &self.patients,
                     &self.received_at,
                     &self.measured_at,
+                    &self.kinds,
                     &self.digests,
                     &self.bytes,
                 ],

@@ -8,7 +8,7 @@ use crate::{
         ReadError, Sweep, limit,
     },
     row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
-    search::{Cursor, Page, Search},
+    search::{Cursor, PAGE_MAX, Page, Search},
     select::{self, Dialect, Sql},
 };
 use record::{Digest, Id16, OrgId};
@@ -153,33 +153,85 @@ pub(crate) fn counts(db: &Connection) -> Result<Vec<(String, u64)>, ReadError> {
     Ok(counts.collect::<Result<_, _>>()?)
 }
 
+/// The index has the frames of a patient by kind: of each kind the first places are looked up, and of all of them the first rows.
 pub(crate) fn frames(db: &Connection, query: &FrameQuery) -> Result<FramePage, ReadError> {
-    let (column, whose) = match &query.of {
-        FrameFilter::Patient(patient) => ("patient", patient),
-        FrameFilter::Device(device) => ("device", device),
+    let wanted = query.limit.clamp(1, PAGE_MAX);
+    // One snapshot for places and rows.
+    let snapshot = db.unchecked_transaction()?;
+    let mut places = Vec::new();
+    match &query.of {
+        FrameFilter::Device(device) => {
+            let whose = "INDEXED BY frame_device WHERE device = ?1 AND ?2 IS NULL";
+            frame_places(&snapshot, query, whose, device, None, &mut places)?;
+        }
+        FrameFilter::Patient(patient) | FrameFilter::Kinds(patient, _) => {
+            let whose = "INDEXED BY frame_patient WHERE patient = ?1 AND kind = ?2";
+            for kind in frame_kinds(&snapshot, patient)? {
+                frame_places(&snapshot, query, whose, patient, Some(kind), &mut places)?;
+            }
+        }
+    }
+    if query.newest_first {
+        places.sort_unstable_by(|a, b| b.cmp(a));
+    } else {
+        places.sort_unstable();
+    }
+    places.truncate(wanted);
+    let mut page = FramePage::default();
+    let mut statement = snapshot.prepare_cached(&format!("SELECT {} FROM frame WHERE fid = ?1", columns::FRAME))?;
+    for &(measured_at, fid) in &places {
+        let row = statement.query_row([fid], |columns| Ok(columns::frame(columns)))?;
+        page.push(row, FrameCursor { measured_at, fid });
+    }
+    page.next = page.next.filter(|_| places.len() == wanted);
+    Ok(page)
+}
+
+/// The kinds of a patient's frames, each once: the index is stepped through from one to the next.
+fn frame_kinds(db: &Connection, patient: &str) -> Result<Vec<i64>, ReadError> {
+    let mut statement = db.prepare_cached(
+        "SELECT kind FROM frame INDEXED BY frame_patient WHERE patient = ?1 AND kind > ?2 ORDER BY kind LIMIT 1",
+    )?;
+    let mut first =
+        db.prepare_cached("SELECT kind FROM frame INDEXED BY frame_patient WHERE patient = ?1 ORDER BY kind LIMIT 1")?;
+    let mut kinds = Vec::new();
+    let mut next: Option<i64> = first.query_row([patient], |columns| columns.get(0)).optional()?;
+    while let Some(kind) = next {
+        kinds.push(kind);
+        next = statement.query_row(params![patient, kind], |columns| columns.get(0)).optional()?;
+    }
+    Ok(kinds)
+}
+
+/// Adds where the first frames stand, by time of measurement and place, of those that `whose` names by `?1` and `?2`.
+fn frame_places(
+    db: &Connection,
+    query: &FrameQuery,
+    whose: &str,
+    of: &str,
+    kind: Option<i64>,
+    places: &mut Vec<(i64, i64)>,
+) -> Result<(), ReadError> {
+    let Some((from, to)) = query.range_of(kind.unwrap_or_default()) else { return Ok(()) };
+    let begin = query.begin();
+    // The bound of the range that the page before has passed is narrowed, so that the index is entered there.
+    let (beyond, direction, from, to) = match query.newest_first {
+        false => (">", "ASC", from.max(begin.measured_at), to),
+        true => ("<", "DESC", from, to.min(begin.measured_at.saturating_add(1))),
     };
     let sql = format!(
-        "SELECT {} FROM frame INDEXED BY frame_{column} WHERE {column} = ?1 AND measured_at >= ?2 AND measured_at < ?3 \
-         AND (measured_at, fid) > (?4, ?5) ORDER BY measured_at, fid LIMIT ?6",
-        columns::FRAME
+        "SELECT measured_at, fid FROM frame {whose} AND measured_at >= ?3 AND measured_at < ?4 \
+         AND (measured_at, fid) {beyond} (?5, ?6) ORDER BY measured_at {direction}, fid {direction} LIMIT ?7"
     );
-    let after = query.after.unwrap_or(FrameCursor { measured_at: i64::MIN, fid: i64::MIN });
-    let from = clamp(query.from.0).max(after.measured_at);
-    let wanted = limit(query.limit.max(1));
     let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![whose, from, clamp(query.to.0), after.measured_at, after.fid, wanted])?;
-    let mut page = FramePage::default();
-    let mut seen = 0;
-    while let Some(columns) = rows.next()? {
-        page.next = Some(FrameCursor { measured_at: columns.get(6)?, fid: columns.get(0)? });
-        match columns::frame(columns) {
-            Ok(frame) => page.frames.push(frame),
-            Err(_) => page.malformed += 1,
-        }
-        seen += 1;
+    let found = statement
+        .query_map(params![of, kind, from, to, begin.measured_at, begin.fid, limit(query.limit.max(1))], |columns| {
+            Ok((columns.get(0)?, columns.get(1)?))
+        })?;
+    for place in found {
+        places.push(place?);
     }
-    page.next = page.next.filter(|_| seen == wanted);
-    Ok(page)
+    Ok(())
 }
 
 pub(crate) fn frame(db: &Connection, digest: &Digest) -> Result<Option<Frame>, ReadError> {

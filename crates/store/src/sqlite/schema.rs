@@ -12,11 +12,13 @@ use std::{
 /// Marks a database file as ours: "VtTr".
 const APPLICATION_ID: i64 = 0x5674_5472;
 /// Version of the tables below.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 /// The version whose search values are filed anew.
 const FORMAT_1: i64 = 1;
 /// The version in which all tokens stood in the index, and no row opened its commitment.
 const FORMAT_2: i64 = 2;
+/// The version in which frames had no kind.
+const FORMAT_3: i64 = 3;
 
 /// The largest value or statement that SQLite may handle, in bytes.
 const VALUE_BYTES_MAX: i32 = 64 << 20;
@@ -50,9 +52,10 @@ CREATE TABLE fence (org TEXT PRIMARY KEY, openings INTEGER NOT NULL) STRICT, WIT
 
 CREATE TABLE frame (
   fid INTEGER PRIMARY KEY, device TEXT NOT NULL, counter INTEGER NOT NULL, binding BLOB NOT NULL, patient TEXT NOT NULL,
-  received_at INTEGER NOT NULL, measured_at INTEGER NOT NULL, digest BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
+  received_at INTEGER NOT NULL, measured_at INTEGER NOT NULL, digest BLOB NOT NULL, bytes BLOB NOT NULL,
+  kind INTEGER NOT NULL DEFAULT -1) STRICT;
 CREATE UNIQUE INDEX frame_counter ON frame (device, counter);
-CREATE INDEX frame_patient ON frame (patient, measured_at);
+CREATE INDEX frame_patient ON frame (patient, kind, measured_at);
 CREATE INDEX frame_device ON frame (device, measured_at);
 CREATE INDEX frame_digest ON frame (digest);
 
@@ -65,6 +68,13 @@ CREATE TABLE wrapped_key (
 const GATHERED: &str = "
 ALTER TABLE version ADD COLUMN gathered BLOB;
 CREATE INDEX version_gathered ON version (entry) WHERE gathered IS NOT NULL;
+";
+
+/// What the table of frames lacked before. Of those that are there nothing is known: they may be of every kind.
+const KINDS: &str = "
+ALTER TABLE frame ADD COLUMN kind INTEGER NOT NULL DEFAULT -1;
+DROP INDEX frame_patient;
+CREATE INDEX frame_patient ON frame (patient, kind, measured_at);
 ";
 
 /// Search values are filed under the version (`vid`), so that they go with it, and indexed by value. `about` is the patient that
@@ -143,15 +153,18 @@ fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
     let (application, format) = (pragma("application_id")?, pragma("user_version")?);
-    if application != APPLICATION_ID || ![FORMAT_1, FORMAT_2].contains(&format) {
+    if application != APPLICATION_ID || ![FORMAT_1, FORMAT_2, FORMAT_3].contains(&format) {
         return Ok(());
     }
-    transaction.execute_batch(GATHERED).map_err(failed)?;
-    let values = match format {
-        FORMAT_1 => values::file_anew(&transaction, VALUES),
-        _ => values::mark_common(&transaction),
-    };
-    values.map_err(failed)?;
+    if format != FORMAT_3 {
+        transaction.execute_batch(GATHERED).map_err(failed)?;
+        let values = match format {
+            FORMAT_1 => values::file_anew(&transaction, VALUES),
+            _ => values::mark_common(&transaction),
+        };
+        values.map_err(failed)?;
+    }
+    transaction.execute_batch(KINDS).map_err(failed)?;
     transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
@@ -213,6 +226,7 @@ fn failed(error: rusqlite::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::readers::{FrameFilter, FrameQuery, Kinds};
     use std::sync::Barrier;
 
     /// Four organisations start at the same moment on a database that is not there yet. One of them was told that the database is
@@ -264,7 +278,14 @@ mod tests {
     /// The tables of everything but search values as formats 1 and 2 had them.
     fn tables_before() -> String {
         let index = TABLES.lines().find(|line| line.contains("version_gathered")).unwrap();
-        TABLES.replace(index, "").replace(", gathered BLOB", "")
+        tables_without_kinds().replace(index, "").replace(", gathered BLOB", "")
+    }
+
+    /// The same as format 3 had them.
+    fn tables_without_kinds() -> String {
+        TABLES
+            .replace(",\n  kind INTEGER NOT NULL DEFAULT -1", "")
+            .replace("(patient, kind, measured_at)", "(patient, measured_at)")
     }
 
     /// A database of format 1: a current record, a version before it, a deletion, and a current one that is no JSON.
@@ -353,6 +374,30 @@ mod tests {
             let found =
                 "SELECT group_concat(code) FROM token INDEXED BY token_code WHERE rtype = 'AuditEvent' AND common = 0";
             assert_eq!(db.query_row(found, [], |row| row.get(0)), Ok("D".to_owned()));
+        }
+    }
+
+    /// Nothing is known of frames that were there before: they are of every kind.
+    #[test]
+    fn a_database_of_format_3_keeps_its_frames_and_finds_them_by_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloud.db");
+        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
+        db.execute_batch(&format!("{}{VALUES}", tables_without_kinds())).unwrap();
+        for counter in 1..=3 {
+            let sql = "INSERT INTO frame (device, counter, binding, patient, received_at, measured_at, digest, bytes) \
+                VALUES ('d', ?1, zeroblob(16), 'p', ?1, ?1, zeroblob(32), x'd2')";
+            db.execute(sql, [counter]).unwrap();
+        }
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        db.pragma_update(None, "user_version", FORMAT_3).unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let db = open_writer(&path).unwrap();
+            assert_eq!(check_format(&path), Ok(()));
+            let kinds = Kinds { any: 4, wide: 0, wider_ms: 0 };
+            let found = crate::sqlite::frames(&db, &FrameQuery::of(FrameFilter::Kinds("p".into(), kinds))).unwrap();
+            assert_eq!(found.frames.iter().map(|frame| frame.counter).collect::<Vec<_>>(), [1, 2, 3]);
         }
     }
 

@@ -243,8 +243,8 @@ impl Writer {
         let inserted = self
             .db
             .prepare_cached(
-                "INSERT INTO frame (device, counter, binding, patient, received_at, measured_at, digest, bytes) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (device, counter) DO NOTHING",
+                "INSERT INTO frame (device, counter, binding, patient, received_at, measured_at, kind, digest, bytes) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (device, counter) DO NOTHING",
             )?
             .execute(params![
                 frame.device,
@@ -253,6 +253,7 @@ impl Writer {
                 frame.patient,
                 int(frame.received_at.0, "a time that is too late")?,
                 int(frame.measured_at.0, "a time that is too late")?,
+                frame.kind,
                 frame.digest.as_bytes(),
                 frame.bytes,
             ])?;

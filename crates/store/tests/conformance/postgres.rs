@@ -3,7 +3,7 @@
 use crate::{
     Backend,
     server::{Disk, PASSWORD, Server, USER},
-    suite::{Numbering, create, row, token},
+    suite::{Numbering, create, frame, row, token},
     wire::Wire,
 };
 use record::Id16;
@@ -18,9 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
-    Address, Criterion, Expected, IndexRow, IndexValue, Malformed, Match, NewEntry, NewVersion, OpenError, Put,
-    PutError, ReadError, Reader, Removal, Row, Seal, SealError, SealedSubmission, Search, Store, TextMatch, Unless,
-    VersionKey,
+    Address, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, Kinds, Malformed, Match,
+    NewEntry, NewVersion, OpenError, Put, PutError, ReadError, Reader, Removal, Row, Seal, SealError, SealedSubmission,
+    Search, Store, TextMatch, Unless, VersionKey,
 };
 use tempfile::tempdir;
 
@@ -231,8 +231,12 @@ async fn a_server_of_format_1_is_brought_to_this_one_by_whoever_opens_it_first()
     let store = postgres.store(folder.path());
     let before = row("AuditEvent", "a", 1, b"{}");
     store.put(create(before.clone(), vec![token("action", "R"), token("action", "D")])).await.unwrap();
+    store.put(Put { frames: vec![frame("ox1", 1, b"frame")], ..Put::default() }).await.unwrap();
     store.close().await;
     for statement in [
+        "DROP INDEX frame_patient",
+        "ALTER TABLE frame DROP COLUMN kind",
+        "CREATE INDEX frame_patient ON frame (patient, measured_at, fid)",
         "DROP INDEX token_code",
         "ALTER TABLE token DROP COLUMN common",
         "CREATE INDEX token_code ON token (rtype, param, code, about, vid)",
@@ -250,6 +254,10 @@ async fn a_server_of_format_1_is_brought_to_this_one_by_whoever_opens_it_first()
     let gathered = Row { gathered: Some(b"opening".to_vec()), ..row("AuditEvent", "b", 1, b"{}") };
     store.put(create(gathered.clone(), vec![token("action", "R")])).await.unwrap();
     assert_eq!(store.gathered(gathered.entry).await.unwrap().rows, [gathered]);
+    // Nothing is known of the frames that were there: they are of every kind.
+    let kinds = Kinds { any: 1 << 40, wide: 0, wider_ms: 0 };
+    let found = store.frames(FrameQuery::of(FrameFilter::Kinds("p".into(), kinds))).await.unwrap();
+    assert_eq!(found.frames, [Frame { kind: -1, ..frame("ox1", 1, b"frame") }]);
 }
 
 #[test]
@@ -259,7 +267,7 @@ fn a_server_with_a_later_format_is_left_alone() {
     drop(postgres.store(folder.path()));
     let tables = "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'";
     let before = postgres.sql(folder.path(), tables);
-    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 3");
+    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 4");
     assert!(matches!(Store::open(postgres.config(folder.path(), "ems")), Err(OpenError::Format { .. })));
     assert!(matches!(Reader::open(&postgres.database(folder.path()), 1), Err(OpenError::Format { .. })));
     assert_eq!(postgres.sql(folder.path(), tables), before);

@@ -8,9 +8,9 @@ use std::sync::{
     mpsc::{Receiver, Sender, channel},
 };
 use store::{
-    Attachment, Committed, Criterion, Expected, Frame, FrameFilter, FrameQuery, IndexRow, IndexValue, NewEntry,
-    NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Removal, Row, Seal, SealError,
-    SealedSubmission, Search, Store, Unless, VersionKey, WrappedKey,
+    Attachment, Committed, Criterion, Expected, Frame, FrameCursor, FrameFilter, FrameQuery, IndexRow, IndexValue,
+    Kinds, NewEntry, NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Removal, Row, Seal,
+    SealError, SealedSubmission, Search, Store, Unless, VersionKey, WrappedKey,
 };
 use tempfile::tempdir;
 
@@ -69,7 +69,7 @@ fn entry(number: u8, record: Option<VersionKey>) -> NewEntry {
     NewEntry { id: Id16([number; 16]), bytes: vec![number], record }
 }
 
-fn frame(device: &str, counter: u64, bytes: &[u8]) -> Frame {
+pub(crate) fn frame(device: &str, counter: u64, bytes: &[u8]) -> Frame {
     Frame {
         device: device.into(),
         counter,
@@ -77,6 +77,7 @@ fn frame(device: &str, counter: u64, bytes: &[u8]) -> Frame {
         patient: "p".into(),
         received_at: TimeMs(counter * 10 + 1),
         measured_at: TimeMs(counter * 10),
+        kind: 1 << (counter % 3),
         digest: sha256(&[bytes]),
         bytes: bytes.to_vec(),
     }
@@ -318,7 +319,7 @@ pub(crate) async fn frames_are_kept_once_and_read_in_order(backend: &impl Backen
     assert_eq!(replayed, Err(PutError::FrameConflict { device: "ox1".into(), counter: 7 }));
 
     let of = FrameFilter::Device("ox1".into());
-    let query = FrameQuery { of, from: TimeMs(100), to: TimeMs(400), after: None, limit: 7 };
+    let query = FrameQuery { from: TimeMs(100), to: TimeMs(400), limit: 7, ..FrameQuery::of(of) };
     let mut read = Vec::new();
     let mut after = None;
     loop {
@@ -331,13 +332,77 @@ pub(crate) async fn frames_are_kept_once_and_read_in_order(backend: &impl Backen
     }
     assert_eq!(read, frames[9..39]);
     let of = FrameFilter::Patient("p".into());
-    let all = store
-        .frames(FrameQuery { of, from: TimeMs(0), to: TimeMs(u64::MAX), after: None, limit: PAGE_MAX })
-        .await
-        .unwrap();
+    let all = store.frames(FrameQuery::of(of)).await.unwrap();
     assert_eq!((all.frames.len(), all.next, all.malformed), (51, None, 0));
     assert_eq!(store.frame(frames[3].digest).await.unwrap().as_ref(), Some(&frames[3]));
     assert_eq!(store.frame(Digest([0; 32])).await.unwrap(), None);
+}
+
+/// All frames of a query, a page after the other, and where each ended.
+async fn all_frames(store: &Store, query: &FrameQuery) -> (Vec<(String, u64)>, Vec<FrameCursor>) {
+    let (mut found, mut ends, mut after) = (Vec::new(), Vec::new(), query.after);
+    loop {
+        let page = store.frames(FrameQuery { after, ..query.clone() }).await.unwrap();
+        assert!(page.frames.len() <= query.limit && page.frames.len() == page.ends.len());
+        found.extend(page.frames.into_iter().map(|frame| (frame.device, frame.counter)));
+        ends.extend(page.ends);
+        after = page.next;
+        if after.is_none() {
+            return (found, ends);
+        }
+    }
+}
+
+pub(crate) async fn frames_of_some_kinds_are_found_from_both_ends_of_time(backend: &impl Backend) {
+    const FROM: u64 = 100;
+    const TO: u64 = 400;
+    const WIDER: u64 = 55;
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    // Two devices at the same moments, one of another patient; a heartbeat is of no kind, a frame from before of every one.
+    let mut frames = Vec::new();
+    for counter in 1..=50 {
+        frames.push(frame("ox1", counter, &counter.to_be_bytes()));
+        frames.push(frame("ox2", counter, &[&[2], counter.to_be_bytes().as_slice()].concat()));
+        frames.push(Frame {
+            patient: "q".into(),
+            ..frame("ox3", counter, &[&[3], counter.to_be_bytes().as_slice()].concat())
+        });
+    }
+    frames[30].kind = 0;
+    frames[60].kind = -1;
+    store.put(Put { frames: frames.clone(), ..Put::default() }).await.unwrap();
+    for (any, wide) in [(1, 0), (2, 0), (1 | 4, 4), (2 | 4, 2), (i64::MAX, i64::MIN), (8, 0)] {
+        for newest_first in [false, true] {
+            let of = FrameFilter::Kinds("p".into(), Kinds { any, wide, wider_ms: WIDER });
+            let (from, to) = (TimeMs(FROM), TimeMs(TO));
+            let query = FrameQuery { from, to, newest_first, limit: 7, ..FrameQuery::of(of) };
+            let is_meant = |frame: &&Frame| {
+                let wider = if frame.kind & wide == 0 { 0 } else { WIDER };
+                let range = FROM.saturating_sub(wider)..TO + wider;
+                frame.patient == "p" && frame.kind & any != 0 && range.contains(&frame.measured_at.0)
+            };
+            let mut expected: Vec<(TimeMs, String, u64)> =
+                frames.iter().filter(is_meant).map(|f| (f.measured_at, f.device.clone(), f.counter)).collect();
+            expected.sort();
+            if newest_first {
+                expected.reverse();
+            }
+            let expected: Vec<(String, u64)> =
+                expected.into_iter().map(|(_, device, counter)| (device, counter)).collect();
+            let (found, ends) = all_frames(&store, &query).await;
+            assert_eq!(found, expected, "{any} {wide} {newest_first}");
+            // From any place on: what comes after it, and with itself as the next.
+            for (at, end) in ends.iter().enumerate() {
+                let end: FrameCursor = end.to_string().parse().unwrap();
+                let rest = FrameQuery { after: Some(end), ..query.clone() };
+                assert_eq!(all_frames(&store, &rest).await.0, expected[at + 1..]);
+                let with = FrameQuery { after: Some(end.just_before(newest_first)), limit: 1, ..query.clone() };
+                assert_eq!(store.frames(with).await.unwrap().ends, [end]);
+            }
+        }
+    }
+    assert!("1".parse::<FrameCursor>().is_err() && "x_1".parse::<FrameCursor>().is_err());
 }
 
 pub(crate) async fn attachments_and_keys_take_the_place_of_earlier_copies(backend: &impl Backend) {
