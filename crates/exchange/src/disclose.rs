@@ -3,6 +3,7 @@
 use crate::{
     between::{Links, types_between},
     caller::Caller,
+    consent::reading_once,
     facts::{Decided, Target},
     failure::Failure,
     find::{Asked, Handling, Show, Total, on_page},
@@ -175,6 +176,16 @@ impl Node {
         query: &str,
         handling: Handling,
     ) -> Result<Vec<u8>, Failure> {
+        reading_once(self.searched(caller, rtype, query, handling)).await
+    }
+
+    async fn searched(
+        &self,
+        caller: &Caller,
+        rtype: &str,
+        query: &str,
+        handling: Handling,
+    ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let asked = self.asked(rtype, query, handling)?;
         self.allow_type(caller, Action::Search, rtype).await?;
@@ -221,6 +232,7 @@ impl Node {
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
+        let built_along = self.provenance_along(caller, &asked.includes, &cleared).await?;
         // Whoever asks for the provenance of a record gets the ledger's as well as what was written down.
         let built = match asked.search.after {
             None if rtype == "Provenance" => self.provenance_asked_for(caller, query).await?,
@@ -254,6 +266,12 @@ impl Node {
             }
             entries.push(found);
         }
+        entries.extend(built_along.into_iter().map(|resource| Found {
+            full_url: None,
+            resource,
+            mode: SearchMode::Include,
+            grade: None,
+        }));
         entries.extend(Remarks::on(&asked, withheld, lost).found());
         Ok(SearchSet { total: counted.total, links, entries }.to_json())
     }
@@ -366,6 +384,10 @@ impl Node {
     /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn summary(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
+        reading_once(self.summed_up(caller, patient)).await
+    }
+
+    async fn summed_up(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
         const TYPES: [&str; 11] = [
             "Patient",
             "AllergyIntolerance",

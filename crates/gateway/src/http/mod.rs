@@ -19,6 +19,7 @@ mod recording;
 pub(crate) mod tls;
 mod watch;
 
+pub(crate) use auth::trace;
 pub(crate) use base::Base;
 pub(crate) use frames::SEQUENCE;
 pub(crate) use outcome::said;
