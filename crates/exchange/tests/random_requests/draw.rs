@@ -156,7 +156,7 @@ impl Draw {
     /// A version as `author` may write it: labelled or of a sensitive category now and then, referring to an Encounter of whomever.
     pub fn version(&mut self, world: &World, rtype: &str, author: Org) -> Version {
         let mut version = Version::plain(author);
-        version.label = self.of(&["N", "N", "N", "N", "L", "R", "V"]);
+        version.label = *self.of(&["N", "N", "N", "N", "L", "R", "V"]);
         let places = |wanted: &dyn Fn(&str) -> bool| -> Vec<usize> {
             let all = world.records.iter().enumerate();
             all.filter(|(_, record)| wanted(record.rtype) && !record.current().deleted).map(|(at, _)| at).collect()
@@ -167,10 +167,10 @@ impl Draw {
         }
         match rtype {
             "Observation" => {
-                version.code = self.of(&CODES);
+                version.code = *self.of(&CODES);
                 version.derived = self.one_in(4);
             }
-            "Encounter" => version.code = self.of(&STATUSES),
+            "Encounter" => version.code = *self.of(&STATUSES),
             "Condition" => (version.code, version.category) = *self.of(&CONDITIONS),
             "Coverage" => version.to_insurer = self.one_in(3),
             "Claim" => {
@@ -318,10 +318,10 @@ impl Draw {
         let beyond = match self.below(8) {
             0 => Beyond::Encounter,
             1 => Beyond::Patient,
-            2 => Beyond::Referring(self.of(&REFERRING)),
-            3 => Beyond::Iterated(self.of(&REFERRING)),
-            4 => Beyond::Chain(self.of(&STATUSES)),
-            5 => Beyond::Has(self.of(&CODES)),
+            2 => Beyond::Referring(*self.of(&REFERRING)),
+            3 => Beyond::Iterated(*self.of(&REFERRING)),
+            4 => Beyond::Chain(*self.of(&STATUSES)),
+            5 => Beyond::Has(*self.of(&CODES)),
             _ => Beyond::Nothing,
         };
         let rtype = match beyond {
