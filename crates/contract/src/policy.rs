@@ -155,6 +155,18 @@ impl DerivationPolicy {
         refined.map_or_else(|| self.record_type(fhir_type), |refinement| refinement.kind)
     }
 
+    /// The record type of a resource by its bytes, which are read only where they may hold what refines it.
+    pub fn record_type_of_bytes(&self, fhir_type: &str, bytes: &[u8]) -> RecordType {
+        let mut refining = self.document.refine.iter().filter(|refinement| refinement.fhir_type == fhir_type);
+        let holds = |part: &[u8]| !part.is_empty() && bytes.windows(part.len()).any(|window| window == part);
+        // A key that is written with escapes has to be read.
+        if !refining.any(|refinement| holds(refinement.having.as_bytes()) || holds(b"\\u")) {
+            return self.record_type(fhir_type);
+        }
+        serde_json::from_slice(bytes)
+            .map_or_else(|_| self.record_type(fhir_type), |resource| self.record_type_of(fhir_type, &resource))
+    }
+
     /// Whether versions of this FHIR type have an encrypted copy in the vaults.
     pub fn is_essential(&self, fhir_type: &str) -> bool {
         self.document.essential.contains(fhir_type)
@@ -281,6 +293,10 @@ mod tests {
         assert_eq!(policy.record_type_of("Observation", &json!({})), RecordType::Sensed);
         let derived = json!({"derivedFrom": [{"reference": "Observation/1"}]});
         assert_eq!(policy.record_type_of("Observation", &derived), RecordType::Analytics);
+        let of_bytes = |bytes: &[u8]| policy.record_type_of_bytes("Observation", bytes);
+        assert_eq!(of_bytes(derived.to_string().as_bytes()), RecordType::Analytics);
+        assert_eq!(of_bytes(br#"{"\u0064erivedFrom":[{}]}"#), RecordType::Analytics);
+        assert_eq!(of_bytes(br#"{"note":[{"text":"derivedFrom nothing"}]}"#), RecordType::Sensed);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! operations, and those to the patient, need not be accounted for; they are here all the same, and marked.
 
 use crate::{
-    caller::Caller,
+    caller::{App, Caller},
+    disclose::Cleared,
     facts::{ORG_SYSTEM, Target},
     failure::Failure,
+    include::{INCLUDED_MAX, Include, too_costly},
     ingest::check_type,
     made::parse,
     node::Node,
@@ -16,9 +18,13 @@ use crate::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use contract::AccessAction;
 use policy::Action;
-use record::{Commitment, Purpose, TimeMs, commit, fhir::Interaction};
+use record::{
+    Commitment, Purpose, TimeMs, commit,
+    fhir::{Interaction, codes::USER_AUTHENTICATION},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use store::Row;
 
 /// How far back an accounting goes, in milliseconds: six years of 365.25 days. Source: 45 CFR 164.528(a)(3).
@@ -110,6 +116,10 @@ impl Node {
         let (mut disclosures, mut shown, mut denied, mut cut) = (Vec::new(), Vec::<Commitment>::new(), 0, false);
         for row in &rows {
             let event: Value = serde_json::from_slice(&row.bytes).unwrap_or_default();
+            // Who came in saw nothing by that, and who was refused at the door asked for no record.
+            if event["type"]["code"] == USER_AUTHENTICATION.code {
+                continue;
+            }
             if event["outcome"] != "0" {
                 denied += 1;
                 continue;
@@ -149,19 +159,53 @@ impl Node {
         let name = format!("{rtype}/{id}/_history/{}", row.version);
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Operation, AccessAction::Read) };
         self.leave_trail(caller, row.patient.as_deref(), &[commit(&row.salt, &row.bytes)], &[name], &trail).await?;
-        let place = self.mirror.entry(row.entry, &row.author).await?;
-        // The database keeps the submission; it is shown only where a key of the member signed it.
-        let signed = match self.was_signed_for(&row).await? {
-            true => self.claimed_by(&row).await?.map(|signed| signed.to_bytes()),
-            false => None,
-        };
-        let provenance = provenance(&row, place.as_ref().map(|place| (place.height, place.index)), signed.as_deref());
-        let resource = parse(&provenance)?;
-        Ok(resource.text().as_bytes().to_vec())
+        self.provenance_of(&row).await
     }
 }
 
 impl Node {
+    /// What the ledger has of a row that agrees with it, as FHIR Provenance.
+    async fn provenance_of(&self, row: &Row) -> Result<Vec<u8>, Failure> {
+        let place = self.mirror.entry(row.entry, &row.author).await?;
+        // The database keeps the submission; it is shown only where a key of the member signed it.
+        let signed = match self.was_signed_for(row).await? {
+            true => self.claimed_by(row).await?.map(|signed| signed.to_bytes()),
+            false => None,
+        };
+        let provenance = provenance(row, place.as_ref().map(|place| (place.height, place.index)), signed.as_deref());
+        let resource = parse(&provenance)?;
+        Ok(resource.text().as_bytes().to_vec())
+    }
+
+    /// The Provenance of each match, where a search asks for it by `_revinclude=Provenance:target`: of those that the caller may read, and
+    /// none for an app that was not given Provenance. That it was shown stands in the trail with the match.
+    pub(crate) async fn provenance_along(
+        &self,
+        caller: &Caller,
+        includes: &[Include],
+        matches: &[Cleared],
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        let mut built = Vec::new();
+        for one in matches {
+            let row = &one.row;
+            let asked_for = includes.iter().any(|include| include.is_of_provenance(&row.rtype));
+            let app = caller.app.as_ref();
+            let not_given = |app: &Arc<App>| {
+                [Action::Search, Action::Read]
+                    .into_iter()
+                    .any(|action| app.refusal(action, "Provenance", row.patient.as_deref()).is_some())
+            };
+            if !asked_for || app.is_some_and(not_given) || self.decide_to_show(caller, row).await?.is_none() {
+                continue;
+            }
+            if built.len() == INCLUDED_MAX {
+                return Err(too_costly());
+            }
+            built.push(self.provenance_of(row).await?);
+        }
+        Ok(built)
+    }
+
     /// The Provenance of the record that a search for them names as its `target`; none, when there is no such record for the caller.
     pub(crate) async fn provenance_asked_for(&self, caller: &Caller, query: &str) -> Result<Option<Vec<u8>>, Failure> {
         let Some((rtype, id)) = target_of(query) else { return Ok(None) };

@@ -1,22 +1,45 @@
 //! What the patient's consents say of a use: the Consents as they were written, and whom they mean.
 //!
 //! They are read for each decision, from the database that all gateways share and against the ledger, so that a consent and its
-//! withdrawal count at once, wherever they were written.
+//! withdrawal count at once, wherever they were written. An answer with many rows reads them once for each patient.
 
 use crate::{caller::Caller, facts::Target, failure::Failure, node::Node};
 use policy::{Action, Consented, Directive, Matter, Meant, Person, Sensitive, Use};
 use record::{Role, fhir::Confidentiality};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 use store::Row;
+
+/// Patients whose consents are kept for one answer; those of more are read again.
+const KEPT_MAX: usize = 1_024;
+
+tokio::task_local! {
+    /// The consents that were read for the answer under way, by patient.
+    static READ: Mutex<HashMap<String, Arc<Given>>>;
+}
+
+/// A patient's consents in force, and whom they mean.
+struct Given {
+    /// None when one of them is lost.
+    directives: Option<Vec<Directive>>,
+    meant: BTreeMap<String, Meant>,
+}
+
+/// Makes an answer for which each patient's consents are read once: all of its rows are decided over by the same.
+pub(crate) async fn reading_once<T>(answer: impl Future<Output = T>) -> T {
+    READ.scope(Mutex::default(), answer).await
+}
 
 /// What is known of a record's content when it is decided over.
 #[derive(Clone, Copy)]
 pub(crate) enum Content<'a> {
     /// The resource.
     Read(&'a Value),
-    /// Its bytes.
-    Bytes(&'a [u8]),
+    /// The row that holds it.
+    Row(&'a Row),
 }
 
 impl<'a> From<&'a Value> for Content<'a> {
@@ -38,7 +61,7 @@ impl Labelled {
             // What is about nobody is nobody's secret.
             _ if target.patient.is_none() => Sensitive::default(),
             Some(Content::Read(value)) => rules.of(target.rtype, value),
-            Some(Content::Bytes(bytes)) => rules.of_bytes(target.rtype, bytes),
+            Some(Content::Row(row)) => rules.of_bytes(target.rtype, &row.bytes),
             None => Sensitive::default(),
         };
         Self { label: own_label(target.label).max(label.unwrap_or(Confidentiality::Unrestricted)), categories }
@@ -51,7 +74,7 @@ impl Labelled {
 }
 
 /// A label that R4 does not have counts as the strictest.
-fn own_label(code: &str) -> Confidentiality {
+pub(crate) fn own_label(code: &str) -> Confidentiality {
     match code {
         "" => Confidentiality::Normal,
         code => Confidentiality::from_code(code).unwrap_or(Confidentiality::VeryRestricted),
@@ -89,6 +112,38 @@ impl Node {
         Ok(Some(consents))
     }
 
+    /// The patient's consents in force; those that were read before, while one answer is made.
+    async fn given(&self, patient: &str) -> Result<Arc<Given>, Failure> {
+        let kept = |all: &Mutex<HashMap<String, Arc<Given>>>| {
+            all.lock().unwrap_or_else(PoisonError::into_inner).get(patient).cloned()
+        };
+        if let Ok(Some(given)) = READ.try_with(kept) {
+            return Ok(given);
+        }
+        let given = Arc::new(self.read_given(patient).await?);
+        // Outside of an answer with many rows nothing is kept.
+        let _alone = READ.try_with(|all| {
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() < KEPT_MAX {
+                all.insert(patient.to_owned(), Arc::clone(&given));
+            }
+        });
+        Ok(given)
+    }
+
+    async fn read_given(&self, patient: &str) -> Result<Given, Failure> {
+        let mut meant = BTreeMap::new();
+        let Some(consents) = self.consents(patient).await? else { return Ok(Given { directives: None, meant }) };
+        let read = |row: &Row| Directive::read(&serde_json::from_slice(&row.bytes).unwrap_or_default());
+        let directives: Vec<Directive> = consents.iter().filter_map(read).collect();
+        for name in directives.iter().flat_map(Directive::references) {
+            if let Some(found) = self.meant(name, patient).await? {
+                meant.insert(name.clone(), found);
+            }
+        }
+        Ok(Given { directives: Some(directives), meant })
+    }
+
     /// What the patient's active consents say of a use. A refusal outweighs a permission.
     ///
     /// Somebody who is not the patient and asks as one asks as a delegate.
@@ -100,26 +155,19 @@ impl Node {
         target: &Target<'_>,
         labelled: &Labelled,
     ) -> Result<Consented, Failure> {
-        let Some(consents) = self.consents(patient).await? else {
+        let given = self.given(patient).await?;
+        let Some(directives) = &given.directives else {
             // What was said cannot be known: as little is allowed as if it had been no.
             return Ok(Consented::Deny);
         };
-        let read = |row: &Row| Directive::read(&serde_json::from_slice(&row.bytes).unwrap_or_default());
-        let directives: Vec<Directive> = consents.iter().filter_map(read).collect();
         if directives.is_empty() {
             return Ok(Consented::None);
-        }
-        let mut meant = BTreeMap::new();
-        for name in directives.iter().flat_map(Directive::references) {
-            if let Some(found) = self.meant(name, patient).await? {
-                meant.insert(name.clone(), found);
-            }
         }
         let parsed;
         let resource = match target.value {
             Some(Content::Read(value)) => Some(value),
-            Some(Content::Bytes(bytes)) if directives.iter().any(Directive::looks_at_codes) => {
-                parsed = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+            Some(Content::Row(row)) if directives.iter().any(Directive::looks_at_codes) => {
+                parsed = serde_json::from_slice::<Value>(&row.bytes).unwrap_or_default();
                 Some(&parsed)
             }
             _ => None,
@@ -138,7 +186,7 @@ impl Node {
                 categories: &labelled.categories,
                 resource,
             },
-            meant: &meant,
+            meant: &given.meant,
         };
         let as_delegate = caller.role == Role::Patient;
         let says = |directive: &Directive| if as_delegate { directive.delegates(&of) } else { directive.says(&of) };

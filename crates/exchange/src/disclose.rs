@@ -3,6 +3,7 @@
 use crate::{
     between::{Links, types_between},
     caller::Caller,
+    consent::reading_once,
     facts::{Decided, Target},
     failure::Failure,
     find::{Asked, Handling, Reached, Show, Total, on_page},
@@ -197,6 +198,10 @@ impl Node {
     }
 
     async fn answer(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
+        reading_once(self.answered(caller, asked)).await
+    }
+
+    async fn answered(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
         let (rtype, query) = (asked.search.rtype.as_str(), asked.query.as_str());
         self.allow_type(caller, Action::Search, rtype).await?;
         self.accesses_before(if query.contains(AUDIT_EVENT) { AUDIT_EVENT } else { rtype }).await?;
@@ -261,6 +266,7 @@ impl Node {
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
+        let built_along = self.provenance_along(caller, &asked.includes, &cleared).await?;
         // Whoever asks for the provenance of a record gets the ledger's as well as what was written down.
         let built = match asked.after {
             None if rtype == "Provenance" => self.provenance_asked_for(caller, query).await?,
@@ -294,6 +300,12 @@ impl Node {
             }
             entries.push(found);
         }
+        entries.extend(built_along.into_iter().map(|resource| Found {
+            full_url: None,
+            resource,
+            mode: SearchMode::Include,
+            grade: None,
+        }));
         entries.extend(Remarks { measured_besides, ..Remarks::on(&asked, withheld, lost) }.found());
         Ok(SearchSet { total: counted.total, links, entries }.to_json())
     }
@@ -418,6 +430,10 @@ impl Node {
     /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn summary(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
+        reading_once(self.summed_up(caller, patient)).await
+    }
+
+    async fn summed_up(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
         const TYPES: [&str; 11] = [
             "Patient",
             "AllergyIntolerance",

@@ -5,6 +5,7 @@
 
 use crate::{
     caller::Caller,
+    consent::reading_once,
     disclose::{Cleared, Remarks, link, shared},
     failure::Failure,
     find::{on_page, pairs, wrong},
@@ -112,6 +113,10 @@ impl Node {
     /// A patient's current records that the caller may see, the Patient first, and what they refer to.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn everything(&self, caller: &Caller, patient: &str, query: &str) -> Result<Vec<u8>, Failure> {
+        reading_once(self.all_of(caller, patient, query)).await
+    }
+
+    async fn all_of(&self, caller: &Caller, patient: &str, query: &str) -> Result<Vec<u8>, Failure> {
         let wanted = Wanted::read(query)?;
         self.allow_about(caller, Action::Read, patient).await?;
         let (row, _, _) = self.sound_row("Patient", patient, None).await?;

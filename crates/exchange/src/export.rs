@@ -8,6 +8,7 @@ mod job;
 
 use crate::{
     caller::Caller,
+    consent::reading_once,
     disclose::{Shared, sound_of},
     facts::{Decided, Target},
     failure::Failure,
@@ -18,7 +19,7 @@ use crate::{
 };
 use contract::AccessAction;
 pub(crate) use job::Exports;
-pub use job::{Export, ExportFile, ExportState};
+pub use job::{Export, ExportFile, ExportState, GoesOn};
 use job::{Files, Job};
 use policy::Action;
 use record::{
@@ -107,7 +108,7 @@ impl Wanted {
 }
 
 impl Node {
-    /// Begins an export, and says by which id it is asked for.
+    /// Begins an export, and says by which id it is asked for. It ends when `goes_on` says no more that whoever asked may come in.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn start_export(
         &self,
@@ -115,6 +116,7 @@ impl Node {
         scope: Scope,
         request: &str,
         query: &str,
+        goes_on: GoesOn,
     ) -> Result<Id16, Failure> {
         let wanted = Wanted::read(query)?;
         // An app that was given none of what it asks for begins nothing.
@@ -129,7 +131,7 @@ impl Node {
             self.read(caller, "Group", group, None).await?;
         }
         let id = self.new_id()?;
-        let (job, files) = self.exports.begin(id, &caller.account(), request, self.now())?;
+        let (job, files) = self.exports.begin(id, &caller.account(), request, self.now(), goes_on)?;
         let (node, caller, of) = (self.clone(), caller.clone(), Arc::clone(&job));
         let made = tokio::spawn(async move { node.export(&caller, &scope, &wanted, &of, files).await });
         let node = self.clone();
@@ -172,7 +174,7 @@ impl Node {
         let mut anything = false;
         for (done, patient) in (0..).zip(&patients) {
             job.is_at(done, of)?;
-            anything |= self.export_patient(caller, patient, wanted, job, &mut files).await?;
+            anything |= reading_once(self.export_patient(caller, patient, wanted, job, &mut files)).await?;
         }
         if *scope == Scope::System && wanted.patients.is_empty() {
             anything |= self.export_of_nobody(caller, wanted, job, &mut files).await?;

@@ -3,16 +3,20 @@
 use crate::{
     accesses::Access,
     caller::Caller,
-    consent::{Content, Labelled, person},
+    consent::{Content, Labelled, own_label, person},
     desk::{Case, OpenOverride},
     disclose::Shared,
     failure::Failure,
+    members::News,
     node::Node,
     write::{Touched, Trail},
 };
-use contract::AccessAction;
-use policy::{Action, Decision, Facts, Record, Request};
-use record::{Id16, OrgId, Purpose, Role, fhir::Interaction};
+use contract::{AccessAction, Body, Entry};
+use policy::{Action, Consented, Decision, Facts, Record, Request};
+use record::{
+    Id16, OrgId, Purpose, Role, commit,
+    fhir::{Confidentiality, Interaction},
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use store::Row;
@@ -40,7 +44,7 @@ impl<'a> Target<'a> {
             patient: row.patient.as_deref(),
             label: &row.label,
             author: &row.author,
-            value: Some(Content::Bytes(&row.bytes)),
+            value: Some(Content::Row(row)),
         }
     }
 }
@@ -65,12 +69,25 @@ impl Node {
             self.meters.decided(false);
             return Ok(Decided { decision, under: None });
         }
-        let labelled = Labelled::of(target);
+        let mut labelled = Labelled::of(target);
         let (facts, under) = self.facts(caller, action, target, &labelled).await?;
+        // What was said of the use weighs the record as it is; whoever wrote it knows what it says, unless the patient refuses it.
+        let own = own_label(target.label);
+        let looks = matches!(action, Action::Read | Action::Search | Action::Summary);
+        if looks
+            && own < Confidentiality::Restricted
+            && labelled.label >= Confidentiality::Restricted
+            && facts.consent != Consented::Deny
+            && let Some(Content::Row(row)) = target.value
+            && self.wrote(caller, row).await?
+        {
+            labelled.label = own;
+        }
         let policies = self.policies();
         let record_type = match target.value {
             Some(Content::Read(value)) => policies.derivation.record_type_of(target.rtype, value),
-            _ => policies.derivation.record_type(target.rtype),
+            Some(Content::Row(row)) => policies.derivation.record_type_of_bytes(target.rtype, &row.bytes),
+            None => policies.derivation.record_type(target.rtype),
         };
         let request = Request {
             person: person(caller),
@@ -88,6 +105,23 @@ impl Node {
         let decision = policies.decide(&request, self.now());
         self.meters.decided(decision.allow);
         Ok(Decided { decision, under })
+    }
+
+    /// Whether the caller wrote this version, as its entry says, which the row is held against; the row's own word is not enough.
+    async fn wrote(&self, caller: &Caller, row: &Row) -> Result<bool, Failure> {
+        if row.author != self.org {
+            return Ok(false);
+        }
+        let entry = match self.mirror.version(row.tag, row.version).await? {
+            Some(known) if known.org == self.org && known.commitment == commit(&row.salt, &row.bytes) => {
+                let entry = self.mirror.entry(known.entry, &known.org).await?;
+                entry.and_then(|entry| Entry::from_bytes(&entry.bytes).ok())
+            }
+            Some(_) => None,
+            None => self.signed_entry(row, &mut News::default()).await?,
+        };
+        let is_record = |entry: &Entry| matches!(&entry.body, Body::Record { tag, .. } if *tag == row.tag);
+        Ok(entry.is_some_and(|entry| is_record(&entry) && entry.actor == self.own.actor(&caller.user)))
     }
 
     /// Decides, and leaves a durable trace of a denial.

@@ -85,6 +85,14 @@ impl Include {
         Ok(())
     }
 
+    /// Whether it asks for the Provenance of the matches, which are of type `searched`.
+    pub(crate) fn is_of_provenance(&self, searched: &str) -> bool {
+        self.way == Way::In
+            && self.rtype == "Provenance"
+            && self.param == "target"
+            && self.target.as_deref().is_none_or(|target| target == searched)
+    }
+
     fn parse(searched: &str, way: Way, iterate: bool, text: &str) -> Result<Self, (IssueType, String)> {
         let parts: Vec<&str> = text.split(':').collect();
         let (rtype, param, target) = match parts.as_slice() {
@@ -385,7 +393,7 @@ fn refers(row: &Row, include: &Include, named: &BTreeSet<(String, String)>) -> b
     references(row, &[include]).iter().any(|name| named.contains(name))
 }
 
-fn too_costly() -> Failure {
+pub(crate) fn too_costly() -> Failure {
     let text = format!(
         "more than {INCLUDED_MAX} records go along with one page, or more than {EXAMINED_MAX} would have to be looked at: ask for fewer \
          matches by `_count`, or for less by `_include` and `_revinclude`"

@@ -222,7 +222,6 @@ impl Node {
         let Touched { subject, versions, names } = *touched;
         let author = self.author(caller, time);
         let id = new_record_id();
-        let name = format!("AuditEvent/{id}");
         let patient = subject.patient.as_ref().map(|patient| format!("Patient/{patient}"));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let event = match &trail.denied {
@@ -264,13 +263,26 @@ impl Node {
             confidentiality: None,
         }
         .to_json();
-        let audit = contract::AuditEvent { record: &name, bytes: &bytes };
+        self.access_of(&author, subject, id, bytes, versions, trail)
+    }
+
+    /// The access entry that carries an audit event of this id and these bytes.
+    pub(crate) fn access_of(
+        &self,
+        author: &Author,
+        subject: &Subject,
+        id: String,
+        bytes: Vec<u8>,
+        versions: &[Commitment],
+        trail: &Trail,
+    ) -> Result<Access, Failure> {
+        let audit = contract::AuditEvent { record: &format!("AuditEvent/{id}"), bytes: &bytes };
         let event = match trail.denied {
             Some(_) => Event::Denied { action: trail.action, under: trail.under, audit },
             None => Event::Disclosed { action: trail.action, versions, under: trail.under, audit },
         };
         let entry = self.new_id()?;
-        let derived = derive(&self.policies().derivation, &author, Some(&subject.about()), entry, &event)
+        let derived = derive(&self.policies().derivation, author, Some(&subject.about()), entry, &event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         let row = derived.row.ok_or_else(|| Failure::Ours("an audit event's entry came without a row".to_owned()))?;
         Access::of(id, subject.patient.clone(), row.salt, &derived.entry, bytes)

@@ -10,6 +10,7 @@ pub(crate) mod grant;
 pub(crate) mod issuer;
 pub(crate) mod outside;
 pub(crate) mod pending;
+pub(crate) mod refusals;
 pub(crate) mod sessions;
 pub(crate) mod users;
 pub(crate) mod watched;
@@ -22,6 +23,7 @@ use issuer::{Claims, Issuer, Keys, TokenError};
 use outside::Outside;
 use pending::Pending;
 use record::Role;
+use refusals::Refusals;
 use sessions::Sessions;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -56,6 +58,7 @@ pub(crate) struct Identity {
     pub(crate) sessions: Sessions,
     pub(crate) pending: Pending,
     pub(crate) attempts: Attempts,
+    pub(crate) refusals: Refusals,
 }
 
 impl Identity {
@@ -69,6 +72,7 @@ impl Identity {
             sessions: Sessions::open(&data.join(SESSIONS_FILE))?,
             pending: Pending::new(),
             attempts: Attempts::default(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -110,10 +114,15 @@ impl Identity {
 
     /// What a token says, if it is good, its session goes on, and its user and app are what they were.
     pub(crate) fn check(&self, token: &str) -> Result<Claims, TokenError> {
-        let mut claims = match self.outside.check(token) {
-            Some(of_another) => return of_another,
-            None => self.issuer.check(token)?,
-        };
+        match self.outside.check(token) {
+            Some(of_another) => of_another,
+            None => self.goes_on(self.issuer.check(token)?),
+        }
+    }
+
+    /// Whether what a token of ours said is still so: its session goes on, and its user and app are what they were. However long ago it
+    /// expired.
+    pub(crate) fn goes_on(&self, mut claims: Claims) -> Result<Claims, TokenError> {
         let issued = claims.issued();
         let bearer = &mut claims.bearer;
         if bearer.sid.as_deref().is_some_and(|sid| self.sessions.has_ended(sid)) {

@@ -16,6 +16,8 @@ const ROLE_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-RoleCode";
 struct Site {
     consortium: Consortium,
     doctor: Client,
+    /// Who writes what the doctor then asks for: an author reads the own words.
+    colleague: Client,
     medic: Client,
     registrar: Client,
     patient: Client,
@@ -24,12 +26,18 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
-        let people = [(MERCY, "doctor", "doctor"), (MERCY, "registrar", "custodian"), (RESCUE, "medic", "responder")];
+        let people = [
+            (MERCY, "doctor", "doctor"),
+            (MERCY, "colleague", "doctor"),
+            (MERCY, "registrar", "custodian"),
+            (RESCUE, "medic", "responder"),
+        ];
         let consortium = Consortium::running(&people).await;
         let doctor = consortium.client(MERCY, "doctor").for_purpose("TREAT");
         let id = doctor.create(&json!({"resourceType": "Patient", "gender": "unknown"})).await.id();
         consortium.add_user(MERCY, "ilse", "patient", Some(&id));
         Self {
+            colleague: consortium.client(MERCY, "colleague").for_purpose("TREAT"),
             medic: consortium.client(RESCUE, "medic").for_purpose("TREAT"),
             registrar: consortium.client(MERCY, "registrar").for_purpose("HSYSADMIN"),
             patient: consortium.client(MERCY, "ilse").for_purpose("PATRQT"),
@@ -44,7 +52,7 @@ impl Site {
             "resourceType": "Condition", "subject": {"reference": format!("Patient/{}", self.id)},
             "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": code}]}
         });
-        format!("/fhir/Condition/{}", self.doctor.create(&condition).await.id())
+        format!("/fhir/Condition/{}", self.colleague.create(&condition).await.id())
     }
 
     fn consent(&self, provision: Value) -> Value {
@@ -124,6 +132,15 @@ async fn a_sensitive_record_is_restricted_until_a_consent_names_it() {
     );
     assert_eq!(site.medic.for_purpose("ETREAT").get(&opioid).await.status, 403);
     assert_eq!(site.patient.get(&opioid).await.status, 200, "the patient's own");
+    // Whoever wrote it knows what it says; what is labelled restricted is closed to its author as well.
+    assert_eq!(site.colleague.get(&opioid).await.status, 200);
+    assert_eq!(site.colleague.get(&format!("/fhir/Condition?patient={}", site.id)).await.good().json()["total"], 1);
+    let labelled = json!({
+        "resourceType": "Condition", "subject": {"reference": format!("Patient/{}", site.id)}, "code": {"text": "asked to keep it close"},
+        "meta": {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]}
+    });
+    let labelled = format!("/fhir/Condition/{}", site.colleague.create(&labelled).await.id());
+    assert_eq!(site.colleague.get(&labelled).await.status, 403);
 
     // A consent to treatment alone opens nothing that is restricted; one that names it does, for whom it names.
     site.patient.create(&site.consent(json!({"type": "permit", "purpose": treatment()}))).await;
@@ -144,6 +161,25 @@ async fn a_sensitive_record_is_restricted_until_a_consent_names_it() {
     assert_eq!(site.medic.get(&opioid).await.status, 403, "not named");
     let hiv = site.condition("B20").await;
     assert_eq!(site.doctor.get(&hiv).await.status, 403, "another category");
+    let refused = json!({
+        "type": "deny", "securityLabel": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HIV"}]
+    });
+    assert_eq!(site.colleague.get(&hiv).await.status, 200);
+    let refused = site.patient.create(&site.consent(refused)).await.id();
+    assert_eq!(site.colleague.get(&hiv).await.status, 403, "the patient refuses it to its author, too");
+    assert_eq!(site.colleague.for_purpose("ETREAT").get(&hiv).await.status, 403);
+    assert_eq!(site.colleague.get(&opioid).await.status, 200, "which names the other category alone");
+    site.registrar.send(Method::DELETE, &format!("/fhir/Consent/{refused}"), &[], &Value::Null).await.good();
+    // A new version by somebody else is somebody else's words.
+    let mut amended = site.patient.get(&hiv).await.json();
+    amended["clinicalStatus"] = json!({"coding": [
+        {"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}
+    ]});
+    let glass = json!({"patient": site.id, "code": "unconscious", "reason": "found unconscious", "minutes": 5});
+    let doctor = site.doctor.for_purpose("BTG");
+    doctor.post("/override", &glass).await.good();
+    doctor.put(&hiv, &amended, &[]).await.good();
+    assert_eq!((site.colleague.get(&hiv).await.status, site.doctor.get(&hiv).await.status), (403, 200));
     let shown = site.doctor.get(&opioid).await.json();
     assert_eq!(shown["meta"]["security"], Value::Null, "the bytes are as they came");
 }

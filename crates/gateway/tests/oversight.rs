@@ -19,7 +19,9 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
-        let people = [(MERCY, "doctor", "doctor"), (MERCY, "officer", "privacy-officer")];
+        // An author reads the own words: somebody else wrote what the doctor breaks the glass for.
+        let people =
+            [(MERCY, "doctor", "doctor"), (MERCY, "colleague", "doctor"), (MERCY, "officer", "privacy-officer")];
         let consortium = Consortium::running(&people).await;
         let doctor = consortium.client(MERCY, "doctor").for_purpose("TREAT");
         let id = doctor.create(&json!({"resourceType": "Patient", "gender": "unknown"})).await.id();
@@ -28,7 +30,8 @@ impl Site {
             "resourceType": "Condition", "subject": {"reference": format!("Patient/{id}")},
             "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "F11.20"}]}
         });
-        let restricted = format!("/fhir/Condition/{}", doctor.create(&condition).await.id());
+        let colleague = consortium.client(MERCY, "colleague").for_purpose("TREAT");
+        let restricted = format!("/fhir/Condition/{}", colleague.create(&condition).await.id());
         Self {
             officer: consortium.client(MERCY, "officer").for_purpose("HOPERAT"),
             patient: consortium.client(MERCY, "ilse").for_purpose("PATRQT"),
@@ -159,10 +162,19 @@ async fn a_patient_is_told_who_saw_what_and_why_and_who_wrote_it() {
     assert!(provenance["signature"][0]["data"].as_str().is_some_and(|data| data.len() > 100));
     assert_eq!(site.doctor.get(&format!("{}/$signed-provenance", site.restricted)).await.status, 403);
     let found = site.patient.get(&format!("/fhir/Provenance?target=Condition/{condition}")).await.good().json();
-    assert_eq!((found["total"].as_u64(), resources(&found)), (Some(1), vec![provenance]));
+    assert_eq!((found["total"].as_u64(), resources(&found)), (Some(1), vec![provenance.clone()]));
     let hidden = site.restricted.strip_prefix("/fhir/").unwrap();
     let found = site.doctor.get(&format!("/fhir/Provenance?target={hidden}")).await.good().json();
     assert_eq!((found["total"].as_u64(), resources(&found).len()), (Some(0), 0), "what is denied is not found");
+    // Along with what is found: the patient finds both conditions, the doctor the one that is not restricted.
+    let along = format!("/fhir/Condition?patient={}&_revinclude=Provenance:target", site.id);
+    for (client, expected) in [(&site.patient, 2), (&site.doctor, 1)] {
+        let found = client.get(&along).await.good().json();
+        let built: Vec<Value> =
+            resources(&found).into_iter().filter(|one| one["resourceType"] == "Provenance").collect();
+        assert_eq!((found["total"].as_u64(), built.len()), (Some(expected), expected as usize), "{found}");
+        assert!(built.contains(&provenance), "{built:?}");
+    }
 }
 
 /// The process dies between the desk and the ledger: what the desk says is owed is written after the next start, once.

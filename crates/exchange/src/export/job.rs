@@ -83,8 +83,13 @@ pub(crate) struct Exports {
     permits: Arc<Semaphore>,
 }
 
+/// Says whether whoever asked for an export may still come in.
+pub type GoesOn = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// One export.
 pub(super) struct Job {
+    /// Asked before each record.
+    goes_on: GoesOn,
     id: Id16,
     request: String,
     folder: PathBuf,
@@ -106,14 +111,21 @@ impl Exports {
             let manifest = fs::read(folder.join(MANIFEST)).ok();
             let shown = manifest.and_then(|bytes| serde_json::from_slice::<Export>(&bytes).ok());
             match id.zip(shown) {
-                Some((id, shown)) => _ = jobs.insert(id, Arc::new(Job::new(id, folder, shown))),
+                Some((id, shown)) => _ = jobs.insert(id, Arc::new(Job::new(id, folder, shown, Box::new(|| true)))),
                 None => fs::remove_dir_all(&folder).or_else(|_| fs::remove_file(&folder))?,
             }
         }
         Ok(Self { folder, jobs: Mutex::new(jobs), permits: Arc::new(Semaphore::new(RUNNING_MAX)) })
     }
 
-    pub(super) fn begin(&self, id: Id16, user: &str, request: &str, now: TimeMs) -> Result<(Arc<Job>, Files), Failure> {
+    pub(super) fn begin(
+        &self,
+        id: Id16,
+        user: &str,
+        request: &str,
+        now: TimeMs,
+        goes_on: GoesOn,
+    ) -> Result<(Arc<Job>, Files), Failure> {
         self.forget_old(now);
         let mut jobs = lock(&self.jobs);
         let of_user = jobs.values().filter(|job| lock(&job.shown).user == user).count();
@@ -130,7 +142,7 @@ impl Exports {
         private_folder(&folder).map_err(failed)?;
         let (user, request, state) = (user.to_owned(), request.to_owned(), ExportState::Running(0, 0));
         let shown = Export { user, request, begun: now, state };
-        let job = Arc::new(Job::new(id, folder.clone(), shown));
+        let job = Arc::new(Job::new(id, folder.clone(), shown, goes_on));
         jobs.insert(id, Arc::clone(&job));
         Ok((job, Files { folder, files: BTreeMap::new(), bytes: 0, _permit: permit }))
     }
@@ -221,8 +233,9 @@ impl Exports {
 }
 
 impl Job {
-    fn new(id: Id16, folder: PathBuf, shown: Export) -> Self {
+    fn new(id: Id16, folder: PathBuf, shown: Export, goes_on: GoesOn) -> Self {
         Self {
+            goes_on,
             id,
             request: shown.request.clone(),
             folder,
@@ -245,10 +258,16 @@ impl Job {
         self.goes_on()
     }
 
-    /// Fails when nobody wants it any more.
+    /// Fails when nobody wants it any more, or may have it.
     pub(super) fn goes_on(&self) -> Result<(), Failure> {
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        if dropped { Err(Failure::Gone("the export".to_owned())) } else { Ok(()) }
+        if self.dropped.load(Ordering::Relaxed) {
+            return Err(Failure::Gone("the export".to_owned()));
+        }
+        if !(self.goes_on)() {
+            let text = "what it was asked for by has ended meanwhile: the session, the login or the app's registration";
+            return Err(Failure::Conflict(text.to_owned()));
+        }
+        Ok(())
     }
 
     fn state(&self) -> ExportState {
@@ -356,12 +375,29 @@ mod tests {
         Id16([n; 16])
     }
 
+    fn always() -> GoesOn {
+        Box::new(|| true)
+    }
+
+    #[test]
+    fn an_export_ends_with_what_it_was_asked_for_by() {
+        let folder = tempfile::tempdir().unwrap();
+        let exports = Exports::open(folder.path().join("exports")).unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let session = Arc::clone(&ended);
+        let goes_on: GoesOn = Box::new(move || !session.load(Ordering::Relaxed));
+        let (job, _files) = exports.begin(id(1), "ann", "$export", TimeMs(0), goes_on).unwrap();
+        assert_eq!(job.is_at(1, 3), Ok(()));
+        ended.store(true, Ordering::Relaxed);
+        assert!(matches!(job.is_at(2, 3), Err(Failure::Conflict(why)) if why.contains("has ended meanwhile")));
+    }
+
     #[tokio::test]
     async fn the_files_of_an_export_are_for_who_asked_and_lie_there_for_a_day_and_over_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("exports");
         let exports = Exports::open(path.clone()).unwrap();
-        let (job, mut files) = exports.begin(id(1), "ann", "Patient/$export", TimeMs(0)).unwrap();
+        let (job, mut files) = exports.begin(id(1), "ann", "Patient/$export", TimeMs(0), always()).unwrap();
         assert_eq!(exports.state(id(1), "ann", TimeMs(1)).unwrap().state, ExportState::Running(0, 0));
         job.is_at(1, 2).unwrap();
         assert_eq!(exports.state(id(1), "ann", TimeMs(1)).unwrap().state, ExportState::Running(1, 2));
@@ -392,11 +428,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("exports");
         let exports = Exports::open(path.clone()).unwrap();
-        let (first, files) = exports.begin(id(1), "ann", "$export", TimeMs(0)).unwrap();
-        let (second, mut others) = exports.begin(id(2), "ann", "$export", TimeMs(0)).unwrap();
-        assert!(matches!(exports.begin(id(3), "ben", "$export", TimeMs(0)), Err(Failure::Busy)));
+        let (first, files) = exports.begin(id(1), "ann", "$export", TimeMs(0), always()).unwrap();
+        let (second, mut others) = exports.begin(id(2), "ann", "$export", TimeMs(0), always()).unwrap();
+        assert!(matches!(exports.begin(id(3), "ben", "$export", TimeMs(0), always()), Err(Failure::Busy)));
         for n in 4..6 {
-            assert!(exports.begin(id(n), "ann", "$export", TimeMs(0)).is_err());
+            assert!(exports.begin(id(n), "ann", "$export", TimeMs(0), always()).is_err());
         }
         assert!(matches!(exports.take_away(id(1), "ben"), Err(Failure::NotFound(_))));
         exports.take_away(id(1), "ann").unwrap();
@@ -407,7 +443,7 @@ mod tests {
         exports.end(&second, Ok(others), TimeMs(0)).await;
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
         // What the end of the program interrupted.
-        exports.begin(id(3), "ben", "$export", TimeMs(0)).unwrap();
+        exports.begin(id(3), "ben", "$export", TimeMs(0), always()).unwrap();
         let again = Exports::open(path.clone()).unwrap();
         assert!(matches!(again.state(id(3), "ben", TimeMs(1)), Err(Failure::NotFound(_))));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);

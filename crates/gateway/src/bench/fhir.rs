@@ -1,7 +1,7 @@
 //! `vitaltrace bench fhir`: closed-loop load over HTTP on the FHIR doors of a hospital whose consortium, four processes, shares the machine;
 //! each run ends when everything that it wrote is final. With `--url` the same load goes to any other FHIR R4 server.
 
-use super::sample;
+use super::{quantile, sample};
 use crate::{
     client::Client,
     command::{Exit, print, tell},
@@ -181,16 +181,15 @@ impl Fhir {
         // What was written beside what is measured does not make that slower.
         let took = if writers > 0 { sending } else { begin.elapsed() };
         latencies_ms.sort_by(f32::total_cmp);
-        let last = latencies_ms.len().checked_sub(1).context("nothing was answered")?;
-        let at = |share: f64| latencies_ms.get((last as f64 * share).ceil() as usize).copied().map_or(0.0, f64::from);
+        let at = |share| quantile(&latencies_ms, share).context("nothing was answered");
         Ok(Run {
             what: what.name(),
             backend: self.backend.clone(),
             connections,
             anchoring: site.consortium.is_some(),
             per_s: latencies_ms.len() as f64 / took.as_secs_f64(),
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
+            p50_ms: at(0.5)?,
+            p99_ms: at(0.99)?,
         })
     }
 }

@@ -9,7 +9,8 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use exchange::clock::now;
 use record::Role;
-use serde_json::json;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 
 /// Registers apps (SMART on FHIR). A running gateway knows at once.
@@ -18,15 +19,17 @@ pub(crate) enum App {
     Add(Add),
     Remove(Remove),
     List(List),
+    Given(GivenTo),
 }
 
 impl App {
     /// Runs the command.
-    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         match self {
             Self::Add(add) => add.run(),
             Self::Remove(remove) => remove.run(),
             Self::List(list) => list.run(),
+            Self::Given(given) => given.run().await,
         }
     }
 }
@@ -104,6 +107,49 @@ impl Remove {
             return Err(BadInput(format!("no app is registered as `{}`", self.id)).into());
         }
         tell(&format!("the app `{}` is registered no more", self.id));
+        Ok(Exit::Good)
+    }
+}
+
+/// Shows which apps a user let in, or ends one of them: its tokens are good no more at once. The gateway must be running.
+#[derive(Debug, Args)]
+pub(crate) struct GivenTo {
+    #[command(flatten)]
+    connection: Connection,
+    /// The user, as in the list of users.
+    #[arg(long)]
+    user: String,
+    /// The session to end, as it is shown.
+    #[arg(long)]
+    end: Option<String>,
+    /// Print one JSON document.
+    #[arg(long, conflicts_with = "end")]
+    json: bool,
+}
+
+impl GivenTo {
+    async fn run(self) -> anyhow::Result<Exit> {
+        let client = self.connection.user(&self.user)?;
+        if let Some(session) = &self.end {
+            let answer = client.post("/account/sessions/end", &json!({"session": session})).await?;
+            if answer.status == StatusCode::NOT_FOUND {
+                return Err(BadInput(format!("`{}` has let no app in by that session", self.user)).into());
+            }
+            answer.good()?;
+            tell("it is over: the app can do nothing more");
+            return Ok(Exit::Good);
+        }
+        let all = client.get("/account/sessions").await?.good()?.json()?;
+        if self.json {
+            print(&all.to_string());
+            return Ok(Exit::Good);
+        }
+        let text = |one: &Value, name: &str| one[name].as_str().unwrap_or("nobody").to_owned();
+        for one in all["sessions"].as_array().into_iter().flatten() {
+            let [session, app, scope, since, until] =
+                ["session", "app", "scope", "since", "until"].map(|name| text(one, name));
+            print(&format!("{session}: {app}, since {since}, until {until}; about {}; {scope}", text(one, "patient")));
+        }
         Ok(Exit::Good)
     }
 }

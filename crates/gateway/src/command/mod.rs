@@ -91,7 +91,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Serve(serve) => serve.run().await,
                 Command::User(user) => user.run(),
                 Command::Token(token) => token.run(),
-                Command::App(app) => app.run(),
+                Command::App(app) => app.run().await,
                 Command::Load(load) => load.run().await,
                 Command::Sense(sense) => sense.run().await,
                 Command::Analyze(analyze) => analyze.run(),
@@ -172,6 +172,12 @@ impl Connection {
         let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
         let token = issuer.issue(Bearer { operator: true, ..Bearer::user(OPERATOR, role, None) }, now())?;
         Ok(Client::with_token(&format!("http://{}", config.http), token)?.for_purpose(purpose))
+    }
+
+    /// A client as a user of the organisation, by a token that the organisation's own key signs.
+    pub(crate) fn user(&self, name: &str) -> anyhow::Result<Client> {
+        let config = self.config()?;
+        Client::with_token(&format!("http://{}", config.http), user::token_of(&config, name)?)
     }
 
     /// A client without a token, for what the ledger shows to everybody.

@@ -6,6 +6,7 @@ use crate::{
     http::{
         Base, Doors, router,
         tls::{self, Https},
+        trace,
     },
     identity::{
         Identity,
@@ -100,6 +101,7 @@ impl Serve {
         tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
         let pumping = mqtt.map(|door| tokio::spawn(door.pump(node.clone(), config.org.clone())));
         let doors = Doors::new(node.clone(), identity, base);
+        tokio::spawn(trace::sum_up(doors.clone()));
         let mut terminate = signal(SignalKind::terminate())?;
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {
@@ -136,6 +138,7 @@ impl Serve {
         }
         // What was not acknowledged comes again after the next start.
         pumping.inspect(JoinHandle::abort);
+        trace::tell_sums(&doors, true).await;
         node.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Good)

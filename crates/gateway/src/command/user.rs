@@ -1,10 +1,13 @@
 //! `vitaltrace user` and `vitaltrace token`: people and programs of an organisation.
 
 use super::{BadInput, Connection, Exit, print, tell};
-use crate::identity::{
-    drawn,
-    issuer::{Bearer, Issuer, Keys},
-    users::{New, Users},
+use crate::{
+    config::Config,
+    identity::{
+        drawn,
+        issuer::{Bearer, Issuer, Keys},
+        users::{New, Users},
+    },
 };
 use anyhow::Context;
 use clap::Args;
@@ -80,13 +83,18 @@ impl Token {
             tell("tokens are signed by another key now; a running gateway goes over to it within seconds");
             return Ok(Exit::Good);
         };
-        let users = Users::load(&config.users)?;
-        let user = users.get(&name).filter(|user| !user.closed);
-        let user = user.ok_or_else(|| BadInput(format!("no user is called `{name}`, or its login is closed")))?;
-        let keys = OrgKeys::load(&config.keys)?;
-        let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
-        let bearer = Bearer { sid: Some(drawn()?), ..Bearer::user(&name, user.role, user.patient.clone()) };
-        print(&issuer.issue(bearer, user.let_in_at(now()))?);
+        print(&token_of(&config, &name)?);
         Ok(Exit::Good)
     }
+}
+
+/// A short-lived token for a user, signed by the organisation's own issuer key.
+pub(super) fn token_of(config: &Config, name: &str) -> anyhow::Result<String> {
+    let users = Users::load(&config.users)?;
+    let user = users.get(name).filter(|user| !user.closed);
+    let user = user.ok_or_else(|| BadInput(format!("no user is called `{name}`, or its login is closed")))?;
+    let keys = OrgKeys::load(&config.keys)?;
+    let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;
+    let bearer = Bearer { sid: Some(drawn()?), ..Bearer::user(name, user.role, user.patient.clone()) };
+    issuer.issue(bearer, user.let_in_at(now()))
 }

@@ -1,5 +1,6 @@
 //! Who is at the door: bearer tokens in, callers out.
 
+pub(crate) mod account;
 pub(crate) mod authorize;
 mod client;
 pub(crate) mod discovery;
@@ -8,14 +9,15 @@ pub(crate) mod launch;
 mod pages;
 pub(crate) mod refusal;
 pub(crate) mod token;
+pub(crate) mod trace;
 
 use super::{Doors, PURPOSE, REQUEST_ID, headers::is_json, outcome};
 use crate::identity::{
-    PROGRAM,
     attempts::May,
     drawn,
     issuer::{Bearer, Claims, TOKEN_SECONDS, TokenError},
     pending::LoggedIn,
+    refusals::SaidToBe,
     users::User,
 };
 use axum::{
@@ -25,15 +27,12 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use exchange::{App, Caller, Failure, clock::now};
+use exchange::{App, Caller, Came, Failure, GoesOn, clock::now};
 use policy::Scopes;
 use record::{Purpose, Role, fhir::IssueType};
 use serde::Deserialize;
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use trace::{Origin, Person};
 
 /// A caller with a good token and a known purpose of use.
 pub(crate) struct Known(pub(crate) Caller);
@@ -46,12 +45,12 @@ impl FromRequestParts<Doors> for Known {
         let purpose = purpose(&parts.headers, &bearer).map_err(|e| outcome::respond(&e))?;
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
         let request = parts.headers.get(&REQUEST_ID).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let is_program = bearer.app.as_ref().is_some_and(|app| app.service);
+        let user = bearer.name().into_owned();
         let app = bearer
             .app
             .map(|app| Arc::new(App { id: app.client_id, scopes: Scopes::among(&app.scope), patient: app.launched }));
         Ok(Self(Caller {
-            user: if is_program { format!("{PROGRAM}:{}", bearer.sub) } else { bearer.sub },
+            user,
             role: bearer.role,
             org: doors.identity.issuer.org().clone(),
             org_role: doors.identity.issuer.org_role(),
@@ -93,6 +92,14 @@ pub(crate) fn is_good(headers: &HeaderMap, doors: &Doors) -> bool {
     claims(headers, doors).is_ok()
 }
 
+/// Says from now on whether what the token of a request said is still so, however long the work takes that was begun by it. Another issuer
+/// tells nobody here of its sessions.
+pub(crate) fn goes_on(headers: &HeaderMap, doors: &Doors) -> GoesOn {
+    let (claims, identity) = (claims(headers, doors).ok(), Arc::clone(&doors.identity));
+    let ours = claims.filter(|claims| identity.issuer.is_ours(claims));
+    Box::new(move || ours.clone().is_none_or(|claims| identity.goes_on(claims).is_ok()))
+}
+
 /// What the request says, or what people of this role usually act for. Apps have no choice: nobody let them in for another purpose.
 fn purpose(headers: &HeaderMap, bearer: &Bearer) -> Result<Purpose, Failure> {
     let usual = usual_purpose(bearer.role);
@@ -126,22 +133,26 @@ const SLOWLY: Duration = Duration::from_secs(2);
 /// Why somebody was not let in.
 enum NoLogin {
     Token(TokenError),
-    /// Too many are being looked at.
+    /// Too many are being looked at, or it cannot be written down.
     Busy,
 }
 
-/// The user of that name and password, who comes from `address`.
-async fn authenticate(doors: &Doors, name: &str, password: &str, address: IpAddr) -> Result<User, NoLogin> {
+/// The user of that name and password, who comes from somewhere. It is in the trail, however it ends.
+async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_>) -> Result<User, NoLogin> {
+    let address = from.ip;
     // As it is counted: no name is longer or of other letters.
     let counted: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
     let users = doors.identity.users_now();
     // What is no name may be a password in the wrong field: the log does not get it.
-    let shown = if users.get(name).is_some() { name } else { "somebody who is not known" };
+    let known = users.get(name).is_some();
+    let shown = if known { name } else { "somebody who is not known" };
+    let said_to_be = if known { SaidToBe::User(name.to_owned()) } else { SaidToBe::Somebody };
     match doors.identity.attempts.may_try(&counted, address, now().0) {
         May::Try => {}
         May::TrySlowly => tokio::time::sleep(SLOWLY).await,
         May::Wait => {
             tracing::warn!(user = shown, "a login was refused: too many failed");
+            trace::refused(doors, from, said_to_be, "a login was refused: too many failed").await;
             return Err(NoLogin::Token(TokenError::TooMany));
         }
     }
@@ -152,11 +163,23 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, address: IpAddr
     match checked {
         Ok(Some(user)) => {
             doors.identity.attempts.succeeded(&counted, address);
+            let person = Person { user: name.into(), role: user.role, patient: user.patient.as_deref() };
+            if let Err(error) = trace::note(doors, from, Came::In, person, None, "logged in by a password").await {
+                tracing::error!(%error, "nobody can log in: it cannot be written into the trail");
+                return Err(NoLogin::Busy);
+            }
             Ok(user)
         }
         Ok(None) => {
             doors.identity.attempts.failed(&counted, address, now().0);
             tracing::warn!(user = shown, "a login failed");
+            trace::refused(
+                doors,
+                from,
+                said_to_be,
+                "a login failed: no such name and password, or the login is closed",
+            )
+            .await;
             Err(NoLogin::Token(TokenError::Refused))
         }
         Err(_) => Err(NoLogin::Busy),
@@ -180,7 +203,8 @@ pub(crate) async fn token(
 ) -> Response {
     let of_user = is_json(&headers).is_ok() || body.trim_ascii_start().starts_with(b"{");
     if !of_user {
-        return token::to_app(&doors, &headers, &body).await.unwrap_or_else(IntoResponse::into_response);
+        let from = Origin { headers: &headers, ip: address.ip() };
+        return token::to_app(&doors, from, &body).await.unwrap_or_else(IntoResponse::into_response);
     }
     let Ok(login) = serde_json::from_slice::<Login>(&body) else {
         let text = "send a JSON object with `username` and `password`, or the form of an app (OAuth 2.0)";
@@ -192,7 +216,8 @@ pub(crate) async fn token(
         let sentence = "an app's script logs nobody in: send the person to /auth/authorize".to_owned();
         return outcome::respond(&Failure::Denied { sentence, suppressed: false });
     }
-    let user = match authenticate(&doors, &login.username, &login.password, address.ip()).await {
+    let from = Origin { headers: &headers, ip: address.ip() };
+    let user = match authenticate(&doors, &login.username, &login.password, from).await {
         Ok(user) => user,
         Err(NoLogin::Token(error)) => return outcome::unauthenticated(&error),
         Err(NoLogin::Busy) => return outcome::respond(&Failure::Busy),

@@ -20,6 +20,7 @@ pub(crate) mod tls;
 mod watch;
 mod zip;
 
+pub(crate) use auth::trace;
 pub(crate) use base::Base;
 pub(crate) use frames::SEQUENCE;
 pub(crate) use outcome::said;

@@ -1,13 +1,16 @@
 //! The embedded token issuer: short-lived bearer tokens (JWT, EdDSA) for the organisation's own people, apps and programs.
 
-use super::drawn;
+use super::{PROGRAM, drawn};
 use anyhow::Context;
 use ed25519_dalek::{SigningKey, VerifyingKey, pkcs8::EncodePrivateKey};
 use exchange::keys::OrgKeys;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, jwk};
 use record::{OrgId, OrgRole, Role, TimeMs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::sync::{PoisonError, RwLock};
+use std::{
+    borrow::Cow,
+    sync::{PoisonError, RwLock},
+};
 
 /// How an issuer of ours is called, before the organisation's name.
 pub(super) const PREFIX: &str = "vitaltrace:";
@@ -60,6 +63,14 @@ impl Bearer {
     /// A user who acts without an app.
     pub(crate) fn user(name: &str, role: Role, patient: Option<String>) -> Self {
         Self { sub: name.to_owned(), role, patient, sid: None, app: None, operator: false }
+    }
+
+    /// What the trail calls it: no user has the name of a program.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        match &self.app {
+            Some(app) if app.service => Cow::Owned(format!("{PROGRAM}:{}", self.sub)),
+            _ => Cow::Borrowed(&self.sub),
+        }
     }
 
     /// How long a token for it is good, in seconds.
@@ -248,6 +259,11 @@ impl Issuer {
     /// What the organisation is.
     pub(crate) fn org_role(&self) -> OrgRole {
         self.org_role
+    }
+
+    /// Whether checked claims are of a token that this issuer gave.
+    pub(crate) fn is_ours(&self, claims: &Claims) -> bool {
+        claims.iss == self.name
     }
 
     /// The public halves of the keys, for those who check what it signs. Source: RFC 7517.

@@ -1,7 +1,7 @@
 //! Authorisations that are under way: from an app's question over login and choice to the code that is good once.
 
-use super::{grant::Given, hash, sessions::Session};
-use record::Role;
+use super::{grant::Given, hash, sessions::Session, users::User};
+use record::{Role, TimeMs};
 use std::{
     collections::HashMap,
     hash::Hash,
@@ -51,6 +51,19 @@ pub(crate) struct LoggedIn {
     pub(crate) fhir_user: Option<String>,
     /// When, in seconds since 1970: a password that was changed since was another one.
     pub(crate) at: u64,
+}
+
+impl LoggedIn {
+    /// The user of that name, who logs in now.
+    pub(crate) fn new(name: &str, user: &User, now: TimeMs) -> Self {
+        Self {
+            user: name.to_owned(),
+            role: user.role,
+            patient: user.patient.clone(),
+            fhir_user: user.fhir_user(),
+            at: user.let_in_at(now).0 / 1000,
+        }
+    }
 }
 
 /// What an app is launched for, from within a person's work.
@@ -151,6 +164,8 @@ pub(crate) struct Pending {
     /// By the hash of the code.
     codes: Waiting<[u8; 32], Stage>,
     launches: Waiting<String, Launch>,
+    /// People who look at what they let in.
+    visits: Waiting<String, LoggedIn>,
 }
 
 impl Pending {
@@ -159,6 +174,7 @@ impl Pending {
             asked: Waiting::new(ASKED_SECONDS),
             codes: Waiting::new(CODE_SECONDS),
             launches: Waiting::new(LAUNCH_SECONDS),
+            visits: Waiting::new(ASKED_SECONDS),
         }
     }
 
@@ -211,6 +227,16 @@ impl Pending {
     /// Keeps a launch; false when too many wait.
     pub(crate) fn launch(&self, id: &str, launch: Launch, now: u64) -> bool {
         self.launches.put(id.to_owned(), launch, now, |_| false)
+    }
+
+    /// Keeps who looks at what they let in; false when too many do.
+    pub(crate) fn visits(&self, id: &str, person: LoggedIn, now: u64) -> bool {
+        self.visits.put(id.to_owned(), person, now, |_| false)
+    }
+
+    /// Who looks, under that name.
+    pub(crate) fn visitor(&self, id: &str, now: u64) -> Option<LoggedIn> {
+        self.visits.get(&id.to_owned(), now)
     }
 
     /// The launch of that name, the first time.

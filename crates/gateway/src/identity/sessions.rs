@@ -40,6 +40,27 @@ pub(crate) struct Session {
     pub(crate) begun: u64,
 }
 
+/// How long a session lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// Its app may go on without its user.
+    Offline,
+    /// Its app may ask for further tokens for some hours.
+    Online,
+    /// As long as the token that it begins with.
+    ForOneToken,
+}
+
+impl Lasts {
+    fn seconds(self) -> u64 {
+        match self {
+            Self::Offline => OFFLINE_SECONDS,
+            Self::Online => ONLINE_SECONDS,
+            Self::ForOneToken => TOKEN_SECONDS,
+        }
+    }
+}
+
 /// Why a refresh token gives nothing. The caller's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotRefreshed {
@@ -89,17 +110,17 @@ impl Sessions {
         Ok(Self { file: Mutex::new(file), ended: RwLock::new(ended) })
     }
 
-    /// Begins a session `sid` that can be refreshed; gives its first refresh token, which is `token`.
+    /// Begins a session `sid`, with its first refresh token if it can be refreshed.
     pub(crate) fn begin(
         &self,
         sid: &str,
         session: &Session,
-        offline: bool,
-        token: &str,
+        lasts: Lasts,
+        token: Option<&str>,
         now: u64,
     ) -> rusqlite::Result<()> {
         let mut file = self.file();
-        let expires = now + if offline { OFFLINE_SECONDS } else { ONLINE_SECONDS };
+        let expires = now + lasts.seconds();
         let transaction = file.transaction()?;
         transaction.execute("DELETE FROM session WHERE expires <= ?1", [whole(now)])?;
         transaction.execute(
@@ -120,8 +141,10 @@ impl Sessions {
         if begins == 0 {
             return Ok(());
         }
-        transaction
-            .execute("INSERT INTO refresh (hash, sid, used, given) VALUES (?1, ?2, 0, 0)", params![hash(token), sid])?;
+        if let Some(token) = token {
+            let insert = "INSERT INTO refresh (hash, sid, used, given) VALUES (?1, ?2, 0, 0)";
+            transaction.execute(insert, params![hash(token), sid])?;
+        }
         transaction.commit()
     }
 
@@ -177,6 +200,24 @@ impl Sessions {
         self.file().query_row(query, [hash(token)], |row| Ok((row.get(0)?, row.get(1)?))).optional()
     }
 
+    /// What a session is about.
+    pub(crate) fn get(&self, sid: &str) -> rusqlite::Result<Option<Session>> {
+        let query = "SELECT app, user, scope, launched, encounter, begun FROM session WHERE sid = ?1";
+        self.file().query_row(query, [sid], session_in).optional()
+    }
+
+    /// The sessions of a user that go on at `now`, the latest first, each with its name and when it ends by itself.
+    pub(crate) fn of_user(&self, user: &str, now: u64) -> rusqlite::Result<Vec<(String, u64, Session)>> {
+        let file = self.file();
+        let mut query = file.prepare(
+            "SELECT app, user, scope, launched, encounter, begun, sid, expires FROM session WHERE user = ?1 AND expires > ?2
+             ORDER BY begun DESC, sid",
+        )?;
+        let rows = query
+            .query_map(params![user, whole(now)], |row| Ok((row.get(6)?, seconds(row.get(7)?), session_in(row)?)))?;
+        rows.collect()
+    }
+
     /// Ends a session: no token of it is good any more, once this has returned.
     pub(crate) fn end(&self, sid: &str, now: u64) -> rusqlite::Result<()> {
         let until = now + TOKEN_SECONDS + super::issuer::LEEWAY_SECONDS + 1;
@@ -214,6 +255,13 @@ impl Sessions {
     }
 }
 
+/// A session by the first columns of its row.
+fn session_in(row: &rusqlite::Row<'_>) -> rusqlite::Result<Session> {
+    let (app, user, scope) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (launched, encounter, begun) = (row.get(3)?, row.get(4)?, seconds(row.get(5)?));
+    Ok(Session { app, user, scope, launched, encounter, begun })
+}
+
 /// Seconds as SQLite keeps them.
 fn whole(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX)
@@ -237,7 +285,7 @@ mod tests {
     fn a_refresh_token_is_good_once_and_for_its_app_and_one_that_comes_back_ends_the_session() {
         let folder = tempfile::tempdir().unwrap();
         let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
-        sessions.begin("s1", &session("chart"), true, "one", 100).unwrap();
+        sessions.begin("s1", &session("chart"), Lasts::Offline, Some("one"), 100).unwrap();
         let refresh =
             |app: &str, token: &str, next: &str, now| sessions.refresh(app, token, next, now, |_| true).unwrap();
         assert_eq!(refresh("other", "one", "two", 101), Err(NotRefreshed::Unknown));
@@ -255,7 +303,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
         sessions.end("s1", 100).unwrap();
-        sessions.begin("s1", &session("chart"), true, "one", 100).unwrap();
+        sessions.begin("s1", &session("chart"), Lasts::Offline, Some("one"), 100).unwrap();
         sessions.end("s2", 100 + 2 * TOKEN_SECONDS).unwrap();
         let later = 100 + 3 * TOKEN_SECONDS;
         assert_eq!(sessions.refresh("chart", "one", "two", later, |_| true).unwrap(), Err(NotRefreshed::Unknown));
@@ -267,7 +315,7 @@ mod tests {
         let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
         for n in 0..2 * OF_ONE_MAX {
             let one = Session { begun: n, ..session("chart") };
-            sessions.begin(&n.to_string(), &one, true, &format!("token-{n}"), 100).unwrap();
+            sessions.begin(&n.to_string(), &one, Lasts::Offline, Some(&format!("token-{n}")), 100).unwrap();
         }
         let count = |table: &str| {
             let query = format!("SELECT count(*) FROM {table}");
@@ -289,8 +337,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sessions.db");
         let sessions = Sessions::open(&path).unwrap();
-        sessions.begin("online", &session("chart"), false, "one", 100).unwrap();
-        sessions.begin("offline", &session("chart"), true, "two", 100).unwrap();
+        sessions.begin("online", &session("chart"), Lasts::Online, Some("one"), 100).unwrap();
+        sessions.begin("offline", &session("chart"), Lasts::Offline, Some("two"), 100).unwrap();
         let later = 100 + ONLINE_SECONDS;
         assert_eq!(sessions.refresh("chart", "one", "x", later, |_| true).unwrap(), Err(NotRefreshed::Unknown));
         assert_eq!(sessions.of_refresh("two").unwrap(), Some(("offline".to_owned(), "chart".to_owned())));
@@ -302,6 +350,27 @@ mod tests {
         // What is remembered of ended sessions has a bound: their tokens have expired by then.
         sessions.end("another", later + 2 * TOKEN_SECONDS).unwrap();
         assert!(!sessions.has_ended("offline"));
+    }
+
+    #[test]
+    fn a_person_sees_what_goes_on_and_no_more_of_what_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
+        sessions.begin("s1", &session("chart"), Lasts::Offline, Some("one"), 100).unwrap();
+        sessions.begin("s2", &Session { begun: 101, ..session("other") }, Lasts::ForOneToken, None, 101).unwrap();
+        let bo = Session { user: "bo".to_owned(), ..session("chart") };
+        sessions.begin("s3", &bo, Lasts::Online, Some("two"), 102).unwrap();
+        let of = |user: &str, now| {
+            let all = sessions.of_user(user, now).unwrap();
+            all.into_iter().map(|(sid, until, _)| (sid, until)).collect::<Vec<_>>()
+        };
+        let (s1, s2) = (("s1".to_owned(), 100 + OFFLINE_SECONDS), ("s2".to_owned(), 101 + TOKEN_SECONDS));
+        assert_eq!(of("ana", 102), [s2, s1.clone()]);
+        assert_eq!(of("ana", 101 + TOKEN_SECONDS), [s1]);
+        assert_eq!(sessions.get("s1").unwrap(), Some(session("chart")));
+        sessions.end("s1", 102 + TOKEN_SECONDS).unwrap();
+        assert_eq!((of("ana", 102 + TOKEN_SECONDS), sessions.get("s1").unwrap()), (vec![], None));
+        assert_eq!(of("bo", 103).len(), 1);
     }
 
     #[test]

@@ -90,13 +90,17 @@ pub enum Event<'a> {
     },
     /// The glass is whole again.
     OverrideStopped,
+    /// A person, an app or a program came in, or was refused.
+    Login,
+    /// What a person, an app or a program came in by is over.
+    Logout,
 }
 
 impl Event<'_> {
     fn interaction(self) -> Option<Interaction> {
         match self {
             Self::Done(interaction) | Self::Denied(interaction) => Some(interaction),
-            Self::OverrideStarted { .. } | Self::OverrideStopped => None,
+            Self::OverrideStarted { .. } | Self::OverrideStopped | Self::Login | Self::Logout => None,
         }
     }
 }
@@ -284,6 +288,9 @@ impl AuditEvent<'_> {
             Event::Denied(_) => (codes::SECURITY_ALERT, [Some(codes::AUTHZ_CONSENT), rest], "E"),
             Event::OverrideStarted { .. } => (codes::SECURITY_ALERT, [Some(codes::OVERRIDE_STARTED), None], "E"),
             Event::OverrideStopped => (codes::SECURITY_ALERT, [Some(codes::OVERRIDE_STOPPED), None], "E"),
+            // Source: R4's example `audit-event-example-login`.
+            Event::Login => (codes::USER_AUTHENTICATION, [Some(codes::LOGIN), None], "E"),
+            Event::Logout => (codes::USER_AUTHENTICATION, [Some(codes::LOGOUT), None], "E"),
         };
         out.object("type", |out| coding(out, kind));
         out.array("subtype", subtypes.into_iter().flatten(), |out, code| out.item(|out| coding(out, code)));
@@ -523,6 +530,32 @@ mod tests {
             expect![[
                 r#"{"resourceType":"AuditEvent","id":"a1","meta":{"versionId":"1","lastUpdated":"2026-11-21T10:05:30.123Z"},"type":{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"110113","display":"Security Alert"},"subtype":[{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"110138","display":"Emergency Override Stopped"}],"action":"E","recorded":"2026-11-21T10:05:30.123Z","outcome":"0","agent":[{"type":{"coding":[{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"110153","display":"Source Role ID"}]},"who":{"display":"tablet 7"},"requestor":false,"network":{"address":"10.0.0.7","type":"2"}},{"type":{"coding":[{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"110152","display":"Destination Role ID"}]},"who":{"reference":"Device/gateway"},"requestor":false,"network":{"address":"https://ems.example/fhir","type":"5"}},{"type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ParticipationType","code":"IRCP","display":"information recipient"}]},"role":[{"text":"responder"}],"who":{"reference":"Practitioner/p","display":"Ada \"Medic\""},"requestor":true,"purposeOfUse":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActReason","code":"ETREAT","display":"emergency treatment"}]}]}],"source":{"site":"ems","observer":{"reference":"Device/gateway"},"type":[{"system":"http://terminology.hl7.org/CodeSystem/security-source-type","code":"4","display":"Application Server"}]},"entity":[{"what":{"reference":"Patient/1"},"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-entity-type","code":"1","display":"Person"},"role":{"system":"http://terminology.hl7.org/CodeSystem/object-role","code":"1","display":"Patient"}}]}"#
             ]],
+        );
+    }
+
+    #[test]
+    fn a_login_says_who_from_where_and_how_it_ended() {
+        let login = AuditEvent {
+            outcome: AuditOutcome::MinorFailure,
+            outcome_text: Some("the password was wrong"),
+            data: &[],
+            patient: None,
+            request_id: None,
+            ..event(Event::Login)
+        };
+        let said = String::from_utf8(login.to_json()).unwrap();
+        let dcm = "http://dicom.nema.org/resources/ontology/DCM";
+        let kind = format!(r#""type":{{"system":"{dcm}","code":"110114","display":"User Authentication"}}"#);
+        let subtype = format!(r#""subtype":[{{"system":"{dcm}","code":"110122","display":"Login"}}],"action":"E""#);
+        for part in [kind.as_str(), subtype.as_str(), r#""outcome":"4","outcomeDesc":"the password was wrong""#] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(!said.contains("entity"), "nobody's data is in it: {said}");
+        assert_eq!(check(&Resource::parse(said.as_bytes(), Limits::RESOURCE).unwrap()), Ok(()));
+        let over = AuditEvent { outcome: AuditOutcome::Success, outcome_text: None, ..login };
+        let over = String::from_utf8(AuditEvent { event: Event::Logout, ..over }.to_json()).unwrap();
+        assert!(
+            over.contains(r#""code":"110123","display":"Logout"}],"action":"E""#) && over.contains(r#""outcome":"0""#)
         );
     }
 

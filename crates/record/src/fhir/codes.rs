@@ -80,6 +80,12 @@ pub const CUSTODIAN: Code = Code {
 };
 /// Audit: something that security has to look at.
 pub const SECURITY_ALERT: Code = dcm("110113", "Security Alert");
+/// Audit: somebody shows who they are.
+pub const USER_AUTHENTICATION: Code = dcm("110114", "User Authentication");
+/// Audit: somebody came in, or was refused.
+pub const LOGIN: Code = dcm("110122", "Login");
+/// Audit: what somebody came in by is over.
+pub const LOGOUT: Code = dcm("110123", "Logout");
 /// Audit: the glass was broken.
 pub const OVERRIDE_STARTED: Code = dcm("110127", "Emergency Override Started");
 /// Audit: the glass is whole again.

@@ -6,6 +6,7 @@ use super::{
     fields::Fields,
     pages::Page,
     refusal::{Code, Refused},
+    trace::{self, Origin},
 };
 use crate::{
     http::Doors,
@@ -23,10 +24,10 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::{Failure, Handling, clock::now};
+use exchange::{Came, Failure, Handling, clock::now};
 use record::Role;
 use serde_json::Value;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// What people are told whose login cannot go on.
 const OVER: &str = "This login is over, or was begun in another browser. Go back to the app and begin again.";
@@ -170,8 +171,7 @@ fn login_page(doors: &Doors, id: &str, asked: &Asked, wrong: Option<&str>) -> Pa
         .alert(wrong)
         .paragraph(&format!("The app «{name}» asks to act for you. Your password stays here: the app does not see it."))
         .form(id, "login")
-        .field("username", "Name", "text", "username", true)
-        .field("password", "Password", "password", "current-password", false)
+        .login_fields()
         .button("Log in")
         .end_form()
 }
@@ -231,26 +231,19 @@ pub(crate) async fn step(
     let Some(asked) = doors.identity.pending.asked(id, seconds).filter(|asked| asked.is_of(browser)) else {
         return stopped(StatusCode::BAD_REQUEST, OVER);
     };
-    let ip = address.ip();
-    let address = ip.to_string();
+    let from = Origin { headers: &headers, ip: address.ip() };
+    let address = from.ip.to_string();
     match (fields.get("step"), asked.person.clone()) {
-        (Some("login"), _) => log_in(&doors, &headers, id, asked, &fields, ip).await,
+        (Some("login"), _) => log_in(&doors, from, id, asked, &fields).await,
         (Some("patient"), Some(person)) => choose(&doors, &headers, id, asked, &person, &fields, &address).await,
-        (Some("answer"), Some(person)) => answer(&doors, &headers, id, asked, person, &fields),
+        (Some("answer"), Some(person)) => answer(&doors, from, id, asked, person, &fields).await,
         _ => stopped(StatusCode::BAD_REQUEST, OVER),
     }
 }
 
-async fn log_in(
-    doors: &Doors,
-    headers: &HeaderMap,
-    id: &str,
-    mut asked: Asked,
-    fields: &Fields,
-    ip: IpAddr,
-) -> Response {
+async fn log_in(doors: &Doors, from: Origin<'_>, id: &str, mut asked: Asked, fields: &Fields) -> Response {
     let (name, password) = (fields.get("username").unwrap_or_default(), fields.get("password").unwrap_or_default());
-    let logged_in = super::authenticate(doors, name, password, ip).await;
+    let logged_in = super::authenticate(doors, name, password, from).await;
     let user = match logged_in {
         Ok(user) => user,
         Err(super::NoLogin::Token(error)) => {
@@ -267,23 +260,16 @@ async fn log_in(
         let text = "Somebody else launched this app. Log in as the person who did, or launch it again.";
         return login_page(doors, id, &asked, Some(text)).status(StatusCode::FORBIDDEN).into_response();
     }
-    let person = LoggedIn {
-        user: name.to_owned(),
-        role: user.role,
-        patient: user.patient.clone(),
-        fhir_user: user.fhir_user(),
-        at: user.let_in_at(now()).0 / 1000,
-    };
+    let person = LoggedIn::new(name, &user, now());
     let patient = match &asked.launch {
         Some(launch) => Some(launch.patient.clone()),
         None => user.patient.clone(),
     };
     // Whom somebody else chose before, in the same browser, is not this person's choice.
     (asked.person, asked.patient) = (Some(person.clone()), None);
-    let address = ip.to_string();
-    let address = address.as_str();
+    let address = from.ip.to_string();
     match patient {
-        Some(patient) => about(doors, headers, id, asked, &person, &patient, address).await,
+        Some(patient) => about(doors, from.headers, id, asked, &person, &patient, &address).await,
         None if asked.given.needs_patient() => keep(doors, id, asked.clone(), patient_page(id, &asked, None)),
         None => {
             let page = choice_page(doors, id, &asked, &person, None);
@@ -383,7 +369,14 @@ async fn choose(
 }
 
 /// The person's answer: a code for the app, or none.
-fn answer(doors: &Doors, headers: &HeaderMap, id: &str, asked: Asked, person: LoggedIn, fields: &Fields) -> Response {
+async fn answer(
+    doors: &Doors,
+    from: Origin<'_>,
+    id: &str,
+    asked: Asked,
+    person: LoggedIn,
+    fields: &Fields,
+) -> Response {
     let seconds = now().0 / 1000;
     if asked.given.needs_patient() && asked.patient.is_none() {
         return keep(doors, id, asked.clone(), patient_page(id, &asked, None));
@@ -396,7 +389,7 @@ fn answer(doors: &Doors, headers: &HeaderMap, id: &str, asked: Asked, person: Lo
     if !doors.identity.is_still(&person.user, person.role, person.patient.as_deref(), person.at) {
         return stopped(StatusCode::UNAUTHORIZED, OVER);
     }
-    let to_app = |answer: &[(&str, &str)]| back(doors, headers, &asked.redirect, asked.state.as_deref(), answer);
+    let to_app = |answer: &[(&str, &str)]| back(doors, from.headers, &asked.redirect, asked.state.as_deref(), answer);
     if fields.get("answer") != Some("yes") {
         let text = "the person did not let the app in";
         return to_app(&[("error", Code::AccessDenied.as_str()), ("error_description", text)]);
@@ -404,6 +397,11 @@ fn answer(doors: &Doors, headers: &HeaderMap, id: &str, asked: Asked, person: Lo
     let (Ok(code), Ok(sid)) = (drawn(), drawn()) else {
         return to_app(&[("error", Code::ServerError.as_str())]);
     };
+    let says = format!("let the app in to: {}", asked.given.scope());
+    if let Err(error) = trace::note(doors, from, Came::In, person.who(), Some(&asked.app), &says).await {
+        tracing::error!(%error, "no app can be let in: it cannot be written into the trail");
+        return to_app(&[("error", Code::TemporarilyUnavailable.as_str())]);
+    }
     let needs = asked.given.needs_patient() || asked.launch.is_some();
     let session = Session {
         app: asked.app.clone(),

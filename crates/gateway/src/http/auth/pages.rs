@@ -61,13 +61,32 @@ impl Page {
     }
 
     /// Begins the form that carries an authorisation on by one step.
-    pub(super) fn form(mut self, authorization: &str, step: &str) -> Self {
-        let _ = write!(
-            self.body,
-            "<form method=\"post\" action=\"authorize\"><input type=\"hidden\" name=\"authorization\" value=\"{}\">\
-             <input type=\"hidden\" name=\"step\" value=\"{step}\">",
-            escaped(authorization)
-        );
+    pub(super) fn form(self, authorization: &str, step: &str) -> Self {
+        self.form_to("authorize", &[("authorization", authorization), ("step", step)])
+    }
+
+    /// Begins a form that leads to `action` and carries what nobody types.
+    pub(super) fn form_to(mut self, action: &str, hidden: &[(&str, &str)]) -> Self {
+        let _ = write!(self.body, "<form method=\"post\" action=\"{action}\">");
+        for (name, value) in hidden {
+            let _ = write!(self.body, "<input type=\"hidden\" name=\"{name}\" value=\"{}\">", escaped(value));
+        }
+        self
+    }
+
+    /// Name and password.
+    pub(super) fn login_fields(self) -> Self {
+        self.field("username", "Name", "text", "username", true).field(
+            "password",
+            "Password",
+            "password",
+            "current-password",
+            false,
+        )
+    }
+
+    pub(super) fn heading(mut self, text: &str) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2>", escaped(text));
         self
     }
 

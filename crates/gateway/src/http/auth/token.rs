@@ -6,29 +6,31 @@ use super::{
     client::Asking,
     fields::Fields,
     refusal::{Code, Refused},
+    trace::{self, Origin, Person},
 };
 use crate::{
     http::{Doors, headers::is_form},
     identity::{
         drawn,
         grant::Given,
-        issuer::{Bearer, LetIn},
+        issuer::{Bearer, Claims, LetIn},
         pending::{LoggedIn, Redeemed},
-        sessions::{NotRefreshed, Session},
+        refusals::SaidToBe,
+        sessions::{Lasts, NotRefreshed, Session},
     },
 };
 use axum::{
     Json,
     body::Bytes,
-    extract::State,
+    extract::{ConnectInfo, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use base64::Engine as _;
-use exchange::clock::now;
+use exchange::{Came, clock::now};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 /// The longest refresh token, in bytes.
 const REFRESH_BYTES_MAX: usize = 64;
@@ -36,7 +38,7 @@ const REFRESH_BYTES_MAX: usize = 64;
 const VERIFIER_BYTES: std::ops::RangeInclusive<usize> = 43..=128;
 
 /// Runs something that waits for the disk beside the threads that serve everybody.
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     doors: &Doors,
     run: impl FnOnce(&crate::identity::Identity) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, Refused> {
@@ -95,24 +97,43 @@ fn invalid(text: &str) -> Refused {
     Refused::new(Code::InvalidGrant, text)
 }
 
-/// Gives an app a token, as its form asks for one.
-pub(super) async fn to_app(doors: &Doors, headers: &HeaderMap, body: &Bytes) -> Result<Response, Refused> {
-    let fields = read(headers, body)?;
-    let endpoint = format!("{}/auth/token", doors.base.origin_of(headers));
-    let asking = match nameless(doors, headers, &fields).await? {
-        Some(asking) => asking,
-        None => Asking::of(doors, headers, &fields, &endpoint).await?,
-    };
-    let answer = match fields.get("grant_type") {
-        Some("authorization_code") => by_code(doors, asking, &fields).await?,
-        Some("refresh_token") => by_refresh(doors, asking, &fields).await?,
-        Some("client_credentials") => by_itself(asking, &fields)?,
-        _ => {
-            let text = "`grant_type` is authorization_code, refresh_token or client_credentials";
-            return Err(Refused::new(Code::UnsupportedGrantType, text));
+/// Gives an app a token, as its form asks for one. It is in the trail, however it ends.
+pub(super) async fn to_app(doors: &Doors, from: Origin<'_>, body: &Bytes) -> Result<Response, Refused> {
+    let fields = read(from.headers, body)?;
+    let answer = match given(doors, from.headers, &fields).await {
+        Ok(answer) => answer,
+        Err(refused) => {
+            if [Code::InvalidClient, Code::InvalidGrant, Code::UnauthorizedClient].contains(&refused.code) {
+                // What is no app's name may be a secret in the wrong field.
+                let named = fields.get("client_id").filter(|id| doors.identity.apps().get(id).is_some());
+                let who = named.map_or(SaidToBe::Somebody, |id| SaidToBe::App(id.to_owned()));
+                trace::refused(doors, from, who, &refused.text).await;
+            }
+            return Err(refused);
         }
     };
-    answer.write(doors, headers)
+    let says = format!("was given a token for: {}", answer.given.scope());
+    let app = answer.bearer.app.as_ref();
+    let (person, id) = (Person::of(&answer.bearer), app.map(|app| app.client_id.as_str()));
+    trace::note(doors, from, Came::In, person, id, &says).await.map_err(Refused::ours)?;
+    answer.write(doors, from.headers)
+}
+
+async fn given(doors: &Doors, headers: &HeaderMap, fields: &Fields) -> Result<Answer, Refused> {
+    let endpoint = format!("{}/auth/token", doors.base.origin_of(headers));
+    let asking = match nameless(doors, headers, fields).await? {
+        Some(asking) => asking,
+        None => Asking::of(doors, headers, fields, &endpoint).await?,
+    };
+    match fields.get("grant_type") {
+        Some("authorization_code") => by_code(doors, asking, fields).await,
+        Some("refresh_token") => by_refresh(doors, asking, fields).await,
+        Some("client_credentials") => by_itself(asking, fields),
+        _ => {
+            let text = "`grant_type` is authorization_code, refresh_token or client_credentials";
+            Err(Refused::new(Code::UnsupportedGrantType, text))
+        }
+    }
 }
 
 fn read(headers: &HeaderMap, body: &Bytes) -> Result<Fields, Refused> {
@@ -170,15 +191,14 @@ async fn by_code(doors: &Doors, Asking { id, .. }: Asking, fields: &Fields) -> R
     if !doors.identity.is_still(&person.user, person.role, person.patient.as_deref(), person.at) {
         return Err(invalid("the user who let the app in may come in no more, or has another password"));
     }
-    let mut refresh = None;
-    let offline = given.has("offline_access");
-    if offline || given.has("online_access") {
-        let token = drawn().map_err(Refused::ours)?;
-        let (sid, session, first) = (sid.clone(), session.clone(), token.clone());
-        on_disk(doors, move |identity| identity.sessions.begin(&sid, &session, offline, &first, now().0 / 1000))
-            .await?;
-        refresh = Some(token);
-    }
+    let (lasts, refresh) = match (given.has("offline_access"), given.has("online_access")) {
+        (true, _) => (Lasts::Offline, Some(drawn().map_err(Refused::ours)?)),
+        (false, true) => (Lasts::Online, Some(drawn().map_err(Refused::ours)?)),
+        (false, false) => (Lasts::ForOneToken, None),
+    };
+    let (named, begun, first) = (sid.clone(), session.clone(), refresh.clone());
+    on_disk(doors, move |identity| identity.sessions.begin(&named, &begun, lasts, first.as_deref(), now().0 / 1000))
+        .await?;
     let Session { launched, encounter, user, .. } = session;
     let app = let_in(id, &given, launched.clone(), false);
     let bearer = Bearer { sid: Some(sid), app, ..Bearer::user(&user, person.role, person.patient.clone()) };
@@ -250,25 +270,61 @@ fn by_itself(Asking { id, app }: Asking, fields: &Fields) -> Result<Answer, Refu
     Ok(Answer { bearer, given, refresh: None, launched: None, encounter: None, person: None })
 }
 
+/// Ends a session, in the trail first: after that none of its tokens is good any more.
+pub(super) async fn end(
+    doors: &Doors,
+    from: Origin<'_>,
+    sid: String,
+    bearer: Option<&Bearer>,
+    seconds: u64,
+) -> Result<(), Refused> {
+    if let Some(bearer) = bearer {
+        let app = bearer.app.as_ref().map(|app| app.client_id.as_str());
+        let noted = trace::note(doors, from, Came::Out, Person::of(bearer), app, "ended what was given").await;
+        noted.map_err(Refused::ours)?;
+    }
+    on_disk(doors, move |identity| identity.sessions.end(&sid, seconds)).await
+}
+
+/// As whom the app of a session acts that can be refreshed.
+async fn acting_in(doors: &Doors, sid: &str) -> Result<Option<Bearer>, Refused> {
+    let sid = sid.to_owned();
+    let Some(session) = on_disk(doors, move |identity| identity.sessions.get(&sid)).await? else { return Ok(None) };
+    let users = doors.identity.users();
+    Ok(users.get(&session.user).map(|user| {
+        let app = Some(LetIn { client_id: session.app, scope: session.scope, launched: None, service: false });
+        Bearer { app, ..Bearer::user(&session.user, user.role, user.patient.clone()) }
+    }))
+}
+
 /// `POST /auth/revoke`: ends the session of a token. That of an app is ended by the app; a user's own by whoever has the token.
-pub(crate) async fn revoke(State(doors): State<Doors>, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
+pub(crate) async fn revoke(
+    State(doors): State<Doors>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
     let fields = read(&headers, &body)?;
     let token = fields.get("token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`token` is missing"))?.to_owned();
     let seconds = now().0 / 1000;
     let by_users_token = doors.identity.check(&token).ok().filter(|claims| claims.bearer.app.is_none());
+    let mut ended = None;
     let sid = if let Some(claims) = by_users_token {
         // Those of other issuers and of the gateway's own commands belong to no session here.
         let text = "only who gave this token can end it: it is good for a short time";
-        Some(claims.bearer.sid.ok_or_else(|| Refused::new(Code::UnsupportedTokenType, text))?)
+        let sid = claims.bearer.sid.clone().ok_or_else(|| Refused::new(Code::UnsupportedTokenType, text))?;
+        ended = Some(claims.bearer);
+        Some(sid)
     } else {
         let endpoint = format!("{}/auth/revoke", doors.base.origin_of(&headers));
         let asking = Asking::of(&doors, &headers, &fields, &endpoint).await?;
-        let access = doors.identity.check(&token).ok().and_then(|claims| {
-            let is_own = claims.bearer.app.as_ref().is_some_and(|app| app.client_id == asking.id);
-            claims.bearer.sid.filter(|_| is_own)
-        });
+        let own = |claims: &Claims| claims.bearer.app.as_ref().is_some_and(|app| app.client_id == asking.id);
+        let access = doors.identity.check(&token).ok().filter(own).map(|claims| claims.bearer);
         match access {
-            Some(sid) => Some(sid),
+            Some(bearer) => {
+                ended = Some(bearer.clone());
+                bearer.sid
+            }
             None => on_disk(&doors, move |identity| identity.sessions.of_refresh(&token))
                 .await?
                 .and_then(|(sid, app)| (app == asking.id).then_some(sid)),
@@ -276,7 +332,12 @@ pub(crate) async fn revoke(State(doors): State<Doors>, headers: HeaderMap, body:
     };
     // A token that is none is good no more: that is what was asked for. Source: RFC 7009 section 2.2.
     if let Some(sid) = sid {
-        on_disk(&doors, move |identity| identity.sessions.end(&sid, seconds)).await?;
+        let bearer = match ended {
+            Some(bearer) => Some(bearer),
+            None => acting_in(&doors, &sid).await?,
+        };
+        let from = Origin { headers: &headers, ip: address.ip() };
+        end(&doors, from, sid, bearer.as_ref(), seconds).await?;
     }
     Ok(StatusCode::OK.into_response())
 }

@@ -26,6 +26,7 @@ pub(super) fn all() -> Vec<Door> {
         [must("patient", Kind::Text("ilse")), may("encounter", Kind::Text("e1"))],
         desk::reads::<auth::launch::For>,
     );
+    let ending = json([must("session", Kind::Text(""))], desk::reads::<auth::account::Ending>);
     let about_a_token = |path, route, about| {
         door("post", path, bounded(route), about)
             .public(FORM)
@@ -107,6 +108,29 @@ pub(super) fn all() -> Vec<Door> {
         .gives(200, Media::Json),
         about_a_token("/auth/revoke", post(auth::token::revoke), "Ends the session of a token."),
         about_a_token("/auth/introspect", post(auth::token::introspect), "What a token is good for."),
+        door("get", "/account/apps", get(auth::account::show), "Which apps somebody let in: asks who it is.")
+            .public(ALWAYS)
+            .gives(200, Media::Html),
+        door("post", "/account/apps", bounded(post(auth::account::step)), "The next step of a person who looks at apps.")
+            .public(FORM)
+            .takes(Body::Fields(vec![
+                must("step", Kind::OneOf(&["login", "end"])),
+                may("username", Kind::Text("")),
+                may("password", Kind::Text("")),
+                may("visit", Kind::Text("")),
+                may("session", Kind::Text("")),
+            ]))
+            .gives(200, Media::Html)
+            .gives(400, Media::Html)
+            .gives(401, Media::Html)
+            .gives(429, Media::Html)
+            .gives(500, Media::Html)
+            .gives(503, Media::Html),
+        door("get", "/account/sessions", get(auth::account::list), "Which apps the caller let in.")
+            .gives(200, Media::Json),
+        door("post", "/account/sessions/end", bounded(post(auth::account::finish)), "Ends what an app was given, at once.")
+            .takes(ending)
+            .gives(204, Media::Nothing),
         door("post", "/auth/launch", bounded(post(auth::launch::launch)), "Launches an app for a patient (EHR launch).")
             .takes(launch)
             .gives(201, Media::Json),
