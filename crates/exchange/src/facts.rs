@@ -65,6 +65,10 @@ impl Node {
             self.meters.decided(false);
             return Ok(Decided { decision, under: None });
         }
+        if let Some(decision) = crate::subscription::refusal(caller, target) {
+            self.meters.decided(false);
+            return Ok(Decided { decision, under: None });
+        }
         let labelled = Labelled::of(target);
         let (facts, under) = self.facts(caller, action, target, &labelled).await?;
         let policies = self.policies();

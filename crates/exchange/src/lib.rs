@@ -61,6 +61,9 @@ mod sense;
 mod sensed;
 mod take;
 
+mod subscription;
+mod topic;
+
 mod attach;
 mod desk;
 mod disk;
@@ -102,4 +105,5 @@ pub use prove::Scope;
 pub use recording::{RECORDING_FRAMES_MAX, Range, Recording};
 pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;
+pub use subscription::{Channels, Notice, Say, Served, Status as SubscriptionStatus, Subscriber};
 pub use take::FRAMES_AT_ONCE_MAX;

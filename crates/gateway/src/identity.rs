@@ -21,7 +21,7 @@ use grant::Given;
 use issuer::{Claims, Issuer, Keys, TokenError};
 use outside::Outside;
 use pending::Pending;
-use record::Role;
+use record::{Role, TimeMs};
 use sessions::Sessions;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -110,10 +110,31 @@ impl Identity {
 
     /// What a token says, if it is good, its session goes on, and its user and app are what they were.
     pub(crate) fn check(&self, token: &str) -> Result<Claims, TokenError> {
-        let mut claims = match self.outside.check(token) {
-            Some(of_another) => return of_another,
-            None => self.issuer.check(token)?,
-        };
+        match self.outside.check(token) {
+            Some(of_another) => of_another,
+            None => self.weighed(self.issuer.check(token)?),
+        }
+    }
+
+    /// What a token said when it was shown, as it counts now, for what goes on after the token has expired: as long as the user may come in,
+    /// the app's session goes on, the program is registered. Of another issuer's users and of operators nothing is known but the token.
+    pub(crate) fn still(&self, claims: Claims, now: TimeMs) -> Result<Claims, TokenError> {
+        let now = now.0 / 1000;
+        let is_over = claims.exp + issuer::LEEWAY_SECONDS < now;
+        if claims.is_of_another() || claims.bearer.operator {
+            return if is_over { Err(TokenError::Expired) } else { Ok(claims) };
+        }
+        let claims = self.weighed(claims)?;
+        let bearer = &claims.bearer;
+        let is_let_in = bearer.app.as_ref().is_some_and(|app| !app.service);
+        if is_let_in && is_over && !bearer.sid.as_deref().is_some_and(|sid| self.sessions.goes_on(sid, now)) {
+            return Err(TokenError::Expired);
+        }
+        Ok(claims)
+    }
+
+    /// What is left of a token of ours.
+    fn weighed(&self, mut claims: Claims) -> Result<Claims, TokenError> {
         let issued = claims.issued();
         let bearer = &mut claims.bearer;
         if bearer.sid.as_deref().is_some_and(|sid| self.sessions.has_ended(sid)) {

@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod demo;
 mod device;
+mod hook;
 mod http;
 mod identity;
 mod mqtt;

@@ -3,6 +3,7 @@
 use super::Exit;
 use crate::{
     config::{Config, HttpsDoors},
+    hook,
     http::{
         Base, Doors, router,
         tls::{self, Https},
@@ -79,6 +80,7 @@ impl Serve {
             begin: config.begin()?,
             policies: config.policies()?,
         };
+        let hooks = hook::Allowed::new(&config.subscriptions.allow).context("in `[subscriptions]`")?;
         let mqtt = config.mqtt.as_ref().map(|mqtt| Door::new(mqtt, &config.org)).transpose().context("in `[mqtt]`")?;
         let listener = tokio::net::TcpListener::bind(config.http)
             .await
@@ -98,7 +100,8 @@ impl Serve {
 
         tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
         let pumping = mqtt.map(|door| tokio::spawn(door.pump(node.clone(), config.org.clone())));
-        let doors = Doors::new(node.clone(), identity, base);
+        let doors = Doors::new(node.clone(), identity.clone(), base);
+        let delivering = tokio::spawn(hook::deliver(node.clone(), identity, hooks));
         let mut terminate = signal(SignalKind::terminate())?;
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {
@@ -135,6 +138,7 @@ impl Serve {
         }
         // What was not acknowledged comes again after the next start.
         pumping.inspect(JoinHandle::abort);
+        delivering.abort();
         node.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Good)
