@@ -12,6 +12,7 @@ use crate::{
     ingest::{ATTEMPTS, Written, admit, check, check_type, expect_version},
     node::Node,
     row::Worth,
+    subscription::{SUBSCRIPTION, not_alone},
     write::{Draft, Trail, new_record_id},
 };
 use contract::AccessAction;
@@ -40,6 +41,9 @@ impl Node {
         if_match: Option<u64>,
     ) -> Result<Written, Failure> {
         check_type(rtype)?;
+        if rtype == SUBSCRIPTION {
+            return Err(not_alone());
+        }
         for attempt in 1.. {
             let time = self.now();
             let draft = self.draft_patched(caller, rtype, id, patch, if_match, time).await?;

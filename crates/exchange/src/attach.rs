@@ -131,6 +131,7 @@ mod tests {
             address: "127.0.0.1".to_owned(),
             base: "http://gateway/fhir".to_owned(),
             app: None,
+            login: None,
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Caller {
     pub base: String,
     /// The app that acts for the user, and what it was given; none where people and programs of the organisation act by themselves.
     pub app: Option<Arc<App>>,
+    /// What the gateway knows the login by, for what outlasts the request; none where nobody logged in. No token.
+    pub login: Option<Arc<str>>,
 }
 
 /// An app that somebody let act, or a program that acts for itself.
@@ -104,6 +106,7 @@ mod tests {
             address: String::new(),
             base: String::new(),
             app: None,
+            login: None,
         };
         let chart = Caller { app: app("chart"), ..user.clone() };
         let other = Caller { app: app("other"), ..user.clone() };

@@ -69,6 +69,10 @@ impl Node {
             self.meters.decided(false);
             return Ok(Decided { decision, under: None });
         }
+        if let Some(decision) = crate::subscription::refusal(caller, target) {
+            self.meters.decided(false);
+            return Ok(Decided { decision, under: None });
+        }
         let mut labelled = Labelled::of(target);
         let (facts, under) = self.facts(caller, action, target, &labelled).await?;
         // What was said of the use weighs the record as it is; whoever wrote it knows what it says, unless the patient refuses it.

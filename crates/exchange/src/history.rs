@@ -376,7 +376,7 @@ impl Node {
 
     /// The rows of versions of the ledger that agree with it. What a record is called, which other organisations wrote, is learnt
     /// from them; of a deletion, which does not say whom it is about, from the version before. Rows that are `held` are not read again.
-    async fn sound_of_step(
+    pub(crate) async fn sound_of_step(
         &self,
         step: &mut [Placed],
         mut held: HashMap<u64, Row>,
@@ -438,7 +438,7 @@ impl Node {
     }
 
     /// A version that the database did not give as the ledger has it: read once more, or from a vault.
-    async fn restored(&self, rtype: &str, id: &str, version: u64) -> Result<Past, Failure> {
+    pub(crate) async fn restored(&self, rtype: &str, id: &str, version: u64) -> Result<Past, Failure> {
         match self.sound_row(rtype, id, Some(version)).await {
             Ok((row, _, _)) => Ok(Past::Row(Box::new(row))),
             Err(Failure::Gone(_)) => Ok(Past::Erased),
@@ -465,7 +465,7 @@ fn position(one: &Placed) -> u64 {
 }
 
 /// What became of a version that the ledger has.
-enum Past {
+pub(crate) enum Past {
     Row(Box<Row>),
     Erased,
     Lost,

@@ -11,6 +11,7 @@ use crate::{
     keys,
     node::Node,
     subject::Subject,
+    subscription::{SUBSCRIPTION, not_alone},
     wrap,
     write::{Draft, Trail, new_record_id},
 };
@@ -100,6 +101,9 @@ impl Node {
         resource: &Resource,
         conditions: Vec<Unless>,
     ) -> Result<Written, Failure> {
+        if resource.rtype() == SUBSCRIPTION {
+            return self.subscribe(caller, id, resource, conditions).await;
+        }
         let time = self.now();
         let mut newcomers = Newcomers::new();
         let draft = self.draft_new(caller, id, resource, time, &mut newcomers).await?;
@@ -132,6 +136,9 @@ impl Node {
         resource: &Resource,
         if_match: Option<u64>,
     ) -> Result<Written, Failure> {
+        if resource.rtype() == SUBSCRIPTION {
+            return self.resubscribe(caller, id, resource, if_match).await;
+        }
         for attempt in 1.. {
             let time = self.now();
             let mut newcomers = Newcomers::new();
@@ -157,7 +164,9 @@ impl Node {
         check_type(rtype)?;
         let time = self.now();
         let Some(draft) = self.draft_deletion(caller, rtype, id, if_match, time).await? else { return Ok(()) };
-        self.write(caller, time, vec![draft], Vec::new(), &Trail::of(Interaction::Delete, AccessAction::Write)).await
+        self.write(caller, time, vec![draft], Vec::new(), &Trail::of(Interaction::Delete, AccessAction::Write)).await?;
+        // If it does not come to this, the next start finds the deletion.
+        if rtype == SUBSCRIPTION { self.unsubscribe(id).await } else { Ok(()) }
     }
 
     /// Carries out a batch (each entry on its own) or a transaction (all or nothing).
@@ -312,6 +321,14 @@ impl Node {
         newcomers: &mut Newcomers,
         conditions: &mut Vec<Unless>,
     ) -> Result<Drafted, Failure> {
+        let rtype = match &step.action {
+            fhir::Action::Create { resource, .. } | fhir::Action::Update { resource, .. } => Some(resource.rtype()),
+            fhir::Action::Delete { rtype, .. } | fhir::Action::Patch { rtype, .. } => Some(*rtype),
+            _ => None,
+        };
+        if rtype.is_some_and(|rtype| rtype == SUBSCRIPTION) {
+            return Err(not_alone());
+        }
         match step.action {
             fhir::Action::Create { id, resource } => {
                 check(&resource)?;
@@ -361,7 +378,7 @@ impl Node {
     }
 
     /// Decides, and drafts the first version of a record.
-    async fn draft_new(
+    pub(crate) async fn draft_new(
         &self,
         caller: &Caller,
         id: &str,

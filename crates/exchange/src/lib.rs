@@ -64,6 +64,9 @@ mod sense;
 mod sensed;
 mod take;
 
+mod subscription;
+mod topic;
+
 mod attach;
 mod desk;
 mod disk;
@@ -107,5 +110,6 @@ pub use recording::{RECORDING_FRAMES_MAX, Range, Recording};
 pub use recover::{Lost, Recovered};
 pub use row::PENDING_MS_MAX;
 pub use signin::{Came, SignIn};
+pub use subscription::{Channels, Notice, Say, Served, Status as SubscriptionStatus, Subscriber};
 pub use take::FRAMES_AT_ONCE_MAX;
 pub use votes::remembers_its_votes;

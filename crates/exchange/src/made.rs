@@ -33,6 +33,7 @@ impl Node {
             address: self.org.as_str().to_owned(),
             base: String::new(),
             app: None,
+            login: None,
         }
     }
 

@@ -3,6 +3,8 @@
 use crate::{
     include::{Include, Offered},
     node::Node,
+    subscription::SUBSCRIPTION,
+    topic::{TOPICS, Topic},
 };
 use record::fhir::{JSON_PATCH, RESOURCE_TYPES};
 use serde_json::{Value, json};
@@ -15,17 +17,39 @@ pub const INTERACTIONS: [&str; 9] =
 /// What the gateway as a whole can be asked for. Source: R4 value set `system-restful-interaction`.
 pub const SYSTEM_INTERACTIONS: [&str; 3] = ["transaction", "batch", "history-system"];
 
+/// Names a topic of Subscriptions.
+const TOPIC_CANONICAL: &str =
+    "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical";
+/// The form of Subscriptions.
+const BACKPORT_SUBSCRIPTION: &str =
+    "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription";
+
 /// What may be included in a search of each type.
 static OFFERED: LazyLock<BTreeMap<&'static str, Offered>> = LazyLock::new(Include::offered);
 
 /// The operations, with the type of which they are; none: of every type.
-const OPERATIONS: [(Option<&str>, &str, &str); 7] = [
+const OPERATIONS: [(Option<&str>, &str, &str); 10] = [
     (Some("Group"), "export", "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export"),
     (Some("Patient"), "export", "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"),
     (Some("Patient"), "summary", "http://hl7.org/fhir/uv/ips/OperationDefinition/summary"),
     (Some("Patient"), "everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything"),
     (Some("Patient"), "match", "http://hl7.org/fhir/OperationDefinition/Patient-match"),
     (Some("Observation"), "lastn", "http://hl7.org/fhir/OperationDefinition/Observation-lastn"),
+    (
+        Some("Subscription"),
+        "status",
+        "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-status",
+    ),
+    (
+        Some("Subscription"),
+        "events",
+        "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-events",
+    ),
+    (
+        Some("Subscription"),
+        "get-ws-binding-token",
+        "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-get-ws-binding-token",
+    ),
     (None, "validate", "http://hl7.org/fhir/OperationDefinition/Resource-validate"),
 ];
 
@@ -50,6 +74,12 @@ impl Node {
                             resource[name] = json!(of);
                         }
                     }
+                }
+                if *rtype == SUBSCRIPTION {
+                    // So topics are found in R4. Source: HL7 Subscriptions R5 Backport 1.1.0, «Topic discovery».
+                    let topic = |topic: &Topic| json!({"url": TOPIC_CANONICAL, "valueCanonical": topic.url()});
+                    resource["extension"] = TOPICS.into_iter().map(topic).collect();
+                    resource["supportedProfile"] = json!([BACKPORT_SUBSCRIPTION]);
                 }
                 let operations = OPERATIONS.iter().filter(|(of, ..)| of.is_none_or(|of| of == *rtype));
                 resource["operation"] =

@@ -19,6 +19,7 @@ use crate::{
     row::{SAID_MAX, Said},
     sense::Sensing,
     signer::{Signer, Standing},
+    subscription::{Channels, Subscriptions},
     witness::Voice,
 };
 use contract::{Genesis, PolicyKind, SubmissionError, from_cbor, state};
@@ -29,7 +30,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -150,6 +151,10 @@ pub struct Inner {
     /// What the bytes say that a commitment stands for.
     pub(crate) said: Recent<Commitment, Arc<Said>>,
     pub(crate) audited: tokio::sync::Mutex<crate::audit::Progress>,
+    /// What is subscribed to here.
+    pub(crate) subscriptions: Subscriptions,
+    /// Set when subscriptions are served.
+    pub(crate) channels: OnceLock<Arc<dyn Channels>>,
     stopping: watch::Sender<bool>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
@@ -170,6 +175,7 @@ impl Node {
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
         let accesses = Accesses::open(&data.join("accesses.db"))?;
+        let subscriptions = Subscriptions::open(&data.join("subscriptions.db"))?;
         let exports = data.join("exports");
         let exports = Exports::open(exports.clone()).map_err(|source| StartError::Folder { path: exports, source })?;
 
@@ -264,6 +270,8 @@ impl Node {
                 sensing: Sensing::default(),
                 said: Recent::new(SAID_MAX),
                 audited: tokio::sync::Mutex::default(),
+                subscriptions,
+                channels: OnceLock::new(),
                 stopping: watch::Sender::new(false),
                 tasks: tokio::sync::Mutex::default(),
             }),
@@ -301,6 +309,11 @@ impl Node {
         self.accesses.close().await;
         self.store.close().await;
         self.ledger.stop().await;
+    }
+
+    /// Has a task stop with the node.
+    pub(crate) async fn also_run(&self, task: JoinHandle<()>) {
+        self.tasks.lock().await.push(task);
     }
 
     /// Height of the last final block that this node has looked at.

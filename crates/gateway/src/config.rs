@@ -84,6 +84,9 @@ pub(crate) struct Config {
     /// Nodes to connect with beside the members, for one that starts when the founders have moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) peers: Vec<PeerAt>,
+    /// Where notifications may go beside what they may without it.
+    #[serde(default, skip_serializing_if = "Hooks::is_default")]
+    pub(crate) subscriptions: Hooks,
     /// The broker that devices send frames by, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mqtt: Option<crate::mqtt::Mqtt>,
@@ -99,6 +102,21 @@ pub(crate) struct HttpsDoors {
     pub(crate) certificate: PathBuf,
     /// Its key, a PEM file of mode 600.
     pub(crate) key: PathBuf,
+}
+
+/// Where notifications of subscriptions may go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hooks {
+    /// Origins such as `http://ward.mercy.local:8080`: within the operator's own network, or without TLS.
+    #[serde(default)]
+    pub(crate) allow: Vec<String>,
+}
+
+impl Hooks {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a node is to its consortium.

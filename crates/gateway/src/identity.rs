@@ -22,7 +22,7 @@ use grant::Given;
 use issuer::{Claims, Issuer, Keys, TokenError};
 use outside::Outside;
 use pending::Pending;
-use record::Role;
+use record::{Role, TimeMs};
 use refusals::Refusals;
 use sessions::Sessions;
 use sha2::{Digest as _, Sha256};
@@ -118,6 +118,23 @@ impl Identity {
             Some(of_another) => of_another,
             None => self.goes_on(self.issuer.check(token)?),
         }
+    }
+
+    /// What a token said when it was shown, as it counts now, for what goes on after the token has expired: as long as the user may come in,
+    /// the app's session goes on, the program is registered. Of another issuer's users and of operators nothing is known but the token.
+    pub(crate) fn still(&self, claims: Claims, now: TimeMs) -> Result<Claims, TokenError> {
+        let now = now.0 / 1000;
+        let is_over = claims.exp + issuer::LEEWAY_SECONDS < now;
+        if claims.is_of_another() || claims.bearer.operator {
+            return if is_over { Err(TokenError::Expired) } else { Ok(claims) };
+        }
+        let claims = self.goes_on(claims)?;
+        let bearer = &claims.bearer;
+        let is_let_in = bearer.app.as_ref().is_some_and(|app| !app.service);
+        if is_let_in && is_over && !bearer.sid.as_deref().is_some_and(|sid| self.sessions.goes_on(sid, now)) {
+            return Err(TokenError::Expired);
+        }
+        Ok(claims)
     }
 
     /// Whether what a token of ours said is still so: its session goes on, and its user and app are what they were. However long ago it

@@ -7,6 +7,7 @@ mod config;
 mod cpu;
 mod demo;
 mod device;
+mod hook;
 mod http;
 mod identity;
 mod mqtt;

@@ -37,6 +37,7 @@ pub(crate) const BUILTIN: &[Document<'static>] = documents![
     "never.cedar",
     "patient.cedar",
     "responder.cedar",
+    "subscriber.cedar",
 ];
 
 /// One file of policies.

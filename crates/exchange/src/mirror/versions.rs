@@ -101,11 +101,7 @@ impl Mirror {
                 None => c.query_row("SELECT coalesce(max(idx), -1) + 1 FROM version", [], |row| row.get(0))?,
             };
             let from = below.saturating_sub(SPAN_LEN).max(0);
-            let columns = SELECT_VERSION.replace(
-                " FROM version",
-                ", idx, (SELECT name FROM name WHERE name.tag = version.tag),
-                 (SELECT patient FROM name WHERE name.tag = version.tag) FROM version",
-            );
+            let columns = placed_columns();
             // The type stands in the ledger where the policy lets it show, and in the name where this organisation saw the record; of
             // others it is not known yet.
             let of_type = match &rtype {
@@ -118,12 +114,7 @@ impl Mirror {
             let sql = format!("{columns} WHERE idx >= ?1 AND idx < ?2 AND {of_type} ORDER BY idx DESC LIMIT ?3");
             let found: Vec<Placed> = c
                 .prepare_cached(&sql)?
-                .query_map(params![from, below, limit as i64, rtype], |row| {
-                    let version = version_row(row)?;
-                    let (name, patient) = (row.get::<_, Option<String>>(13)?, row.get(14)?);
-                    let named = name.map(|name| Named { tag: version.tag, name, patient });
-                    Ok(Placed { index: unsigned(row.get(12)?), place: 0, version, named })
-                })?
+                .query_map(params![from, below, limit as i64, rtype], placed_row)?
                 .collect::<rusqlite::Result<_>>()?;
             let next = match found.last() {
                 Some(last) if found.len() == limit => last.index,
@@ -132,6 +123,42 @@ impl Mirror {
             Ok((found, (next > 0).then_some(next)))
         })
         .await
+    }
+
+    /// Versions of records, the audit trail left out, above an index of the log, the earliest first; and the index up to which they are all.
+    pub(crate) async fn later(
+        &self,
+        above: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<Placed>, Option<u64>), MirrorError> {
+        self.write_names().await?;
+        self.read(move |c| {
+            // What comes between the two reads is for the next look.
+            let head: Option<i64> = c.query_row("SELECT max(idx) FROM entry", [], |row| row.get(0))?;
+            let Some(head) = head else { return Ok((Vec::new(), None)) };
+            let sql = format!(
+                "{} WHERE idx > ?1 AND idx <= ?2 AND fhir_type IS NOT 'AuditEvent' ORDER BY idx LIMIT ?3",
+                placed_columns()
+            );
+            let above = above.map_or(-1, signed);
+            let found: Vec<Placed> = c
+                .prepare_cached(&sql)?
+                .query_map(params![above, head, limit as i64], placed_row)?
+                .collect::<rusqlite::Result<_>>()?;
+            let through = match found.last() {
+                Some(last) if found.len() == limit => last.index,
+                _ => unsigned(head),
+            };
+            Ok((found, Some(through)))
+        })
+        .await
+    }
+
+    /// The index of the last entry of the log; none when there is none.
+    pub(crate) async fn last_index(&self) -> Result<Option<u64>, MirrorError> {
+        self.read(|c| c.query_row("SELECT max(idx) FROM entry", [], |row| row.get::<_, Option<i64>>(0)))
+            .await
+            .map(|index| index.map(unsigned))
     }
 
     /// The latest version, a deletion included, of every record filed under any of `pseudonyms`; of `types` alone, when some are named, and
@@ -227,6 +254,22 @@ impl Mirror {
         })
         .await
     }
+}
+
+/// The columns of [`placed_row`].
+fn placed_columns() -> String {
+    SELECT_VERSION.replace(
+        " FROM version",
+        ", idx, (SELECT name FROM name WHERE name.tag = version.tag),
+         (SELECT patient FROM name WHERE name.tag = version.tag) FROM version",
+    )
+}
+
+fn placed_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Placed> {
+    let version = version_row(row)?;
+    let (name, patient) = (row.get::<_, Option<String>>(13)?, row.get(14)?);
+    let named = name.map(|name| Named { tag: version.tag, name, patient });
+    Ok(Placed { index: unsigned(row.get(12)?), place: 0, version, named })
 }
 
 fn version_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalVersion> {

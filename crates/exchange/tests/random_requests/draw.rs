@@ -6,13 +6,13 @@ use super::reference::{
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-pub const PATIENTS: usize = 4;
+pub(crate) const PATIENTS: usize = 4;
 /// Records that the world begins with, beside the patients.
-pub const RECORDS: usize = 60;
+pub(crate) const RECORDS: usize = 60;
 /// Consents in force at the same time, at most.
-pub const CONSENTS_MAX: usize = 8;
+pub(crate) const CONSENTS_MAX: usize = 8;
 /// Types of records that are drawn; Consent comes last, and by itself.
-pub const TYPES: [&str; 8] =
+pub(crate) const TYPES: [&str; 8] =
     ["Encounter", "Observation", "Condition", "AllergyIntolerance", "RiskAssessment", "Coverage", "Claim", "Consent"];
 const CODES: [&str; 3] = ["8867-4", "8310-5", "9279-1"];
 const STATUSES: [&str; 2] = ["in-progress", "finished"];
@@ -22,18 +22,18 @@ const CONDITIONS: [(&str, Option<(&str, &str)>); 4] =
     [("S72.0", None), ("I10", None), ("F11.20", Some(("ETH", "R"))), ("B20", Some(("HIV", "R")))];
 
 /// Numbers from a seed. Source: splitmix64, Steele, Lea and Flood 2014.
-pub struct Draw(u64);
+pub(crate) struct Draw(u64);
 
 /// A request and who makes it.
 #[derive(Debug, Clone)]
-pub struct Request {
-    pub who: Who,
-    pub purpose: &'static str,
-    pub want: Want,
+pub(crate) struct Request {
+    pub(crate) who: Who,
+    pub(crate) purpose: &'static str,
+    pub(crate) want: Want,
 }
 
 #[derive(Debug, Clone)]
-pub enum Want {
+pub(crate) enum Want {
     /// A record by its place, in a version or the current one.
     Read(usize, Option<usize>),
     History(usize),
@@ -43,17 +43,17 @@ pub enum Want {
 
 /// A search of one type.
 #[derive(Debug, Clone)]
-pub struct Search {
-    pub rtype: &'static str,
+pub(crate) struct Search {
+    pub(crate) rtype: &'static str,
     /// Limited to a patient.
-    pub patient: Option<usize>,
-    pub beyond: Beyond,
-    pub only_counts: bool,
+    pub(crate) patient: Option<usize>,
+    pub(crate) beyond: Beyond,
+    pub(crate) only_counts: bool,
 }
 
 /// What a search has to do with other records.
 #[derive(Debug, Clone)]
-pub enum Beyond {
+pub(crate) enum Beyond {
     Nothing,
     /// `_include` of the Encounter.
     Encounter,
@@ -72,11 +72,11 @@ pub enum Beyond {
 /// Types that refer to an Encounter.
 const REFERRING: [&str; 2] = ["Observation", "Condition"];
 
-pub fn keepers() -> [Who; 2] {
+pub(crate) fn keepers() -> [Who; 2] {
     [person("keeper", "custodian", MERCY), person("keeper", "custodian", RESCUE)]
 }
 
-pub fn inspector() -> Who {
+pub(crate) fn inspector() -> Who {
     person("inspector", "compliance", INSPECTORATE)
 }
 
@@ -85,11 +85,11 @@ fn person(user: &'static str, role: &'static str, org: Org) -> Who {
 }
 
 impl Draw {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -101,12 +101,12 @@ impl Draw {
         self.below(many) == 0
     }
 
-    pub fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+    pub(crate) fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len())]
     }
 
     /// Somebody, with a purpose that the role often acts for, or any.
-    pub fn asker(&mut self) -> (Who, &'static str) {
+    pub(crate) fn asker(&mut self) -> (Who, &'static str) {
         let everybody: [(Who, &[&'static str]); 14] = [
             (person("ana", "doctor", MERCY), &["TREAT", "TREAT", "ETREAT", "BTG"]),
             (person("bob", "doctor", MERCY), &["TREAT", "BTG"]),
@@ -138,7 +138,7 @@ impl Draw {
     }
 
     /// Somebody who may break the glass.
-    pub fn carer(&mut self) -> Who {
+    pub(crate) fn carer(&mut self) -> Who {
         let carers =
             [person("ana", "doctor", MERCY), person("cem", "nurse", MERCY), person("medic", "responder", RESCUE)];
         self.of(&carers).clone()
@@ -154,7 +154,7 @@ impl Draw {
     }
 
     /// A version as `author` may write it: labelled or of a sensitive category now and then, referring to an Encounter of whomever.
-    pub fn version(&mut self, world: &World, rtype: &str, author: Org) -> Version {
+    pub(crate) fn version(&mut self, world: &World, rtype: &str, author: Org) -> Version {
         let mut version = Version::plain(author);
         version.label = *self.of(&["N", "N", "N", "N", "L", "R", "V"]);
         let places = |wanted: &dyn Fn(&str) -> bool| -> Vec<usize> {
@@ -186,7 +186,7 @@ impl Draw {
     }
 
     /// The resource of a version.
-    pub fn body(
+    pub(crate) fn body(
         &mut self,
         world: &World,
         ids: &[String],
@@ -266,7 +266,7 @@ impl Draw {
     }
 
     /// A provision, with exceptions up to two deep.
-    pub fn provision(&mut self, depth: usize) -> Provision {
+    pub(crate) fn provision(&mut self, depth: usize) -> Provision {
         let user = Actor::User(MERCY, "ana");
         let actors =
             [Actor::Org(MERCY), Actor::Org(RESCUE), Actor::Org(ACME), user, Actor::Delegate(self.below(PATIENTS))];
@@ -285,7 +285,7 @@ impl Draw {
     }
 
     /// The Consent that says it.
-    pub fn consent(&self, world: &World, ids: &[String], patient: usize, root: &Provision) -> Value {
+    pub(crate) fn consent(&self, world: &World, ids: &[String], patient: usize, root: &Provision) -> Value {
         json!({
             "resourceType": "Consent", "status": "active", "patient": {"reference": format!("Patient/{}", ids[patient])},
             "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
@@ -295,7 +295,7 @@ impl Draw {
         })
     }
 
-    pub fn request(&mut self, world: &World) -> Request {
+    pub(crate) fn request(&mut self, world: &World) -> Request {
         let (who, purpose) = self.asker();
         let place = |draw: &mut Self| draw.below(world.records.len());
         let want = match self.below(10) {
@@ -384,7 +384,7 @@ fn provision_of(world: &World, ids: &[String], provision: &Provision) -> Value {
 
 impl Search {
     /// The query, with pages so long that one holds everything.
-    pub fn query(&self, world: &World, ids: &[String]) -> String {
+    pub(crate) fn query(&self, world: &World, ids: &[String]) -> String {
         let mut pairs = Vec::new();
         if let Some(patient) = self.patient {
             pairs.push(match self.rtype {
@@ -414,7 +414,7 @@ impl Search {
     }
 
     /// The places of the matches that somebody may see, and of what goes along with them.
-    pub fn finds(&self, world: &World, who: &Who, purpose: &str) -> (BTreeSet<usize>, BTreeSet<usize>) {
+    pub(crate) fn finds(&self, world: &World, who: &Who, purpose: &str) -> (BTreeSet<usize>, BTreeSet<usize>) {
         let there = |place: &usize| !world.records[*place].current().deleted;
         let found = |place: usize| world.may_now(who, purpose, Act::Search, place);
         let seen = |place: usize| found(place) && world.may_now(who, purpose, Act::Read, place);

@@ -4,16 +4,16 @@
 //! clinical reference, `docs/access.md` and decisions 36 to 38.
 
 /// Which member: its place in [`ORGS`].
-pub type Org = usize;
+pub(crate) type Org = usize;
 
-pub const ORGS: [&str; 4] = ["mercy", "rescue", "acme", "inspectorate"];
-pub const MERCY: Org = 0;
-pub const RESCUE: Org = 1;
-pub const ACME: Org = 2;
-pub const INSPECTORATE: Org = 3;
+pub(crate) const ORGS: [&str; 4] = ["mercy", "rescue", "acme", "inspectorate"];
+pub(crate) const MERCY: Org = 0;
+pub(crate) const RESCUE: Org = 1;
+pub(crate) const ACME: Org = 2;
+pub(crate) const INSPECTORATE: Org = 3;
 
 /// HL7 v3 ActReason: each with those that it is a kind of.
-pub const PURPOSES: [(&str, &[&str]); 15] = [
+pub(crate) const PURPOSES: [(&str, &[&str]); 15] = [
     ("TREAT", &[]),
     ("ETREAT", &["TREAT"]),
     ("BTG", &["ETREAT", "TREAT"]),
@@ -68,21 +68,21 @@ impl Kind {
 
 /// Somebody who asks, and perhaps the app that asks for them.
 #[derive(Debug, Clone)]
-pub struct Who {
-    pub user: &'static str,
-    pub role: &'static str,
-    pub org: Org,
+pub(crate) struct Who {
+    pub(crate) user: &'static str,
+    pub(crate) role: &'static str,
+    pub(crate) org: Org,
     /// Of a patient's login: whose, by its place in the world.
-    pub patient: Option<usize>,
-    pub app: Option<Given>,
+    pub(crate) patient: Option<usize>,
+    pub(crate) app: Option<Given>,
 }
 
 /// What an app was given.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub(crate) struct Given {
     /// Reach, type (`*` for all) and letters of each scope.
-    pub scopes: Vec<(&'static str, &'static str, &'static str)>,
-    pub launched: Option<usize>,
+    pub(crate) scopes: Vec<(&'static str, &'static str, &'static str)>,
+    pub(crate) launched: Option<usize>,
 }
 
 impl Given {
@@ -103,28 +103,28 @@ impl Given {
 
 /// One version of a record, as far as it matters here.
 #[derive(Debug, Clone)]
-pub struct Version {
-    pub author: Org,
+pub(crate) struct Version {
+    pub(crate) author: Org,
     /// Who of its people.
-    pub by: &'static str,
+    pub(crate) by: &'static str,
     /// What `meta.security` says.
-    pub label: &'static str,
+    pub(crate) label: &'static str,
     /// The sensitive category of its code, and the label that it stands for.
-    pub category: Option<(&'static str, &'static str)>,
-    pub deleted: bool,
+    pub(crate) category: Option<(&'static str, &'static str)>,
+    pub(crate) deleted: bool,
     /// A result of analytics, by what it is derived from.
-    pub derived: bool,
+    pub(crate) derived: bool,
     /// The code that searches ask for: a LOINC code of an Observation, the status of an Encounter.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// The record that it refers to, by its place in the world.
-    pub encounter: Option<usize>,
+    pub(crate) encounter: Option<usize>,
     /// Of a Claim or Coverage: whether it is addressed to the insurer, and what it links.
-    pub to_insurer: bool,
-    pub links: Vec<usize>,
+    pub(crate) to_insurer: bool,
+    pub(crate) links: Vec<usize>,
 }
 
 impl Version {
-    pub fn plain(author: Org) -> Self {
+    pub(crate) fn plain(author: Org) -> Self {
         Self {
             author,
             by: "keeper",
@@ -155,23 +155,23 @@ fn rank(label: &str) -> usize {
 }
 
 #[derive(Debug, Clone)]
-pub struct Rec {
-    pub rtype: &'static str,
-    pub id: String,
+pub(crate) struct Rec {
+    pub(crate) rtype: &'static str,
+    pub(crate) id: String,
     /// Whose, by the patient's place.
-    pub patient: Option<usize>,
-    pub versions: Vec<Version>,
+    pub(crate) patient: Option<usize>,
+    pub(crate) versions: Vec<Version>,
 }
 
 impl Rec {
-    pub fn current(&self) -> &Version {
+    pub(crate) fn current(&self) -> &Version {
         self.versions.last().unwrap()
     }
 }
 
 /// Whom a provision means.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Actor {
+pub(crate) enum Actor {
     /// People of a member.
     Org(Org),
     /// One person of a member.
@@ -182,29 +182,29 @@ pub enum Actor {
 
 /// What a provision names by its security label.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Label {
+pub(crate) enum Label {
     Level(&'static str),
     Category(&'static str),
 }
 
 /// One provision with its exceptions.
 #[derive(Debug, Clone)]
-pub struct Provision {
-    pub permits: bool,
-    pub actor: Option<Actor>,
-    pub purposes: Option<Vec<&'static str>>,
-    pub class: Option<&'static str>,
-    pub label: Option<Label>,
-    pub is_over: bool,
-    pub nested: Vec<Provision>,
+pub(crate) struct Provision {
+    pub(crate) permits: bool,
+    pub(crate) actor: Option<Actor>,
+    pub(crate) purposes: Option<Vec<&'static str>>,
+    pub(crate) class: Option<&'static str>,
+    pub(crate) label: Option<Label>,
+    pub(crate) is_over: bool,
+    pub(crate) nested: Vec<Provision>,
 }
 
 /// A Consent of a patient in force.
 #[derive(Debug, Clone)]
-pub struct Consent {
-    pub patient: usize,
-    pub record: usize,
-    pub root: Provision,
+pub(crate) struct Consent {
+    pub(crate) patient: usize,
+    pub(crate) record: usize,
+    pub(crate) root: Provision,
 }
 
 /// What consents come to, from the weakest on.
@@ -219,20 +219,20 @@ enum Says {
 
 /// Everything that decisions rest on.
 #[derive(Default)]
-pub struct World {
+pub(crate) struct World {
     /// Places of the Patients among the records.
-    pub patients: Vec<usize>,
-    pub records: Vec<Rec>,
-    pub consents: Vec<Consent>,
+    pub(crate) patients: Vec<usize>,
+    pub(crate) records: Vec<Rec>,
+    pub(crate) consents: Vec<Consent>,
     /// Who broke the glass for whom.
-    pub glass: Vec<(Org, &'static str, usize)>,
+    pub(crate) glass: Vec<(Org, &'static str, usize)>,
     /// Patients whom the inspectorate investigates.
-    pub cases: Vec<usize>,
+    pub(crate) cases: Vec<usize>,
 }
 
 /// What somebody wants to do with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     Read,
     Search,
     Create,
@@ -257,12 +257,12 @@ impl Act {
 }
 
 /// The record that is asked for, in the version that counts.
-pub struct Asked<'a> {
-    pub rtype: &'a str,
+pub(crate) struct Asked<'a> {
+    pub(crate) rtype: &'a str,
     /// Its place, if it is there already.
-    pub place: Option<usize>,
-    pub patient: Option<usize>,
-    pub version: &'a Version,
+    pub(crate) place: Option<usize>,
+    pub(crate) patient: Option<usize>,
+    pub(crate) version: &'a Version,
 }
 
 fn kind(rtype: &str, version: &Version) -> Kind {
@@ -280,24 +280,24 @@ fn kind(rtype: &str, version: &Version) -> Kind {
 
 impl World {
     /// Whether an app may do this with records of a type at all: a type that it was not given is refused as such.
-    pub fn may_touch(&self, who: &Who, act: Act, rtype: &str) -> bool {
+    pub(crate) fn may_touch(&self, who: &Who, act: Act, rtype: &str) -> bool {
         who.app.as_ref().is_none_or(|app| app.touches(act.letter(), rtype))
     }
 
     /// Whether somebody may do this with the current version of a record.
-    pub fn may_now(&self, who: &Who, purpose: &str, act: Act, place: usize) -> bool {
+    pub(crate) fn may_now(&self, who: &Who, purpose: &str, act: Act, place: usize) -> bool {
         self.may_with(who, purpose, act, place, self.records[place].current())
     }
 
     /// The same with one of its versions.
-    pub fn may_with(&self, who: &Who, purpose: &str, act: Act, place: usize, version: &Version) -> bool {
+    pub(crate) fn may_with(&self, who: &Who, purpose: &str, act: Act, place: usize, version: &Version) -> bool {
         let record = &self.records[place];
         let asked = Asked { rtype: record.rtype, place: Some(place), patient: record.patient, version };
         self.may(who, purpose, act, &asked)
     }
 
     /// The decision.
-    pub fn may(&self, who: &Who, purpose: &str, act: Act, asked: &Asked<'_>) -> bool {
+    pub(crate) fn may(&self, who: &Who, purpose: &str, act: Act, asked: &Asked<'_>) -> bool {
         let Asked { rtype, patient, version, .. } = *asked;
         if who.app.as_ref().is_some_and(|app| !app.covers(act.letter(), rtype, patient)) {
             return false;

@@ -13,25 +13,25 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(120);
 const ROLES: [OrgRole; 4] = [OrgRole::Hospital, OrgRole::Ems, OrgRole::Insurer, OrgRole::Compliance];
 
-pub struct Site {
+pub(crate) struct Site {
     folder: TempDir,
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// Id of the last audit event that was looked at: ids rise.
     seen: String,
 }
 
 /// An audit event, as far as it is compared.
 #[derive(Debug, Clone)]
-pub struct Event {
-    pub outcome: String,
-    pub names: Vec<String>,
-    pub user: String,
-    pub query: bool,
+pub(crate) struct Event {
+    pub(crate) outcome: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) user: String,
+    pub(crate) query: bool,
 }
 
 impl Site {
     /// Founds a consortium and starts its nodes.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut held = Vec::new();
         while held.len() < ORGS.len() {
@@ -78,7 +78,7 @@ impl Site {
     }
 
     /// Waits until all that was written is final and every node has seen it.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         for node in &self.nodes {
             assert!(node.settle(PATIENCE).await, "what was written does not become final");
         }
@@ -92,7 +92,7 @@ impl Site {
     }
 
     /// Somebody at the door of their organisation.
-    pub fn caller(&self, who: &Who, purpose: &str, request: &str, patients: &[String]) -> Caller {
+    pub(crate) fn caller(&self, who: &Who, purpose: &str, request: &str, patients: &[String]) -> Caller {
         let app = who.app.as_ref().map(|given| {
             let scopes: Vec<String> =
                 given.scopes.iter().map(|(reach, rtype, letters)| format!("{reach}/{rtype}.{letters}")).collect();
@@ -110,12 +110,13 @@ impl Site {
             address: "127.0.0.1".to_owned(),
             base: "http://gateway/fhir".to_owned(),
             app,
+            login: None,
         }
     }
 
     /// The audit events that came into the database since they were looked at last, by request. Read as the database's administrator
     /// does: nobody's rights are in between.
-    pub fn new_events(&mut self) -> BTreeMap<String, Vec<Event>> {
+    pub(crate) fn new_events(&mut self) -> BTreeMap<String, Vec<Event>> {
         let database = rusqlite::Connection::open(self.folder.path().join("cloud.db")).unwrap();
         database.busy_timeout(Duration::from_secs(10)).unwrap();
         let mut select = database
@@ -143,7 +144,7 @@ impl Site {
         by_request
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for node in &self.nodes {
             node.stop().await;
         }

@@ -81,6 +81,7 @@ impl Init {
             begin_with: None,
             checkpoint: None,
             peers: Vec::new(),
+            subscriptions: Default::default(),
             mqtt: None,
         };
         // The address of a database may hold a password.

@@ -3,6 +3,7 @@
 use super::Exit;
 use crate::{
     config::{Config, HttpsDoors},
+    hook,
     http::{
         Base, Doors, router,
         tls::{self, Https},
@@ -81,6 +82,7 @@ impl Serve {
             begin: config.begin()?,
             policies: config.policies()?,
         };
+        let hooks = hook::Allowed::new(&config.subscriptions.allow).context("in `[subscriptions]`")?;
         let mqtt = config.mqtt.as_ref().map(|mqtt| Door::new(mqtt, &config.org)).transpose().context("in `[mqtt]`")?;
         let listener = tokio::net::TcpListener::bind(config.http)
             .await
@@ -100,8 +102,9 @@ impl Serve {
 
         tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
         let pumping = mqtt.map(|door| tokio::spawn(door.pump(node.clone(), config.org.clone())));
-        let doors = Doors::new(node.clone(), identity, base);
+        let doors = Doors::new(node.clone(), identity.clone(), base);
         tokio::spawn(trace::sum_up(doors.clone()));
+        let delivering = tokio::spawn(hook::deliver(node.clone(), identity, hooks));
         let mut terminate = signal(SignalKind::terminate())?;
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {
@@ -138,6 +141,7 @@ impl Serve {
         }
         // What was not acknowledged comes again after the next start.
         pumping.inspect(JoinHandle::abort);
+        delivering.abort();
         trace::tell_sums(&doors, true).await;
         node.stop().await;
         tracing::info!("stopped");

@@ -13,6 +13,7 @@ pub(crate) mod trace;
 
 use super::{Doors, PURPOSE, REQUEST_ID, headers::is_json, outcome};
 use crate::identity::{
+    Identity,
     attempts::May,
     drawn,
     issuer::{Bearer, Claims, TOKEN_SECONDS, TokenError},
@@ -41,26 +42,40 @@ impl FromRequestParts<Doors> for Known {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Response> {
-        let bearer = claims(&parts.headers, doors).map_err(|e| outcome::unauthenticated(&e))?.bearer;
-        let purpose = purpose(&parts.headers, &bearer).map_err(|e| outcome::respond(&e))?;
+        let claims = claims(&parts.headers, doors).map_err(|e| outcome::unauthenticated(&e))?;
+        let purpose = purpose(&parts.headers, &claims.bearer).map_err(|e| outcome::respond(&e))?;
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
         let request = parts.headers.get(&REQUEST_ID).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let user = bearer.name().into_owned();
-        let app = bearer
-            .app
-            .map(|app| Arc::new(App { id: app.client_id, scopes: Scopes::among(&app.scope), patient: app.launched }));
+        let login = serde_json::to_string(&claims).ok().map(Arc::from);
+        let caller = caller_by(&doors.identity, claims.bearer, purpose);
         Ok(Self(Caller {
-            user,
-            role: bearer.role,
-            org: doors.identity.issuer.org().clone(),
-            org_role: doors.identity.issuer.org_role(),
-            patient: bearer.patient,
-            purpose,
             request: request.to_owned(),
             address: address.unwrap_or_default(),
             base: doors.base.of(&parts.headers),
-            app,
+            login,
+            ..caller
         }))
+    }
+}
+
+/// Whoever a token is of, without what only a request says.
+pub(crate) fn caller_by(identity: &Identity, bearer: Bearer, purpose: Purpose) -> Caller {
+    let user = bearer.name().into_owned();
+    let app = bearer
+        .app
+        .map(|app| Arc::new(App { id: app.client_id, scopes: Scopes::among(&app.scope), patient: app.launched }));
+    Caller {
+        user,
+        role: bearer.role,
+        org: identity.issuer.org().clone(),
+        org_role: identity.issuer.org_role(),
+        patient: bearer.patient,
+        purpose,
+        request: String::new(),
+        address: String::new(),
+        base: String::new(),
+        app,
+        login: None,
     }
 }
 
@@ -78,6 +93,7 @@ fn caller_of(doors: &Doors, headers: &HeaderMap, person: &LoggedIn, address: &st
         address: address.to_owned(),
         base: doors.base.of(headers),
         app: None,
+        login: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod identity;
 
-use super::{Doors, desk, export, fhir, frames, ledger, live, member, openapi, policy, recording, watch};
+use super::{Doors, desk, export, fhir, frames, ledger, live, member, openapi, policy, recording, subscription, watch};
 use axum::{
     extract::DefaultBodyLimit,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -181,10 +181,19 @@ fn about_a_patient() -> Body {
 
 /// All of them.
 pub(crate) fn all() -> Vec<Door> {
-    [of_fhir(), of_sensing(), of_the_desk(), of_members(), of_the_ledger(), identity::all(), of_operators()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        of_fhir(),
+        of_subscriptions(),
+        of_sensing(),
+        of_the_desk(),
+        of_members(),
+        of_the_ledger(),
+        identity::all(),
+        of_operators(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What may be asked of a history.
@@ -388,6 +397,56 @@ fn of_fhir() -> Vec<Door> {
             .gives(200, Media::Ndjson),
         summary("get", get(fhir::summary)),
         summary("post", post(fhir::summary_by_post)).takes(Body::Resource(Some("Parameters"))),
+    ]
+}
+
+fn of_subscriptions() -> Vec<Door> {
+    let status = |method, path, route| {
+        door(method, path, route, "How subscriptions of the caller stand.")
+            .fails(SENT)
+            .gives(200, Media::Fhir("Bundle"))
+    };
+    let events = |method, route| {
+        door(method, "/fhir/Subscription/{id}/$events", route, "Events of a subscription, by their numbers.")
+            .fails(SENT)
+            .gives(200, Media::Fhir("Bundle"))
+    };
+    let token = |method, path, route| {
+        door(method, path, route, "A token by which a WebSocket is bound to subscriptions.")
+            .fails(SENT)
+            .gives(200, Media::Fhir("Parameters"))
+    };
+    let posted = || Body::Resource(Some("Parameters"));
+    let (of_all, of_one) = ("/fhir/Subscription/$status", "/fhir/Subscription/{id}/$status");
+    let (for_some, for_one) =
+        ("/fhir/Subscription/$get-ws-binding-token", "/fhir/Subscription/{id}/$get-ws-binding-token");
+    let code = || may("status", Kind::OneOf(&["requested", "active", "error", "off"]));
+    let range = || {
+        [
+            may("eventsSinceNumber", Kind::Number),
+            may("eventsUntilNumber", Kind::Number),
+            may("content", Kind::OneOf(&["empty", "id-only", "full-resource"])),
+        ]
+    };
+    vec![
+        status("get", of_all, get(subscription::statuses)).asks([may("id", Kind::Text("s1")), code()]),
+        status("post", of_all, post(subscription::statuses_by_post)).takes(posted()),
+        status("get", of_one, get(subscription::status)).asks([code()]),
+        status("post", of_one, post(subscription::status_by_post)).takes(posted()),
+        events("get", get(subscription::events)).asks(range()),
+        events("post", post(subscription::events_by_post)).takes(posted()),
+        token("get", for_some, get(subscription::token)).asks([must("id", Kind::Text("s1"))]),
+        token("post", for_some, post(subscription::token_by_post)).takes(posted()),
+        token("get", for_one, get(subscription::token_for_one)),
+        token("post", for_one, post(subscription::token_for_one_by_post)).takes(posted()),
+        door(
+            "get",
+            "/fhir/$subscriptions",
+            get(subscription::socket),
+            "A WebSocket for notifications: `bind-with-token` and a token say of which subscriptions.",
+        )
+        .public(SOCKET)
+        .gives(101, Media::Nothing),
     ]
 }
 

@@ -15,7 +15,7 @@ use axum::{
 use exchange::{Caller, Failure, Shown, Written};
 use record::fhir::{Issue, IssueType, Outcome};
 
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 fn shown(status: StatusCode, shown: Shown) -> Response {
     let mut response = (status, [(header::CONTENT_TYPE, FHIR_JSON)], Bytes::from(shown.bytes)).into_response();
@@ -65,7 +65,7 @@ fn written(caller: &Caller, headers: &HeaderMap, written: Written) -> Response {
     response
 }
 
-fn plain(bytes: Vec<u8>) -> Response {
+pub(super) fn plain(bytes: Vec<u8>) -> Response {
     (StatusCode::OK, [(header::CONTENT_TYPE, FHIR_JSON)], Bytes::from(bytes)).into_response()
 }
 
@@ -348,7 +348,7 @@ pub(crate) async fn lastn_by_post(
 }
 
 /// What a posted operation asks for.
-fn asked_by_post(query: Option<String>, headers: &HeaderMap, body: &[u8]) -> Result<String, Failure> {
+pub(super) fn asked_by_post(query: Option<String>, headers: &HeaderMap, body: &[u8]) -> Result<String, Failure> {
     if !body.is_empty() {
         headers::is_json(headers)?;
     }

@@ -16,11 +16,12 @@ mod openapi;
 mod outcome;
 pub(crate) mod policy;
 mod recording;
+mod subscription;
 pub(crate) mod tls;
 mod watch;
 mod zip;
 
-pub(crate) use auth::trace;
+pub(crate) use auth::{caller_by, trace};
 pub(crate) use base::Base;
 pub(crate) use frames::SEQUENCE;
 pub(crate) use outcome::said;
@@ -63,6 +64,8 @@ pub(crate) struct Doors {
     sockets: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
     requests: watch::Requests,
+    /// Tokens by which WebSockets are bound to subscriptions.
+    bindings: Arc<subscription::Bindings>,
 }
 
 impl Doors {
@@ -76,7 +79,8 @@ impl Doors {
         let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
         let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
         let sockets = Arc::new(tokio::sync::Semaphore::new(SOCKETS_MAX));
-        Self { node, identity, base, places, sockets, logins, requests: watch::Requests::new() }
+        let bindings = Arc::default();
+        Self { node, identity, base, places, sockets, logins, requests: watch::Requests::new(), bindings }
     }
 }
 

@@ -103,6 +103,11 @@ impl Claims {
         Self { iss: String::new(), aud: String::new(), nbf: issued, exp, jti: String::new(), bearer }
     }
 
+    /// Whether they are another issuer's.
+    pub(crate) fn is_of_another(&self) -> bool {
+        self.iss.is_empty()
+    }
+
     /// When it was issued, in seconds since 1970.
     pub(crate) fn issued(&self) -> u64 {
         self.nbf

@@ -240,6 +240,13 @@ impl Sessions {
         self.ended.read().unwrap_or_else(PoisonError::into_inner).contains_key(sid)
     }
 
+    /// Whether a session goes on that can be refreshed. One of which nobody knows, as the file fails, does not.
+    pub(crate) fn goes_on(&self, sid: &str, now: u64) -> bool {
+        let query = "SELECT 1 FROM session WHERE sid = ?1 AND expires > ?2";
+        let found = self.file().query_row(query, params![sid, whole(now)], |_| Ok(())).optional();
+        !self.has_ended(sid) && matches!(found, Ok(Some(())))
+    }
+
     /// Takes an assertion by its app and name, once until it expires; whether it was the first time.
     pub(crate) fn take(&self, app: &str, name: &str, until: u64, now: u64) -> rusqlite::Result<bool> {
         let file = self.file();
@@ -342,7 +349,13 @@ mod tests {
         let later = 100 + ONLINE_SECONDS;
         assert_eq!(sessions.refresh("chart", "one", "x", later, |_| true).unwrap(), Err(NotRefreshed::Unknown));
         assert_eq!(sessions.of_refresh("two").unwrap(), Some(("offline".to_owned(), "chart".to_owned())));
+        assert!(
+            sessions.goes_on("offline", later)
+                && !sessions.goes_on("online", later)
+                && !sessions.goes_on("none", later)
+        );
         sessions.end("offline", later).unwrap();
+        assert!(!sessions.goes_on("offline", later));
         drop(sessions);
         let sessions = Sessions::open(&path).unwrap();
         assert!(sessions.has_ended("offline") && !sessions.has_ended("online"));
