@@ -151,7 +151,7 @@ fn beats(lead: &Lead, seconds: f64) -> anyhow::Result<f64> {
         BadInput(format!("`{}` has {} samples a second: 100 to 4000 are needed", lead.name, lead.rate_hz))
     })?;
     let (watch, mut samples, mut found) = (Stopwatch::start(), 0usize, 0u64);
-    while watch.seconds() < seconds {
+    while !watch.has_spent(seconds) {
         qrs.extend(lead.mv.iter().copied(), |_| found += 1);
         samples += lead.mv.len();
     }
@@ -166,7 +166,7 @@ fn rules_of(lead: &Lead, rules: &[&str], seconds: f64) -> anyhow::Result<f64> {
     let mut monitor = Monitor::of(found.context("a rule that is measured is not there")?, &Person::default());
     let frame = ((lead.rate_hz * FRAME_S) as usize).max(1);
     let (watch, mut samples, mut number, mut told) = (Stopwatch::start(), 0usize, 0u64, 0usize);
-    while watch.seconds() < seconds {
+    while !watch.has_spent(seconds) {
         for values in lead.mv.chunks_exact(frame) {
             let at = TimeMs((samples as f64 * 1_000.0 / lead.rate_hz).round() as u64);
             let value = Measured::Wave { rate_hz: lead.rate_hz, values };

@@ -84,8 +84,11 @@ impl Score {
         });
         let marked = labels.stretches_s(|rhythm| rhythm == "AFIB", recorded_s);
         let suspected = sounding_s(findings, FIBRILLATION, recorded_s);
-        let length = |stretches: &[(f64, f64)]| stretches.iter().map(|(from, until)| until - from).sum::<f64>();
-        let both_s = marked.iter().flat_map(|a| suspected.iter().map(|b| (a.1.min(b.1) - a.0.max(b.0)).max(0.0))).sum();
+        // A sum of nothing is -0.
+        let length = |stretches: &[(f64, f64)]| stretches.iter().fold(0.0, |sum, (from, until)| sum + (until - from));
+        let overlap = |a: &(f64, f64), b: &(f64, f64)| (a.1.min(b.1) - a.0.max(b.0)).max(0.0);
+        let pairs = marked.iter().flat_map(|a| suspected.iter().map(move |b| overlap(a, b)));
+        let both_s = pairs.fold(0.0, |sum, both| sum + both);
         let fibrillation = Fibrillation {
             recorded_s,
             rhythms_marked: !labels.rhythms.is_empty(),

@@ -368,7 +368,7 @@ fn legend(canvas: &mut Canvas, at: At) {
     let mut x = at.0;
     let mut word = |class: &str, words: &str| {
         canvas.text(class, At(x, at.1), Anchor::Start, words);
-        x += 1.5 + words.chars().count() as f64 * 1.4;
+        x += 1.8 + words.chars().count() as f64 * 1.5;
     };
     for (class, letter, meaning) in
         [("N small", "N", "usual beat"), ("V small", "V", "ventricular beat"), ("Q small", "Q", "beat not classed")]
@@ -377,7 +377,7 @@ fn legend(canvas: &mut Canvas, at: At) {
         word("muted small", meaning);
     }
     for (severity, meaning) in
-        [(Severity::High, "high priority"), (Severity::Medium, "medium"), (Severity::Low, "low priority")]
+        [(Severity::High, "high priority"), (Severity::Medium, "medium priority"), (Severity::Low, "low priority")]
     {
         word("small", bands::mark(severity).trim_end());
         word("muted small", meaning);

@@ -154,7 +154,7 @@ fn the_paper_is_calibrated() {
 
 #[test]
 fn the_longest_drawing_of_the_fastest_waves_has_a_bound() {
-    let steps: Vec<i16> = (0..480_000).map(|n| ((n * 7_919) % 2_001 - 1_000) as i16).collect();
+    let steps: Vec<i16> = (0..480_000i64).map(|n| ((n * 7_919) % 2_001 - 1_000) as i16).collect();
     let header = (0..12).fold("r 12 4000 40000\n".to_owned(), |text, lead| {
         let names = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"];
         text + &format!("r.dat 16 200(0)/mV 16 0 {} 0 0 {}\n", steps[lead], names[lead])

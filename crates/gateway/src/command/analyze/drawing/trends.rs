@@ -14,7 +14,7 @@ const PANEL_MM: f64 = 22.0;
 /// Height of the ribbon of alarms, in millimetres.
 const RIBBON_MM: f64 = 3.0;
 /// Distance of panels, in millimetres.
-const APART_MM: f64 = 4.0;
+const APART_MM: f64 = 7.0;
 /// A trend is broken where there was no value for so many times its usual distance.
 const BROKEN: f64 = 3.0;
 /// Values up to which each is shown as a point.
@@ -142,8 +142,7 @@ fn panel(canvas: &mut Canvas, trend: &Trend, at: At, width: f64, x_of: &impl Fn(
     while value <= high + step / 2.0 {
         let y = y_of(value);
         canvas.line("rule", At(at.0, y), At(at.0 + width, y));
-        let inside = y.clamp(at.1 + 2.0, at.1 + PANEL_MM);
-        canvas.text("muted small", At(at.0 - 2.0, inside + 0.0), Anchor::End, &format!("{value}"));
+        canvas.text("muted small", At(at.0 - 2.0, y + 0.9), Anchor::End, &format!("{value}"));
         value += step;
     }
     let usual_s = usual_distance_s(&trend.values);
