@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(of(ventricular_tachycardia, "N8 V4 V7 V7 N8 V4 V4 N8").there, []);
         let fusion = of(ventricular_tachycardia, "N8 V4 V4 F4 N8");
         assert_eq!((fusion.there, fusion.allowed), (vec![], vec![(1.2, 2.0)]));
-        let slow = vec!["N16"; 12].join(" ");
+        let slow = ["N16"; 12].join(" ");
         assert_eq!(of(bradycardia, &slow).there, [(14.4, 19.2)]);
         assert_eq!(of(tachycardia, &slow).there, []);
         assert_eq!(of(tachycardia, &["N4"; 9].join(" ")).there, [(3.6, 3.6)]);

@@ -40,10 +40,15 @@ struct Error {
     max_per_min: f64,
 }
 
+/// What a reference rates in a window.
+type RateIn<'a> = dyn Fn(&Window) -> Option<f64> + 'a;
+/// Which waves are meant, by their names.
+type IsMeant<'a> = &'a dyn Fn(&str) -> bool;
+
 /// A reference: its name, and its rate in a window.
 struct Reference<'a> {
     name: String,
-    rate: Box<dyn Fn(&Window) -> Option<f64> + 'a>,
+    rate: Box<RateIn<'a>>,
 }
 
 /// Numbers that a monitor showed, a second at a time: when, and what.
@@ -90,7 +95,7 @@ pub(super) fn rates(waves: &[Wave<'_>], beats_s: &[f64], labels: Option<&Labels>
     let has = |name: &str| waves.iter().any(|wave| wave.name == name);
     if has("resp-impedance") || has("pleth") {
         let is_ecg = |name: &str| name.starts_with("ecg-");
-        let sources: [(&'static str, &dyn Fn(&str) -> bool); 4] = [
+        let sources: [(&'static str, IsMeant<'_>); 4] = [
             ("impedance", &|name| name == "resp-impedance"),
             ("pleth", &|name| name == "pleth"),
             ("ecg", &is_ecg),
@@ -115,10 +120,7 @@ pub(super) fn rates(waves: &[Wave<'_>], beats_s: &[f64], labels: Option<&Labels>
     if has("pleth") {
         let windows = windows("pulse-rate", "pulse-rate", waves, &|name| name == "pleth");
         let references = [
-            (
-                "beats of the ECG",
-                Box::new(|w: &Window| rate_per_min(beats_s, w.from_s, w.length_s)) as Box<dyn Fn(&Window) -> _>,
-            ),
+            ("beats of the ECG", Box::new(|w: &Window| rate_per_min(beats_s, w.from_s, w.length_s)) as Box<RateIn<'_>>),
             ("pulse of the monitor", Box::new(|w: &Window| shown_in(&numerics.pulse, w))),
             ("heart rate of the monitor", Box::new(|w: &Window| shown_in(&numerics.heart, w))),
         ];
@@ -129,7 +131,7 @@ pub(super) fn rates(waves: &[Wave<'_>], beats_s: &[f64], labels: Option<&Labels>
 }
 
 /// The windows of one rule that is told of some of the waves alone, and their rates by the name of the measure.
-fn windows(rule: &str, measure: &str, waves: &[Wave<'_>], is_meant: &dyn Fn(&str) -> bool) -> Vec<Window> {
+fn windows(rule: &str, measure: &str, waves: &[Wave<'_>], is_meant: IsMeant<'_>) -> Vec<Window> {
     let Some(rule) = Rule::find(rule) else { return Vec::new() };
     let mut watch = (rule.start)(rule, &Person::default());
     let mut found: Vec<Finding> = Vec::new();
