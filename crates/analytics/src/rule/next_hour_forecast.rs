@@ -7,7 +7,7 @@ use super::{Author, Rule, Watch, model_inputs::Inputs};
 use crate::{
     chart::Chart,
     finding::{Finding, Kind, Measure, Severity},
-    input::{Input, Person},
+    input::Input,
     predict::{self, COVERAGE, Forecast, TrendModel, Trends, Variable, WINDOW_H},
 };
 use record::TimeMs;
@@ -125,7 +125,11 @@ fn severity(variable: Variable, forecast: &Forecast) -> Severity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chart::Said, input::Measured, monitor::Monitor};
+    use crate::{
+        chart::Said,
+        input::{Measured, Person},
+        monitor::Monitor,
+    };
     use record::sha256;
     use serde_json::json;
 
