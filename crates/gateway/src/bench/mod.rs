@@ -1,10 +1,12 @@
 //! `vitaltrace bench`: measures on this machine, and prints what it saw. Nothing here decides anything.
 
+mod alarm;
 mod fhir;
 mod ledger;
 mod member;
 mod sample;
 mod sense;
+mod site;
 mod verify;
 mod workload;
 
@@ -14,6 +16,7 @@ use clap::Subcommand;
 /// Measures on this machine.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    Alarm(alarm::Alarm),
     Fhir(fhir::Fhir),
     Ledger(ledger::Ledger),
     Sense(sense::Sense),
@@ -25,6 +28,7 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         match self {
+            Self::Alarm(alarm) => alarm.run().await,
             Self::Fhir(fhir) => fhir.run().await,
             Self::Ledger(ledger) => ledger.run().await,
             Self::Sense(sense) => sense.run().await,
