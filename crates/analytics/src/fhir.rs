@@ -2,6 +2,7 @@
 
 use crate::{
     finding::{Alarm, AlarmChange, Finding, Kind, Measure, Severity},
+    predict::{KnownModel, MODELS, RiskModel, TrendModel},
     rule::Rule,
 };
 use serde_json::{Map, Value as Json, json};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value as Json, json};
 /// Stem of our extensions' URLs.
 const EXTENSION: &str = "https://vitaltrace.org/fhir/StructureDefinition/";
 const RULE: &str = "https://vitaltrace.org/fhir/CodeSystem/rule";
+const MODEL: &str = "https://vitaltrace.org/fhir/CodeSystem/model";
 const UCUM: &str = "http://unitsofmeasure.org";
 
 /// Rules that measure a vital sign.
@@ -72,7 +74,7 @@ fn observation(finding: &Finding, context: &Context<'_>) -> Json {
             json!([{"coding": [{"system": system, "code": code, "display": display}]}]),
         );
     }
-    insert_references(&mut out, "derivedFrom", context);
+    insert_references(&mut out, "derivedFrom", finding, context);
     let parts = finding.measures.iter().skip(usize::from(chief.is_some()));
     let mut components: Vec<Json> =
         parts.map(|measure| json!({"code": part(measure.name), "valueQuantity": quantity(measure)})).collect();
@@ -84,14 +86,53 @@ fn observation(finding: &Finding, context: &Context<'_>) -> Json {
     Json::Object(out)
 }
 
+/// The model file that a rule asks, where it asks one.
+fn model_of(rule: &str) -> Option<&'static KnownModel> {
+    let id = match rule {
+        "hospital-mortality" => RiskModel::ID,
+        "next-hour-forecast" => TrendModel::ID,
+        _ => return None,
+    };
+    MODELS.iter().find(|model| model.id == id)
+}
+
 fn risk_assessment(finding: &Finding, context: &Context<'_>) -> Json {
     let mut out = opened("RiskAssessment", finding);
     out.insert("status".into(), "final".into());
-    out.insert("method".into(), code(finding));
+    let model = model_of(finding.rule);
+    let mut method = code(finding);
+    if let (Some(model), Some(codings)) = (model, method["coding"].as_array_mut()) {
+        // The version is the hash of the model's file: nothing else says which model it was.
+        let version = finding.model.to_hex();
+        codings.push(json!({"system": MODEL, "version": version, "code": model.id, "display": model.title}));
+    }
+    out.insert("method".into(), method);
     out.insert("subject".into(), json!({"reference": context.patient}));
-    out.insert("occurrenceDateTime".into(), finding.until.to_instant().into());
+    // Of a forecast of the coming hour, the moment at which it was made.
+    let made = if finding.rule == "next-hour-forecast" { finding.from } else { finding.until };
+    out.insert("occurrenceDateTime".into(), made.to_instant().into());
     insert_engine(&mut out, "performer", context);
-    insert_references(&mut out, "basis", context);
+    insert_references(&mut out, "basis", finding, context);
+    let prediction = if finding.rule == "hospital-mortality" { mortality(finding) } else { Some(forecast(finding)) };
+    if let Some(prediction) = prediction {
+        out.insert("prediction".into(), json!([prediction]));
+    }
+    let absent = |finding: &Finding| match (finding.missing.is_empty(), finding.complete) {
+        (true, _) => None,
+        (false, true) => Some(format!("Not measured: {}.", finding.missing.join(", "))),
+        (false, false) => Some(format!("Nothing is predicted, for want of: {}.", finding.missing.join(", "))),
+    };
+    let notes =
+        model.map(|model| model.limits.to_owned()).into_iter().chain(absent(finding).filter(|_| model.is_some()));
+    let notes: Vec<Json> = notes.map(|text| json!({"text": text})).collect();
+    if !notes.is_empty() {
+        out.insert("note".into(), notes.into());
+    }
+    Json::Object(out)
+}
+
+/// A vital sign at a later time. Where there is an interval, `probabilityDecimal` is how likely it holds what comes.
+fn forecast(finding: &Finding) -> Json {
     let signal = finding.signal.as_deref().unwrap_or("value");
     let number = |name| finding.measure(name).map(shown);
     let mut text = format!("{signal} at {}: {}", finding.until, number("forecast").unwrap_or_else(|| "unknown".into()));
@@ -99,19 +140,38 @@ fn risk_assessment(finding: &Finding, context: &Context<'_>) -> Json {
         text += &format!(" ({low} to {high})");
     }
     let risk = if finding.severity >= Severity::Medium { "moderate" } else { "low" };
-    let mut prediction = Map::new();
+    let mut prediction = json!({
+        "extension": numbers(finding), "outcome": {"text": text}, "qualitativeRisk": qualitative(risk),
+        "whenPeriod": {"start": finding.from.to_instant(), "end": finding.until.to_instant()}
+    });
+    if let Some(coverage) = finding.measure("coverage") {
+        prediction["probabilityDecimal"] = json!(coverage / 100.0);
+    }
+    prediction
+}
+
+/// Death in this hospital stay, whenever that ends: there is no `when`.
+fn mortality(finding: &Finding) -> Option<Json> {
+    let probability = finding.measure("probability")?;
+    let risk = match finding.severity {
+        Severity::High => "high",
+        Severity::Medium => "moderate",
+        Severity::Low | Severity::None => "low",
+    };
+    Some(json!({
+        "extension": numbers(finding), "outcome": {"text": "death in this hospital stay"}, "probabilityDecimal": probability,
+        "qualitativeRisk": qualitative(risk)
+    }))
+}
+
+fn numbers(finding: &Finding) -> Json {
     let values: Vec<Json> =
         finding.measures.iter().map(|m| json!({"url": m.name, "valueQuantity": quantity(m)})).collect();
-    prediction.insert("extension".into(), json!([{"extension": values, "url": format!("{EXTENSION}forecast")}]));
-    prediction.insert("outcome".into(), json!({"text": text}));
-    prediction.insert(
-        "qualitativeRisk".into(),
-        json!({"coding": [{"system": "http://terminology.hl7.org/CodeSystem/risk-probability", "code": risk}]}),
-    );
-    prediction
-        .insert("whenPeriod".into(), json!({"start": finding.from.to_instant(), "end": finding.until.to_instant()}));
-    out.insert("prediction".into(), json!([prediction]));
-    Json::Object(out)
+    json!([{"extension": values, "url": format!("{EXTENSION}forecast")}])
+}
+
+fn qualitative(risk: &str) -> Json {
+    json!({"coding": [{"system": "http://terminology.hl7.org/CodeSystem/risk-probability", "code": risk}]})
 }
 
 fn detected_issue(finding: &Finding, alarm: &Alarm, context: &Context<'_>) -> Json {
@@ -232,9 +292,12 @@ fn insert_engine(out: &mut Map<String, Json>, field: &str, context: &Context<'_>
     }
 }
 
-fn insert_references(out: &mut Map<String, Json>, field: &str, context: &Context<'_>) {
-    if !context.derived_from.is_empty() {
-        out.insert(field.into(), context.derived_from.iter().map(|to| json!({"reference": to})).collect());
+/// The frames and the charted records that a finding rests on.
+fn insert_references(out: &mut Map<String, Json>, field: &str, finding: &Finding, context: &Context<'_>) {
+    let references: Vec<Json> =
+        context.derived_from.iter().chain(&finding.records).map(|to| json!({"reference": to})).collect();
+    if !references.is_empty() {
+        out.insert(field.into(), references.into());
     }
 }
 
@@ -290,6 +353,43 @@ mod tests {
             assert_eq!(found["code"]["coding"][0]["code"], "ventricular-tachycardia");
             assert_eq!(found["code"]["coding"][1]["code"], "148160");
         }
+    }
+
+    #[test]
+    fn a_risk_names_its_model_by_hash_and_says_what_it_is_not_for() {
+        let rule = Rule::find("hospital-mortality").unwrap();
+        let measure = |name, value| Measure { name, value, unit: "1" };
+        let model = sha256(&[b"model"]);
+        let finding = Finding {
+            model,
+            severity: Severity::Medium,
+            measures: vec![measure("probability", 0.31), measure("low", 0.2), measure("high", 0.4)],
+            missing: vec!["lactate"],
+            records: vec!["Observation/7/_history/2".into()],
+            ..crate::rule::Author::of(rule).finding(TimeMs(0), TimeMs(86_400_000), vec![sha256(&[])])
+        };
+        let frames = ["Observation/1/_history/1".to_owned()];
+        let context = Context { patient: "Patient/1", derived_from: &frames, engine: None };
+        let risk = resources(&finding, &context).remove(0);
+        let prediction = &risk["prediction"][0];
+        assert_eq!(
+            (&risk["resourceType"], &prediction["probabilityDecimal"]),
+            (&json!("RiskAssessment"), &json!(0.31))
+        );
+        assert_eq!(prediction["qualitativeRisk"]["coding"][0]["code"], "moderate");
+        let method =
+            risk["method"]["coding"].as_array().unwrap().iter().find(|coding| coding["system"] == MODEL).unwrap();
+        assert_eq!((&method["code"], &method["version"]), (&json!("icu-mortality-1"), &json!(model.to_hex())));
+        let basis: Vec<&Json> = risk["basis"].as_array().unwrap().iter().map(|to| &to["reference"]).collect();
+        assert_eq!(basis, ["Observation/1/_history/1", "Observation/7/_history/2"]);
+        assert!(risk["note"][0]["text"].as_str().unwrap().starts_with("For research, not for treating anybody"));
+        assert_eq!(risk["note"][1]["text"], "Not measured: lactate.");
+        let nothing = Finding { complete: false, measures: Vec::new(), missing: vec!["age"], ..finding };
+        let nothing = resources(&nothing, &context).remove(0);
+        assert_eq!(
+            (nothing.get("prediction"), &nothing["note"][1]["text"]),
+            (None, &json!("Nothing is predicted, for want of: age."))
+        );
     }
 
     #[test]

@@ -104,6 +104,9 @@ pub struct Finding {
     pub alarm: Option<Alarm>,
     /// The frames it rests on, in the order of their arrival, each once.
     pub inputs: Vec<Digest>,
+    /// The records of the chart it rests on beside frames, by version, such as `Observation/7/_history/1`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<String>,
 }
 
 impl Finding {

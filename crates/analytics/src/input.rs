@@ -46,11 +46,15 @@ impl Measured<'_> {
     }
 }
 
-/// What scores must know of the person.
+/// What scores and models must know of the person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Person {
     /// Age in whole years, where known.
     pub age_years: Option<u16>,
+    /// Whether male, where known; neither for who is neither.
+    pub male: Option<bool>,
+    /// Height in whole cm, where known.
+    pub height_cm: Option<u16>,
     /// Whether known to be pregnant.
     pub pregnant: bool,
     /// Whether a clinician decided for SpO2 scale 2 of NEWS2 (hypercapnic respiratory failure).

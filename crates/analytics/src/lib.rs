@@ -5,6 +5,7 @@
 //!
 //! Everything here is pure and streaming: no clock is read, nothing is spawned, and the same inputs give the same bytes.
 
+mod chart;
 mod input;
 mod monitor;
 mod rhythm;
@@ -38,6 +39,7 @@ pub mod reference;
 
 pub use alarm::{AlarmSpec, AlarmState, AlarmStep};
 pub use breath::{Breath, BreathParameters, Breaths};
+pub use chart::{CHARTED_MAX, Chart, Charted, LOOKED_BACK_MS, Said, TYPES as CHART_TYPES};
 pub use conductance::{Response, ResponseParameters, Responses};
 pub use finding::{Alarm, AlarmChange, CITED_MAX, Finding, Kind, Measure, Severity};
 pub use input::{Input, Measured, Person};

@@ -33,6 +33,7 @@ mod model;
 mod readings;
 mod risk;
 mod risk_features;
+mod shipped;
 mod trees;
 mod trend;
 mod trend_features;
@@ -44,6 +45,7 @@ mod tests;
 pub use bytes::{BadModel, MODEL_BYTES_MAX};
 pub use readings::{NotTaken, READINGS_MAX, Reading, WINDOW_H};
 pub use risk::{AGE_YEARS_MIN, Assessment, NotAssessed, Patient, REQUIRED_WITHIN_H, Risk, RiskModel};
+pub use shipped::{risk_model, trend_model};
 pub use trend::{COVERAGE, Forecast, NotForecast, TrendModel, Trends};
 pub use variable::{VARIABLES, Variable, VariableSpec};
 
@@ -54,10 +56,24 @@ pub struct KnownModel {
     pub id: &'static str,
     /// What it says, for people.
     pub title: &'static str,
+    /// What it is not for, for people.
+    pub limits: &'static str,
 }
 
-/// Every model.
+/// Every model. Source of the limits: `models/README.md`.
 pub const MODELS: [KnownModel; 2] = [
-    KnownModel { id: RiskModel::ID, title: "Risk of dying in hospital" },
-    KnownModel { id: TrendModel::ID, title: "Vital signs an hour ahead" },
+    KnownModel {
+        id: RiskModel::ID,
+        title: "Risk of dying in hospital",
+        limits: "For research, not for treating anybody: no medical device, not validated in the field. Made from adults in the intensive care \
+                 units of one hospital, some twenty years ago: a risk of 0.3 means that three in ten of such patients there died in that \
+                 stay, soon or weeks later. It says how ill, not when, and not why.",
+    },
+    KnownModel {
+        id: TrendModel::ID,
+        title: "Vital signs an hour ahead",
+        limits: "For research, not for treating anybody: no medical device, not validated in the field. Made from adults in the intensive care \
+                 units of one hospital, some twenty years ago. Nine in ten intervals held there, over all patients and hours; for one \
+                 patient fewer may. It knows nothing of what is being done for the patient.",
+    },
 ];

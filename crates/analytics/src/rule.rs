@@ -12,11 +12,14 @@ mod fall;
 mod glasgow_coma_scale;
 mod heart_rate_variability;
 mod heart_rate_variability_day;
+mod hospital_mortality;
 mod line;
 mod mean_arterial_pressure;
 mod mews;
+mod model_inputs;
 mod motion;
 mod news2;
+mod next_hour_forecast;
 mod posture;
 mod pulse_rate;
 mod qsofa;
@@ -33,6 +36,7 @@ mod ventricular_tachycardia;
 mod window_summary;
 
 use crate::{
+    chart::Chart,
     ecg::Stretch,
     finding::{Finding, Kind},
     input::{Input, Person},
@@ -77,6 +81,8 @@ pub const ALL: &[Rule] = &[
     fall::RULE,
     alarm_limits::RULE,
     trend_forecast::RULE,
+    next_hour_forecast::RULE,
+    hospital_mortality::RULE,
 ];
 
 /// The rules that need beats and no samples.
@@ -114,6 +120,9 @@ pub struct Rule {
 pub trait Watch: std::fmt::Debug + Send {
     /// Takes one input and adds what it concludes from it.
     fn take(&mut self, _input: &Input<'_>, _out: &mut Vec<Finding>) {}
+
+    /// What is known of the person is this from now on, in the place of what was known before.
+    fn know(&mut self, _chart: &Chart) {}
 
     /// Takes what one input brought of the ECG's beats, after [`Watch::take`].
     fn ecg(&mut self, _stretch: &Stretch<'_>, _out: &mut Vec<Finding>) {}
@@ -171,6 +180,7 @@ impl Author {
             measures: Vec::new(),
             alarm: None,
             inputs,
+            records: Vec::new(),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! Alarms: raised by analytics, seen and acknowledged by people, on the ledger at every step.
 
 use crate::{
-    assess::priority,
+    assess::{Drafted, Found, priority},
     caller::Caller,
     desk::Paper,
     facts::Target,
     failure::Failure,
+    live::Told,
     node::Node,
+    protocol::protocol,
+    run::Run,
+    subject::Subject,
     take::to_the_end,
-    write::{Also, Trail},
+    write::{Also, Draft, Trail},
 };
 use analytics::{Alarm, AlarmChange, Finding};
 use contract::{AccessAction, AlarmStep, Event, Priority};
@@ -16,6 +20,10 @@ use policy::Action;
 use record::{Id16, TimeMs, fhir::Interaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Mutex;
+
+const TASK_SYSTEM: &str = "https://vitaltrace.org/fhir/CodeSystem/task";
+const ALARM_SYSTEM: &str = "https://vitaltrace.org/alarm";
 
 /// An alarm on the desk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +46,9 @@ pub(crate) struct RaisedAlarm {
     issue: String,
     /// The id of its Flag.
     flag: String,
+    /// The id of the Task with the protocol to follow, where there is one.
+    #[serde(default)]
+    task: Option<String>,
     /// When its condition was over.
     ended: Option<TimeMs>,
     /// Who took notice, and when.
@@ -68,8 +79,29 @@ impl RaisedAlarm {
         json!({
             "id": self.id, "name": self.name, "priority": self.priority, "what": self.what, "technical": self.technical,
             "raised": self.raised.to_instant(), "ended": self.ended.map(TimeMs::to_instant), "acknowledged": acknowledged,
-            "flag": format!("Flag/{}", self.flag), "issue": format!("DetectedIssue/{}", self.issue)
+            "flag": format!("Flag/{}", self.flag), "issue": format!("DetectedIssue/{}", self.issue),
+            "task": self.task.as_ref().map(|id| format!("Task/{id}"))
         })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// The Task with the protocol to follow; none where none is known.
+    fn to_task(&self, at: TimeMs) -> Option<Value> {
+        let protocol = protocol(&self.name)?;
+        let issue = json!({"reference": format!("DetectedIssue/{}", self.issue)});
+        Some(json!({
+            "resourceType": "Task", "status": "requested", "intent": "proposal", "priority": "stat",
+            "identifier": [{"system": ALARM_SYSTEM, "value": self.id}],
+            "code": {"coding": [{"system": TASK_SYSTEM, "code": "alarm-protocol"}], "text": protocol.title},
+            "description": format!("{} (alarm {}: {}). Source: {}.", protocol.steps, self.name, self.what, protocol.source),
+            "focus": issue, "reasonReference": {"reference": format!("Flag/{}", self.flag)},
+            "for": {"reference": format!("Patient/{}", self.patient)},
+            "authoredOn": at.to_instant(), "lastModified": at.to_instant(),
+            "requester": {"display": "analytics engine"}, "performerType": [{"text": "who treats the patient"}]
+        }))
     }
 }
 
@@ -104,9 +136,12 @@ impl Node {
     }
 
     async fn acknowledge_alarm(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
-        let one = self.sensing.alarms.lock().await;
-        let alarm = self.desk.get::<RaisedAlarm>(&id.to_hex()).await?;
-        let mut alarm = alarm.ok_or_else(|| Failure::NotFound(format!("alarm/{id}")))?;
+        let find = async || -> Result<RaisedAlarm, Failure> {
+            let alarm = self.desk.get::<RaisedAlarm>(&id.to_hex()).await?;
+            alarm.ok_or_else(|| Failure::NotFound(format!("alarm/{id}")))
+        };
+        let one = self.sensing.alarms_of(&find().await?.patient).lock().await;
+        let mut alarm = find().await?;
         self.allow_about(caller, Action::Acknowledge, &alarm.patient).await?;
         if let Some((by, _)) = &alarm.acknowledged {
             return Err(Failure::Conflict(format!("this alarm was acknowledged already, by `{by}`")));
@@ -139,6 +174,7 @@ impl Node {
         self.also(&mut gathered, &self.author(caller, now), &Also { subject, event })?;
         self.commit(caller, now, gathered, Vec::new(), &Trail::of(Interaction::Create, AccessAction::Write)).await?;
         alarm.acknowledged = Some((caller.user.clone(), now));
+        self.tell_alarm(&alarm);
         self.desk.put(alarm.clone()).await?;
         // The engine may be waiting for its writer, and the writer for this lock.
         drop(one);
@@ -148,26 +184,33 @@ impl Node {
     }
 
     /// Writes what happened to an alarm. May be called again with the same finding when it failed.
-    pub(crate) async fn write_alarm(&self, patient: &str, finding: &Finding, alarm: &Alarm) -> Result<(), Failure> {
-        let _one = self.sensing.alarms.lock().await;
+    pub(crate) async fn write_alarm(
+        &self,
+        patient: &str,
+        run: &Mutex<Run>,
+        found: &Found,
+        alarm: &Alarm,
+    ) -> Result<(), Failure> {
+        let _one = self.sensing.alarms_of(patient).lock().await;
         let open = self.desk.list::<RaisedAlarm>(Some(patient)).await?;
-        let open = open.into_iter().find(|known| known.name == alarm.name && known.ended.is_none());
+        let open = open.into_iter().find(|known| known.name == alarm.name && known.is_open());
         match (&alarm.change, open) {
             // It sounds already, since before a restart.
             (AlarmChange::Raised, Some(_)) | (AlarmChange::Ended, None) | (AlarmChange::Acknowledged { .. }, _) => {
                 Ok(())
             }
-            (AlarmChange::Raised, None) => self.raise(patient, finding, alarm).await,
-            (AlarmChange::Ended, Some(known)) => self.end_alarm(patient, finding, known).await,
+            (AlarmChange::Raised, None) => self.raise(patient, run, found, alarm).await,
+            (AlarmChange::Ended, Some(known)) => self.end_alarm(patient, run, found, known).await,
         }
     }
 
-    async fn raise(&self, patient: &str, finding: &Finding, alarm: &Alarm) -> Result<(), Failure> {
+    async fn raise(&self, patient: &str, run: &Mutex<Run>, found: &Found, alarm: &Alarm) -> Result<(), Failure> {
+        let finding = &found.finding;
         let priority = priority(finding.severity).unwrap_or(Priority::Low);
-        let time = self.now();
-        let drafts = self.draft_finding(patient, finding, time).await?;
+        let mut drafted = self.draft_finding(patient, run, found, self.now()).await?;
+        let Drafted { time, drafts, .. } = &mut drafted;
         let id_of = |rtype: &str| drafts.iter().find(|draft| draft.rtype == rtype).map(|draft| draft.id.clone());
-        let raised = RaisedAlarm {
+        let mut raised = RaisedAlarm {
             id: self.new_id()?,
             patient: patient.to_owned(),
             name: alarm.name.to_owned(),
@@ -182,23 +225,41 @@ impl Node {
             raised: finding.until,
             issue: id_of("DetectedIssue").unwrap_or_default(),
             flag: id_of("Flag").unwrap_or_default(),
+            task: None,
             ended: None,
             acknowledged: None,
         };
+        if priority == Priority::High
+            && let Some(task) = raised.to_task(*time)
+        {
+            let task = self.made(&task, &self.subject(patient).await?, *time)?;
+            raised.task = Some(task.id.clone());
+            drafts.push(task);
+        }
         let event = Event::Alarm { id: raised.id, step: AlarmStep::Raised, priority };
-        self.commit_finding(patient, finding, (time, drafts), Some(event)).await?;
+        self.commit_finding(patient, run, found, drafted, Some(event)).await?;
         tracing::warn!(alarm = %raised.id, priority = raised.priority, "an alarm was raised");
+        self.tell_alarm(&raised);
         Ok(self.desk.put(raised).await?)
     }
 
-    async fn end_alarm(&self, patient: &str, finding: &Finding, mut known: RaisedAlarm) -> Result<(), Failure> {
-        let time = self.now();
-        let mut drafts = self.draft_finding(patient, finding, time).await?;
+    async fn end_alarm(
+        &self,
+        patient: &str,
+        run: &Mutex<Run>,
+        found: &Found,
+        mut known: RaisedAlarm,
+    ) -> Result<(), Failure> {
+        let mut drafted = self.draft_finding(patient, run, found, self.now()).await?;
+        let Drafted { time, drafts, .. } = &mut drafted;
         // The Flag that was raised ends; the issue says how it went.
         let flag = drafts.iter().position(|draft| draft.rtype == "Flag").map(|at| drafts.remove(at));
+        let subject = self.subject(patient).await?;
+        drafts.extend(self.closed_task(&known, &subject, *time).await?);
         let event = Event::Alarm { id: known.id, step: AlarmStep::Ended, priority: known.priority() };
-        self.commit_finding(patient, finding, (time, drafts), Some(event)).await?;
-        known.ended = Some(finding.until);
+        self.commit_finding(patient, run, found, drafted, Some(event)).await?;
+        known.ended = Some(found.finding.until);
+        self.tell_alarm(&known);
         self.desk.put(known.clone()).await?;
         tracing::info!(alarm = %known.id, "an alarm ended");
         let Some(mut value) = flag.map(|flag| flag.value) else { return Ok(()) };
@@ -208,6 +269,40 @@ impl Node {
             tracing::warn!(%error, alarm = %known.id, "the alarm ended, its Flag does not say so");
         }
         Ok(())
+    }
+
+    /// The version of an alarm's Task that says that it is over; none when people closed it, or its row does not agree with the ledger: an alarm's
+    /// end does not wait for that.
+    async fn closed_task(&self, alarm: &RaisedAlarm, subject: &Subject, at: TimeMs) -> Result<Option<Draft>, Failure> {
+        let Some(id) = &alarm.task else { return Ok(None) };
+        let (row, previous) = match self.current("Task", id).await {
+            Ok(Some((row, previous))) if !row.deleted => (row, previous),
+            Ok(_) | Err(Failure::Tampered(_) | Failure::Gone(_)) => {
+                tracing::warn!(alarm = %alarm.id, "the Task of an alarm cannot be closed");
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let mut task: Value = serde_json::from_slice(&row.bytes).map_err(|e| Failure::ours("a Task is not JSON", e))?;
+        let open = ["draft", "requested", "received", "accepted", "ready", "in-progress", "on-hold"];
+        if !open.iter().any(|status| task["status"] == *status) {
+            return Ok(None);
+        }
+        task["status"] = "completed".into();
+        task["businessStatus"] = json!({"text": "the alarm ended"});
+        task["lastModified"] = at.to_instant().into();
+        self.made_after(&row, previous, &task, subject, at).map(Some)
+    }
+
+    /// The patient's alarms that are not over, for whoever begins to look.
+    pub(crate) async fn open_alarms(&self, patient: &str) -> Result<Vec<Value>, Failure> {
+        let all = self.desk.list::<RaisedAlarm>(Some(patient)).await?;
+        Ok(all.iter().filter(|alarm| alarm.is_open()).map(RaisedAlarm::to_json).collect())
+    }
+
+    /// Shows an alarm to whoever looks at the patient.
+    fn tell_alarm(&self, alarm: &RaisedAlarm) {
+        self.tell(&alarm.patient, || Told::Alarm(alarm.to_json()));
     }
 }
 
@@ -240,6 +335,7 @@ mod tests {
             raised: TimeMs(1_000),
             issue: "i1".into(),
             flag: "f1".into(),
+            task: None,
             ended: None,
             acknowledged: None,
         };
@@ -249,5 +345,28 @@ mod tests {
         let shown = alarm.to_json();
         assert_eq!(shown["acknowledged"], json!({"by": "paramedic", "at": "1970-01-01T00:00:02.000Z"}));
         assert_eq!(shown["id"], "01".repeat(16));
+    }
+
+    #[test]
+    fn an_alarm_of_high_priority_prepares_a_task_with_its_protocol_that_is_valid_fhir() {
+        let alarm = RaisedAlarm {
+            id: Id16([1; 16]),
+            patient: "p1".into(),
+            name: "spo2-low".into(),
+            priority: "high".into(),
+            what: "spo2 84.0 % (limit 91.0 %)".into(),
+            technical: false,
+            raised: TimeMs(1_000),
+            issue: "i1".into(),
+            flag: "f1".into(),
+            task: None,
+            ended: None,
+            acknowledged: None,
+        };
+        let task = alarm.to_task(TimeMs(2_000)).unwrap();
+        crate::made::parse(&task).unwrap();
+        assert_eq!((&task["focus"]["reference"], &task["status"]), (&json!("DetectedIssue/i1"), &json!("requested")));
+        assert!(task["description"].as_str().unwrap().contains("British Thoracic Society"));
+        assert_eq!(RaisedAlarm { name: "spo2-silent".into(), ..alarm }.to_task(TimeMs(2_000)), None);
     }
 }

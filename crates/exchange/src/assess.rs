@@ -4,19 +4,22 @@
 //! the record.
 
 use crate::{
+    bind::device_id,
+    chart::Charted,
     failure::Failure,
     node::Node,
+    run::{Content, Place, Run, Step, Telling},
     write::{Also, Draft, Trail},
 };
-use analytics::{Finding, Input, Measured, Monitor, Person, Severity, fhir};
+use analytics::{Chart, Finding, Input, Measured, Monitor, Person, Severity, fhir};
 use contract::{AccessAction, Event, Priority};
 use policy::Action;
-use record::{Digest, TimeMs, fhir::Interaction};
+use record::{Commitment, Digest, Id16, TimeMs, fhir::Interaction};
 use sensing::{Reading, Signal, Value};
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -27,6 +30,10 @@ const PATIENTS_MAX: usize = 1_024;
 const READINGS_LEN_MAX: usize = 4_096;
 /// The most findings of one patient that wait to be written.
 const FINDINGS_LEN_MAX: usize = 256;
+/// The most alarms of one patient that wait to be written; the engine waits for room.
+const ALARMS_LEN_MAX: usize = 64;
+/// How often the patient's chart is read again.
+const CHART_EVERY: Duration = Duration::from_secs(5 * 60);
 /// A patient without readings for this long is no longer assessed.
 const IDLE: Duration = Duration::from_secs(30 * 60);
 /// How often a finding that could not be written is tried, and how long to wait before the next time.
@@ -34,6 +41,8 @@ const WRITE_ATTEMPTS: u32 = 5;
 const WRITE_RETRY: Duration = Duration::from_millis(200);
 /// Findings of one rule about one signal are written at most once in so many milliseconds of signal, unless they are more serious.
 const WRITTEN_EVERY_MS: u64 = 5_000;
+/// Rules whose findings are few, and waited for like alarms: the engine waits until they are taken.
+const NEVER_LEFT_OUT: [&str; 2] = ["hospital-mortality", "next-hour-forecast"];
 /// NEWS2 moves with every value at a boundary: at most once in so many milliseconds.
 const NEWS2_WRITTEN_EVERY_MS: u64 = 15_000;
 
@@ -84,26 +93,33 @@ impl Node {
 
     async fn run_engine(self, patient: String, mut fed: mpsc::Receiver<Fed>) {
         let mut stopping = self.stopping();
-        let person = self.person(&patient).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the patient's age is unknown to analytics");
-            Person::default()
-        });
-        let mut monitor = Monitor::new(&person);
+        let Ok(run) = self.new_id() else {
+            tracing::warn!("no random bytes for a run: readings are stored and not assessed");
+            return;
+        };
+        let mut work = Work::new(run);
+        let (charts, mut chart) = mpsc::channel(1);
+        work.learn(self.charted(&patient).await);
+        let reading = tokio::spawn(self.clone().read_charts(patient.clone(), charts));
         let mut cadence = Cadence::default();
+        let (alarms, alarms_to_write) = mpsc::channel(ALARMS_LEN_MAX);
         let (findings, to_write) = mpsc::channel(FINDINGS_LEN_MAX);
-        let writer = tokio::spawn(self.clone().write_findings(patient, to_write));
+        let run = Arc::clone(&work.run);
+        let writer = tokio::spawn(self.clone().write_findings(patient, run, alarms_to_write, to_write));
         loop {
             let next = tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
+                Some(learnt) = chart.recv() => {
+                    work.learn(learnt);
+                    continue;
+                }
                 next = tokio::time::timeout(IDLE, fed.recv()) => next,
             };
             let found = match next {
-                Ok(Some(Fed::Reading(reading))) => {
-                    assess(&mut monitor, reading.digest, reading.measured_at, &reading.signals)
-                }
+                Ok(Some(Fed::Reading(reading))) => work.assess(&reading),
                 // The record of it is the Communication; the engine only needs to know.
                 Ok(Some(Fed::Acknowledged { alarm, at, by })) => {
-                    monitor.acknowledge(&alarm, at, &by);
+                    work.acknowledge(&alarm, at, &by);
                     Vec::new()
                 }
                 Ok(None) => break,
@@ -113,30 +129,68 @@ impl Node {
                     Vec::new()
                 }
             };
-            for finding in found.into_iter().filter(|finding| cadence.is_due(finding)) {
-                if finding.alarm.is_some() {
-                    // An alarm is never left out. The writer ends only after this sender.
-                    let _ = findings.send(finding).await;
-                } else if findings.try_send(finding).is_err() {
+            for found in found.into_iter().filter(|found| cadence.is_due(&found.finding)) {
+                // The writer ends only after these senders.
+                if found.finding.alarm.is_some() {
+                    let _ = alarms.send(found).await;
+                } else if NEVER_LEFT_OUT.contains(&found.finding.rule) {
+                    let _ = findings.send(found).await;
+                } else if findings.try_send(found).is_err() {
                     tracing::warn!("findings come faster than they are written: one is left out");
                 }
             }
         }
-        drop(findings);
+        reading.abort();
+        drop((alarms, findings));
         // A writer that was stopped has nothing more to say.
         let _ = writer.await;
     }
 
-    async fn write_findings(self, patient: String, mut findings: mpsc::Receiver<Finding>) {
-        while let Some(finding) = findings.recv().await {
+    /// Reads a patient's chart again and again, for as long as somebody takes it.
+    async fn read_charts(self, patient: String, charts: mpsc::Sender<Learnt>) {
+        loop {
+            tokio::time::sleep(CHART_EVERY).await;
+            if charts.send(self.charted(&patient).await).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The patient's chart of now; an empty one where it cannot be read.
+    async fn charted(&self, patient: &str) -> Learnt {
+        let at = self.now();
+        let chart = self.chart(patient, at).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a chart cannot be read: analytics know nothing of the person");
+            Vec::new()
+        });
+        Learnt { at, chart }
+    }
+
+    async fn write_findings(
+        self,
+        patient: String,
+        run: Arc<Mutex<Run>>,
+        mut alarms: mpsc::Receiver<Found>,
+        mut findings: mpsc::Receiver<Found>,
+    ) {
+        loop {
+            // Alarms first: nobody waits for the others.
+            let found = tokio::select! {
+                biased;
+                Some(alarm) = alarms.recv() => alarm,
+                Some(finding) = findings.recv() => finding,
+                else => return,
+            };
             for attempt in 1..=WRITE_ATTEMPTS {
-                let written = match &finding.alarm {
-                    Some(alarm) => self.write_alarm(&patient, &finding, alarm).await,
-                    None => self.write_finding(&patient, &finding).await,
+                let written = match &found.finding.alarm {
+                    Some(alarm) => self.write_alarm(&patient, &run, &found, alarm).await,
+                    None => self.write_finding(&patient, &run, &found).await,
                 };
                 match written {
                     Ok(()) => break,
-                    Err(error) => tracing::warn!(%error, rule = finding.rule, attempt, "a finding was not written"),
+                    Err(error) => {
+                        tracing::warn!(%error, rule = found.finding.rule, attempt, "a finding was not written");
+                    }
                 }
                 if *self.stopping().borrow() {
                     return;
@@ -146,23 +200,29 @@ impl Node {
         }
     }
 
-    async fn write_finding(&self, patient: &str, finding: &Finding) -> Result<(), Failure> {
-        let time = self.now();
-        let drafts = self.draft_finding(patient, finding, time).await?;
-        self.commit_finding(patient, finding, (time, drafts), None).await
+    async fn write_finding(&self, patient: &str, run: &Mutex<Run>, found: &Found) -> Result<(), Failure> {
+        let drafted = self.draft_finding(patient, run, found, self.now()).await?;
+        self.commit_finding(patient, run, found, drafted, None).await
     }
 
-    /// The resources that show a finding, as first versions.
+    /// The resources that show a finding, as first versions; the first of them carries the run.
     pub(crate) async fn draft_finding(
         &self,
         patient: &str,
-        finding: &Finding,
+        run: &Mutex<Run>,
+        found: &Found,
         time: TimeMs,
-    ) -> Result<Vec<Draft>, Failure> {
+    ) -> Result<Drafted, Failure> {
         let subject = self.subject(patient).await?;
         let patient = format!("Patient/{patient}");
-        let resources = show(finding, &patient);
-        resources.iter().map(|resource| self.made(resource, &subject, time)).collect()
+        let mut resources = show(&found.finding, &patient);
+        let telling = run.lock().unwrap_or_else(PoisonError::into_inner).telling(found.place);
+        if let Some(first) = resources.first_mut() {
+            telling.put_into(first);
+        }
+        let drafts: Result<Vec<Draft>, Failure> =
+            resources.iter().map(|resource| self.made(resource, &subject, time)).collect();
+        Ok(Drafted { time, drafts: drafts?, telling })
     }
 
     /// Writes a finding's records at the time that they were drafted for, the entry that ties the first of them to its inputs and model, and
@@ -170,13 +230,15 @@ impl Node {
     pub(crate) async fn commit_finding(
         &self,
         patient: &str,
-        finding: &Finding,
-        (time, drafts): (TimeMs, Vec<Draft>),
+        run: &Mutex<Run>,
+        Found { finding, charted, .. }: &Found,
+        Drafted { time, drafts, telling }: Drafted,
         alarm: Option<Event<'_>>,
     ) -> Result<(), Failure> {
         let engine = self.engine();
         let Some(result) = drafts.first().map(Draft::name) else { return Ok(()) };
         for draft in &drafts {
+            let action = if draft.version == 1 { Action::Create } else { Action::Update };
             let target = crate::facts::Target {
                 rtype: &draft.rtype,
                 id: Some(&draft.id),
@@ -185,14 +247,15 @@ impl Node {
                 author: &self.org,
                 value: Some((&draft.value).into()),
             };
-            self.allow(&engine, Action::Create, &target).await?;
+            self.allow(&engine, action, &target).await?;
         }
         let subject = self.subject(patient).await?;
         let author = self.author(&engine, time);
         let mut gathered = self.gather(&engine, time, drafts)?;
+        let inputs: Vec<Digest> = finding.inputs.iter().chain(charted).copied().collect();
         let event = Event::Analysed {
             result: &result,
-            inputs: &finding.inputs,
+            inputs: &inputs,
             model: finding.model,
             priority: priority(finding.severity),
         };
@@ -200,21 +263,94 @@ impl Node {
             self.also(&mut gathered, &author, &Also { subject: subject.clone(), event })?;
         }
         let trail = Trail::of(Interaction::Create, AccessAction::Write);
-        self.commit(&engine, time, gathered, Vec::new(), &trail).await
+        self.commit(&engine, time, gathered, Vec::new(), &trail).await?;
+        run.lock().unwrap_or_else(PoisonError::into_inner).told(&telling, result);
+        Ok(())
+    }
+}
+
+/// What was found, and how far the run was.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) finding: Finding,
+    pub(crate) place: Place,
+    /// What the ledger holds of the charted records that it cites.
+    pub(crate) charted: Vec<Digest>,
+}
+
+/// Records that are about to be written, the first of which carries the run.
+pub(crate) struct Drafted {
+    pub(crate) time: TimeMs,
+    pub(crate) drafts: Vec<Draft>,
+    telling: Telling,
+}
+
+/// A chart that was read.
+pub(crate) struct Learnt {
+    pub(crate) at: TimeMs,
+    pub(crate) chart: Vec<Charted>,
+}
+
+/// The rules at work on one patient, and the record of what they took in.
+pub(crate) struct Work {
+    monitor: Monitor,
+    run: Arc<Mutex<Run>>,
+    /// What the ledger holds of the records of the chart.
+    chart: Vec<(String, Commitment)>,
+    person: Option<Person>,
+}
+
+impl Work {
+    pub(crate) fn new(run: Id16) -> Self {
+        let run = Arc::new(Mutex::new(Run::new(run)));
+        Self { monitor: Monitor::new(&Person::default()), run, chart: Vec::new(), person: None }
     }
 
-    /// What scores must know of a patient, from the Patient record as far as it agrees with the ledger.
-    async fn person(&self, patient: &str) -> Result<Person, Failure> {
-        let Some((row, worth)) = self.current_row("Patient", patient).await? else { return Ok(Person::default()) };
-        let value: Json = serde_json::from_slice(&row.bytes).unwrap_or_default();
-        let born = value["birthDate"].as_str().filter(|_| worth.may_be_shown());
-        let age_years = born.and_then(|born| age_years(born, &self.now().to_instant()));
-        Ok(Person { age_years, ..Person::default() })
+    pub(crate) fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a chart, if it says something new.
+    pub(crate) fn learn(&mut self, Learnt { at, chart: records }: Learnt) {
+        let (said, names): (Vec<_>, Vec<_>) =
+            records.into_iter().map(|one| (one.said.clone(), (one.said.record, one.commitment))).unzip();
+        let chart = Chart::read(&said, at);
+        if self.person == Some(chart.person) && self.chart == names {
+            return;
+        }
+        let records = names.iter().map(|(record, _)| record.clone()).collect();
+        self.run().take(Step::Chart { at, records }, &Content::Chart(at, &names), None);
+        (self.chart, self.person) = (names, Some(chart.person));
+        self.monitor.know(&chart);
+    }
+
+    pub(crate) fn assess(&mut self, reading: &Reading) -> Vec<Found> {
+        // Every device is bound by the id of its Device.
+        let Some(device) = device_id(&reading.device) else { return Vec::new() };
+        let step = Step::Frame { device: device.to_owned(), counter: reading.counter };
+        let place = {
+            let mut run = self.run();
+            run.take(step, &Content::Frame(&reading.digest), Some(reading.measured_at));
+            run.place()
+        };
+        let found = assess(&mut self.monitor, reading.digest, reading.measured_at, &reading.signals);
+        let commitment = |record: &String| self.chart.iter().find(|(known, _)| known == record).map(|(_, held)| held.0);
+        let found = found.into_iter().map(|finding| {
+            let charted = finding.records.iter().filter_map(commitment).collect();
+            Found { finding, place, charted }
+        });
+        found.collect()
+    }
+
+    pub(crate) fn acknowledge(&mut self, alarm: &str, at: TimeMs, by: &str) {
+        let step = Step::Acknowledged { alarm: alarm.to_owned(), at };
+        self.run().take(step, &Content::Acknowledged(alarm, at), None);
+        self.monitor.acknowledge(alarm, at, by);
     }
 }
 
 /// The resources that show a finding. A frame's Observation is named by the frame's digest: no reference could be more exact.
-fn show(finding: &Finding, patient: &str) -> Vec<Json> {
+pub(crate) fn show(finding: &Finding, patient: &str) -> Vec<Json> {
     let frames: Vec<String> = finding.inputs.iter().map(frame_reference).collect();
     fhir::resources(finding, &fhir::Context { patient, derived_from: &frames, engine: None })
 }
@@ -275,18 +411,6 @@ impl Cadence {
         }
         due
     }
-}
-
-/// Whole years from a FHIR date to an instant. Of a date without day or month the latest possible day counts.
-fn age_years(born: &str, now: &str) -> Option<u16> {
-    let year = |text: &str| text.get(..4)?.parse::<u16>().ok();
-    let latest = match born.len() {
-        4 => "12-31".to_owned(),
-        7 => format!("{}-31", born.get(5..)?),
-        _ => born.get(5..10)?.to_owned(),
-    };
-    let had_birthday = latest.as_str() <= now.get(5..10)?;
-    year(now)?.checked_sub(year(born)?)?.checked_sub(u16::from(!had_birthday))
 }
 
 #[cfg(test)]
@@ -371,19 +495,5 @@ mod tests {
         check(2_000, Severity::Medium, true);
         check(3_000, Severity::Medium, false);
         check(7_000, Severity::None, true);
-    }
-
-    #[test]
-    fn ages_are_whole_years_and_never_too_high() {
-        let check = |born, expected| assert_eq!(age_years(born, "2026-11-21T10:00:00.000Z"), expected, "{born}");
-        check("1974-06-11", Some(52));
-        check("1974-11-21", Some(52));
-        check("1974-11-22", Some(51));
-        check("1974", Some(51));
-        check("1974-10", Some(52));
-        check("1974-11", Some(51));
-        check("2026-11-20", Some(0));
-        check("2030-01-01", None);
-        check("x", None);
     }
 }

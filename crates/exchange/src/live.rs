@@ -1,12 +1,14 @@
-//! What sensors say, as it comes: a patient's readings for as long as somebody looks, under the decision and the trace of a read.
+//! What sensors say, as it comes: a patient's readings and alarms for as long as somebody looks, under the decision and the trace of a read.
 //!
-//! Whoever is slow is not waited for and loses nothing: what the queue could not hold is read from the database, from the last frame shown.
+//! Whoever is slow is not waited for and loses nothing: what the queue could not hold is read from the database, from the last frame shown, and
+//! alarms that are not over are shown again.
 
-use crate::{bind::sensed, caller::Caller, failure::Failure, kept::frame_of, node::Node, write::Trail};
+use crate::{bind::sensed, caller::Caller, facts::Target, failure::Failure, kept::frame_of, node::Node, write::Trail};
 use contract::AccessAction;
 use policy::Action;
 use record::{Commitment, Id16, TimeMs, fhir::Interaction};
 use sensing::{DeviceId, Frame, Reading};
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
@@ -20,7 +22,7 @@ use tokio::sync::{
     watch,
 };
 
-/// Readings of a patient that wait for somebody slow; more are read from the database.
+/// Readings and alarms of a patient that wait for somebody slow; more are read from the database.
 const WAITING_LEN_MAX: usize = 256;
 /// The most readings that are shown under one trace.
 const TOGETHER_MAX: usize = 64;
@@ -30,7 +32,16 @@ const RESUME_MS_MAX: u64 = 3_600_000;
 const PATIENTS_MAX: usize = 4_096;
 
 /// Who is looked at.
-pub(crate) type Streams = Mutex<HashMap<String, broadcast::Sender<Arc<Reading>>>>;
+pub(crate) type Streams = Mutex<HashMap<String, broadcast::Sender<Arc<Told>>>>;
+
+/// Something that a stream shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// A frame that was admitted.
+    Reading(Box<Reading>),
+    /// An alarm as it stands after a change, in the form of the list of alarms.
+    Alarm(Value),
+}
 
 /// A stream of one patient's readings.
 pub struct Live {
@@ -38,12 +49,14 @@ pub struct Live {
     caller: Caller,
     patient: String,
     signal: Option<String>,
-    coming: broadcast::Receiver<Arc<Reading>>,
+    coming: broadcast::Receiver<Arc<Told>>,
     stopping: watch::Receiver<bool>,
     /// The last frame of each device that was shown, or that stood before the stream began.
     shown: HashMap<DeviceId, u64>,
     /// Whether there may be frames in the database that were not shown.
     is_behind: bool,
+    /// Whether there may be open alarms that were not shown.
+    owes_alarms: bool,
 }
 
 impl Node {
@@ -85,39 +98,51 @@ impl Node {
             stopping: self.stopping(),
             shown,
             is_behind,
+            owes_alarms: true,
         })
     }
 
     /// Shows a reading to whoever looks at the patient.
     pub(crate) fn show(&self, patient: &str, reading: &Reading) {
+        self.tell(patient, || Told::Reading(Box::new(reading.clone())));
+    }
+
+    /// Shows something to whoever looks at the patient.
+    pub(crate) fn tell(&self, patient: &str, told: impl FnOnce() -> Told) {
         let streams = self.sensing.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stream) = streams.get(patient) {
             // Nobody may be left to hear it.
-            let _ = stream.send(Arc::new(reading.clone()));
+            let _ = stream.send(Arc::new(told()));
         }
     }
 }
 
 impl Live {
-    /// The next readings, one at least, each once and those of a device in their order; none when the node stops. Each group is decided
-    /// over, and in the patient's trail before it is given. Fails when the caller may not look any more.
-    pub async fn next(&mut self) -> Result<Vec<Reading>, Failure> {
+    /// What is next, one reading or alarm at least; each reading once and those of a device in their order; nothing when the node stops. Each group
+    /// is decided over, and in the patient's trail before it is given. Fails when the caller may not look any more. Alarms are left out where
+    /// the caller may look at sensors but not at alarms.
+    pub async fn next(&mut self) -> Result<Vec<Told>, Failure> {
         loop {
             let Some(mut group) = self.group().await? else { return Ok(Vec::new()) };
-            group.retain(|reading| self.shown.get(&reading.device).is_none_or(|last| reading.counter > *last));
-            for reading in &group {
-                self.shown.insert(reading.device.clone(), reading.counter);
-            }
-            if let Some(name) = &self.signal {
-                group.iter_mut().for_each(|reading| reading.signals.retain(|signal| signal.name == *name));
-                group.retain(|reading| !reading.signals.is_empty());
+            group.retain_mut(|told| match told {
+                Told::Reading(reading) => self.is_new(reading),
+                Told::Alarm(_) => true,
+            });
+            if group.iter().any(|told| matches!(told, Told::Alarm(_))) && !self.may_see_alarms().await? {
+                group.retain(|told| matches!(told, Told::Reading(_)));
             }
             if group.is_empty() {
                 continue;
             }
             let node = &self.node;
             let decided = node.allow(&self.caller, Action::Read, &sensed(&self.patient, None, &node.org)).await?;
-            let versions: Vec<Commitment> = group.iter().map(|reading| Commitment(reading.digest)).collect();
+            let (mut versions, mut names) = (Vec::new(), Vec::new());
+            for told in &group {
+                match told {
+                    Told::Reading(reading) => versions.push(Commitment(reading.digest)),
+                    Told::Alarm(alarm) => names.extend(alarm["issue"].as_str().map(str::to_owned)),
+                }
+            }
             let mut query = format!("Observation/$stream?patient={}", self.patient);
             if let Some(name) = &self.signal {
                 query.push_str(&format!("&signal={name}"));
@@ -127,17 +152,48 @@ impl Live {
                 under: decided.under,
                 ..Trail::of(Interaction::Read, AccessAction::Frames)
             };
-            node.leave_trail(&self.caller, Some(&self.patient), &versions, &[], &trail).await?;
+            node.leave_trail(&self.caller, Some(&self.patient), &versions, &names, &trail).await?;
             return Ok(group);
         }
     }
 
-    async fn group(&mut self) -> Result<Option<Vec<Reading>>, Failure> {
+    /// Whether a reading was not shown yet; leaves of it the signal that is asked for.
+    fn is_new(&mut self, reading: &mut Reading) -> bool {
+        if self.shown.get(&reading.device).is_some_and(|last| reading.counter <= *last) {
+            return false;
+        }
+        self.shown.insert(reading.device.clone(), reading.counter);
+        let Some(name) = &self.signal else { return true };
+        reading.signals.retain(|signal| signal.name == *name);
+        !reading.signals.is_empty()
+    }
+
+    async fn may_see_alarms(&self) -> Result<bool, Failure> {
+        let node = &self.node;
+        let target = Target {
+            rtype: "DetectedIssue",
+            id: None,
+            patient: Some(&self.patient),
+            label: "N",
+            author: &node.org,
+            value: None,
+        };
+        Ok(node.decide(&self.caller, Action::Read, &target).await?.decision.allow)
+    }
+
+    async fn group(&mut self) -> Result<Option<Vec<Told>>, Failure> {
+        if self.owes_alarms {
+            self.owes_alarms = false;
+            let open = self.node.open_alarms(&self.patient).await?;
+            if !open.is_empty() {
+                return Ok(Some(open.into_iter().map(Told::Alarm).collect()));
+            }
+        }
         if self.is_behind {
             let (missed, more) = self.missed().await?;
             self.is_behind = more;
             if !missed.is_empty() {
-                return Ok(Some(missed));
+                return Ok(Some(missed.into_iter().map(|reading| Told::Reading(Box::new(reading))).collect()));
             }
         }
         let first = tokio::select! {
@@ -145,19 +201,19 @@ impl Live {
             first = self.coming.recv() => first,
         };
         let mut group = match first {
-            Ok(reading) => vec![Reading::clone(&reading)],
+            Ok(told) => vec![Told::clone(&told)],
             Err(RecvError::Lagged(_)) => {
-                self.is_behind = true;
+                (self.is_behind, self.owes_alarms) = (true, true);
                 return Ok(Some(Vec::new()));
             }
             Err(RecvError::Closed) => return Ok(None),
         };
         while group.len() < TOGETHER_MAX {
             match self.coming.try_recv() {
-                Ok(reading) => group.push(Reading::clone(&reading)),
+                Ok(told) => group.push(Told::clone(&told)),
                 Err(TryRecvError::Lagged(_)) => {
                     // What is in hand is older than what was dropped.
-                    self.is_behind = true;
+                    (self.is_behind, self.owes_alarms) = (true, true);
                     break;
                 }
                 Err(_) => break,

@@ -15,6 +15,9 @@ const DEVICES_MAX: usize = 4_096;
 /// The most revoked keys whose frames are told from those of strangers.
 const REVOKED_MAX: usize = 4_096;
 
+/// Patients share so many locks for changes of alarms: those of one patient take turns, those of others seldom wait.
+const ALARM_LOCKS: usize = 32;
+
 /// What a node knows of its devices, and of the analytics that they feed.
 #[derive(Default)]
 pub(crate) struct Sensing {
@@ -24,8 +27,8 @@ pub(crate) struct Sensing {
     pub(crate) streams: crate::live::Streams,
     /// Held while a device is bound or unbound.
     pub(crate) binding: tokio::sync::Mutex<()>,
-    /// Held while an alarm changes.
-    pub(crate) alarms: tokio::sync::Mutex<()>,
+    /// Each held while an alarm of one of its patients changes.
+    alarms: [tokio::sync::Mutex<()>; ALARM_LOCKS],
 }
 
 struct Place {
@@ -50,6 +53,12 @@ impl Sensing {
 
     fn revoked(&self) -> MutexGuard<'_, HashMap<DeviceId, Revoked>> {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock for changes of a patient's alarms.
+    pub(crate) fn alarms_of(&self, patient: &str) -> &tokio::sync::Mutex<()> {
+        let place = patient.bytes().fold(0usize, |place, byte| place.wrapping_mul(31).wrapping_add(byte.into()));
+        &self.alarms[place % ALARM_LOCKS]
     }
 
     /// Whether one more device can be bound.

@@ -83,6 +83,16 @@ impl Client {
         Self { request: Some(name.to_owned()), ..self.clone() }
     }
 
+    /// The address of the gateway.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The token, for a connection that is no request.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     async fn send(
         &self,
         method: Method,

@@ -144,6 +144,11 @@ impl Risk {
         Self { model, patient, readings: Readings::new() }
     }
 
+    /// The same readings as those of another person.
+    pub fn of(&self, patient: Patient) -> Self {
+        Self { patient, ..self.clone() }
+    }
+
     /// Takes a reading. The order in which readings come decides nothing.
     pub fn observe(&mut self, reading: &Reading<'_>) -> Result<(), NotTaken> {
         self.readings.take(reading)

@@ -42,6 +42,11 @@ impl TrendModel {
         self.0.hash
     }
 
+    /// Whether it looks at a variable.
+    pub fn looks_at(variable: Variable) -> bool {
+        trend_features::BESIDE.contains(&variable)
+    }
+
     /// What it forecasts.
     pub fn targets() -> impl Iterator<Item = Variable> {
         trend_features::TARGETS.into_iter()
@@ -100,6 +105,11 @@ impl Trends {
     /// Begins without readings.
     pub fn new(model: Arc<TrendModel>, age_years: u16) -> Self {
         Self { model, age_years, readings: Readings::new() }
+    }
+
+    /// The same readings as those of somebody of another age.
+    pub fn for_age(&self, age_years: u16) -> Self {
+        Self { age_years, ..self.clone() }
     }
 
     /// Takes a reading. The order in which readings come decides nothing.

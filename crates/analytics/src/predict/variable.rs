@@ -75,7 +75,7 @@ pub struct Variable(
 );
 
 impl Variable {
-    pub(super) const HEART_RATE: Self = Self(0);
+    pub(crate) const HEART_RATE: Self = Self(0);
     pub(super) const RESP_RATE: Self = Self(1);
     pub(super) const SYSTOLIC: Self = Self(2);
     pub(super) const MEAN_PRESSURE: Self = Self(3);

@@ -6,6 +6,7 @@
 use super::{Author, Rule, Watch, window_summary::unit_of};
 use crate::{
     alarm::{AlarmSpec, AlarmState, AlarmStep},
+    ecg::Stretch,
     finding::{Alarm, Cited, Finding, Kind, Measure, Severity},
     input::{Input, Measured, Person},
 };
@@ -16,6 +17,8 @@ use record::TimeMs;
 enum Limit {
     AtMost(f64),
     AtLeast(f64),
+    /// From the first on, and below the second: there an alarm of higher priority begins.
+    Within(f64, f64),
     /// The sensor says that it has no value, or says nothing for this many milliseconds.
     Silent(u64),
 }
@@ -46,7 +49,7 @@ const ENTRIES: &[Entry] = &[
     entry("spo2-low", "spo2", Limit::AtMost(91.0), Severity::High, MONITORED),
     entry("heart-rate-low", "heart-rate", Limit::AtMost(40.0), Severity::High, MONITORED),
     entry("heart-rate-high", "heart-rate", Limit::AtLeast(131.0), Severity::High, MONITORED),
-    entry("heart-rate-raised", "heart-rate", Limit::AtLeast(111.0), Severity::Medium, MONITORED),
+    entry("heart-rate-raised", "heart-rate", Limit::Within(111.0, 131.0), Severity::Medium, MONITORED),
     entry("resp-rate-low", "resp-rate", Limit::AtMost(8.0), Severity::High, MONITORED),
     entry("resp-rate-high", "resp-rate", Limit::AtLeast(25.0), Severity::High, MONITORED),
     entry("systolic-low", "nibp-sys", Limit::AtMost(90.0), Severity::High, CUFF),
@@ -56,22 +59,32 @@ const ENTRIES: &[Entry] = &[
     entry("heart-rate-silent", "heart-rate", Limit::Silent(15_000), Severity::Low, TECHNICAL),
 ];
 
+/// An ECG that could be trusted within so many milliseconds before counts its own beats: its alarms stand, and those at limits of the rate that a
+/// monitor sends stand back, so that one heart sounds once.
+const ECG_STANDS_MS: u64 = 10_000;
+/// Alarms that stand back.
+const STAND_BACK: [&str; 2] = ["heart-rate-low", "heart-rate-high"];
+
 /// Frames cited by one alarm: those since its condition began, at most this many.
 const ALARM_FRAMES_MAX: usize = 32;
 
 pub(super) const RULE: Rule = Rule {
     id: "alarm-limits",
-    version: 1,
+    version: 2,
     kind: Kind::EventTriggered,
     title: "Alarms at limits of vital signs",
     source: "IEC 60601-1-8; limits of Royal College of Physicians, NEWS2, 2017",
     codes: &[("https://vitaltrace.org/fhir/CodeSystem/rule", "alarm-limits", "Alarm at a limit of a vital sign")],
     parameters: || {
-        let mut out = Vec::new();
+        let mut out = vec![("ecg_stands_ms".to_owned(), ECG_STANDS_MS as f64)];
         for entry in ENTRIES {
             let (sense, limit) = match entry.limit {
                 Limit::AtMost(limit) => ("at-most", limit),
                 Limit::AtLeast(limit) => ("at-least", limit),
+                Limit::Within(limit, below) => {
+                    out.push((format!("{}.below", entry.name), below));
+                    ("at-least", limit)
+                }
                 Limit::Silent(ms) => ("silent-ms", ms as f64),
             };
             out.push((format!("{}.{sense}", entry.name), limit));
@@ -85,13 +98,18 @@ pub(super) const RULE: Rule = Rule {
     },
     start: |rule, _: &Person| {
         let author = Author::of(rule);
-        Box::new(Alarms { alarms: ENTRIES.iter().map(|entry| Sounding::new(author, *entry)).collect() })
+        Box::new(Alarms {
+            ecg_until: None,
+            alarms: ENTRIES.iter().map(|entry| Sounding::new(author, *entry)).collect(),
+        })
     },
 };
 
 #[derive(Debug)]
 struct Alarms {
     alarms: Vec<Sounding>,
+    /// Until when an ECG told its own rate.
+    ecg_until: Option<TimeMs>,
 }
 
 #[derive(Debug)]
@@ -110,6 +128,11 @@ impl Sounding {
         Self { author, entry, state: AlarmState::Quiet, value: None, heard: None, cited: Cited::default() }
     }
 
+    /// One that sounds goes on to its end.
+    fn stands_back(&self) -> bool {
+        STAND_BACK.contains(&self.entry.name) && !matches!(self.state, AlarmState::Sounding { .. })
+    }
+
     fn step(&mut self, input: &Input<'_>) -> Option<Finding> {
         let own = input.signal == self.entry.signal;
         let number = input.value.number().filter(|_| own);
@@ -119,6 +142,7 @@ impl Sounding {
         let condition = match (self.entry.limit, number) {
             (Limit::AtMost(limit), Some(value)) => value <= limit,
             (Limit::AtLeast(limit), Some(value)) => value >= limit,
+            (Limit::Within(limit, below), Some(value)) => (limit..below).contains(&value),
             (Limit::Silent(ms), _) => {
                 // Every input tells the time; a sensor that never spoke is not missed.
                 let silent = self.heard.is_some_and(|heard| input.at.0.saturating_sub(heard.0) > ms);
@@ -148,7 +172,9 @@ impl Sounding {
         let unit = unit_of(self.entry.signal);
         let value = self.value.filter(|_| !technical).map(|value| Measure { name: "value", value, unit });
         let limit = match self.entry.limit {
-            Limit::AtMost(value) | Limit::AtLeast(value) => Measure { name: "limit", value, unit },
+            Limit::AtMost(value) | Limit::AtLeast(value) | Limit::Within(value, _) => {
+                Measure { name: "limit", value, unit }
+            }
             Limit::Silent(ms) => Measure { name: "limit", value: ms as f64, unit: "ms" },
         };
         Finding {
@@ -169,7 +195,21 @@ impl Sounding {
 
 impl Watch for Alarms {
     fn take(&mut self, input: &Input<'_>, out: &mut Vec<Finding>) {
-        out.extend(self.alarms.iter_mut().filter_map(|alarm| alarm.step(input)));
+        let ecg_stands = self.ecg_until.is_some_and(|until| input.at.0.saturating_sub(until.0) <= ECG_STANDS_MS);
+        for alarm in &mut self.alarms {
+            if ecg_stands && alarm.stands_back() {
+                alarm.state = AlarmState::Quiet;
+                alarm.cited = Cited::default();
+                continue;
+            }
+            out.extend(alarm.step(input));
+        }
+    }
+
+    fn ecg(&mut self, stretch: &Stretch<'_>, _out: &mut Vec<Finding>) {
+        if stretch.quality.beats_count() && !stretch.beats.is_empty() {
+            self.ecg_until = Some(stretch.until);
+        }
     }
 
     fn acknowledge(&mut self, name: &str, at: TimeMs, by: &str, out: &mut Vec<Finding>) {
@@ -184,6 +224,10 @@ impl Watch for Alarms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        monitor::Monitor,
+        recorded::{Part, Recorded},
+    };
     use expect_test::{Expect, expect};
     use record::sha256;
 
@@ -217,6 +261,45 @@ mod tests {
             }
         }
         expect.assert_eq(&told);
+    }
+
+    #[test]
+    fn a_heart_that_an_ecg_counts_too_sounds_once() {
+        let parts = [Part::Sinus { per_min: 75.0, seconds: 30.0 }, Part::Sinus { per_min: 150.0, seconds: 60.0 }];
+        let record = Recorded::made(53, 250.0, 0.01, &parts);
+        let raised = |with_ecg: bool| {
+            let mut monitor = Monitor::new(&Person::default());
+            let mut names = Vec::new();
+            for (second, values) in record.leads[0].chunks_exact(250).enumerate() {
+                let (frame, at) = (sha256(&[&second.to_be_bytes()]), TimeMs(second as u64 * 1_000));
+                let rate = if second < 30 { 75.0 } else { 150.0 };
+                let wave = Measured::Wave { rate_hz: 250.0, values };
+                let inputs = [("heart-rate", Measured::Number(rate)), ("ecg-ii", wave)];
+                for (signal, value) in inputs.into_iter().take(if with_ecg { 2 } else { 1 }) {
+                    names.extend(
+                        monitor
+                            .take(&Input { frame, signal, at, value })
+                            .iter()
+                            .filter_map(|finding| Some(finding.alarm.as_ref()?.name)),
+                    );
+                }
+            }
+            names
+        };
+        assert_eq!(raised(true), ["tachycardia"]);
+        assert_eq!(raised(false), ["heart-rate-high"]);
+    }
+
+    #[test]
+    fn a_raised_rate_that_becomes_high_is_an_alarm_of_higher_priority() {
+        check(
+            "heart-rate",
+            &format!("{} {}", ["115"; 12].join(" "), ["140"; 12].join(" ")),
+            expect![[r#"
+            10 heart-rate-raised Raised physiological Medium, 11 frames
+            22 heart-rate-high Raised physiological High, 11 frames
+        "#]],
+        );
     }
 
     #[test]

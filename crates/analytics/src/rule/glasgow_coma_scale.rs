@@ -49,6 +49,7 @@ const SCORE: Score = Score {
     uses: &[Vital::Eye, Vital::Verbal, Vital::Motor],
     consciousness: false,
     age_years_min: 0,
+    in_pregnancy: true,
     compute: |known| {
         let [eye, verbal, motor] = [Vital::Eye, Vital::Verbal, Vital::Motor].map(|vital| known.number(vital));
         let points = glasgow_coma_scale(eye, verbal, motor);

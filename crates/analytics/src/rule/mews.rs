@@ -1,7 +1,8 @@
 //! MEWS: the Modified Early Warning Score.
 //!
 //! Source: Subbe, Kruger, Rutherford and Gemmel, QJM 2001;94:521, table 1 and the bands of its results (0 to 2, 3 to 4, 5 and more: more
-//! deaths and admissions to intensive care). Made for adults. A missing input makes the score incomplete, never 0.
+//! deaths and admissions to intensive care). Made for adults who are not pregnant (for whom there is
+//! MEOWS: Singh et al., Anaesthesia 2012;67:12). A missing input makes the score incomplete, never 0.
 
 use super::{
     Consciousness, Rule,
@@ -107,6 +108,7 @@ const SCORE: Score = Score {
     uses: &[Vital::Systolic, Vital::Pulse, Vital::Breaths, Vital::Temperature],
     consciousness: true,
     age_years_min: AGE_YEARS_MIN,
+    in_pregnancy: false,
     compute: |known| {
         let points = mews(&MewsInputs {
             systolic_mmhg: known.number(Vital::Systolic),
@@ -215,6 +217,8 @@ mod tests {
         let found = check::told(&RULE, &Person::default(), &inputs[..4]).unwrap();
         assert_eq!((found.complete, found.measure("total")), (false, None));
         assert_eq!(found.missing, ["consciousness"]);
+        let pregnant = Person { pregnant: true, ..Person::default() };
+        assert_eq!(check::told(&RULE, &pregnant, &inputs), None);
         let child = Person { age_years: Some(15), ..Person::default() };
         assert_eq!(check::told(&RULE, &child, &inputs), None);
     }

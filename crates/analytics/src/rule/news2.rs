@@ -5,6 +5,7 @@
 
 use super::{Author, Latest, Rule, Watch};
 use crate::{
+    chart::Chart,
     finding::{Finding, Kind, Measure, Severity},
     input::{Input, Measured, Person},
 };
@@ -298,6 +299,10 @@ impl Watching {
 }
 
 impl Watch for Watching {
+    fn know(&mut self, chart: &Chart) {
+        self.person = chart.person;
+    }
+
     fn take(&mut self, input: &Input<'_>, out: &mut Vec<Finding>) {
         if !self.keep(input) {
             return;

@@ -53,6 +53,7 @@ const SCORE: Score = Score {
     uses: &[Vital::Breaths, Vital::Systolic, Vital::Eye, Vital::Verbal, Vital::Motor, Vital::Glasgow],
     consciousness: true,
     age_years_min: AGE_YEARS_MIN,
+    in_pregnancy: false,
     compute: |known| {
         let (breaths_per_min, systolic_mmhg) = (known.number(Vital::Breaths), known.number(Vital::Systolic));
         let glasgow = known_total(known);

@@ -84,6 +84,7 @@ const SCORE: Score = Score {
     uses: &[Vital::Breaths, Vital::Systolic, Vital::Eye, Vital::Verbal, Vital::Motor, Vital::Glasgow],
     consciousness: false,
     age_years_min: 0,
+    in_pregnancy: true,
     compute: |known| {
         let inputs = TraumaInputs {
             glasgow: known_total(known),

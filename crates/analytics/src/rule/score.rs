@@ -2,6 +2,7 @@
 
 use super::{Author, Consciousness, Latest, Rule, Watch};
 use crate::{
+    chart::Chart,
     finding::{Finding, Measure, Severity},
     input::{Input, Measured, Person},
 };
@@ -128,12 +129,12 @@ pub(crate) fn parameters() -> Vec<(String, f64)> {
 
 /// The latest of every value that scores take.
 #[derive(Debug)]
-struct Chart {
+struct Latests {
     numbers: [Latest<f64>; 11],
     consciousness: Latest<Consciousness>,
 }
 
-impl Chart {
+impl Latests {
     fn new() -> Self {
         let numbers = VITALS.map(|(_, _, valid_s)| Latest::new(valid_s * 1_000));
         Self { numbers, consciousness: Latest::new(ASSESSED_VALID_S * 1_000) }
@@ -161,7 +162,7 @@ impl Chart {
 /// What is known of a person at a time; what is read from it is cited.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
-    chart: &'a Chart,
+    latest: &'a Latests,
     now: TimeMs,
     sources: Vec<(TimeMs, Digest)>,
 }
@@ -169,7 +170,7 @@ pub(crate) struct Known<'a> {
 impl Known<'_> {
     /// The number, or the one that stands for it.
     pub(crate) fn number(&mut self, vital: Vital) -> Option<f64> {
-        let latest = |vital: Vital| self.chart.numbers.get(vital as usize)?.get(self.now);
+        let latest = |vital: Vital| self.latest.numbers.get(vital as usize)?.get(self.now);
         let other = VITALS.iter().map(|(other, ..)| *other).find(|other| other.stands_for() == Some(vital));
         let own = latest(vital);
         let (value, at, frame) = own.or_else(|| latest(other?))?;
@@ -179,11 +180,11 @@ impl Known<'_> {
 
     /// When the number was measured, if it still counts.
     pub(crate) fn time_of(&self, vital: Vital) -> Option<TimeMs> {
-        Some(self.chart.numbers.get(vital as usize)?.get(self.now)?.1)
+        Some(self.latest.numbers.get(vital as usize)?.get(self.now)?.1)
     }
 
     pub(crate) fn consciousness(&mut self) -> Option<Consciousness> {
-        let (level, at, frame) = self.chart.consciousness.get(self.now)?;
+        let (level, at, frame) = self.latest.consciousness.get(self.now)?;
         self.cite(at, frame);
         Some(level)
     }
@@ -214,14 +215,21 @@ pub(crate) struct Score {
     pub(crate) consciousness: bool,
     /// The youngest age it is for, in years; who is known to be younger is not scored.
     pub(crate) age_years_min: u16,
+    /// Whether it is for pregnancy too; who is known to be pregnant is not scored else. Vital signs of a healthy pregnancy lie where these scores give
+    /// points: Bauer et al., Obstet Gynecol 2014;124:535 (SIRS); Bowyer et al., Aust N Z J Obstet Gynaecol 2017;57:540 (qSOFA).
+    pub(crate) in_pregnancy: bool,
     pub(crate) compute: fn(&mut Known<'_>) -> Scored,
 }
 
 impl Score {
     /// The score at work on one person.
     pub(crate) fn watch(self, rule: &Rule, person: &Person) -> Box<dyn Watch> {
-        let scored = person.age_years.is_none_or(|age| age >= self.age_years_min);
-        Box::new(Watching { author: Author::of(rule), score: self, scored, chart: Chart::new(), said: None })
+        let scored = self.is_for(person);
+        Box::new(Watching { author: Author::of(rule), score: self, scored, latest: Latests::new(), said: None })
+    }
+
+    fn is_for(&self, person: &Person) -> bool {
+        person.age_years.is_none_or(|age| age >= self.age_years_min) && (self.in_pregnancy || !person.pregnant)
     }
 }
 
@@ -232,17 +240,21 @@ struct Watching {
     score: Score,
     /// Whether the score is for this person.
     scored: bool,
-    chart: Chart,
+    latest: Latests,
     said: Option<(Scored, TimeMs)>,
 }
 
 impl Watch for Watching {
+    fn know(&mut self, chart: &Chart) {
+        self.scored = self.score.is_for(&chart.person);
+    }
+
     fn take(&mut self, input: &Input<'_>, out: &mut Vec<Finding>) {
-        if !self.scored || !self.chart.keep(input, self.score.uses, self.score.consciousness) {
+        if !self.scored || !self.latest.keep(input, self.score.uses, self.score.consciousness) {
             return;
         }
         let now = input.at;
-        let mut known = Known { chart: &self.chart, now, sources: Vec::new() };
+        let mut known = Known { latest: &self.latest, now, sources: Vec::new() };
         let scored = (self.score.compute)(&mut known);
         let sources = known.sources;
         // A score of which nothing is known any more is not said.
@@ -324,6 +336,7 @@ mod tests {
         uses: &[Vital::Breaths, Vital::Pulse],
         consciousness: false,
         age_years_min: 16,
+        in_pregnancy: true,
         compute: |known| {
             let points = [Vital::Breaths, Vital::Pulse].map(|vital| known.number(vital).map(|value| value as u8));
             let points = Points::of(points);
@@ -366,11 +379,11 @@ mod tests {
     #[test]
     fn an_oximeters_pulse_stands_for_a_heart_rate_that_is_not_there() {
         assert_eq!(said(40, &[(0, "pulse", 3.0), (1, "resp-rate", 3.0)]), [0, 1]);
-        let mut chart = Chart::new();
+        let mut latest = Latests::new();
         let mut tell = |signal: &str, at_s: u64, value: f64| {
             let (at, frame) = (TimeMs(at_s * 1_000), sha256(&[signal.as_bytes()]));
-            chart.keep(&Input { frame, signal, at, value: Measured::Number(value) }, SCORE.uses, false);
-            let mut known = Known { chart: &chart, now: at, sources: Vec::new() };
+            latest.keep(&Input { frame, signal, at, value: Measured::Number(value) }, SCORE.uses, false);
+            let mut known = Known { latest: &latest, now: at, sources: Vec::new() };
             (known.number(Vital::Pulse), known.sources.len())
         };
         assert_eq!(tell("pulse", 0, 70.0), (Some(70.0), 1));

@@ -59,6 +59,7 @@ const SCORE: Score = Score {
     uses: &[Vital::Temperature, Vital::Pulse, Vital::Breaths, Vital::WhiteCells],
     consciousness: false,
     age_years_min: AGE_YEARS_MIN,
+    in_pregnancy: false,
     compute: |known| {
         let points = sirs(&SirsInputs {
             temperature_cel: known.number(Vital::Temperature),

@@ -74,7 +74,8 @@ impl Node {
             Say::Handshake => ("handshake", Told::default()),
             Say::Heartbeat => ("heartbeat", Told::default()),
             Say::EventsAfter(after) => {
-                let told = self.tell(&caller, &kept, (after + 1, u64::MAX), wanted.events_max, wanted.payload).await?;
+                let told =
+                    self.told_of(&caller, &kept, (after + 1, u64::MAX), wanted.events_max, wanted.payload).await?;
                 ("event-notification", told)
             }
         };
@@ -110,7 +111,7 @@ impl Node {
             }
         }
         let payload = payload.unwrap_or(kept.wanted()?.payload);
-        let mut told = self.tell(caller, &kept, (since.max(1), until), EVENTS_MAX, payload).await?;
+        let mut told = self.told_of(caller, &kept, (since.max(1), until), EVENTS_MAX, payload).await?;
         Ok(bundle(caller, &kept, "query-event", &mut told))
     }
 
@@ -157,7 +158,7 @@ impl Node {
     }
 
     /// Events as the caller may be told of them now, in the trail.
-    async fn tell(
+    async fn told_of(
         &self,
         caller: &Caller,
         kept: &Kept,

@@ -1,5 +1,6 @@
 //! `vitaltrace bench`: measures on this machine, and prints what it saw. Nothing here decides anything.
 
+mod alarm;
 mod alarms;
 mod decide;
 mod ecg;
@@ -9,6 +10,7 @@ mod ledger;
 mod member;
 mod sample;
 mod sense;
+mod site;
 mod verify;
 mod workload;
 
@@ -22,6 +24,7 @@ pub(crate) enum Bench {
     Ecg(ecg::Ecg),
     Decide(decide::Decide),
     Emergency(emergency::Emergency),
+    AlarmDelay(alarm::Alarm),
     Fhir(fhir::Fhir),
     Ledger(ledger::Ledger),
     Sense(sense::Sense),
@@ -37,6 +40,7 @@ impl Bench {
             Self::Ecg(ecg) => ecg.run(),
             Self::Decide(decide) => decide.run(),
             Self::Emergency(emergency) => emergency.run().await,
+            Self::AlarmDelay(alarm) => alarm.run().await,
             Self::Fhir(fhir) => fhir.run().await,
             Self::Ledger(ledger) => ledger.run().await,
             Self::Sense(sense) => sense.run().await,

@@ -1,32 +1,23 @@
 //! `vitaltrace bench sense`: signed frames, first admitted alone, then stored durably and anchored by a hospital whose consortium, four
 //! processes, shares the machine; and a whole emergency department's sensors in real time.
 
-use crate::{
-    client::Client,
-    command::{BadInput, Exit, print, tell},
-    config::AddressParser,
-    demo::consortium::Consortium,
-    http::SEQUENCE,
-};
-use anyhow::{Context, ensure};
+use super::site::{Device, Place, Site, cores, key};
+use crate::command::{BadInput, Exit, print, tell};
+use anyhow::Context;
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use exchange::clock::now;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use record::{Id16, Role, TimeMs};
+use record::{Id16, TimeMs};
 use sensing::{
-    Binding, Frame, Rate, Sequence, Signal, Signed, SigningKey, Value, Watch,
+    Binding, Frame, Rate, Sequence, Signal, Signed, Value, Watch,
     generated::{Story, Wearer},
 };
 use serde::Serialize;
-use serde_json::json;
 use std::{
-    fs,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-const ORGANISATION: &str = "mercy-hospital";
 /// Samples of a frame that is measured: a second of one ECG lead.
 const ECG_HZ: u32 = 500;
 /// Seconds of signal that are made up; they are sent again and again.
@@ -35,12 +26,6 @@ const MADE_S: usize = 32;
 const TOGETHER: usize = 64;
 /// The most devices of a run, below what one gateway takes.
 const DEVICES_MAX: usize = 4_060;
-/// Devices that are made and bound side by side.
-const BOUND_AT_ONCE: usize = 8;
-/// How long the ledger may take to make everything final.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// How often it is asked.
-const POLL: Duration = Duration::from_millis(20);
 
 /// Measures the doors of sensing.
 #[derive(Debug, Args)]
@@ -66,12 +51,8 @@ pub(crate) struct Sense {
     /// How long the emergency department is watched.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// The address of an empty database of a PostgreSQL server; an SQLite file when not said.
-    #[arg(long, value_parser = AddressParser)]
-    database: Option<store::Address>,
-    /// Where the members' folders are made; a temporary folder when not said.
-    #[arg(long)]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -108,15 +89,9 @@ struct Runs {
     runs: Vec<Run>,
 }
 
-/// A device of the load: its sequence.
-struct Device {
-    id: String,
-    sequence: Sequence,
-}
-
 impl Sense {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let backend = if self.database.is_some() { "postgresql" } else { "sqlite" };
+        let backend = self.place.backend();
         let mut runs = Vec::new();
         for what in &self.what {
             let run = match what {
@@ -145,7 +120,7 @@ impl Sense {
     }
 
     async fn store(&self, backend: &'static str) -> anyhow::Result<Run> {
-        let site = Site::start(self, 1).await?;
+        let site = Site::start(&self.place, 1).await?;
         let mut devices = site.devices(self.devices, 1).await?;
         tell("signing");
         let seconds = ecg();
@@ -182,7 +157,7 @@ impl Sense {
             ))
             .into());
         }
-        let site = Arc::new(Site::start(self, self.patients).await?);
+        let site = Arc::new(Site::start(&self.place, self.patients).await?);
         let mut devices = site.devices(self.patients * sensors, sensors).await?;
         let seconds = everything();
         let samples_per_s: usize = seconds.iter().map(|signals| samples_of(signals)).sum::<usize>() / seconds.len();
@@ -194,7 +169,7 @@ impl Sense {
             let (site, seconds, last) = (Arc::clone(&site), Arc::clone(&seconds), self.seconds);
             // Nobody's sensors begin at the same moment.
             let from = begin + Duration::from_secs(1).mul_f64(patient as f64 / self.patients as f64);
-            running.push(tokio::spawn(async move { site.watch(own, &seconds, from, last).await }));
+            running.push(tokio::spawn(async move { watch(&site, own, &seconds, from, last).await }));
         }
         let mut took_ms = Vec::new();
         for one in running {
@@ -232,10 +207,6 @@ fn run(
         p99_ms: at(0.99),
         gateway_mib,
     }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Seconds of one ECG lead.
@@ -317,124 +288,26 @@ fn admit() -> anyhow::Result<Run> {
     Ok(run("admit", "none", frames, frames * f64::from(ECG_HZ), start.elapsed().as_secs_f64(), 1, took_ms, None))
 }
 
-fn key() -> anyhow::Result<SigningKey> {
-    let mut seed = [0u8; 32];
-    getrandom::fill(&mut seed).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
-    Ok(SigningKey::from_bytes(&seed))
-}
-
-/// Four organisations, and patients at one of them.
-struct Site {
-    consortium: Consortium,
-    doctor: Client,
-    door: Client,
-    patients: Vec<String>,
-    // The last to go: everything is in it.
-    _folder: tempfile::TempDir,
-}
-
-impl Site {
-    async fn start(asked: &Sense, patients: usize) -> anyhow::Result<Self> {
-        let parent = asked.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let folder = tempfile::Builder::new().prefix("vitaltrace-bench-").tempdir_in(parent)?;
-        let mut consortium = match &asked.database {
-            Some(file @ store::Address::File(_)) => {
-                return Err(BadInput(format!("`{file}` is no address of a server")).into());
-            }
-            Some(server) => Consortium::found_on(folder.path(), server.clone())?,
-            None => Consortium::found(folder.path())?,
-        };
-        consortium.add_user(ORGANISATION, "doctor", Role::Doctor, None)?;
-        tell("starting four organisations");
-        consortium.start_all().await?;
-        let doctor = consortium.login(ORGANISATION, "doctor").await?;
-        let door = Client::with_token(&consortium.node(ORGANISATION)?.base, String::new())?;
-        let mut site = Self { consortium, doctor, door, patients: Vec::new(), _folder: folder };
-        tell(&format!("enrolling {patients} patient(s)"));
-        let made = stream::iter(0..patients).map(|_| async {
-            let person = json!({"resourceType": "Patient", "name": [{"family": "Nobody"}], "birthDate": "1970-01-01"});
-            site.doctor.create(&person).await?.id()
-        });
-        let made: Vec<String> = made.buffered(BOUND_AT_ONCE).try_collect().await?;
-        site.patients = made;
-        site.settle().await?;
-        Ok(site)
-    }
-
-    /// Makes devices and binds them, so many to each patient in turn.
-    async fn devices(&self, count: usize, each: usize) -> anyhow::Result<Vec<Device>> {
-        tell(&format!("binding {count} devices"));
-        let made = stream::iter(0..count).map(|number| async move {
-            let key = key()?;
-            let id = self.doctor.create(&json!({"resourceType": "Device", "status": "active"})).await?.id()?;
-            let patient = &self.patients[number / each % self.patients.len()];
-            let bind = json!({
-                "patient": patient, "key": hex::encode(key.verifying_key().as_bytes()),
-                "since": TimeMs(now().0.saturating_sub(20 * 60_000)).to_instant()
-            });
-            self.doctor.post(&format!("/fhir/Device/{id}/$bind"), &bind).await?.good()?;
-            let name = exchange::device_name(&id).context("a device has a name")?;
-            Ok::<_, anyhow::Error>(Device { id, sequence: Sequence::new(name, key) })
-        });
-        let made = made.buffered(BOUND_AT_ONCE).try_collect().await?;
-        self.settle().await?;
-        Ok(made)
-    }
-
-    /// Sends frames in one request, all of which must be taken; how long that took, in milliseconds.
-    async fn send(&self, frames: Vec<Vec<u8>>) -> anyhow::Result<f32> {
-        let (begin, count) = (Instant::now(), frames.len());
-        let answer = self.door.post_bytes("/frames", SEQUENCE, frames.concat()).await?.good()?.json()?;
-        let took_ms = begin.elapsed().as_secs_f32() * 1_000.0;
-        let answers = answer["answers"].as_array().context("the gateway's answer has no answers")?;
-        let refused = answers.iter().find(|answer| answer["status"] != 201);
-        ensure!(answers.len() == count && refused.is_none(), "a frame was not taken: {refused:?}");
-        Ok(took_ms)
-    }
-
-    /// A patient's sensors, a frame of each every second; how long each second's answer took, in milliseconds.
-    async fn watch(
-        &self,
-        mut devices: Vec<Device>,
-        seconds: &[Vec<Signal>],
-        from: Instant,
-        last: u64,
-    ) -> anyhow::Result<Vec<f32>> {
-        let (mut took_ms, sensors) = (Vec::with_capacity(last as usize), devices.len());
-        for second in 0..last {
-            tokio::time::sleep_until((from + Duration::from_secs(second)).into()).await;
-            let (at, signals) = (now(), &seconds[second as usize % seconds.len()]);
-            let mut frames = Vec::with_capacity(devices.len());
-            for (number, device) in devices.iter_mut().enumerate() {
-                // Each sensor says its share of what there is.
-                let own = signals.iter().skip(number).step_by(sensors).cloned().collect();
-                let frame = device.sequence.next(at, own).with_context(|| format!("device {}", device.id))?;
-                frames.push(frame.bytes().to_vec());
-            }
-            took_ms.push(self.send(frames).await?);
+/// A patient's sensors, a frame of each every second; how long each second's answer took, in milliseconds.
+async fn watch(
+    site: &Site,
+    mut devices: Vec<Device>,
+    seconds: &[Vec<Signal>],
+    from: Instant,
+    last: u64,
+) -> anyhow::Result<Vec<f32>> {
+    let (mut took_ms, sensors) = (Vec::with_capacity(last as usize), devices.len());
+    for second in 0..last {
+        tokio::time::sleep_until((from + Duration::from_secs(second)).into()).await;
+        let (at, signals) = (now(), &seconds[second as usize % seconds.len()]);
+        let mut frames = Vec::with_capacity(devices.len());
+        for (number, device) in devices.iter_mut().enumerate() {
+            // Each sensor says its share of what there is.
+            let own = signals.iter().skip(number).step_by(sensors).cloned().collect();
+            let frame = device.sequence.next(at, own).with_context(|| format!("device {}", device.id))?;
+            frames.push(frame.bytes().to_vec());
         }
-        Ok(took_ms)
+        took_ms.push(site.send(frames).await?);
     }
-
-    /// Waits until everything is final.
-    async fn settle(&self) -> anyhow::Result<()> {
-        let until = Instant::now() + PATIENCE;
-        for node in &self.consortium.nodes {
-            let client = Client::with_token(&node.base, String::new())?;
-            while client.get("/ledger/status").await?.good()?.json()?["pending"].as_u64() != Some(0) {
-                ensure!(Instant::now() < until, "the ledger takes too long to make everything final");
-                tokio::time::sleep(POLL).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// The most memory that the gateway's process has taken, in MiB.
-    fn memory(&self) -> anyhow::Result<u64> {
-        let process = self.consortium.node(ORGANISATION)?.process().context("the gateway does not run")?;
-        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM in /proc is no number")?;
-        Ok(kib / 1_024)
-    }
+    Ok(took_ms)
 }

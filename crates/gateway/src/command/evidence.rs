@@ -85,7 +85,7 @@ impl Prove {
 }
 
 /// Whether the text can be a FHIR type or id.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
 }
 

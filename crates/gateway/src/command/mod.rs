@@ -4,6 +4,7 @@ pub(crate) mod analyze;
 mod app;
 mod custody;
 mod evidence;
+mod finding;
 pub(crate) mod init;
 mod ledger;
 pub(crate) mod load;
@@ -51,6 +52,7 @@ enum Command {
     Load(load::Load),
     Sense(sense::Sense),
     Analyze(analyze::Analyze),
+    Replay(finding::Replay),
     Prove(evidence::Prove),
     Verify(evidence::Verify),
     Audit(custody::Audit),
@@ -95,6 +97,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Command::Load(load) => load.run().await,
                 Command::Sense(sense) => sense.run().await,
                 Command::Analyze(analyze) => analyze.run(),
+                Command::Replay(replay) => replay.run().await,
                 Command::Prove(prove) => prove.run().await,
                 Command::Verify(verify) => verify.run(),
                 Command::Audit(audit) => audit.run().await,

@@ -235,6 +235,32 @@ impl Story {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
         }
+        self.replay(&paramedic).await
+    }
+
+    /// Everything that was found so far comes out again, to the bit, from the signed frames.
+    async fn replay(&self, paramedic: &Client) -> anyhow::Result<()> {
+        let mut latest: Option<(u64, String)> = None;
+        for kind in ["Observation", "RiskAssessment", "DetectedIssue"] {
+            let path = format!("/fhir/{kind}?patient={}&_sort=-_lastUpdated&_count=20", self.patient);
+            let found = paramedic.get(&path).await?.good()?.json()?;
+            for (resource, steps) in matches(&found).into_iter().filter_map(|one| Some((one, steps_before(one)?))) {
+                if latest.as_ref().is_none_or(|(most, _)| steps > *most) {
+                    latest = Some((steps, format!("{kind}/{}", text(&resource["id"]))));
+                }
+            }
+        }
+        let (_, latest) = latest.context("no result says what it was computed from")?;
+        let replayed = paramedic.get(&format!("/fhir/{latest}/$replay?run=true")).await?.good()?.json()?;
+        let run = &replayed["run"];
+        expect(replayed["equal"] == true, &format!("{latest} comes out again: {}", text(&replayed["said"])))?;
+        let all = run["results"].as_u64().is_some_and(|results| results > 0) && run["equal"] == run["results"];
+        expect(all, &format!("every result before it comes out again, and these do not: {}", run["unequal"]))?;
+        let rules = run["rules"].as_object().map_or(0, serde_json::Map::len);
+        self.tell.detail(&format!(
+            "{} results of {rules} rules came out again to the bit from {} signed frames",
+            run["results"], replayed["frames"]
+        ));
         Ok(())
     }
 
@@ -269,6 +295,12 @@ impl Story {
         expect(late.is_err(), "a sensor that was taken off is not heard any more")?;
         Ok(())
     }
+}
+
+/// How many steps of its run came before those that a result carries; none of what is no result.
+fn steps_before(resource: &Value) -> Option<u64> {
+    let mut parts = resource["extension"].as_array()?.iter().filter_map(|one| one["extension"].as_array()).flatten();
+    parts.find(|part| part["url"] == "from")?["valueDecimal"].as_u64()
 }
 
 /// Whether a resource is what was looked for.

@@ -2,7 +2,9 @@
 
 mod identity;
 
-use super::{Doors, desk, export, fhir, frames, ledger, live, member, openapi, policy, recording, subscription, watch};
+use super::{
+    Doors, desk, export, fhir, frames, ledger, live, member, openapi, policy, recording, replay, subscription, watch,
+};
 use axum::{
     extract::DefaultBodyLimit,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -109,6 +111,8 @@ pub(crate) enum Media {
 /// Who is at the door was not found out, or may not pass; the gateway is busy, or something of ours failed.
 const ASKED: &[u16] = &[400, 401, 403, 404, 410, 422, 500, 503];
 const SEARCHED: &[u16] = &[400, 401, 403, 404, 413, 422, 500, 503];
+/// The same; of a result whose run is torn, 409.
+const REPLAYED: &[u16] = &[400, 401, 403, 404, 409, 410, 413, 422, 500, 503];
 const FORM: &[u16] = &[400, 401, 403, 404, 413, 415, 422, 500, 503];
 const SENT: &[u16] = &[400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 500, 503];
 /// Doors that everybody may open.
@@ -508,10 +512,24 @@ fn of_sensing() -> Vec<Door> {
             .asks(range())
             .fails(SEARCHED)
             .gives(200, Media::Json),
-        door("get", "/fhir/Patient/{id}/$stream", get(live::stream), "A WebSocket: what sensors say, as it comes.")
-            .asks([may("signal", Kind::Text("ecg-ii")), may("after", Kind::Text("monitor:7"))])
-            .fails(STREAM)
-            .gives(101, Media::Nothing),
+        door(
+            "get",
+            "/fhir/Patient/{id}/$stream",
+            get(live::stream),
+            "A WebSocket: what sensors say and which alarms sound, as it comes.",
+        )
+        .asks([may("signal", Kind::Text("ecg-ii")), may("after", Kind::Text("monitor:7"))])
+        .fails(STREAM)
+        .gives(101, Media::Nothing),
+        door(
+            "get",
+            "/fhir/{kind}/{id}/$replay",
+            get(replay::replay),
+            "Whether a result of analytics comes out again, to the bit, from signed frames.",
+        )
+        .asks([may("run", Kind::Flag)])
+        .fails(REPLAYED)
+        .gives(200, Media::Json),
         door("get", "/alarm", get(frames::alarms), "The alarms about a patient.")
             .asks([must("patient", Kind::Text("ilse"))])
             .gives(200, Media::Json),

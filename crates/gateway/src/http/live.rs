@@ -1,4 +1,4 @@
-//! What sensors say, as it comes: a WebSocket for each patient, for people and programs that look.
+//! What sensors say and which alarms sound, as it comes: a WebSocket for each patient, for people and programs that look.
 
 use super::{
     Doors,
@@ -14,7 +14,7 @@ use axum::{
     http::HeaderMap,
     response::Response,
 };
-use exchange::{Failure, Live, clock::now};
+use exchange::{Failure, Live, Told, clock::now};
 use futures::{
     SinkExt as _, StreamExt as _,
     stream::{SplitSink, SplitStream},
@@ -92,7 +92,7 @@ async fn show(mut live: Live, socket: WebSocket) {
     let finding = tokio::spawn(async move {
         loop {
             let next = live.next().await;
-            let over = !matches!(&next, Ok(readings) if !readings.is_empty());
+            let over = !matches!(&next, Ok(told) if !told.is_empty());
             if found.send(next).await.is_err() || over {
                 return;
             }
@@ -103,7 +103,7 @@ async fn show(mut live: Live, socket: WebSocket) {
 }
 
 async fn pass_on(
-    coming: &mut mpsc::Receiver<Result<Vec<Reading>, Failure>>,
+    coming: &mut mpsc::Receiver<Result<Vec<Told>, Failure>>,
     to_viewer: &mut SplitSink<WebSocket, Message>,
     from_viewer: &mut SplitStream<WebSocket>,
 ) {
@@ -116,8 +116,8 @@ async fn pass_on(
             next = tokio::time::timeout(PING_EVERY, coming.recv()) => match next {
                 Err(_) => vec![Message::Ping(Default::default())],
                 Ok(None) => vec![Message::Close(None)],
-                Ok(Some(Ok(readings))) if readings.is_empty() => vec![Message::Close(None)],
-                Ok(Some(Ok(readings))) => readings.iter().map(message).collect(),
+                Ok(Some(Ok(told))) if told.is_empty() => vec![Message::Close(None)],
+                Ok(Some(Ok(told))) => told.iter().map(message).collect(),
                 Ok(Some(Err(failure))) => {
                     let (status, outcome) = said(&failure);
                     let outcome: Value = serde_json::from_str(&outcome.to_json()).unwrap_or_default();
@@ -137,7 +137,14 @@ async fn pass_on(
     }
 }
 
-fn message(reading: &Reading) -> Message {
+fn message(told: &Told) -> Message {
+    match told {
+        Told::Reading(reading) => of_reading(reading),
+        Told::Alarm(alarm) => Message::Text(json!({"alarm": alarm, "sent_at": now().to_instant()}).to_string().into()),
+    }
+}
+
+fn of_reading(reading: &Reading) -> Message {
     let device = reading.device.as_str();
     let signals: Vec<Value> = reading.signals.iter().map(shown).collect();
     let told = json!({

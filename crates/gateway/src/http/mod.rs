@@ -16,6 +16,7 @@ mod openapi;
 mod outcome;
 pub(crate) mod policy;
 mod recording;
+mod replay;
 mod subscription;
 pub(crate) mod tls;
 mod watch;

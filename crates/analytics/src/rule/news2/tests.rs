@@ -3,7 +3,7 @@
 use super::{super::score::check, *};
 use record::sha256;
 
-const ADULT: Person = Person { age_years: Some(40), pregnant: false, spo2_scale_2: false };
+const ADULT: Person = Person { age_years: Some(40), male: None, height_cm: None, pregnant: false, spo2_scale_2: false };
 
 fn healthy() -> News2Inputs {
     News2Inputs {

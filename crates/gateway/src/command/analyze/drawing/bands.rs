@@ -129,6 +129,7 @@ mod tests {
                 latching: true,
             }),
             inputs: Vec::new(),
+            records: Vec::new(),
         }
     }
 
