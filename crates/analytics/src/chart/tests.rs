@@ -1,3 +1,5 @@
+//! What a chart says, from FHIR as people write it.
+
 use super::*;
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+//! An accident whose findings are computed again, as they were and with something changed.
+
 use super::*;
 use crate::{
     assess::{Learnt, Work},
