@@ -86,7 +86,7 @@ fn forecasts(author: &Author, inputs: &Inputs, work: &Work, at: TimeMs, out: &mu
     let charted = inputs.charted(at, |reading| trends.observe(reading));
     for variable in TrendModel::targets() {
         let Ok(forecast) = trends.forecast(variable, at) else { continue };
-        let frames = inputs.cited(at, WINDOW_H, |of| TrendModel::looks_at(of));
+        let frames = inputs.cited(at, WINDOW_H, TrendModel::looks_at);
         let of_variables = |record: &&String| {
             let says = |one: &&crate::chart::Charted| one.record == **record && TrendModel::looks_at(one.variable);
             inputs.chart.charted.iter().any(|one| says(&one))
