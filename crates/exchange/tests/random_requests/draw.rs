@@ -318,10 +318,10 @@ impl Draw {
         let beyond = match self.below(8) {
             0 => Beyond::Encounter,
             1 => Beyond::Patient,
-            2 => Beyond::Referring(self.of(&REFERRING)),
-            3 => Beyond::Iterated(self.of(&REFERRING)),
-            4 => Beyond::Chain(self.of(&STATUSES)),
-            5 => Beyond::Has(self.of(&CODES)),
+            2 => Beyond::Referring(self.of::<&str>(&REFERRING)),
+            3 => Beyond::Iterated(self.of::<&str>(&REFERRING)),
+            4 => Beyond::Chain(self.of::<&str>(&STATUSES)),
+            5 => Beyond::Has(self.of::<&str>(&CODES)),
             _ => Beyond::Nothing,
         };
         let rtype = match beyond {
