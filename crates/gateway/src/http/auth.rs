@@ -30,7 +30,7 @@ use axum::{
 };
 use exchange::{App, Caller, Came, Failure, GoesOn, clock::now};
 use policy::Scopes;
-use record::{Purpose, Role, fhir::IssueType};
+use record::{Purpose, Role, TimeMs, fhir::IssueType};
 use serde::Deserialize;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use trace::{Origin, Person};
@@ -61,6 +61,8 @@ impl FromRequestParts<Doors> for Known {
 /// Whoever a token is of, without what only a request says.
 pub(crate) fn caller_by(identity: &Identity, bearer: Bearer, purpose: Purpose) -> Caller {
     let user = bearer.name().into_owned();
+    // No program has the name of a user, nor has another issuer's user.
+    let person_since = (!bearer.operator).then(|| person_since(identity, &user)).flatten();
     let app = bearer
         .app
         .map(|app| Arc::new(App { id: app.client_id, scopes: Scopes::among(&app.scope), patient: app.launched }));
@@ -76,7 +78,14 @@ pub(crate) fn caller_by(identity: &Identity, bearer: Bearer, purpose: Purpose) -
         base: String::new(),
         app,
         login: None,
+        person_since,
     }
+}
+
+/// Since when a name is that of the person who has it.
+fn person_since(identity: &Identity, name: &str) -> Option<TimeMs> {
+    let since = identity.users().get(name)?.person_since?;
+    Some(TimeMs(since.saturating_mul(1000)))
 }
 
 /// Somebody who just logged in, and acts for what people of the role usually act for.
@@ -94,6 +103,7 @@ fn caller_of(doors: &Doors, headers: &HeaderMap, person: &LoggedIn, address: &st
         base: doors.base.of(headers),
         app: None,
         login: None,
+        person_since: person_since(&doors.identity, &person.user),
     }
 }
 
