@@ -120,10 +120,12 @@ pub(crate) fn is_good(headers: &HeaderMap, doors: &Doors) -> bool {
 
 /// Says from now on whether what the token of a request said is still so, however long the work takes that was begun by it. Another issuer
 /// tells nobody here of its sessions.
-pub(crate) fn goes_on(headers: &HeaderMap, doors: &Doors) -> GoesOn {
-    let (claims, identity) = (claims(headers, doors).ok(), Arc::clone(&doors.identity));
-    let ours = claims.filter(|claims| identity.issuer.is_ours(claims));
-    Box::new(move || ours.clone().is_none_or(|claims| identity.goes_on(claims).is_ok()))
+pub(crate) fn goes_on(headers: &HeaderMap, doors: &Doors) -> Result<GoesOn, Failure> {
+    // It was good a moment ago, when the request was let in by it.
+    let claims = claims(headers, doors).map_err(|e| Failure::Denied { sentence: e.to_string(), suppressed: false })?;
+    let identity = Arc::clone(&doors.identity);
+    let ours = identity.issuer.is_ours(&claims).then_some(claims);
+    Ok(Box::new(move || ours.clone().is_none_or(|claims| identity.goes_on(claims).is_ok())))
 }
 
 /// What the request says, or what people of this role usually act for. Apps have no choice: nobody let them in for another purpose.
@@ -178,7 +180,7 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_
         May::TrySlowly => tokio::time::sleep(SLOWLY).await,
         May::Wait => {
             tracing::warn!(user = shown, "a login was refused: too many failed");
-            trace::refused(doors, from, said_to_be, "a login was refused: too many failed").await;
+            trace::refused(doors, from, said_to_be, "a login was refused: too many failed");
             return Err(NoLogin::Token(TokenError::TooMany));
         }
     }
@@ -199,13 +201,8 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_
         Ok(None) => {
             doors.identity.attempts.failed(&counted, address, now().0);
             tracing::warn!(user = shown, "a login failed");
-            trace::refused(
-                doors,
-                from,
-                said_to_be,
-                "a login failed: no such name and password, or the login is closed",
-            )
-            .await;
+            let why = "a login failed: no such name and password, or the login is closed";
+            trace::refused(doors, from, said_to_be, why);
             Err(NoLogin::Token(TokenError::Refused))
         }
         Err(_) => Err(NoLogin::Busy),

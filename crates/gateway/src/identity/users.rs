@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use exchange::UNKNOWN;
 use record::{Role, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
@@ -79,6 +80,9 @@ impl Users {
         }
         if name == OPERATOR {
             bail!("`{OPERATOR}` is what the gateway's own commands are called: take another name");
+        }
+        if name == UNKNOWN {
+            bail!("`{UNKNOWN}` is what the trail calls somebody who is not known: take another name");
         }
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
             bail!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
@@ -260,7 +264,9 @@ mod tests {
         let set = |name: &str, given| Users::set(&path, name, given, TimeMs(0));
         assert!(set("ana", given(Role::Doctor, "short")).is_err());
         assert!(set("ana", given(Role::Patient, "long enough")).is_err());
-        assert!(set("a b", given(Role::Doctor, "long enough")).is_err());
+        for taken in ["a b", OPERATOR, UNKNOWN] {
+            assert!(set(taken, given(Role::Doctor, "long enough")).is_err(), "{taken}");
+        }
         for wrong in ["ana", "Patient/ana", "Practitioner/", "Practitioner/a b"] {
             let practitioner = Some(wrong.to_owned());
             assert!(set("ana", New { practitioner, ..given(Role::Doctor, "long enough") }).is_err(), "{wrong}");
