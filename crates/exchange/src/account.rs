@@ -178,12 +178,14 @@ impl Node {
     }
 
     /// The Provenance of each match, where a search asks for it by `_revinclude=Provenance:target`: of those that the caller may read, and
-    /// none for an app that was not given Provenance. That it was shown stands in the trail with the match.
+    /// none for an app that was not given Provenance. That it was shown stands in the trail with the match. They have one bound together with
+    /// the `included` records.
     pub(crate) async fn provenance_along(
         &self,
         caller: &Caller,
         includes: &[Include],
         matches: &[Cleared],
+        included: usize,
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let mut built = Vec::new();
         for one in matches {
@@ -195,10 +197,10 @@ impl Node {
                     .into_iter()
                     .any(|action| app.refusal(action, "Provenance", row.patient.as_deref()).is_some())
             };
-            if !asked_for || app.is_some_and(not_given) || self.decide_to_show(caller, row).await?.is_none() {
+            if !asked_for || app.is_some_and(not_given) || !one.decided.decision.allow {
                 continue;
             }
-            if built.len() == INCLUDED_MAX {
+            if included + built.len() >= INCLUDED_MAX {
                 return Err(too_costly());
             }
             built.push(self.provenance_of(row).await?);

@@ -132,6 +132,7 @@ mod tests {
             base: "http://gateway/fhir".to_owned(),
             app: None,
             login: None,
+            person_since: None,
         }
     }
 

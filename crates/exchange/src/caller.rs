@@ -1,7 +1,7 @@
 //! Who is at the door: what a checked token and the request's own words say.
 
 use policy::{Action, Decision, Reason, Scopes};
-use record::{OrgId, OrgRole, Purpose, Role};
+use record::{OrgId, OrgRole, Purpose, Role, TimeMs};
 use std::sync::Arc;
 
 /// A person or program, and why it acts. Role and organisation come from a checked token, never from the request.
@@ -29,6 +29,9 @@ pub struct Caller {
     pub app: Option<Arc<App>>,
     /// What the gateway knows the login by, for what outlasts the request; none where nobody logged in. No token.
     pub login: Option<Arc<str>>,
+    /// Since when the name is this person's: what was written under it before is somebody else's. None where that is not known, as of
+    /// another issuer's users and of programs.
+    pub person_since: Option<TimeMs>,
 }
 
 /// An app that somebody let act, or a program that acts for itself.
@@ -107,6 +110,7 @@ mod tests {
             base: String::new(),
             app: None,
             login: None,
+            person_since: None,
         };
         let chart = Caller { app: app("chart"), ..user.clone() };
         let other = Caller { app: app("other"), ..user.clone() };

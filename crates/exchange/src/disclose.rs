@@ -266,7 +266,7 @@ impl Node {
         let included = self.included(caller, &asked.includes, &cleared, asked.patient.as_deref()).await?;
         withheld += included.withheld;
         lost += included.lost;
-        let built_along = self.provenance_along(caller, &asked.includes, &cleared).await?;
+        let built_along = self.provenance_along(caller, &asked.includes, &cleared, included.cleared.len()).await?;
         // Whoever asks for the provenance of a record gets the ledger's as well as what was written down.
         let built = match asked.after {
             None if rtype == "Provenance" => self.provenance_asked_for(caller, query).await?,

@@ -75,13 +75,14 @@ impl Node {
         }
         let mut labelled = Labelled::of(target);
         let (facts, under) = self.facts(caller, action, target, &labelled).await?;
-        // What was said of the use weighs the record as it is; whoever wrote it knows what it says, unless the patient refuses it.
+        // What was said of the use weighs the record as it is; whoever wrote it to treat knows what it says, unless the patient refuses it.
         let own = own_label(target.label);
         let looks = matches!(action, Action::Read | Action::Search | Action::Summary);
         if looks
             && own < Confidentiality::Restricted
             && labelled.label >= Confidentiality::Restricted
             && facts.consent != Consented::Deny
+            && treats_in_person(caller)
             && let Some(Content::Row(row)) = target.value
             && self.wrote(caller, row).await?
         {
@@ -111,11 +112,10 @@ impl Node {
         Ok(Decided { decision, under })
     }
 
-    /// Whether the caller wrote this version, as its entry says, which the row is held against; the row's own word is not enough.
+    /// Whether the caller wrote this version, as its entry says, which the row is held against; the row's own word is not enough. What was
+    /// written before the caller had the name is somebody else's.
     async fn wrote(&self, caller: &Caller, row: &Row) -> Result<bool, Failure> {
-        if row.author != self.org {
-            return Ok(false);
-        }
+        let Some(since) = caller.person_since.filter(|_| row.author == self.org) else { return Ok(false) };
         let entry = match self.mirror.version(row.tag, row.version).await? {
             Some(known) if known.org == self.org && known.commitment == commit(&row.salt, &row.bytes) => {
                 let entry = self.mirror.entry(known.entry, &known.org).await?;
@@ -125,7 +125,8 @@ impl Node {
             None => self.signed_entry(row, &mut News::default()).await?,
         };
         let is_record = |entry: &Entry| matches!(&entry.body, Body::Record { tag, .. } if *tag == row.tag);
-        Ok(entry.is_some_and(|entry| is_record(&entry) && entry.actor == self.own.actor(&caller.user)))
+        let is_callers = |entry: &Entry| entry.actor == self.own.actor(&caller.user) && entry.time >= since;
+        Ok(entry.is_some_and(|entry| is_record(&entry) && is_callers(&entry)))
     }
 
     /// Decides, and leaves a durable trace of a denial.
@@ -303,6 +304,11 @@ impl Node {
         };
         self.access(caller, self.now(), &Touched { subject: &subject, versions, names }, trail)
     }
+}
+
+/// Whether somebody treats who writes what a patient said: for treatment itself, and no purpose that is a kind of it.
+fn treats_in_person(caller: &Caller) -> bool {
+    caller.purpose == Purpose::Treat && matches!(caller.role, Role::Doctor | Role::Nurse | Role::Responder)
 }
 
 /// The member organisation that a reference names by its identifier.

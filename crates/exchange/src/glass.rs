@@ -260,8 +260,15 @@ impl Node {
             opened.owed.push(closing.clone());
             Ok(())
         };
-        self.find_override(id).await?;
-        self.change(&id.to_hex(), change).await?;
+        let found = self.find_override(id).await?;
+        if let Err(failure) = self.change(&id.to_hex(), change).await {
+            if let Failure::Denied { sentence, .. } = &failure {
+                let denied = Some(sentence.clone());
+                let trail = Trail { denied, ..Trail::of(Interaction::Operation, AccessAction::Write) };
+                self.leave_trail(&caller, Some(&found.patient), &[], &[], &trail).await?;
+            }
+            return Err(failure);
+        }
         let node = self.clone();
         to_the_end(async move {
             node.pay_surely::<OpenOverride>(&id.to_hex()).await;

@@ -115,7 +115,7 @@ pub use recording::{RECORDING_FRAMES_MAX, Range, Recording};
 pub use recover::{Lost, Recovered};
 pub use replay::{REPLAY_FRAMES_MAX, Replayed};
 pub use row::PENDING_MS_MAX;
-pub use signin::{Came, SignIn};
+pub use signin::{Came, SignIn, UNKNOWN};
 pub use subscription::{Channels, Notice, Say, Served, Status as SubscriptionStatus, Subscriber};
 pub use take::FRAMES_AT_ONCE_MAX;
 pub use votes::remembers_its_votes;

@@ -34,6 +34,7 @@ impl Node {
             base: String::new(),
             app: None,
             login: None,
+            person_since: None,
         }
     }
 

@@ -14,6 +14,9 @@ use record::{
     fhir::{AuditEvent, AuditOutcome, Event, Interaction, Machine, Party, User},
 };
 
+/// What the trail calls somebody who is not known: no user is called so.
+pub const UNKNOWN: &str = "unknown";
+
 /// What became of somebody who came in or went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Came {
@@ -54,16 +57,21 @@ impl Node {
         let subject = match sign_in.patient {
             Some(patient) => match self.subject(patient).await {
                 Ok(subject) => subject,
-                // A login may be about a patient who is not enrolled, or no more.
-                Err(Failure::NotFound(_)) => self.nobody(),
-                Err(failure) => return Err(failure),
+                // A login may be about a patient who is not enrolled, or no more; and a row that does not agree with the ledger is no reason
+                // to give a token that the trail does not have.
+                Err(failure) => {
+                    if !matches!(failure, Failure::NotFound(_)) {
+                        tracing::warn!(%failure, "a login is written down as about nobody");
+                    }
+                    self.nobody()
+                }
             },
             None => self.nobody(),
         };
         let id = new_record_id();
         let org = self.org.as_str();
         let patient = subject.patient.as_ref().map(|patient| format!("Patient/{patient}"));
-        let who = sign_in.user.map_or("unknown", |(user, _)| user);
+        let who = sign_in.user.map_or(UNKNOWN, |(user, _)| user);
         let party = |display| Party { display: Some(display), ..Party::default() };
         let purposes = [sign_in.purpose];
         let bytes = AuditEvent {

@@ -134,6 +134,8 @@ async fn a_sensitive_record_is_restricted_until_a_consent_names_it() {
     assert_eq!(site.patient.get(&opioid).await.status, 200, "the patient's own");
     // Whoever wrote it knows what it says; what is labelled restricted is closed to its author as well.
     assert_eq!(site.colleague.get(&opioid).await.status, 200);
+    // For treatment itself: in an emergency the glass is broken, by the author as well.
+    assert_eq!(site.colleague.for_purpose("ETREAT").get(&opioid).await.status, 403);
     assert_eq!(site.colleague.get(&format!("/fhir/Condition?patient={}", site.id)).await.good().json()["total"], 1);
     let labelled = json!({
         "resourceType": "Condition", "subject": {"reference": format!("Patient/{}", site.id)}, "code": {"text": "asked to keep it close"},
@@ -182,6 +184,30 @@ async fn a_sensitive_record_is_restricted_until_a_consent_names_it() {
     assert_eq!((site.colleague.get(&hiv).await.status, site.doctor.get(&hiv).await.status), (403, 200));
     let shown = site.doctor.get(&opioid).await.json();
     assert_eq!(shown["meta"]["security"], Value::Null, "the bytes are as they came");
+}
+
+/// A name that was given to somebody else opened what its former owner had written.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gets_the_name_of_an_author_is_not_the_author() {
+    let site = Site::new().await;
+    let opioid = site.condition("F11.20").await;
+    assert_eq!(site.colleague.get(&opioid).await.status, 200);
+    let anew = async |role: &str| {
+        site.consortium.add_user(MERCY, "colleague", role, None);
+        // The gateway looks at the file several times a second, and what is written from then on is the new one's.
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        site.consortium.client(MERCY, "colleague").for_purpose("TREAT")
+    };
+    let same = anew("doctor").await;
+    assert_eq!(same.get(&opioid).await.status, 200, "a new password alone is no other person");
+    let other = anew("nurse").await;
+    assert_eq!(other.get(&opioid).await.status, 403);
+    let own = json!({
+        "resourceType": "Condition", "subject": {"reference": format!("Patient/{}", site.id)},
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "F11.20"}]}
+    });
+    let own = format!("/fhir/Condition/{}", other.create(&own).await.id());
+    assert_eq!(other.get(&own).await.status, 200, "what the new one wrote");
 }
 
 #[tokio::test(flavor = "multi_thread")]

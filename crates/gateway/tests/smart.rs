@@ -627,7 +627,17 @@ async fn apps_find_their_way_and_scripts_of_registered_apps_alone_are_let_read()
     let app = "http://localhost:9000";
     assert_eq!(ask(app, "/fhir/Patient/ilse").await.as_deref(), Some(app));
     assert_eq!(ask("http://evil.example", "/fhir/Patient/ilse").await, None);
-    assert_eq!(ask(app, "/auth/authorize").await, None);
+    for page in ["/auth/authorize", "/account/apps"] {
+        assert_eq!(ask(app, page).await, None, "{page}");
+    }
+    // The browser asks nothing before a form: the page refuses it by itself.
+    let step =
+        async |origin: &str| client.send(Method::POST, "/account/apps", &[("origin", origin)], &Value::Null).await;
+    for origin in [app, "null", "http://evil.example"] {
+        let answer = step(origin).await;
+        assert_eq!((answer.status, answer.headers.get("access-control-allow-origin")), (403, None), "{origin}");
+    }
+    assert_eq!(step(&base).await.status, 400, "the page's own form, though it says no step");
     let read = client.send(Method::GET, "/fhir/metadata", &[("origin", app)], &Value::Null).await.good();
     assert_eq!(read.headers["access-control-allow-origin"], app);
     assert!(read.headers.get("access-control-allow-credentials").is_none());

@@ -88,8 +88,10 @@ pub type GoesOn = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// One export.
 pub(super) struct Job {
-    /// Asked before each record.
+    /// Asked before each record, and before the files can be fetched.
     goes_on: GoesOn,
+    /// Whether it said no: that is not taken back.
+    over: AtomicBool,
     id: Id16,
     request: String,
     folder: PathBuf,
@@ -153,6 +155,7 @@ impl Exports {
             Ok(files) => files.close(now).await,
             Err(failure) => Err(failure),
         };
+        let state = state.and_then(|state| job.goes_on().map(|()| state));
         let state = state.unwrap_or_else(|failure| {
             tracing::warn!(%failure, id = %job.id, "an export came to nothing");
             let ours = matches!(failure, Failure::Ours(_));
@@ -236,6 +239,7 @@ impl Job {
     fn new(id: Id16, folder: PathBuf, shown: Export, goes_on: GoesOn) -> Self {
         Self {
             goes_on,
+            over: AtomicBool::new(false),
             id,
             request: shown.request.clone(),
             folder,
@@ -263,7 +267,8 @@ impl Job {
         if self.dropped.load(Ordering::Relaxed) {
             return Err(Failure::Gone("the export".to_owned()));
         }
-        if !(self.goes_on)() {
+        if self.over.load(Ordering::Relaxed) || !(self.goes_on)() {
+            self.over.store(true, Ordering::Relaxed);
             let text = "what it was asked for by has ended meanwhile: the session, the login or the app's registration";
             return Err(Failure::Conflict(text.to_owned()));
         }
@@ -390,6 +395,24 @@ mod tests {
         assert_eq!(job.is_at(1, 3), Ok(()));
         ended.store(true, Ordering::Relaxed);
         assert!(matches!(job.is_at(2, 3), Err(Failure::Conflict(why)) if why.contains("has ended meanwhile")));
+        ended.store(false, Ordering::Relaxed);
+        assert!(job.goes_on().is_err(), "a no is not taken back");
+    }
+
+    #[tokio::test]
+    async fn files_of_an_export_whose_session_ended_while_the_last_was_written_are_not_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let exports = Exports::open(folder.path().join("exports")).unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let session = Arc::clone(&ended);
+        let goes_on: GoesOn = Box::new(move || !session.load(Ordering::Relaxed));
+        let (job, mut files) = exports.begin(id(1), "ann", "$export", TimeMs(0), goes_on).unwrap();
+        files.add("Patient", b"{}").await.unwrap();
+        ended.store(true, Ordering::Relaxed);
+        exports.end(&job, Ok(files), TimeMs(0)).await;
+        let state = exports.state(id(1), "ann", TimeMs(0)).unwrap().state;
+        assert!(matches!(&state, ExportState::Failed(why) if why.contains("has ended meanwhile")), "{state:?}");
+        assert!(exports.file(id(1), "ann", "Patient").is_err());
     }
 
     #[tokio::test]

@@ -318,8 +318,10 @@ impl World {
         if version.is_restricted() && act != Act::Create {
             let opened = match who.role {
                 "patient" | "compliance" | "custodian" => true,
-                // Whoever wrote what is restricted by its codes knows what it says, unless the patient refuses it.
+                // Whoever wrote what is restricted by its codes knows what it says, for treatment, unless the patient refuses it.
                 _ if act.looks()
+                    && care
+                    && purpose == "TREAT"
                     && (version.author, version.by) == (who.org, who.user)
                     && rank(version.label) < rank("R")
                     && consent != Says::Deny =>

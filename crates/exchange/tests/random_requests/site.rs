@@ -4,7 +4,7 @@ use super::reference::{ORGS, Who};
 use contract::{DerivationPolicy, EPOCH_BLOCKS_DEFAULT, Genesis};
 use exchange::{App, Caller, Node, Settings, keys::OrgKeys};
 use policy::{Bundle, Scopes};
-use record::OrgRole;
+use record::{OrgRole, TimeMs};
 use serde_json::Value;
 use std::{collections::BTreeMap, net::TcpListener, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -111,6 +111,8 @@ impl Site {
             base: "http://gateway/fhir".to_owned(),
             app,
             login: None,
+            // Nobody's name is given to somebody else here.
+            person_since: Some(TimeMs(0)),
         }
     }
 

@@ -129,9 +129,9 @@ pub(crate) struct GivenTo {
 
 impl GivenTo {
     async fn run(self) -> anyhow::Result<Exit> {
-        let client = self.connection.user(&self.user)?;
+        let client = self.connection.operator(Role::Custodian, "HSYSADMIN")?;
         if let Some(session) = &self.end {
-            let answer = client.post("/account/sessions/end", &json!({"session": session})).await?;
+            let answer = client.post("/account/sessions/end", &json!({"session": session, "user": self.user})).await?;
             if answer.status == StatusCode::NOT_FOUND {
                 return Err(BadInput(format!("`{}` has let no app in by that session", self.user)).into());
             }
@@ -139,7 +139,8 @@ impl GivenTo {
             tell("it is over: the app can do nothing more");
             return Ok(Exit::Good);
         }
-        let all = client.get("/account/sessions").await?.good()?.json()?;
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("user", &self.user).finish();
+        let all = client.get(&format!("/account/sessions?{query}")).await?.good()?.json()?;
         if self.json {
             print(&all.to_string());
             return Ok(Exit::Good);

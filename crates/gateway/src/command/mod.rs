@@ -177,12 +177,6 @@ impl Connection {
         Ok(Client::with_token(&format!("http://{}", config.http), token)?.for_purpose(purpose))
     }
 
-    /// A client as a user of the organisation, by a token that the organisation's own key signs.
-    pub(crate) fn user(&self, name: &str) -> anyhow::Result<Client> {
-        let config = self.config()?;
-        Client::with_token(&format!("http://{}", config.http), user::token_of(&config, name)?)
-    }
-
     /// A client without a token, for what the ledger shows to everybody.
     pub(crate) fn anonymous(&self) -> anyhow::Result<Client> {
         Client::with_token(&format!("http://{}", self.config()?.http), String::new())

@@ -103,7 +103,8 @@ impl Serve {
         tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
         let pumping = mqtt.map(|door| tokio::spawn(door.pump(node.clone(), config.org.clone())));
         let doors = Doors::new(node.clone(), identity.clone(), base);
-        tokio::spawn(trace::sum_up(doors.clone()));
+        let (last_sums, doors_closed) = tokio::sync::oneshot::channel();
+        let mut summing = tokio::spawn(trace::sum_up(doors.clone(), doors_closed));
         let delivering = tokio::spawn(hook::deliver(node.clone(), identity, hooks));
         let mut terminate = signal(SignalKind::terminate())?;
         let (stopping, stopped) = tokio::sync::watch::channel(false);
@@ -142,7 +143,12 @@ impl Serve {
         // What was not acknowledged comes again after the next start.
         pumping.inspect(JoinHandle::abort);
         delivering.abort();
-        trace::tell_sums(&doors, true).await;
+        // The task is gone only if it panicked, which the log says.
+        let _ = last_sums.send(());
+        if tokio::time::timeout(trace::LAST_SUMS, &mut summing).await.is_err() {
+            tracing::error!("refusals of the last minutes were not written into the trail in time");
+            summing.abort();
+        }
         node.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Good)

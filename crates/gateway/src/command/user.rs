@@ -89,7 +89,7 @@ impl Token {
 }
 
 /// A short-lived token for a user, signed by the organisation's own issuer key.
-pub(super) fn token_of(config: &Config, name: &str) -> anyhow::Result<String> {
+fn token_of(config: &Config, name: &str) -> anyhow::Result<String> {
     let users = Users::load(&config.users)?;
     let user = users.get(name).filter(|user| !user.closed);
     let user = user.ok_or_else(|| BadInput(format!("no user is called `{name}`, or its login is closed")))?;

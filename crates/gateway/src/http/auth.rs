@@ -30,7 +30,7 @@ use axum::{
 };
 use exchange::{App, Caller, Came, Failure, GoesOn, clock::now};
 use policy::Scopes;
-use record::{Purpose, Role, fhir::IssueType};
+use record::{Purpose, Role, TimeMs, fhir::IssueType};
 use serde::Deserialize;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use trace::{Origin, Person};
@@ -61,6 +61,8 @@ impl FromRequestParts<Doors> for Known {
 /// Whoever a token is of, without what only a request says.
 pub(crate) fn caller_by(identity: &Identity, bearer: Bearer, purpose: Purpose) -> Caller {
     let user = bearer.name().into_owned();
+    // No program has the name of a user, nor has another issuer's user.
+    let person_since = (!bearer.operator).then(|| person_since(identity, &user)).flatten();
     let app = bearer
         .app
         .map(|app| Arc::new(App { id: app.client_id, scopes: Scopes::among(&app.scope), patient: app.launched }));
@@ -76,7 +78,14 @@ pub(crate) fn caller_by(identity: &Identity, bearer: Bearer, purpose: Purpose) -
         base: String::new(),
         app,
         login: None,
+        person_since,
     }
+}
+
+/// Since when a name is that of the person who has it.
+fn person_since(identity: &Identity, name: &str) -> Option<TimeMs> {
+    let since = identity.users().get(name)?.person_since?;
+    Some(TimeMs(since.saturating_mul(1000)))
 }
 
 /// Somebody who just logged in, and acts for what people of the role usually act for.
@@ -94,6 +103,7 @@ fn caller_of(doors: &Doors, headers: &HeaderMap, person: &LoggedIn, address: &st
         base: doors.base.of(headers),
         app: None,
         login: None,
+        person_since: person_since(&doors.identity, &person.user),
     }
 }
 
@@ -110,10 +120,12 @@ pub(crate) fn is_good(headers: &HeaderMap, doors: &Doors) -> bool {
 
 /// Says from now on whether what the token of a request said is still so, however long the work takes that was begun by it. Another issuer
 /// tells nobody here of its sessions.
-pub(crate) fn goes_on(headers: &HeaderMap, doors: &Doors) -> GoesOn {
-    let (claims, identity) = (claims(headers, doors).ok(), Arc::clone(&doors.identity));
-    let ours = claims.filter(|claims| identity.issuer.is_ours(claims));
-    Box::new(move || ours.clone().is_none_or(|claims| identity.goes_on(claims).is_ok()))
+pub(crate) fn goes_on(headers: &HeaderMap, doors: &Doors) -> Result<GoesOn, Failure> {
+    // It was good a moment ago, when the request was let in by it.
+    let claims = claims(headers, doors).map_err(|e| Failure::Denied { sentence: e.to_string(), suppressed: false })?;
+    let identity = Arc::clone(&doors.identity);
+    let ours = identity.issuer.is_ours(&claims).then_some(claims);
+    Ok(Box::new(move || ours.clone().is_none_or(|claims| identity.goes_on(claims).is_ok())))
 }
 
 /// What the request says, or what people of this role usually act for. Apps have no choice: nobody let them in for another purpose.
@@ -168,7 +180,7 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_
         May::TrySlowly => tokio::time::sleep(SLOWLY).await,
         May::Wait => {
             tracing::warn!(user = shown, "a login was refused: too many failed");
-            trace::refused(doors, from, said_to_be, "a login was refused: too many failed").await;
+            trace::refused(doors, from, said_to_be, "a login was refused: too many failed");
             return Err(NoLogin::Token(TokenError::TooMany));
         }
     }
@@ -189,13 +201,8 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_
         Ok(None) => {
             doors.identity.attempts.failed(&counted, address, now().0);
             tracing::warn!(user = shown, "a login failed");
-            trace::refused(
-                doors,
-                from,
-                said_to_be,
-                "a login failed: no such name and password, or the login is closed",
-            )
-            .await;
+            let why = "a login failed: no such name and password, or the login is closed";
+            trace::refused(doors, from, said_to_be, why);
             Err(NoLogin::Token(TokenError::Refused))
         }
         Err(_) => Err(NoLogin::Busy),

@@ -44,6 +44,11 @@ impl Base {
         }
     }
 
+    /// Whether an `Origin` is what the caller with these headers calls this gateway by.
+    pub(crate) fn is_origin(&self, headers: &HeaderMap, origin: &str) -> bool {
+        reqwest::Url::parse(&self.of(headers)).is_ok_and(|url| url.origin().ascii_serialization() == origin)
+    }
+
     /// The path before `/auth`, as callers see it.
     pub(crate) fn prefix(&self) -> String {
         let said = self.said.as_deref().and_then(|said| reqwest::Url::parse(said).ok());

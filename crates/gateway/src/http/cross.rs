@@ -10,7 +10,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 /// How long a browser may remember the answer.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// The pages for people: no script reads them.
-const PAGES: &str = "/auth/authorize";
+const PAGES: [&str; 2] = ["/auth/authorize", "/account/apps"];
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -18,7 +18,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(super) fn layer(doors: &Doors) -> CorsLayer {
     let identity = Arc::clone(&doors.identity);
     let allowed = AllowOrigin::predicate(move |origin, parts| {
-        parts.uri.path() != PAGES && origin.to_str().is_ok_and(|origin| identity.apps().is_origin(origin))
+        !PAGES.contains(&parts.uri.path()) && origin.to_str().is_ok_and(|origin| identity.apps().is_origin(origin))
     });
     CorsLayer::new()
         .allow_origin(allowed)

@@ -71,7 +71,7 @@ async fn begin(
     }
     let query = query.unwrap_or_default();
     let mark = if query.is_empty() { "" } else { "?" };
-    let goes_on = super::auth::goes_on(headers, doors);
+    let goes_on = super::auth::goes_on(headers, doors)?;
     let id = doors.node.start_export(caller, scope, &format!("{path}{mark}{query}"), &query, goes_on).await?;
     Ok((StatusCode::ACCEPTED, [(header::CONTENT_LOCATION, address(caller, id))]).into_response())
 }

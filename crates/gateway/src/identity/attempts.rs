@@ -105,7 +105,7 @@ impl Attempts {
 }
 
 /// Whom an address stands for: of IPv6, one line has a whole /64.
-pub(super) fn line(address: IpAddr) -> IpAddr {
+pub(crate) fn line(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => v4.into(),

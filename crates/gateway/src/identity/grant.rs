@@ -95,7 +95,7 @@ impl Given {
             sentences.push("learn who you are".to_owned());
         }
         if self.has("offline_access") {
-            sentences.push("go on doing so when you are not there, until the organisation ends it".to_owned());
+            sentences.push("go on doing so when you are not there, until you end it at /account/apps".to_owned());
         }
         sentences
     }
@@ -137,7 +137,7 @@ mod tests {
                 "change records of type Condition about you",
                 "look at and change records of type Task that you may see",
                 "learn who you are",
-                "go on doing so when you are not there, until the organisation ends it"
+                "go on doing so when you are not there, until you end it at /account/apps"
             ]
         );
     }

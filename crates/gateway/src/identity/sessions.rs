@@ -19,7 +19,7 @@ const OFFLINE_SECONDS: u64 = 90 * 24 * 3600;
 const ONLINE_SECONDS: u64 = 12 * 3600;
 /// Sessions that are kept; when there are more, the oldest end.
 const SESSIONS_MAX: u64 = 100_000;
-/// Sessions of one user by one app; when there are more, the oldest end.
+/// Sessions of one user by one app; when there are more, those end that would end soonest.
 const OF_ONE_MAX: u64 = 16;
 /// Refresh tokens of a session that are known when they come back.
 const USED_MAX: u64 = 32;
@@ -62,12 +62,12 @@ impl Lasts {
 }
 
 /// Why a refresh token gives nothing. The caller's fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotRefreshed {
     /// It is none of ours, not this app's, its time is over, or its session has ended.
     Unknown,
-    /// It was used before: its session has ended now.
-    Again,
+    /// It was used before: its session has ended now, which was about this.
+    Again(Session),
     /// It is good, and not for what is asked for.
     Unfit,
 }
@@ -123,15 +123,25 @@ impl Sessions {
         let expires = now + lasts.seconds();
         let transaction = file.transaction()?;
         transaction.execute("DELETE FROM session WHERE expires <= ?1", [whole(now)])?;
-        transaction.execute(
-            "DELETE FROM session WHERE sid IN (SELECT sid FROM session ORDER BY expires LIMIT max(0, (SELECT count(*) FROM session) - ?1))",
-            [whole(SESSIONS_MAX - 1)],
-        )?;
         let Session { app, user, scope, launched, encounter, begun } = session;
-        transaction.execute(
-            "DELETE FROM session WHERE sid IN (SELECT sid FROM session WHERE user = ?1 AND app = ?2 ORDER BY begun DESC LIMIT -1 OFFSET ?3)",
-            params![user, app, whole(OF_ONE_MAX - 1)],
-        )?;
+        // What is pushed out has ended: its tokens are good no more. Those that end soonest by themselves go first.
+        let mut pushed_out: Vec<String> = transaction
+            .prepare("SELECT sid FROM session ORDER BY expires LIMIT max(0, (SELECT count(*) FROM session) - ?1)")?
+            .query_map([whole(SESSIONS_MAX - 1)], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let of_one: Vec<String> = transaction
+            .prepare(
+                "SELECT sid FROM session WHERE user = ?1 AND app = ?2 ORDER BY expires DESC, begun DESC LIMIT -1 OFFSET ?3",
+            )?
+            .query_map(params![user, app, whole(OF_ONE_MAX - 1)], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        pushed_out.extend(of_one);
+        let until = ended_until(now);
+        for sid in &pushed_out {
+            transaction
+                .execute("INSERT OR REPLACE INTO ended (sid, until) VALUES (?1, ?2)", params![sid, whole(until)])?;
+            transaction.execute("DELETE FROM session WHERE sid = ?1", [sid])?;
+        }
         // Whoever brought the code a second time was faster: it stays ended.
         let begins = transaction.execute(
             "INSERT INTO session (sid, app, user, scope, launched, encounter, begun, expires)
@@ -145,7 +155,10 @@ impl Sessions {
             let insert = "INSERT INTO refresh (hash, sid, used, given) VALUES (?1, ?2, 0, 0)";
             transaction.execute(insert, params![hash(token), sid])?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
+        ended.extend(pushed_out.into_iter().map(|sid| (sid, until)));
+        Ok(())
     }
 
     /// Gives `next` for a refresh token of the app, with the session's name and what it is about. One that does not fit what is asked for is
@@ -178,7 +191,7 @@ impl Sessions {
             drop(transaction);
             drop(file);
             self.end(&sid, now)?;
-            return Ok(Err(NotRefreshed::Again));
+            return Ok(Err(NotRefreshed::Again(session)));
         }
         if !fits(&session) {
             return Ok(Err(NotRefreshed::Unfit));
@@ -220,7 +233,7 @@ impl Sessions {
 
     /// Ends a session: no token of it is good any more, once this has returned.
     pub(crate) fn end(&self, sid: &str, now: u64) -> rusqlite::Result<()> {
-        let until = now + TOKEN_SECONDS + super::issuer::LEEWAY_SECONDS + 1;
+        let until = ended_until(now);
         {
             // In memory first: it must end even if the disk fails.
             let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
@@ -269,6 +282,11 @@ fn session_in(row: &rusqlite::Row<'_>) -> rusqlite::Result<Session> {
     Ok(Session { app, user, scope, launched, encounter, begun })
 }
 
+/// When the last token has expired of a session that ends at `now`, in seconds.
+fn ended_until(now: u64) -> u64 {
+    now + TOKEN_SECONDS + super::issuer::LEEWAY_SECONDS + 1
+}
+
 /// Seconds as SQLite keeps them.
 fn whole(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX)
@@ -300,7 +318,7 @@ mod tests {
         assert_eq!(refresh("chart", "one", "two", 101), Ok(("s1".to_owned(), session("chart"))));
         assert!(refresh("chart", "two", "three", 102).is_ok());
         assert!(!sessions.has_ended("s1"));
-        assert_eq!(refresh("chart", "one", "four", 103), Err(NotRefreshed::Again));
+        assert_eq!(refresh("chart", "one", "four", 103), Err(NotRefreshed::Again(session("chart"))));
         assert!(sessions.has_ended("s1"));
         assert_eq!(refresh("chart", "three", "five", 104), Err(NotRefreshed::Unknown));
     }
@@ -337,6 +355,24 @@ mod tests {
             token = next;
         }
         assert_eq!(count("refresh"), OF_ONE_MAX - 1 + USED_MAX + 1);
+    }
+
+    /// Sixteen launches for a token each pushed out a session of ninety days, whose token was good all the same.
+    #[test]
+    fn short_sessions_push_out_short_ones_whose_tokens_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sessions.db");
+        let sessions = Sessions::open(&path).unwrap();
+        sessions.begin("long", &session("chart"), Lasts::Offline, Some("one"), 100).unwrap();
+        for n in 0..2 * OF_ONE_MAX {
+            let one = Session { begun: 101 + n, ..session("chart") };
+            sessions.begin(&n.to_string(), &one, Lasts::ForOneToken, None, 101 + n).unwrap();
+        }
+        let last = (2 * OF_ONE_MAX - 1).to_string();
+        assert!(sessions.goes_on("long", 200) && sessions.goes_on(&last, 200));
+        assert!(sessions.has_ended("0") && !sessions.has_ended("long") && !sessions.has_ended(&last));
+        drop(sessions);
+        assert!(Sessions::open(&path).unwrap().has_ended("0"));
     }
 
     #[test]

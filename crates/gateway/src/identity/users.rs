@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use exchange::UNKNOWN;
 use record::{Role, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
@@ -30,6 +31,10 @@ pub(crate) struct User {
     /// Tokens from before this time, in seconds since 1970, are good no more.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) tokens_since: Option<u64>,
+    /// Since when the name is this person's, in seconds since 1970: whoever had it before was somebody else. None in a list from before
+    /// that was written down.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) person_since: Option<u64>,
     /// Whether the user may not come in.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(crate) closed: bool,
@@ -62,7 +67,9 @@ impl Users {
         }
     }
 
-    /// Adds a user, or gives it a new password and role, and writes the file. Tokens of whoever had the name before are good no more.
+    /// Adds a user, or gives it a new password and role, and writes the file. Tokens of whoever had the name before are good no more. A user
+    /// who gets another password and nothing else stays the same person; whoever gets a name that was closed, or is something else by it,
+    /// is somebody else.
     pub(crate) fn set(path: &Path, name: &str, given: New<'_>, now: TimeMs) -> anyhow::Result<()> {
         let New { role, password, patient, practitioner } = given;
         let fits = !name.is_empty()
@@ -73,6 +80,9 @@ impl Users {
         }
         if name == OPERATOR {
             bail!("`{OPERATOR}` is what the gateway's own commands are called: take another name");
+        }
+        if name == UNKNOWN {
+            bail!("`{UNKNOWN}` is what the trail calls somebody who is not known: take another name");
         }
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
             bail!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
@@ -94,8 +104,16 @@ impl Users {
             .hash_password(password.as_bytes())
             .map_err(|e| anyhow::anyhow!("the password could not be hashed: {e}"))?
             .to_string();
-        let tokens_since = Some(if users.0.contains_key(name) { after(now) } else { now.0 / 1000 });
-        users.0.insert(name.to_owned(), User { role, password, patient, practitioner, tokens_since, closed: false });
+        let before = users.0.get(name);
+        let tokens_since = Some(if before.is_some() { after(now) } else { now.0 / 1000 });
+        let is_same = |user: &&User| {
+            !user.closed && (user.role, &user.patient, &user.practitioner) == (role, &patient, &practitioner)
+        };
+        // Whoever is taken out of the list and comes again is new: a name that is not in it may have been somebody's.
+        let new_since = if before.is_some() { after(now) } else { now.0.div_ceil(1000) };
+        let person_since = Some(before.filter(is_same).and_then(|user| user.person_since).unwrap_or(new_since));
+        let user = User { role, password, patient, practitioner, tokens_since, person_since, closed: false };
+        users.0.insert(name.to_owned(), user);
         users.write(path)
     }
 
@@ -208,13 +226,47 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_another_persons_when_it_was_closed_or_removed_or_is_something_else_and_not_by_a_new_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        let since = |name: &str| Users::load(&path).unwrap().get(name).unwrap().person_since;
+        let set = |given, seconds: u64| Users::set(&path, "ana", given, TimeMs(seconds * 1000)).unwrap();
+        let doctor = || given(Role::Doctor, "correct horse");
+        set(doctor(), 10);
+        assert_eq!(since("ana"), Some(10));
+        set(given(Role::Doctor, "another horse"), 20);
+        assert_eq!(since("ana"), Some(10), "a new password is no other person");
+        set(given(Role::Nurse, "another horse"), 30);
+        assert_eq!(since("ana"), Some(after(TimeMs(30_000))));
+        let practitioner = Some("Practitioner/ana".to_owned());
+        set(New { practitioner, ..given(Role::Nurse, "another horse") }, 40);
+        assert_eq!(since("ana"), Some(after(TimeMs(40_000))));
+        Users::close(&path, "ana", true, TimeMs(50_000)).unwrap();
+        assert_eq!(since("ana"), Some(after(TimeMs(40_000))), "nobody has it");
+        set(New { practitioner: Some("Practitioner/ana".to_owned()), ..given(Role::Nurse, "another horse") }, 60);
+        assert_eq!(since("ana"), Some(after(TimeMs(60_000))), "the name was closed");
+        // Taken out of the file by hand, and given to somebody who is the same by all that the list says.
+        fs::write(&path, "").unwrap();
+        Users::set(&path, "ana", doctor(), TimeMs(70_001)).unwrap();
+        assert_eq!(since("ana"), Some(71), "no second in which somebody else had the name");
+        // A list from before: what is not known is from now on.
+        let text = fs::read_to_string(&path).unwrap().replace("person_since = 71\n", "");
+        fs::write(&path, text).unwrap();
+        assert_eq!(since("ana"), None);
+        set(doctor(), 80);
+        assert_eq!(since("ana"), Some(after(TimeMs(80_000))));
+    }
+
+    #[test]
     fn weak_passwords_and_patients_without_a_record_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
         let set = |name: &str, given| Users::set(&path, name, given, TimeMs(0));
         assert!(set("ana", given(Role::Doctor, "short")).is_err());
         assert!(set("ana", given(Role::Patient, "long enough")).is_err());
-        assert!(set("a b", given(Role::Doctor, "long enough")).is_err());
+        for taken in ["a b", OPERATOR, UNKNOWN] {
+            assert!(set(taken, given(Role::Doctor, "long enough")).is_err(), "{taken}");
+        }
         for wrong in ["ana", "Patient/ana", "Practitioner/", "Practitioner/a b"] {
             let practitioner = Some(wrong.to_owned());
             assert!(set("ana", New { practitioner, ..given(Role::Doctor, "long enough") }).is_err(), "{wrong}");

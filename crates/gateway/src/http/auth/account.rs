@@ -5,28 +5,22 @@ use super::{
     fields::Fields,
     pages::Page,
     refusal::Refused,
-    token::{end, on_disk},
-    trace::Origin,
+    token::on_disk,
+    trace::{self, Origin},
 };
 use crate::{
     http::{Doors, desk, outcome, outcome::Refusal},
-    identity::{
-        drawn,
-        grant::Given,
-        issuer::{Bearer, LetIn},
-        pending::LoggedIn,
-        sessions::Session,
-    },
+    identity::{drawn, grant::Given, pending::LoggedIn, refusals::SaidToBe, sessions::Session},
 };
 use axum::{
     Json,
     body::Bytes,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{ConnectInfo, RawQuery, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::{Caller, Failure, clock::now};
-use record::TimeMs;
+use exchange::{Caller, Came, Failure, clock::now};
+use record::{Role, TimeMs};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -54,13 +48,13 @@ fn instant(seconds: u64) -> String {
     TimeMs(seconds.saturating_mul(1000)).to_instant()
 }
 
-/// Ends what an app was given, if it was given by this person. Whether there was such a thing.
-async fn end_of(doors: &Doors, from: Origin<'_>, person: &LoggedIn, sid: &str) -> Result<bool, Refused> {
-    let all = held(doors, &person.user).await?;
+/// Ends what an app was given, if it was given by this user; in the trail first, by whom. Whether there was such a thing.
+async fn end_of(doors: &Doors, from: Origin<'_>, asking: &Asking, sid: &str) -> Result<bool, Refused> {
+    let all = held(doors, &asking.whose).await?;
     let Some(Held { sid, session, .. }) = all.into_iter().find(|one| one.sid == sid) else { return Ok(false) };
-    let app = Some(LetIn { client_id: session.app, scope: session.scope, launched: None, service: false });
-    let bearer = Bearer { app, ..Bearer::user(&person.user, person.role, person.patient.clone()) };
-    end(doors, from, sid, Some(&bearer), now().0 / 1000).await?;
+    let noted = trace::note(doors, from, Came::Out, asking.by.who(), Some(&session.app), asking.says).await;
+    noted.map_err(Refused::ours)?;
+    on_disk(doors, move |identity| identity.sessions.end(&sid, now().0 / 1000)).await?;
     Ok(true)
 }
 
@@ -86,6 +80,12 @@ pub(crate) async fn step(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    // A script of another origin knows the password perhaps, and ends nothing all the same.
+    let elsewhere = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| doors.base.is_origin(&headers, origin));
+    if headers.get(header::ORIGIN).is_some_and(elsewhere) {
+        let text = format!("Open {}/account/apps in the browser itself.", doors.base.origin_of(&headers));
+        return login_page(&doors, Some(&text)).status(StatusCode::FORBIDDEN).into_response();
+    }
     let fields = Fields::read(&body).unwrap_or_default();
     let from = Origin { headers: &headers, ip: address.ip() };
     let done = match fields.get("step") {
@@ -132,9 +132,10 @@ async fn end_one(doors: &Doors, from: Origin<'_>, fields: &Fields) -> Result<Pag
     let Some(person) = person.filter(still) else {
         return Ok(login_page(doors, Some(OVER)).status(StatusCode::BAD_REQUEST));
     };
-    let ended = end_of(doors, from, &person, fields.get("session").unwrap_or_default()).await?;
+    let asking = Asking::themselves(person);
+    let ended = end_of(doors, from, &asking, fields.get("session").unwrap_or_default()).await?;
     let said = if ended { "It is over: the app can do nothing more." } else { "That was over already." };
-    list_page(doors, visit, &person, Some(said)).await
+    list_page(doors, visit, &asking.by, Some(said)).await
 }
 
 async fn list_page(doors: &Doors, visit: &str, person: &LoggedIn, said: Option<&str>) -> Result<Page, Refused> {
@@ -160,24 +161,73 @@ async fn list_page(doors: &Doors, visit: &str, person: &LoggedIn, said: Option<&
     Ok(page)
 }
 
-/// A person who acts without an app: no app is told of others, nor ends them.
-fn themselves(caller: Caller) -> Result<LoggedIn, Failure> {
-    if caller.app.is_some() {
-        let sentence = "an app neither sees nor ends what others were given".to_owned();
-        return Err(Failure::Denied { sentence, suppressed: false });
+/// Who asks about what apps were given, and by whom those were let in.
+struct Asking {
+    whose: String,
+    /// In the trail.
+    by: LoggedIn,
+    /// What the trail says of an end.
+    says: &'static str,
+}
+
+impl Asking {
+    fn themselves(person: LoggedIn) -> Self {
+        Self { whose: person.user.clone(), by: person, says: "ended what was given" }
     }
-    let at = now().0 / 1000;
-    Ok(LoggedIn { user: caller.user, role: caller.role, patient: caller.patient, fhir_user: None, at })
+
+    /// A person who acts without an app, for what they let in themselves: no app is told of others, nor ends them. Only the organisation's own
+    /// commands name somebody else.
+    fn of(doors: &Doors, headers: &HeaderMap, caller: Caller, named: Option<String>) -> Result<Self, Failure> {
+        let denied = |sentence: &str| Failure::Denied { sentence: sentence.to_owned(), suppressed: false };
+        if caller.app.is_some() {
+            return Err(denied("an app neither sees nor ends what others were given"));
+        }
+        let at = now().0 / 1000;
+        let Some(named) = named else {
+            let by = LoggedIn { user: caller.user, role: caller.role, patient: caller.patient, fhir_user: None, at };
+            return Ok(Self::themselves(by));
+        };
+        let operates = super::claims(headers, doors).is_ok_and(|claims| claims.bearer.operator);
+        if !operates || caller.role != Role::Custodian {
+            return Err(denied("nobody sees or ends what another user let in: leave `user` out for your own"));
+        }
+        let users = doors.identity.users_now();
+        let user = users.get(&named).ok_or_else(|| Failure::NotFound("user".to_owned()))?;
+        // A patient finds it in the own trail.
+        let (user, patient) = (caller.user, user.patient.clone());
+        let by = LoggedIn { user, role: caller.role, patient, fhir_user: None, at };
+        Ok(Self { whose: named, by, says: "ended by the organisation" })
+    }
+}
+
+/// The same; a denial is in the trail.
+fn asking(doors: &Doors, from: Origin<'_>, caller: Caller, named: Option<String>) -> Result<Asking, Failure> {
+    let known = doors.identity.users().get(&caller.user).is_some();
+    let who = if known { SaidToBe::User(caller.user.clone()) } else { SaidToBe::Somebody };
+    Asking::of(doors, from.headers, caller, named).inspect_err(|failure| {
+        if let Failure::Denied { sentence, .. } = failure {
+            trace::refused(doors, from, who, sentence);
+        }
+    })
 }
 
 fn ours(refused: Refused) -> Refusal {
     Failure::Ours(refused.text).into()
 }
 
-/// `GET /account/sessions`: the same as a document.
-pub(crate) async fn list(State(doors): State<Doors>, Known(caller): Known) -> Result<Response, Refusal> {
-    let person = themselves(caller)?;
-    let all = held(&doors, &person.user).await.map_err(ours)?;
+/// `GET /account/sessions`: the same as a document; of another user with `?user=`, for the organisation's own commands.
+pub(crate) async fn list(
+    State(doors): State<Doors>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Known(caller): Known,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let query = query.unwrap_or_default();
+    let named = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "user");
+    let from = Origin { headers: &headers, ip: address.ip() };
+    let asking = asking(&doors, from, caller, named.map(|(_, user)| user.into_owned()))?;
+    let all = held(&doors, &asking.whose).await.map_err(ours)?;
     let one = |Held { sid, until, session }: Held| {
         json!({
             "session": sid, "app": session.app, "scope": session.scope, "patient": session.launched,
@@ -193,6 +243,8 @@ pub(crate) async fn list(State(doors): State<Doors>, Known(caller): Known) -> Re
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ending {
     session: String,
+    /// Of another user, for the organisation's own commands.
+    user: Option<String>,
 }
 
 /// `POST /account/sessions/end`: ends one.
@@ -203,10 +255,10 @@ pub(crate) async fn finish(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
-    let Ending { session } = desk::document(&body)?;
-    let person = themselves(caller)?;
+    let Ending { session, user } = desk::document(&body)?;
     let from = Origin { headers: &headers, ip: address.ip() };
-    match end_of(&doors, from, &person, &session).await.map_err(ours)? {
+    let asking = asking(&doors, from, caller, user)?;
+    match end_of(&doors, from, &asking, &session).await.map_err(ours)? {
         true => Ok(StatusCode::NO_CONTENT),
         // What the caller wrote may be a token: it is not said again.
         false => Err(Failure::NotFound("session".to_owned()).into()),

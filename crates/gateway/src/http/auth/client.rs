@@ -9,6 +9,7 @@ use crate::{
     identity::{
         apps::{App, NotShown},
         issuer::TOKEN_BYTES_MAX,
+        refusals::SaidToBe,
     },
 };
 use axum::http::{HeaderMap, header};
@@ -41,6 +42,24 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((plain(id)?, plain(secret)?))
 }
 
+/// Whose an assertion is to be.
+fn subject_of(assertion: &str) -> Option<String> {
+    #[derive(Clone, serde::Deserialize)]
+    struct Subject {
+        sub: String,
+    }
+    jsonwebtoken::dangerous::insecure_decode::<Subject>(assertion).ok().map(|token| token.claims.sub)
+}
+
+/// Which app a request says to come from, for the trail. What is no app's name may be a secret in the wrong field.
+pub(super) fn said_to_be(doors: &Doors, headers: &HeaderMap, fields: &Fields) -> SaidToBe {
+    let assertion = fields.get("client_assertion").filter(|assertion| assertion.len() <= TOKEN_BYTES_MAX);
+    let named = fields.get("client_id").map(str::to_owned);
+    let named = named.or_else(|| assertion.and_then(subject_of)).or_else(|| basic(headers).map(|(id, _)| id));
+    let known = named.filter(|id| doors.identity.apps().get(id).is_some());
+    known.map_or(SaidToBe::Somebody, SaidToBe::App)
+}
+
 impl Asking {
     /// The app that a request to `endpoint` comes from.
     pub(super) async fn of(
@@ -60,12 +79,7 @@ impl Asking {
                 return Err(Refused::new(Code::InvalidRequest, text));
             }
             // Whose it is to be, is read first; whether it is, is checked by that app's keys.
-            #[derive(Clone, serde::Deserialize)]
-            struct Subject {
-                sub: String,
-            }
-            let subject = jsonwebtoken::dangerous::insecure_decode::<Subject>(assertion);
-            let id = subject.map_err(|_| refused(NotShown::Assertion))?.claims.sub;
+            let id = subject_of(assertion).ok_or_else(|| refused(NotShown::Assertion))?;
             if fields.get("client_id").is_some_and(|named| named != id) {
                 return Err(refused(NotShown::Assertion));
             }

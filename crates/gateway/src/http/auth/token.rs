@@ -3,7 +3,7 @@
 //! Source: RFC 6749, RFC 7636 (PKCE), RFC 7009 (revocation), RFC 7662 (introspection), SMART App Launch 2.2.
 
 use super::{
-    client::Asking,
+    client::{Asking, said_to_be},
     fields::Fields,
     refusal::{Code, Refused},
     trace::{self, Origin, Person},
@@ -15,7 +15,6 @@ use crate::{
         grant::Given,
         issuer::{Bearer, Claims, LetIn},
         pending::{LoggedIn, Redeemed},
-        refusals::SaidToBe,
         sessions::{Lasts, NotRefreshed, Session},
     },
 };
@@ -100,15 +99,10 @@ fn invalid(text: &str) -> Refused {
 /// Gives an app a token, as its form asks for one. It is in the trail, however it ends.
 pub(super) async fn to_app(doors: &Doors, from: Origin<'_>, body: &Bytes) -> Result<Response, Refused> {
     let fields = read(from.headers, body)?;
-    let answer = match given(doors, from.headers, &fields).await {
+    let answer = match given(doors, from, &fields).await {
         Ok(answer) => answer,
         Err(refused) => {
-            if [Code::InvalidClient, Code::InvalidGrant, Code::UnauthorizedClient].contains(&refused.code) {
-                // What is no app's name may be a secret in the wrong field.
-                let named = fields.get("client_id").filter(|id| doors.identity.apps().get(id).is_some());
-                let who = named.map_or(SaidToBe::Somebody, |id| SaidToBe::App(id.to_owned()));
-                trace::refused(doors, from, who, &refused.text).await;
-            }
+            note_refused(doors, from, &fields, &refused);
             return Err(refused);
         }
     };
@@ -119,15 +113,36 @@ pub(super) async fn to_app(doors: &Doors, from: Origin<'_>, body: &Bytes) -> Res
     answer.write(doors, from.headers)
 }
 
-async fn given(doors: &Doors, headers: &HeaderMap, fields: &Fields) -> Result<Answer, Refused> {
+/// Has it written down that an app was refused that did not show who it is, or what it was given.
+fn note_refused(doors: &Doors, from: Origin<'_>, fields: &Fields, refused: &Refused) {
+    if [Code::InvalidClient, Code::InvalidGrant, Code::UnauthorizedClient].contains(&refused.code) {
+        trace::refused(doors, from, said_to_be(doors, from.headers, fields), &refused.text);
+    }
+}
+
+/// Writes down that a session has ended which nobody asked to end. It has ended, whether that can be written down or not.
+async fn note_end(doors: &Doors, from: Origin<'_>, session: &Session, why: &str) {
+    let users = doors.identity.users();
+    let person = users.get(&session.user).map(|user| Person {
+        user: session.user.as_str().into(),
+        role: user.role,
+        patient: user.patient.as_deref(),
+    });
+    if let Err(error) = trace::note(doors, from, Came::Out, person, Some(&session.app), why).await {
+        tracing::error!(%error, "the end of a session could not be written into the trail");
+    }
+}
+
+async fn given(doors: &Doors, from: Origin<'_>, fields: &Fields) -> Result<Answer, Refused> {
+    let headers = from.headers;
     let endpoint = format!("{}/auth/token", doors.base.origin_of(headers));
     let asking = match nameless(doors, headers, fields).await? {
         Some(asking) => asking,
         None => Asking::of(doors, headers, fields, &endpoint).await?,
     };
     match fields.get("grant_type") {
-        Some("authorization_code") => by_code(doors, asking, fields).await,
-        Some("refresh_token") => by_refresh(doors, asking, fields).await,
+        Some("authorization_code") => by_code(doors, from, asking, fields).await,
+        Some("refresh_token") => by_refresh(doors, from, asking, fields).await,
         Some("client_credentials") => by_itself(asking, fields),
         _ => {
             let text = "`grant_type` is authorization_code, refresh_token or client_credentials";
@@ -168,14 +183,25 @@ fn let_in(app: String, given: &Given, launched: Option<String>, service: bool) -
     Some(LetIn { client_id: app, scope: given.records.to_string(), launched, service })
 }
 
-async fn by_code(doors: &Doors, Asking { id, .. }: Asking, fields: &Fields) -> Result<Answer, Refused> {
+async fn by_code(
+    doors: &Doors,
+    from: Origin<'_>,
+    Asking { id, .. }: Asking,
+    fields: &Fields,
+) -> Result<Answer, Refused> {
     let code = fields.get("code").ok_or_else(|| Refused::new(Code::InvalidRequest, "`code` is missing"))?;
     let code = match doors.identity.pending.redeem(code, now().0 / 1000) {
         Redeemed::Good(code) => code,
         Redeemed::Unknown => return Err(invalid("the code is none of ours, or its minute is over")),
         Redeemed::Again { sid } => {
             tracing::warn!(app = id, "a code came a second time: its session ends");
+            let named = sid.clone();
+            // It ends whether it is known whose it was or not.
+            let session = on_disk(doors, move |identity| identity.sessions.get(&named)).await.ok().flatten();
             on_disk(doors, move |identity| identity.sessions.end(&sid, now().0 / 1000)).await?;
+            if let Some(session) = session {
+                note_end(doors, from, &session, "ended: the code that it began with came a second time").await;
+            }
             return Err(invalid("the code was used before: what it gave is good no more"));
         }
     };
@@ -205,7 +231,12 @@ async fn by_code(doors: &Doors, Asking { id, .. }: Asking, fields: &Fields) -> R
     Ok(Answer { bearer, given, refresh, launched, encounter, person: Some((person, nonce)) })
 }
 
-async fn by_refresh(doors: &Doors, Asking { id, app }: Asking, fields: &Fields) -> Result<Answer, Refused> {
+async fn by_refresh(
+    doors: &Doors,
+    from: Origin<'_>,
+    Asking { id, app }: Asking,
+    fields: &Fields,
+) -> Result<Answer, Refused> {
     let token =
         fields.get("refresh_token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`refresh_token` is missing"))?;
     let next = drawn().map_err(Refused::ours)?;
@@ -220,9 +251,13 @@ async fn by_refresh(doors: &Doors, Asking { id, app }: Asking, fields: &Fields) 
     let refreshed = on_disk(doors, move |identity| {
         identity.sessions.refresh(&name, &token, &following, seconds, |session| !fits(session).is_nothing())
     });
-    let (sid, session) = refreshed.await?.map_err(|why| match why {
+    let refreshed = refreshed.await?;
+    if let Err(NotRefreshed::Again(session)) = &refreshed {
+        note_end(doors, from, session, "ended: a refresh token of it came a second time").await;
+    }
+    let (sid, session) = refreshed.map_err(|why| match why {
         NotRefreshed::Unknown => invalid("the refresh token is none of this app's, or its session has ended"),
-        NotRefreshed::Again => {
+        NotRefreshed::Again(_) => {
             tracing::warn!(app = id, "a refresh token came a second time: its session ends");
             invalid("the refresh token was used before: somebody may have copied it, and its session has ended")
         }
@@ -243,6 +278,8 @@ async fn by_refresh(doors: &Doors, Asking { id, app }: Asking, fields: &Fields) 
     });
     let Some(user) = goes_on else {
         on_disk(doors, move |identity| identity.sessions.end(&sid, seconds)).await?;
+        let why = "ended: the user's login or what the app is registered for has changed";
+        note_end(doors, from, &session, why).await;
         return Err(invalid("the session has ended: the user's login or what the app is registered for has changed"));
     };
     let given = given_in(&session);
@@ -271,7 +308,7 @@ fn by_itself(Asking { id, app }: Asking, fields: &Fields) -> Result<Answer, Refu
 }
 
 /// Ends a session, in the trail first: after that none of its tokens is good any more.
-pub(super) async fn end(
+async fn end(
     doors: &Doors,
     from: Origin<'_>,
     sid: String,
@@ -306,7 +343,7 @@ pub(crate) async fn revoke(
 ) -> Result<Response, Refused> {
     let fields = read(&headers, &body)?;
     let token = fields.get("token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`token` is missing"))?.to_owned();
-    let seconds = now().0 / 1000;
+    let (seconds, from) = (now().0 / 1000, Origin { headers: &headers, ip: address.ip() });
     let by_users_token = doors.identity.check(&token).ok().filter(|claims| claims.bearer.app.is_none());
     let mut ended = None;
     let sid = if let Some(claims) = by_users_token {
@@ -317,7 +354,8 @@ pub(crate) async fn revoke(
         Some(sid)
     } else {
         let endpoint = format!("{}/auth/revoke", doors.base.origin_of(&headers));
-        let asking = Asking::of(&doors, &headers, &fields, &endpoint).await?;
+        let asking = Asking::of(&doors, &headers, &fields, &endpoint).await;
+        let asking = asking.inspect_err(|refused| note_refused(&doors, from, &fields, refused))?;
         let own = |claims: &Claims| claims.bearer.app.as_ref().is_some_and(|app| app.client_id == asking.id);
         let access = doors.identity.check(&token).ok().filter(own).map(|claims| claims.bearer);
         match access {
@@ -336,7 +374,6 @@ pub(crate) async fn revoke(
             Some(bearer) => Some(bearer),
             None => acting_in(&doors, &sid).await?,
         };
-        let from = Origin { headers: &headers, ip: address.ip() };
         end(&doors, from, sid, bearer.as_ref(), seconds).await?;
     }
     Ok(StatusCode::OK.into_response())
@@ -345,14 +382,20 @@ pub(crate) async fn revoke(
 /// `POST /auth/introspect`: what a token is good for, for programs of the organisation that can show who they are.
 pub(crate) async fn introspect(
     State(doors): State<Doors>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
     let fields = read(&headers, &body)?;
     let endpoint = format!("{}/auth/introspect", doors.base.origin_of(&headers));
-    let asking = Asking::of(&doors, &headers, &fields, &endpoint).await?;
-    if asking.app.is_public() {
-        return Err(Refused::new(Code::InvalidClient, "only an app that shows who it is may ask about tokens"));
+    let asking =
+        Asking::of(&doors, &headers, &fields, &endpoint).await.and_then(|asking| match asking.app.is_public() {
+            true => Err(Refused::new(Code::InvalidClient, "only an app that shows who it is may ask about tokens")),
+            false => Ok(asking),
+        });
+    if let Err(refused) = asking {
+        note_refused(&doors, Origin { headers: &headers, ip: address.ip() }, &fields, &refused);
+        return Err(refused);
     }
     let token = fields.get("token").ok_or_else(|| Refused::new(Code::InvalidRequest, "`token` is missing"))?;
     let body = match doors.identity.check(token) {

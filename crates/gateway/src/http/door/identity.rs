@@ -26,7 +26,8 @@ pub(super) fn all() -> Vec<Door> {
         [must("patient", Kind::Text("ilse")), may("encounter", Kind::Text("e1"))],
         desk::reads::<auth::launch::For>,
     );
-    let ending = json([must("session", Kind::Text(""))], desk::reads::<auth::account::Ending>);
+    let ending =
+        json([must("session", Kind::Text("")), may("user", Kind::Text(""))], desk::reads::<auth::account::Ending>);
     let about_a_token = |path, route, about| {
         door("post", path, bounded(route), about)
             .public(FORM)
@@ -123,10 +124,12 @@ pub(super) fn all() -> Vec<Door> {
             .gives(200, Media::Html)
             .gives(400, Media::Html)
             .gives(401, Media::Html)
+            .gives(403, Media::Html)
             .gives(429, Media::Html)
             .gives(500, Media::Html)
             .gives(503, Media::Html),
         door("get", "/account/sessions", get(auth::account::list), "Which apps the caller let in.")
+            .asks([may("user", Kind::Text("ilse"))])
             .gives(200, Media::Json),
         door("post", "/account/sessions/end", bounded(post(auth::account::finish)), "Ends what an app was given, at once.")
             .takes(ending)
