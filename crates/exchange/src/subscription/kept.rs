@@ -289,10 +289,21 @@ impl Subscriptions {
     }
 
     /// Keeps a new one, unless there are too many.
-    pub(crate) async fn keep(&self, kept: Kept) -> Result<(), Failure> {
+    pub(crate) async fn keep(&self, mut kept: Kept) -> Result<(), Failure> {
         let _alone = self.changing.lock().await;
         {
             let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            // Its record is gone, and it is not: numbers that were given stay given.
+            if let Some(before) = all.get(&kept.id) {
+                if before.subscriber.account != kept.subscriber.account {
+                    return Err(Failure::Conflict(format!(
+                        "`Subscription/{}` is somebody else's: choose another id",
+                        kept.id
+                    )));
+                }
+                (kept.last, kept.delivered, kept.edition) = (before.last, before.last, before.edition + 1);
+                kept.bell = before.bell.clone();
+            }
             let own = all.values().filter(|other| other.subscriber.account == kept.subscriber.account).count();
             if !all.contains_key(&kept.id) && (all.len() >= SUBSCRIPTIONS_MAX || own >= OF_ONE_MAX) {
                 return Err(Failure::Conflict(format!(
@@ -599,6 +610,13 @@ mod tests {
             assert!(matches!(late, Err(Failure::Conflict(_))), "it was made after another edition");
         }
         assert!(subscriptions.extend(4, one("s1", "last"), &none).await.unwrap());
+        // Also one whose record was lost and which is written as if it were the first.
+        subscriptions.keep(asking("s1", "alarm")).await.unwrap();
+        let anew = subscriptions.get("s1").unwrap();
+        assert_eq!((anew.last, anew.delivered, anew.edition), (4, 4, 4));
+        let mut theirs = asking("s1", "alarm");
+        theirs.subscriber.account = "ben".to_owned();
+        assert!(matches!(subscriptions.keep(theirs).await, Err(Failure::Conflict(_))));
         let named = [(1, "f1"), (2, "meanwhile"), (3, "meanwhile"), (4, "last")];
         assert_eq!(numbers(&subscriptions, "s1").await, named.map(|(number, id)| (number, id.to_owned())));
         drop(subscriptions);
