@@ -459,7 +459,7 @@ mod tests {
         let more = tokio::time::timeout(Duration::from_millis(50), places.take("ana")).await;
         assert!(more.is_err(), "one account has all places");
         held.push(places.take("ben").await.unwrap());
-        held.remove(0);
+        drop(held.remove(0));
         held.push(places.take("ana").await.unwrap());
         held.clear();
         held.push(places.take("cem").await.unwrap());
