@@ -12,6 +12,7 @@ use crate::{
     node::Node,
     subject::Subject,
     subscription::{SUBSCRIPTION, not_alone},
+    take::to_the_end,
     wrap,
     write::{Draft, Trail, new_record_id},
 };
@@ -164,9 +165,17 @@ impl Node {
         check_type(rtype)?;
         let time = self.now();
         let Some(draft) = self.draft_deletion(caller, rtype, id, if_match, time).await? else { return Ok(()) };
-        self.write(caller, time, vec![draft], Vec::new(), &Trail::of(Interaction::Delete, AccessAction::Write)).await?;
-        // If it does not come to this, the next start finds the deletion.
-        if rtype == SUBSCRIPTION { self.unsubscribe(id).await } else { Ok(()) }
+        let trail = Trail::of(Interaction::Delete, AccessAction::Write);
+        if rtype != SUBSCRIPTION {
+            return self.write(caller, time, vec![draft], Vec::new(), &trail).await;
+        }
+        let (node, caller, id) = (self.clone(), caller.clone(), id.to_owned());
+        // Deleted and forgotten both, also when nobody waits for the answer any more.
+        to_the_end(async move {
+            node.write(&caller, time, vec![draft], Vec::new(), &trail).await?;
+            node.unsubscribe(&id).await
+        })
+        .await
     }
 
     /// Carries out a batch (each entry on its own) or a transaction (all or nothing).

@@ -20,24 +20,26 @@ use reqwest::{
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{AbortHandle, JoinSet},
 };
 
 /// Notifications that are on their way at the same time.
 const POSTS_MAX: usize = 64;
+/// Those of them that are for one account: hooks that hang take no more than this.
+const POSTS_OF_ONE_MAX: usize = 4;
 /// How long a hook may take to be connected with.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before a notification is posted again, at first and at most: twice as long each time.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(300)];
 /// How long to wait after a failure of ours, or where there was nothing to post after all.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often it is looked whether there are other subscriptions, and whether one has something to say.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for tasks that have ended.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Where hooks may be, beside what is open to all.
 #[derive(Debug, Default)]
@@ -74,10 +76,10 @@ impl Allowed {
             return Ok(url);
         }
         let host = url.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-        let is_here = host == "localhost" || address.is_some_and(|address| address.is_loopback());
-        let is_open = url.scheme() == "https" && address.is_none_or(is_public);
-        if is_here || is_open {
+        // The name of a host that was let in may lead into the network: what else listens there was not let in.
+        let is_named = self.hosts.contains(host);
+        let is_open = url.scheme() == "https" && address_in(host).is_none_or(is_public);
+        if !is_named && (is_here(host) || is_open) {
             return Ok(url);
         }
         Err("notifications go by https to public addresses, or to this machine: others are named in `[subscriptions] allow` by whoever runs the \
@@ -93,6 +95,16 @@ impl Allowed {
             _ => is_public(address),
         }
     }
+}
+
+/// The address that stands in a URL for a host's name.
+fn address_in(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Whether a host is this machine.
+fn is_here(host: &str) -> bool {
+    host == "localhost" || address_in(host).is_some_and(|address| address.is_loopback())
 }
 
 /// Whether an address is one of the public internet. Source: IANA special-purpose address registries.
@@ -191,7 +203,7 @@ pub(crate) async fn deliver(node: Node, identity: Arc<Identity>, allowed: Allowe
         Err(error) => return tracing::error!(%error, "no client could be made: subscriptions are not served"),
     };
     node.serve_subscriptions(Arc::new(Outside { identity, allowed: allowed.clone() })).await;
-    let hooks = Hooks { node: node.clone(), client, allowed, posts: Arc::new(Semaphore::new(POSTS_MAX)) };
+    let hooks = Hooks { node: node.clone(), client, allowed, places: Arc::default() };
     let mut changes = node.subscription_changes();
     // Tasks that end are forgotten, and all end with this one.
     let (mut tasks, mut running) = (JoinSet::new(), HashMap::<String, AbortHandle>::new());
@@ -199,12 +211,45 @@ pub(crate) async fn deliver(node: Node, identity: Arc<Identity>, allowed: Allowe
         changes.borrow_and_update();
         while tasks.try_join_next().is_some() {}
         running.retain(|_, task| !task.is_finished());
-        for served in node.served().into_iter().filter(|served| served.endpoint.is_some()) {
-            running.entry(served.id.clone()).or_insert_with(|| tasks.spawn(hooks.clone().serve(served.id)));
+        for id in node.hooks() {
+            running.entry(id.clone()).or_insert_with(|| tasks.spawn(hooks.clone().serve(id)));
         }
         if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, changes.changed()).await {
             return;
         }
+    }
+}
+
+/// Places of notifications that are on their way.
+struct Places {
+    all: Arc<Semaphore>,
+    of_account: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(POSTS_MAX)), of_account: Mutex::default() }
+    }
+}
+
+impl Places {
+    /// Waits for a place, first among those of the account; none when the gateway stops.
+    async fn take(&self, account: &str) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = {
+            let mut of_account = self.of_account.lock().unwrap_or_else(PoisonError::into_inner);
+            match of_account.get(account).and_then(Weak::upgrade) {
+                Some(own) => own,
+                None => {
+                    // Whoever has nothing on its way any more is forgotten.
+                    of_account.retain(|_, own| own.strong_count() > 0);
+                    let own = Arc::new(Semaphore::new(POSTS_OF_ONE_MAX));
+                    of_account.insert(account.to_owned(), Arc::downgrade(&own));
+                    own
+                }
+            }
+        };
+        let own = own.acquire_owned().await.ok()?;
+        Some([own, self.all.clone().acquire_owned().await.ok()?])
     }
 }
 
@@ -214,38 +259,53 @@ struct Hooks {
     node: Node,
     client: reqwest::Client,
     allowed: Arc<Allowed>,
-    posts: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Hooks {
     /// Serves one subscription until it is off.
     async fn serve(self, id: String) {
-        let mut changes = self.node.subscription_changes();
+        let Some(mut changes) = self.node.changes_of_subscription(&id) else { return };
+        let hook = || self.node.served_one(&id).filter(|served| served.endpoint.is_some());
         let (mut failures, mut edition, mut said) = (0, 0, Instant::now());
         loop {
             changes.borrow_and_update();
-            let Some(served) = self.node.served_one(&id).filter(|served| served.endpoint.is_some()) else { return };
+            let Some(served) = hook() else { return };
             if served.edition != edition {
                 (edition, failures) = (served.edition, 0);
             }
-            let Some(say) = due(&served, said.elapsed()) else {
+            if let Due::In(wait) = due(&served, said.elapsed()) {
                 // The bell rings when there is something; a heartbeat has none.
-                let _ = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
+                let rung = match wait {
+                    Some(wait) => tokio::time::timeout(wait, changes.changed()).await.unwrap_or(Ok(())),
+                    None => changes.changed().await,
+                };
+                if rung.is_err() {
+                    return;
+                }
                 continue;
-            };
-            let notice = match self.node.notice(&id, say).await {
+            }
+            // What is decided and written here is sent at once: nothing waits between the decision and the sending.
+            let Some(place) = self.places.take(&served.account).await else { return };
+            let Some(served) = hook().filter(|served| served.edition == edition) else { continue };
+            let Due::Now(say) = due(&served, said.elapsed()) else { continue };
+            let notice = match self.node.notice(&id, edition, say).await {
                 Ok(Some(notice)) => notice,
                 Ok(None) => {
+                    drop(place);
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
                 Err(error) => {
                     tracing::warn!(%error, subscription = id, "a notification could not be made; trying again");
+                    drop(place);
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
-            let told = match self.post(&served, notice.bytes).await {
+            let posted = self.post(&served, notice.bytes).await;
+            drop(place);
+            let told = match posted {
                 Ok(()) => {
                     (failures, said) = (0, Instant::now());
                     self.node.delivered(&id, edition, notice.through).await
@@ -280,7 +340,6 @@ impl Hooks {
 
     /// Posts a notification; says in words why it was not taken, without the address, which may hold a secret.
     async fn post(&self, served: &Served, bytes: Vec<u8>) -> Result<(), String> {
-        let Ok(_place) = self.posts.acquire().await else { return Err("the gateway is stopping".to_owned()) };
         // What the operator allows may have changed since it was written.
         let url = self.allowed.check(served.endpoint.as_deref().unwrap_or_default())?;
         let host = url.host_str().unwrap_or_default().to_owned();
@@ -289,7 +348,12 @@ impl Hooks {
         for (name, value) in served.headers.iter().filter_map(|header| header.split_once(':')) {
             request = request.header(name.trim(), value.trim());
         }
+        // What stands on this machine is the operator's: nobody learns by a subscription which doors it has.
+        let here = is_here(&host).then(|| "the hook on the gateway's own machine does not take it".to_owned());
         let answer = request.send().await.map_err(|error| {
+            if let Some(here) = &here {
+                return here.clone();
+            }
             let what = match &error {
                 error if error.is_timeout() => "did not answer in time",
                 error if error.is_connect() => "cannot be reached",
@@ -300,21 +364,30 @@ impl Hooks {
         })?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(format!("the hook at `{host}` answered {}", status.as_u16())),
+            status => Err(here.unwrap_or_else(|| format!("the hook at `{host}` answered {}", status.as_u16()))),
         }
     }
 }
 
+/// What there is to say.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Now(Say),
+    /// Nothing before something changes, or before that time has gone.
+    In(Option<Duration>),
+}
+
 /// What there is to say to a hook that was told something so long ago.
-fn due(served: &Served, silence: Duration) -> Option<Say> {
+fn due(served: &Served, silence: Duration) -> Due {
     if !served.is_shaken {
-        Some(Say::Handshake)
-    } else if served.delivered < served.last {
-        Some(Say::EventsAfter(served.delivered))
-    } else if served.heartbeat_s.is_some_and(|seconds| silence >= Duration::from_secs(seconds)) {
-        Some(Say::Heartbeat)
-    } else {
-        None
+        return Due::Now(Say::Handshake);
+    }
+    if served.delivered < served.last {
+        return Due::Now(Say::EventsAfter(served.delivered));
+    }
+    match served.heartbeat_s.map(|seconds| Duration::from_secs(seconds).saturating_sub(silence)) {
+        Some(Duration::ZERO) => Due::Now(Say::Heartbeat),
+        wait => Due::In(wait),
     }
 }
 
@@ -366,9 +439,54 @@ mod tests {
             allowed.check("http://ward.mercy.local:8081/in").is_err()
                 && allowed.check("http://ward.mercy.local/in").is_err()
         );
+        // Another door of a host that was let in, by whatever scheme, was not let in.
+        for other in ["https://ward.mercy.local/", "https://ward.mercy.local:8080/in", "https://ward.mercy.local:5432/"]
+        {
+            assert!(allowed.check(other).is_err(), "{other}");
+        }
         for wrong in ["ward.mercy.local", "http://ward/in", "http://a@ward/", "ftp://ward"] {
             assert!(Allowed::new(&[wrong.to_owned()]).is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn hooks_of_one_account_that_hang_leave_room_for_others() {
+        let places = Places::default();
+        let mut held = Vec::new();
+        for _ in 0..POSTS_OF_ONE_MAX {
+            held.push(places.take("ana").await.unwrap());
+        }
+        let more = tokio::time::timeout(Duration::from_millis(50), places.take("ana")).await;
+        assert!(more.is_err(), "one account has all places");
+        held.push(places.take("ben").await.unwrap());
+        drop(held.remove(0));
+        held.push(places.take("ana").await.unwrap());
+        held.clear();
+        held.push(places.take("cem").await.unwrap());
+        assert_eq!(places.of_account.lock().unwrap().len(), 1, "who has nothing on its way is forgotten");
+    }
+
+    #[test]
+    fn a_hook_is_told_what_is_due_and_sleeps_until_its_heartbeat() {
+        let served = |is_shaken, delivered, heartbeat_s| Served {
+            id: "s1".to_owned(),
+            account: "ana".to_owned(),
+            status: exchange::SubscriptionStatus::Active,
+            endpoint: Some("https://hook.example/in".to_owned()),
+            headers: Vec::new(),
+            is_shaken,
+            edition: 1,
+            last: 7,
+            delivered,
+            heartbeat_s,
+            timeout_s: 10,
+        };
+        let silence = Duration::from_secs(4);
+        assert_eq!(due(&served(false, 0, None), silence), Due::Now(Say::Handshake));
+        assert_eq!(due(&served(true, 5, None), silence), Due::Now(Say::EventsAfter(5)));
+        assert_eq!(due(&served(true, 7, None), silence), Due::In(None));
+        assert_eq!(due(&served(true, 7, Some(10)), silence), Due::In(Some(Duration::from_secs(6))));
+        assert_eq!(due(&served(true, 7, Some(10)), Duration::from_secs(10)), Due::Now(Say::Heartbeat));
     }
 
     #[tokio::test]

@@ -21,8 +21,10 @@ const RESCUE: &str = "rescue-one";
 const BACKPORT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/";
 const TOPICS: &str = "https://vitaltrace.org/fhir/SubscriptionTopic/";
 const SECRET: &str = "Bearer of-the-hook";
-/// How long it is watched that nothing comes.
-const SILENCE: Duration = Duration::from_secs(4);
+/// Seconds between two heartbeats: the fewest that may be asked for.
+const HEARTBEAT_S: u64 = 10;
+/// How long it is watched that nothing comes: a heartbeat would.
+const SILENCE: Duration = Duration::from_secs(HEARTBEAT_S + 2);
 
 /// A program of a subscriber that takes notifications, or does not.
 #[derive(Clone)]
@@ -119,7 +121,7 @@ fn subscription(topic: &str, filter: &str, content: &str, channel: Value) -> Val
 fn to_hook(hook: &Hook) -> Value {
     json!({
         "type": "rest-hook", "endpoint": format!("http://{}/in", hook.address), "header": [format!("Authorization: {SECRET}")],
-        "extension": [{"url": format!("{BACKPORT}backport-heartbeat-period"), "valueUnsignedInt": 2}]
+        "extension": [{"url": format!("{BACKPORT}backport-heartbeat-period"), "valueUnsignedInt": HEARTBEAT_S}]
     })
 }
 
@@ -281,7 +283,7 @@ async fn a_hook_that_was_away_gets_what_it_missed_also_when_the_gateway_was_kill
     hook.set_down(true);
     expected.push(site.observe(&site.patient, "8867-4", None).await);
     let record = site.stands(&site.doctor, &id, "error").await;
-    assert!(record["error"].as_str().unwrap().contains("answered 503"), "{record}");
+    assert!(record["error"].as_str().unwrap().contains("does not take it"), "{record}");
     let status = site.doctor.get(&format!("/fhir/Subscription/{id}/$status")).await.good().json();
     assert!(told(&status, "error").contains("1 events did not get through"), "{status}");
     let missed = site.doctor.get(&format!("/fhir/Subscription/{id}/$events?eventsSinceNumber=2")).await.good().json();
@@ -411,14 +413,49 @@ async fn what_is_no_good_subscription_is_refused_with_what_to_write() {
     again["status"] = json!("requested");
     again["reason"] = json!("another reason");
     site.doctor.put(&format!("/fhir/Subscription/{id}"), &again, &[]).await.good();
+    // A secret goes to nobody else unseen; and an edition that is not written has nobody called.
+    let elsewhere = Hook::new().await;
+    again["channel"]["endpoint"] = json!(format!("http://{}/in", elsewhere.address));
+    let answer = site.doctor.put(&format!("/fhir/Subscription/{id}"), &again, &[]).await;
+    assert!(answer.status == 422 && answer.text().contains("write the value"), "{}", answer.text());
+    again["channel"]["header"] = json!([format!("Authorization: {SECRET}")]);
+    let first = [("if-match", "W/\"1\"")];
+    assert_eq!(site.doctor.put(&format!("/fhir/Subscription/{id}"), &again, &first).await.status, 412);
     hook.until("no second handshake", |hook| hook.taken("handshake").len() == 2).await;
     assert_eq!(hook.taken("handshake")[1].0["authorization"], SECRET);
     site.observe(&site.patient, "8867-4", None).await;
     hook.until("no second event", |hook| hook.events().len() == 2).await;
     assert_eq!(hook.events()[1].0, "2");
+    assert_eq!(elsewhere.inner.lock().unwrap().taken.len(), 0, "an edition that was refused has a hook called");
     let patch = [("content-type", "application/json-patch+json")];
     let patched = site.doctor.send(Method::PATCH, &format!("/fhir/Subscription/{id}"), &patch, &json!([])).await;
     assert_eq!(patched.status, 422, "{}", patched.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_sends_the_gateway_elsewhere_is_not_followed() {
+    let site = Site::new().await;
+    let elsewhere = Hook::new().await;
+    let there = format!("http://{}/in", elsewhere.address);
+    let knocks = Arc::new(Mutex::new(0usize));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let door = Hook { address: listener.local_addr().unwrap(), inner: Arc::default() };
+    let knocked = knocks.clone();
+    let redirect = move || {
+        *knocked.lock().unwrap() += 1;
+        let there = there.clone();
+        // 307: whoever follows it posts the same again.
+        async move { axum::response::Redirect::temporary(&there) }
+    };
+    let app = Router::new().route("/in", post(redirect));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let asked = subscription("observation", &format!("patient={}", site.patient), "empty", to_hook(&door));
+    let id = site.doctor.create(&asked).await.id();
+    let record = site.stands(&site.doctor, &id, "error").await;
+    assert!(record["error"].as_str().unwrap().contains("does not take it"), "{record}");
+    assert!(*knocks.lock().unwrap() >= 3);
+    assert!(elsewhere.inner.lock().unwrap().taken.is_empty(), "a redirect was followed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -470,7 +507,20 @@ async fn a_websocket_is_told_of_a_handoff_from_another_organisation_and_goes_on_
     assert_eq!(told(&next(&mut socket).await, "type"), "handshake");
     task_for(MERCY, "review").await;
     let first = task_for(MERCY, "handoff").await;
+    assert_eq!(events_of(&next(&mut socket).await), [("1".to_owned(), first.clone())]);
+
+    // It is gone before it answered that it has it: whoever comes back is told again, and answers.
+    drop(socket);
+    let (mut socket, _, _) = open().await;
+    assert_eq!(told(&next(&mut socket).await, "type"), "handshake");
     assert_eq!(events_of(&next(&mut socket).await), [("1".to_owned(), first)]);
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, socket.next()).await.expect("it is not asked").expect("closed");
+        if matches!(heard.unwrap(), Message::Ping(_)) {
+            break;
+        }
+    }
+    socket.flush().await.unwrap();
 
     // A token binds once.
     let (mut other, _) = tokio_tungstenite::connect_async(&url).await.unwrap();

@@ -125,17 +125,16 @@ impl Mirror {
         .await
     }
 
-    /// Versions of records, the audit trail left out, above an index of the log, the earliest first; and the index up to which they are all.
+    /// Versions of records, the audit trail left out, above an index of the log and up to another one, the earliest first; and the index up to
+    /// which they are all.
     pub(crate) async fn later(
         &self,
         above: Option<u64>,
+        until: u64,
         limit: usize,
-    ) -> Result<(Vec<Placed>, Option<u64>), MirrorError> {
+    ) -> Result<(Vec<Placed>, u64), MirrorError> {
         self.write_names().await?;
         self.read(move |c| {
-            // What comes between the two reads is for the next look.
-            let head: Option<i64> = c.query_row("SELECT max(idx) FROM entry", [], |row| row.get(0))?;
-            let Some(head) = head else { return Ok((Vec::new(), None)) };
             let sql = format!(
                 "{} WHERE idx > ?1 AND idx <= ?2 AND fhir_type IS NOT 'AuditEvent' ORDER BY idx LIMIT ?3",
                 placed_columns()
@@ -143,13 +142,13 @@ impl Mirror {
             let above = above.map_or(-1, signed);
             let found: Vec<Placed> = c
                 .prepare_cached(&sql)?
-                .query_map(params![above, head, limit as i64], placed_row)?
+                .query_map(params![above, signed(until), limit as i64], placed_row)?
                 .collect::<rusqlite::Result<_>>()?;
             let through = match found.last() {
                 Some(last) if found.len() == limit => last.index,
-                _ => unsigned(head),
+                _ => until,
             };
-            Ok((found, Some(through)))
+            Ok((found, through))
         })
         .await
     }

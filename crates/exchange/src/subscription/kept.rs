@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 use tokio::sync::watch;
 
@@ -80,6 +80,9 @@ pub struct Subscriber {
     pub login: String,
 }
 
+/// How long entries may wait for the ledger until it is said that it stands still, in milliseconds.
+const STANDS_STILL_MS: u64 = 30_000;
+
 /// A subscription of this gateway.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Kept {
@@ -110,12 +113,51 @@ pub(crate) struct Kept {
     pub(crate) failing_since: Option<TimeMs>,
     /// Records that may have been events, and of which the database has not what the ledger says.
     pub(crate) unreadable: u64,
+    /// Its next edition while the record is written: nothing is sent by it before that.
+    #[serde(default)]
+    pub(crate) next: Option<Box<Kept>>,
+    /// What its resource asks for, once read.
+    #[serde(skip)]
+    pub(crate) parsed: OnceLock<Arc<Wanted>>,
+    /// Rings when it changes.
+    #[serde(skip)]
+    pub(crate) bell: watch::Sender<u64>,
 }
 
 impl Kept {
     /// What it asks for.
-    pub(crate) fn wanted(&self) -> Result<Wanted, Failure> {
-        Wanted::read(&self.resource)
+    pub(crate) fn wanted(&self) -> Result<Arc<Wanted>, Failure> {
+        if let Some(parsed) = self.parsed.get() {
+            return Ok(parsed.clone());
+        }
+        let wanted = Arc::new(Wanted::read(&self.resource)?);
+        Ok(self.parsed.get_or_init(|| wanted).clone())
+    }
+
+    /// Takes what its record says for what it asks for.
+    pub(crate) fn set_resource(&mut self, resource: Value) {
+        (self.resource, self.parsed) = (resource, OnceLock::new());
+    }
+
+    /// Whether another edition asks for the same events.
+    pub(crate) fn asks_like(&self, resource: &Value) -> bool {
+        self.is_live()
+            && self.resource["criteria"] == resource["criteria"]
+            && self.resource["_criteria"] == resource["_criteria"]
+    }
+
+    /// Becomes its next edition, if it has one. How far it is, it says by what it is at this moment: numbers may have been given meanwhile.
+    pub(crate) fn turn(&mut self) {
+        let Some(mut next) = self.next.take() else { return };
+        next.last = self.last;
+        if self.asks_like(&next.resource) {
+            (next.from, next.delivered, next.unreadable) = (self.from, self.delivered, self.unreadable);
+        } else {
+            // What was asked for before is not sent to who asks for something else now.
+            (next.delivered, next.unreadable) = (self.last, 0);
+        }
+        next.bell = self.bell.clone();
+        *self = *next;
     }
 
     /// Whether events are its own.
@@ -140,14 +182,60 @@ pub(crate) struct Event {
     pub(crate) time: TimeMs,
 }
 
+/// What was found for subscriptions in a step of the ledger.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// New events, by subscription.
+    pub(crate) events: BTreeMap<String, Vec<Event>>,
+    /// Records of which nobody can say whether they are events, by subscription.
+    pub(crate) unreadable: BTreeMap<String, u64>,
+}
+
+/// Whether events are looked for.
+#[derive(Default)]
+pub(crate) struct Looking {
+    /// Since when looking fails.
+    failing_since: Option<TimeMs>,
+    /// Since when something waits for the ledger, which stood at that height then.
+    waiting_since: Option<(u64, TimeMs)>,
+}
+
+impl Looking {
+    /// Looking went well, or failed.
+    pub(crate) fn looked(&mut self, is_good: bool, now: TimeMs) {
+        self.failing_since = if is_good { None } else { Some(self.failing_since.unwrap_or(now)) };
+    }
+
+    /// The ledger stands at a height, and something waits for it or not.
+    pub(crate) fn stands_at(&mut self, height: u64, is_waited_for: bool, now: TimeMs) {
+        let since = self.waiting_since.filter(|(at, _)| *at == height).unwrap_or((height, now));
+        self.waiting_since = is_waited_for.then_some(since);
+    }
+
+    /// Since when events were not looked for, if so.
+    pub(crate) fn missed_since(&self, now: TimeMs) -> Option<TimeMs> {
+        let stands = self.waiting_since.map(|(_, since)| since);
+        let stands = stands.filter(|since| now.0.saturating_sub(since.0) > STANDS_STILL_MS);
+        self.failing_since.into_iter().chain(stands).min()
+    }
+}
+
+/// The oldest event that is kept where the last one has this number.
+pub(crate) fn oldest_kept(last: u64) -> u64 {
+    last.saturating_sub(EVENTS_KEPT_MAX) + 1
+}
+
 /// The subscriptions of a gateway.
 pub(crate) struct Subscriptions {
     file: Arc<Mutex<Connection>>,
     /// As the file has them.
-    all: Mutex<BTreeMap<String, Kept>>,
+    all: Mutex<BTreeMap<String, Arc<Kept>>>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
+    /// One record at a time is written with what is kept of it.
+    writing: Arc<tokio::sync::Mutex<()>>,
     changed: watch::Sender<u64>,
+    looking: Mutex<Looking>,
 }
 
 impl Subscriptions {
@@ -166,12 +254,13 @@ impl Subscriptions {
             Ok((file, bodies))
         };
         let (file, bodies) = open().map_err(|error| failed(error.to_string()))?;
-        let read = |body: &String| serde_json::from_str::<Kept>(body).map(|kept| (kept.id.clone(), kept));
-        let all: Result<BTreeMap<String, Kept>, _> = bodies.iter().map(read).collect();
+        let read = |body: &String| serde_json::from_str::<Kept>(body).map(|kept| (kept.id.clone(), Arc::new(kept)));
+        let all: Result<BTreeMap<String, Arc<Kept>>, _> = bodies.iter().map(read).collect();
         let all = all.map_err(|error| failed(error.to_string()))?;
         let changed = watch::Sender::new(0);
         let (file, all) = (Arc::new(Mutex::new(file)), Mutex::new(all));
-        Ok(Self { file, all, changing: tokio::sync::Mutex::default(), changed })
+        let (changing, writing, looking) = (tokio::sync::Mutex::default(), Arc::default(), Mutex::default());
+        Ok(Self { file, all, changing, writing, changed, looking })
     }
 
     /// Says when something has changed.
@@ -179,21 +268,42 @@ impl Subscriptions {
         self.changed.subscribe()
     }
 
+    /// Whoever holds this alone writes records of subscriptions.
+    pub(crate) async fn write_alone(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.writing.clone().lock_owned().await
+    }
+
+    /// Whether events are looked for.
+    pub(crate) fn looking(&self) -> std::sync::MutexGuard<'_, Looking> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All of them.
-    pub(crate) fn all(&self) -> Vec<Kept> {
+    pub(crate) fn all(&self) -> Vec<Arc<Kept>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The one with this id.
-    pub(crate) fn get(&self, id: &str) -> Option<Kept> {
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Kept>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// Keeps a new one, or another edition of one, unless there are too many.
-    pub(crate) async fn keep(&self, kept: Kept) -> Result<(), Failure> {
+    /// Keeps a new one, unless there are too many.
+    pub(crate) async fn keep(&self, mut kept: Kept) -> Result<(), Failure> {
         let _alone = self.changing.lock().await;
         {
             let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            // Its record is gone, and it is not: numbers that were given stay given.
+            if let Some(before) = all.get(&kept.id) {
+                if before.subscriber.account != kept.subscriber.account {
+                    return Err(Failure::Conflict(format!(
+                        "`Subscription/{}` is somebody else's: choose another id",
+                        kept.id
+                    )));
+                }
+                (kept.last, kept.delivered, kept.edition) = (before.last, before.last, before.edition + 1);
+                kept.bell = before.bell.clone();
+            }
             let own = all.values().filter(|other| other.subscriber.account == kept.subscriber.account).count();
             if !all.contains_key(&kept.id) && (all.len() >= SUBSCRIPTIONS_MAX || own >= OF_ONE_MAX) {
                 return Err(Failure::Conflict(format!(
@@ -204,13 +314,26 @@ impl Subscriptions {
         self.write(kept).await
     }
 
-    /// Changes one, if it is there; gives it as it is then.
-    pub(crate) async fn change(&self, id: &str, change: impl FnOnce(&mut Kept)) -> Result<Option<Kept>, Failure> {
+    /// Keeps the next edition of one beside it, unless that is another one than it was made after.
+    pub(crate) async fn keep_next(&self, next: Kept) -> Result<(), Failure> {
         let _alone = self.changing.lock().await;
-        let Some(mut kept) = self.get(id) else { return Ok(None) };
+        let before = self.get(&next.id).filter(|before| before.edition + 1 == next.edition);
+        let Some(before) = before else {
+            let text =
+                format!("`Subscription/{}` was written at the same time: read it again and repeat the change", next.id);
+            return Err(Failure::Conflict(text));
+        };
+        self.write(Kept { next: Some(Box::new(next)), ..Kept::clone(&before) }).await
+    }
+
+    /// Changes one, if it is there; says whether it is.
+    pub(crate) async fn change(&self, id: &str, change: impl FnOnce(&mut Kept)) -> Result<bool, Failure> {
+        let _alone = self.changing.lock().await;
+        let Some(kept) = self.get(id) else { return Ok(false) };
+        let mut kept = Kept::clone(&kept);
         change(&mut kept);
-        self.write(kept.clone()).await?;
-        Ok(Some(kept))
+        self.write(kept).await?;
+        Ok(true)
     }
 
     async fn write(&self, kept: Kept) -> Result<(), Failure> {
@@ -219,9 +342,16 @@ impl Subscriptions {
             file.execute("INSERT OR REPLACE INTO subscription (id, body) VALUES (?1, ?2)", params![id, body]).map(drop)
         })
         .await?;
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(kept.id.clone(), kept);
-        self.changed.send_modify(|changes| *changes += 1);
+        let bell = kept.bell.clone();
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(kept.id.clone(), Arc::new(kept));
+        self.ring([bell]);
         Ok(())
+    }
+
+    fn ring(&self, bells: impl IntoIterator<Item = watch::Sender<u64>>) {
+        let more = |changes: &mut u64| *changes += 1;
+        bells.into_iter().for_each(|bell| bell.send_modify(more));
+        self.changed.send_modify(more);
     }
 
     /// Forgets one, with its events.
@@ -235,8 +365,8 @@ impl Subscriptions {
             transaction.commit()
         })
         .await?;
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.changed.send_modify(|changes| *changes += 1);
+        let gone = self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.ring(gone.map(|gone| gone.bell.clone()));
         Ok(())
     }
 
@@ -249,22 +379,28 @@ impl Subscriptions {
         .map(|place| place.map(i64::unsigned_abs))
     }
 
-    /// Numbers new events, and says up to which place of the ledger they were looked for; all or nothing. `unreadable`: records of which
-    /// nobody can say whether they are events, by subscription.
+    /// Numbers new events, and says up to which place of the ledger they were looked for; all or nothing. Nothing, and it says so, when what
+    /// was found is of another edition of a subscription than there is: by then it may ask for something else. `editions`: of those that
+    /// something was looked for.
     pub(crate) async fn extend(
         &self,
         place: u64,
-        found: BTreeMap<String, Vec<Event>>,
-        unreadable: BTreeMap<String, u64>,
-    ) -> Result<(), Failure> {
+        found: Found,
+        editions: &BTreeMap<String, u64>,
+    ) -> Result<bool, Failure> {
+        let Found { events: found, unreadable } = found;
         let _alone = self.changing.lock().await;
         let (mut changed, mut events) = (Vec::new(), Vec::new());
-        for mut kept in self.all() {
+        for kept in self.all() {
             let more = unreadable.get(&kept.id).copied().unwrap_or_default();
             let new = found.get(&kept.id).map(Vec::as_slice).unwrap_or_default();
+            if editions.get(&kept.id).is_some_and(|edition| *edition != kept.edition) {
+                return Ok(false);
+            }
             if (new.is_empty() && more == 0) || !kept.is_live() {
                 continue;
             }
+            let mut kept = Kept::clone(&kept);
             for event in new {
                 kept.last += 1;
                 events.push((kept.id.clone(), Event { number: kept.last, ..event.clone() }));
@@ -274,7 +410,7 @@ impl Subscriptions {
         }
         let bodies: Vec<(String, String, i64)> = changed
             .iter()
-            .map(|(body, kept)| (kept.id.clone(), body.clone(), signed(kept.last.saturating_sub(EVENTS_KEPT_MAX))))
+            .map(|(body, kept)| (kept.id.clone(), body.clone(), signed(oldest_kept(kept.last) - 1)))
             .collect();
         self.with(move |file| {
             let transaction = file.transaction()?;
@@ -296,11 +432,12 @@ impl Subscriptions {
         .await?;
         if !changed.is_empty() {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(changed.into_iter().map(|(_, kept)| (kept.id.clone(), kept)));
+            let bells: Vec<_> = changed.iter().map(|(_, kept)| kept.bell.clone()).collect();
+            all.extend(changed.into_iter().map(|(_, kept)| (kept.id.clone(), Arc::new(kept))));
             drop(all);
-            self.changed.send_modify(|changes| *changes += 1);
+            self.ring(bells);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The events of a subscription with these numbers, as far as they are kept.
@@ -373,6 +510,9 @@ mod tests {
             delivered: 0,
             failing_since: None,
             unreadable: 0,
+            next: None,
+            parsed: OnceLock::new(),
+            bell: watch::Sender::default(),
         }
     }
 
@@ -396,10 +536,12 @@ mod tests {
         let found = |names: &[&str]| {
             BTreeMap::from(["s1", "s2"].map(|id| (id.to_owned(), names.iter().map(|name| event(name)).collect())))
         };
-        subscriptions.extend(41, found(&["f1", "f2"]), BTreeMap::new()).await.unwrap();
+        let first = Found { events: found(&["f1", "f2"]), ..Found::default() };
+        assert!(subscriptions.extend(41, first, &BTreeMap::new()).await.unwrap());
         drop(subscriptions);
         let subscriptions = Subscriptions::open(&path).unwrap();
-        subscriptions.extend(42, found(&["f3"]), BTreeMap::from([("s1".to_owned(), 2)])).await.unwrap();
+        let second = Found { events: found(&["f3"]), unreadable: BTreeMap::from([("s1".to_owned(), 2)]) };
+        assert!(subscriptions.extend(42, second, &BTreeMap::new()).await.unwrap());
         assert_eq!(subscriptions.place().await.unwrap(), Some(42));
         let named = [(1, "f1"), (2, "f2"), (3, "f3")].map(|(number, id)| (number, id.to_owned()));
         assert_eq!(numbers(&subscriptions, "s1").await, named);
@@ -418,14 +560,114 @@ mod tests {
             subscriptions.keep(kept(&format!("s{n}"))).await.unwrap();
         }
         assert!(matches!(subscriptions.keep(kept("more")).await, Err(Failure::Conflict(_))));
-        subscriptions.keep(kept("s0")).await.unwrap();
         let mut other = kept("other");
         other.subscriber.account = "ana by chart".to_owned();
         subscriptions.keep(other).await.unwrap();
 
         let many = (0..EVENTS_KEPT_MAX + 5).map(|n| event(&n.to_string())).collect();
-        subscriptions.extend(1, BTreeMap::from([("s0".to_owned(), many)]), BTreeMap::new()).await.unwrap();
+        let found = Found { events: BTreeMap::from([("s0".to_owned(), many)]), ..Found::default() };
+        assert!(subscriptions.extend(1, found, &BTreeMap::new()).await.unwrap());
         let first = subscriptions.events("s0", 1, u64::MAX, 1).await.unwrap();
         assert_eq!((first[0].number, subscriptions.get("s0").unwrap().last), (6, EVENTS_KEPT_MAX + 5));
+        assert_eq!((oldest_kept(EVENTS_KEPT_MAX + 5), oldest_kept(EVENTS_KEPT_MAX), oldest_kept(0)), (6, 1, 1));
+    }
+
+    fn asking(id: &str, criteria: &str) -> Kept {
+        Kept { resource: json!({"resourceType": "Subscription", "criteria": criteria}), ..kept(id) }
+    }
+
+    fn one(id: &str, name: &str) -> Found {
+        Found { events: BTreeMap::from([(id.to_owned(), vec![event(name)])]), ..Found::default() }
+    }
+
+    /// An edition was made from a copy, and written whole: a number that was given meanwhile was given again, which the file refused, for
+    /// this and for all other subscriptions, for ever.
+    #[tokio::test]
+    async fn an_edition_that_was_made_before_an_event_goes_on_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subscriptions.db");
+        let subscriptions = Subscriptions::open(&path).unwrap();
+        let none = BTreeMap::new();
+        subscriptions.keep(asking("s1", "alarm")).await.unwrap();
+        assert!(subscriptions.extend(1, one("s1", "f1"), &none).await.unwrap());
+        subscriptions.change("s1", |kept| kept.delivered = 1).await.unwrap();
+        for (edition, criteria, delivered) in [(2, "alarm", 1), (3, "consent", 3)] {
+            let before = subscriptions.get("s1").unwrap();
+            let next = Kept { edition, resource: json!({"criteria": criteria}), ..Kept::clone(&before) };
+            assert!(subscriptions.extend(edition, one("s1", "meanwhile"), &none).await.unwrap());
+            subscriptions.keep_next(next.clone()).await.unwrap();
+            let still = subscriptions.get("s1").unwrap();
+            assert_eq!(
+                (still.edition, still.last),
+                (edition - 1, edition),
+                "it is the next one when its record is written"
+            );
+            subscriptions.change("s1", Kept::turn).await.unwrap();
+            let after = subscriptions.get("s1").unwrap();
+            assert_eq!((after.edition, after.last, after.delivered), (edition, edition, delivered));
+            assert!(after.next.is_none());
+            let late = subscriptions.keep_next(next).await;
+            assert!(matches!(late, Err(Failure::Conflict(_))), "it was made after another edition");
+        }
+        assert!(subscriptions.extend(4, one("s1", "last"), &none).await.unwrap());
+        // Also one whose record was lost and which is written as if it were the first.
+        subscriptions.keep(asking("s1", "alarm")).await.unwrap();
+        let anew = subscriptions.get("s1").unwrap();
+        assert_eq!((anew.last, anew.delivered, anew.edition), (4, 4, 4));
+        let mut theirs = asking("s1", "alarm");
+        theirs.subscriber.account = "ben".to_owned();
+        assert!(matches!(subscriptions.keep(theirs).await, Err(Failure::Conflict(_))));
+        let named = [(1, "f1"), (2, "meanwhile"), (3, "meanwhile"), (4, "last")];
+        assert_eq!(numbers(&subscriptions, "s1").await, named.map(|(number, id)| (number, id.to_owned())));
+        drop(subscriptions);
+        assert_eq!(Subscriptions::open(&path).unwrap().get("s1").unwrap().last, 4);
+    }
+
+    #[tokio::test]
+    async fn what_was_found_for_an_edition_is_not_given_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let subscriptions = Subscriptions::open(&folder.path().join("subscriptions.db")).unwrap();
+        subscriptions.keep(asking("s1", "alarm")).await.unwrap();
+        let editions = BTreeMap::from([("s1".to_owned(), 1)]);
+        let before = subscriptions.get("s1").unwrap();
+        subscriptions.keep_next(Kept { edition: 2, ..Kept::clone(&before) }).await.unwrap();
+        subscriptions.change("s1", Kept::turn).await.unwrap();
+        assert!(!subscriptions.extend(7, one("s1", "f1"), &editions).await.unwrap());
+        assert_eq!((subscriptions.place().await.unwrap(), subscriptions.get("s1").unwrap().last), (None, 0));
+        let editions = BTreeMap::from([("s1".to_owned(), 2)]);
+        assert!(subscriptions.extend(7, one("s1", "f1"), &editions).await.unwrap());
+        assert_eq!((subscriptions.place().await.unwrap(), subscriptions.get("s1").unwrap().last), (Some(7), 1));
+    }
+
+    #[tokio::test]
+    async fn a_change_rings_the_bell_of_its_subscription_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let subscriptions = Subscriptions::open(&folder.path().join("subscriptions.db")).unwrap();
+        subscriptions.keep(kept("s1")).await.unwrap();
+        subscriptions.keep(kept("s2")).await.unwrap();
+        let heard = |id: &str| subscriptions.get(id).unwrap().bell.subscribe();
+        let (first, second) = (heard("s1"), heard("s2"));
+        subscriptions.change("s1", |kept| kept.delivered = 1).await.unwrap();
+        assert!(first.has_changed().unwrap() && !second.has_changed().unwrap());
+    }
+
+    #[test]
+    fn it_is_said_since_when_events_are_not_looked_for() {
+        let mut looking = Looking::default();
+        looking.looked(false, TimeMs(5_000));
+        looking.looked(false, TimeMs(6_000));
+        assert_eq!(looking.missed_since(TimeMs(6_000)), Some(TimeMs(5_000)));
+        looking.looked(true, TimeMs(7_000));
+        assert_eq!(looking.missed_since(TimeMs(7_000)), None);
+        // A ledger for which nothing waits stands still rightly; one that moves is not still.
+        for (at, height, is_waited_for, since) in [
+            (10_000, 3, false, None),
+            (50_000, 3, true, None),
+            (90_000, 3, true, Some(50_000)),
+            (95_000, 4, true, None),
+        ] {
+            looking.stands_at(height, is_waited_for, TimeMs(at));
+            assert_eq!(looking.missed_since(TimeMs(at)), since.map(TimeMs), "{at}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     node::Node,
     subscription::{
         SUBSCRIPTION,
-        kept::{Event, Kept},
+        kept::{Event, Kept, oldest_kept},
         wanted::{Channel, EVENTS_MAX, Payload},
     },
     write::Trail,
@@ -20,7 +20,7 @@ use crate::{
 use contract::AccessAction;
 use policy::Action;
 use record::{
-    commit,
+    TimeMs, commit,
     fhir::{Interaction, IssueType},
 };
 use serde_json::{Value, json};
@@ -62,17 +62,21 @@ struct Told {
     bytes: usize,
     by_patient: BTreeMap<Option<String>, Shared>,
     through: Option<u64>,
-    /// Numbers that nobody has any more.
+    /// The oldest number that is kept, where older ones were asked for.
     forgotten: Option<u64>,
+    /// Since when events were not looked for.
+    missed_since: Option<TimeMs>,
 }
 
 impl Node {
-    /// What a subscriber is sent now; none when nothing is sent any more, which its record says with the reason.
-    pub async fn notice(&self, id: &str, say: Say) -> Result<Option<Notice>, Failure> {
-        let Some((kept, wanted, caller)) = self.still(id).await? else { return Ok(None) };
+    /// What a subscriber is sent now by an edition of a subscription; none when nothing is sent any more, which its record says with the
+    /// reason, or when it is another edition by now, which may be for another receiver.
+    pub async fn notice(&self, id: &str, edition: u64, say: Say) -> Result<Option<Notice>, Failure> {
+        let still = self.still(id).await?.filter(|(kept, ..)| kept.edition == edition);
+        let Some((kept, wanted, caller)) = still else { return Ok(None) };
         let (kind, mut told) = match say {
-            Say::Handshake => ("handshake", Told::default()),
-            Say::Heartbeat => ("heartbeat", Told::default()),
+            Say::Handshake => ("handshake", self.told_nothing()),
+            Say::Heartbeat => ("heartbeat", self.told_nothing()),
             Say::EventsAfter(after) => {
                 let told =
                     self.told_of(&caller, &kept, (after + 1, u64::MAX), wanted.events_max, wanted.payload).await?;
@@ -144,7 +148,7 @@ impl Node {
             asked.into_iter().filter(|kept| statuses.is_empty() || statuses.iter().any(|s| s == kept.status.code()));
         let entries: Vec<Value> = shown
             .map(|kept| {
-                let resource = status(caller, &kept, "query-status", &mut Told::default());
+                let resource = status(caller, &kept, "query-status", &mut self.told_nothing());
                 let url = format!("{}/{SUBSCRIPTION}/{}/$status", caller.base, kept.id);
                 json!({"fullUrl": url, "resource": resource, "search": {"mode": "match"}})
             })
@@ -157,6 +161,11 @@ impl Node {
         Ok(answer.to_string().into_bytes())
     }
 
+    /// How things stand, before anything is told.
+    fn told_nothing(&self) -> Told {
+        Told { missed_since: self.subscriptions.looking().missed_since(self.now()), ..Told::default() }
+    }
+
     /// Events as the caller may be told of them now, in the trail.
     async fn told_of(
         &self,
@@ -166,9 +175,9 @@ impl Node {
         most: u64,
         payload: Payload,
     ) -> Result<Told, Failure> {
-        let mut told = Told::default();
+        let mut told = self.told_nothing();
         let events = self.subscriptions.events(&kept.id, from, until, most).await?;
-        told.forgotten = events.first().map(|first| first.number).filter(|first| *first > from);
+        told.forgotten = Some(oldest_kept(kept.last)).filter(|oldest| from < *oldest);
         for event in events {
             let row = self.row_of(caller, &event).await?;
             let bytes = row.as_ref().filter(|_| payload == Payload::Full).map_or(0, |(row, _)| row.bytes.len());
@@ -254,7 +263,7 @@ fn status(caller: &Caller, kept: &Kept, kind: &str, told: &mut Told) -> Value {
         json!({"name": "events-since-subscription-start", "valueString": kept.last.to_string()}),
     ];
     parameters.append(&mut told.events);
-    if let Some(text) = remark(kept, told.forgotten) {
+    if let Some(text) = remark(kept, told) {
         parameters.push(json!({"name": "error", "valueCodeableConcept": {"text": text}}));
     }
     json!({
@@ -264,7 +273,7 @@ fn status(caller: &Caller, kept: &Kept, kind: &str, told: &mut Told) -> Value {
 }
 
 /// What is wrong with a subscription, in words.
-fn remark(kept: &Kept, forgotten: Option<u64>) -> Option<String> {
+fn remark(kept: &Kept, told: &Told) -> Option<String> {
     let mut said: Vec<String> = kept.error.iter().cloned().collect();
     let waiting = kept.last.saturating_sub(kept.delivered);
     let is_hook = kept.wanted().is_ok_and(|wanted| matches!(wanted.channel, Channel::Hook(_)));
@@ -277,7 +286,10 @@ fn remark(kept: &Kept, forgotten: Option<u64>) -> Option<String> {
             kept.unreadable
         ));
     }
-    if let Some(first) = forgotten {
+    if let Some(since) = told.missed_since {
+        said.push(format!("events have not been looked for since {}", since.to_instant()));
+    }
+    if let Some(first) = told.forgotten {
         said.push(format!("events before {first} are not kept any more"));
     }
     (!said.is_empty()).then(|| said.join("; "))

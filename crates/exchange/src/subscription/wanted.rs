@@ -30,8 +30,8 @@ const HEADER_BYTES_MAX: usize = 4 * 1024;
 const OUR_HEADERS: [&str; 6] = ["connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"];
 /// The longest address, in bytes.
 const ENDPOINT_BYTES_MAX: usize = 2 * 1024;
-/// How often it may be said that there is nothing to say, in seconds: once a second to once a day.
-const HEARTBEAT_S: std::ops::RangeInclusive<u64> = 1..=86_400;
+/// How often it may be said that there is nothing to say, in seconds: six times a minute to once a day. Each one is decided over.
+const HEARTBEAT_S: std::ops::RangeInclusive<u64> = 10..=86_400;
 /// How long the receiver of one notification may take, in seconds.
 const TIMEOUT_S: std::ops::RangeInclusive<u64> = 1..=60;
 const TIMEOUT_S_DEFAULT: u64 = 10;
@@ -232,7 +232,8 @@ fn channel(value: &Value) -> Result<Channel, Issue> {
     const PLACE: &str = "Subscription.channel";
     let channel = &value["channel"];
     let headers = headers(value);
-    if headers.len() > HEADERS_MAX || headers.iter().any(|header| header.len() > HEADER_BYTES_MAX) {
+    let bytes = |header: &Value| header.as_str().map_or(0, str::len);
+    if headers.len() > HEADERS_MAX || headers.iter().any(|header| bytes(header) > HEADER_BYTES_MAX) {
         let text = format!("a channel has at most {HEADERS_MAX} headers of {HEADER_BYTES_MAX} bytes");
         return Err(at(IssueType::TooLong, "Subscription.channel.header", text));
     }
@@ -281,30 +282,49 @@ fn extension<'a>(element: &'a Value, name: &str) -> Option<&'a Value> {
         .find(|extension| extension["url"].as_str().and_then(|url| url.strip_prefix(BACKPORT)) == Some(name))
 }
 
-fn headers(value: &Value) -> Vec<String> {
-    let headers = value["channel"]["header"].as_array().map(Vec::as_slice).unwrap_or_default();
-    headers.iter().filter_map(|header| header.as_str().map(str::to_owned)).collect()
+fn headers(value: &Value) -> &[Value] {
+    value["channel"]["header"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The scheme, host and port of an address, as they were written.
+fn origin(resource: &Value) -> Option<(&str, &str)> {
+    let (scheme, rest) = resource["channel"]["endpoint"].as_str()?.split_once("://")?;
+    Some((scheme, rest.split(['/', '?', '#']).next()?))
+}
+
+/// The headers of the edition before that another one may go on with: none where they would go to somebody else.
+pub(crate) fn secrets_before<'a>(before: &Value, headers: &'a [String], value: &Value) -> &'a [String] {
+    if origin(before).is_some() && origin(before) == origin(value) { headers } else { &[] }
 }
 
 /// Takes the values of the headers out of a Subscription, and gives them. One that was shown without its value keeps the one `before`.
 pub(crate) fn take_secrets(value: &mut Value, before: &[String]) -> Result<Vec<String>, Failure> {
-    let mut taken = Vec::new();
-    for (index, header) in headers(value).into_iter().enumerate() {
-        let name = header.split_once(':').map(|(name, _)| name.trim().to_owned());
+    let refused = |index: usize, text: &str| {
+        Failure::invalid(IssueType::Value, &format!("Subscription.channel.header[{index}]"), text)
+    };
+    let name_of = |header: &str| header.split_once(':').map(|(name, _)| name.trim().to_owned());
+    let (mut taken, mut before) = (Vec::new(), before.to_vec());
+    for index in 0..headers(value).len() {
+        let header = headers(value)[index].as_str().unwrap_or_default().to_owned();
         let is_name =
             |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         let is_ours = |name: &str| OUR_HEADERS.iter().any(|ours| name.eq_ignore_ascii_case(ours));
-        let name = name.filter(|name| is_name(name) && !is_ours(name)).ok_or_else(|| {
+        let name = name_of(&header).filter(|name| is_name(name) && !is_ours(name)).ok_or_else(|| {
             // Not quoted: it may be the secret itself.
-            let text = "a header is written as `Name: value`, and says nothing of the connection or the content";
-            Failure::invalid(IssueType::Value, &format!("Subscription.channel.header[{index}]"), text)
+            refused(index, "a header is written as `Name: value`, and says nothing of the connection or the content")
         })?;
-        let shown = format!("{name}: {HIDDEN}");
-        taken.push(match before.iter().find(|kept| kept.split(':').next() == Some(name.as_str())) {
-            Some(kept) if header == shown => kept.clone(),
-            _ => header,
+        let is_masked = header.split_once(':').is_some_and(|(_, said)| said.trim() == HIDDEN);
+        let has_name = |kept: &String| name_of(kept).is_some_and(|kept| kept.eq_ignore_ascii_case(&name));
+        taken.push(match before.iter().position(has_name) {
+            _ if !is_masked => header,
+            Some(place) => before.remove(place),
+            None => {
+                let text = "the gateway keeps no value of this header for this address: write the value. One that was written before goes \
+                            on only where scheme, host and port of the endpoint stay as they were";
+                return Err(refused(index, text));
+            }
         });
-        value["channel"]["header"][index] = json!(shown);
+        value["channel"]["header"][index] = json!(format!("{name}: {HIDDEN}"));
     }
     Ok(taken)
 }
@@ -384,7 +404,7 @@ mod tests {
         refused(&|s| s["channel"]["endpoint"] = Value::Null, "https://hook.example/in");
         refused(&|s| s["channel"]["payload"] = json!("application/fhir+xml"), "application/fhir+json");
         refused(&|s| s["channel"]["_payload"] = Value::Null, "`id-only`");
-        refused(&|s| s["channel"]["extension"][0]["valueUnsignedInt"] = json!(0), "1 to 86400");
+        refused(&|s| s["channel"]["extension"][0]["valueUnsignedInt"] = json!(0), "10 to 86400");
         refused(&|s| s["end"] = json!("soon"), "an instant");
     }
 
@@ -400,6 +420,44 @@ mod tests {
         value["channel"]["header"][0] = json!("hunter2");
         let said = format!("{:?}", take_secrets(&mut value, &taken).unwrap_err());
         assert!(!said.contains("hunter2"), "{said}");
+    }
+
+    /// Members that are no strings were passed over and shifted the places of the others: a secret stayed in the record.
+    #[test]
+    fn a_header_that_is_no_string_is_refused_and_hides_no_other() {
+        for other in [Value::Null, json!(7), json!({"a": "b"})] {
+            let mut value = subscription();
+            value["channel"]["header"] = json!([other, "Authorization: Bearer a:b"]);
+            assert!(take_secrets(&mut value, &[]).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_secret_goes_on_to_the_same_origin_alone() {
+        let mut before = subscription();
+        let taken = take_secrets(&mut before, &[]).unwrap();
+        let again = |change: &dyn Fn(&mut Value)| {
+            let mut value = before.clone();
+            change(&mut value);
+            let kept = secrets_before(&before, &taken, &value);
+            take_secrets(&mut value, kept)
+        };
+        assert_eq!(again(&|s| s["channel"]["endpoint"] = json!("https://hook.example/other?x=1")).unwrap(), taken);
+        assert_eq!(again(&|s| s["channel"]["header"][0] = json!(format!("authorization :{HIDDEN}"))).unwrap(), taken);
+        for other in [
+            "https://thief.example/in",
+            "http://hook.example/in",
+            "https://hook.example:8443/in",
+            "https://hook.example\\@thief.example/in",
+            "https://hook.example.thief.example/in",
+        ] {
+            let Err(Failure::Invalid(issues)) = again(&|s| s["channel"]["endpoint"] = json!(other)) else {
+                panic!("a secret goes to {other}");
+            };
+            assert!(issues[0].diagnostics.contains("write the value"), "{issues:?}");
+        }
+        let mut first = before.clone();
+        assert!(take_secrets(&mut first, &[]).is_err(), "a first edition has nothing to go on with");
     }
 
     #[test]

@@ -50,6 +50,9 @@ const LOGINS_MAX: usize = 4;
 const REQUESTS_MAX: usize = 512;
 /// WebSockets that are open at the same time.
 const SOCKETS_MAX: usize = 4_096;
+/// WebSockets of subscriptions that are open at the same time, and those of them that are bound to none yet: these anybody may open.
+const SUBSCRIBED_MAX: usize = 1_024;
+const UNBOUND_MAX: usize = 64;
 /// Names a request in answers and in the audit trail.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Says why the caller acts, as a v3-ActReason code.
@@ -63,6 +66,8 @@ pub(crate) struct Doors {
     base: Base,
     places: Arc<tokio::sync::Semaphore>,
     sockets: Arc<tokio::sync::Semaphore>,
+    subscribed: Arc<tokio::sync::Semaphore>,
+    unbound: Arc<tokio::sync::Semaphore>,
     logins: Arc<tokio::sync::Semaphore>,
     requests: watch::Requests,
     /// Tokens by which WebSockets are bound to subscriptions.
@@ -80,8 +85,10 @@ impl Doors {
         let places = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
         let logins = Arc::new(tokio::sync::Semaphore::new(LOGINS_MAX));
         let sockets = Arc::new(tokio::sync::Semaphore::new(SOCKETS_MAX));
-        let bindings = Arc::default();
-        Self { node, identity, base, places, sockets, logins, requests: watch::Requests::new(), bindings }
+        let subscribed = Arc::new(tokio::sync::Semaphore::new(SUBSCRIBED_MAX));
+        let unbound = Arc::new(tokio::sync::Semaphore::new(UNBOUND_MAX));
+        let (requests, bindings) = (watch::Requests::new(), Arc::default());
+        Self { node, identity, base, places, sockets, subscribed, unbound, logins, requests, bindings }
     }
 }
 

@@ -32,6 +32,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How long a token binds, in milliseconds.
 const BINDING_MS: u64 = 60_000;
@@ -40,15 +41,16 @@ const BINDINGS_MAX: usize = 4_096;
 /// Subscriptions that are bound by one token, and to one WebSocket.
 const BOUND_MAX: usize = 64;
 /// How long a WebSocket may be bound to nothing.
-const BIND_WAIT: Duration = Duration::from_secs(10);
+const BIND_WAIT: Duration = Duration::from_secs(3);
 /// How long a receiver may take nothing before it is let go.
 const SEND_WAIT: Duration = Duration::from_secs(30);
 /// How long it is waited for the last words to be taken.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// How often it is looked whether there is something to say.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A receiver to whom nothing was said for so long is asked whether it is there.
+/// How often a receiver is asked whether it is there, when nothing else asks it; and how long it may take to answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
+const PONG_WAIT: Duration = Duration::from_secs(30);
 /// The longest message of a receiver, in bytes: a token.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
@@ -225,11 +227,21 @@ async fn bind(doors: &Doors, caller: &Caller, ids: Vec<String>) -> Result<Respon
 
 /// A WebSocket needs no token of a login: a token of a subscription says whose it is.
 pub(crate) async fn socket(State(doors): State<Doors>, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
-    let place = doors.sockets.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+    // Whoever is bound to nothing yet takes no place from those who are, nor from devices and streams.
+    let unbound = doors.unbound.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+    let place = doors.subscribed.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let (to, from) = socket.split();
-        let mut receiver = Receiver { node: doors.node.clone(), to, bound: BTreeMap::new(), said: Instant::now() };
+        let mut receiver = Receiver {
+            node: doors.node.clone(),
+            to,
+            bound: BTreeMap::new(),
+            unbound: Some(unbound),
+            asked: None,
+            pings: 0,
+            pinged: Instant::now(),
+        };
         if let Err(why) = receiver.serve(from, &doors.bindings).await {
             receiver.close(why).await;
         }
@@ -243,14 +255,28 @@ struct Receiver {
     to: SplitSink<WebSocket, Message>,
     /// How far it is with each subscription.
     bound: BTreeMap<String, Bound>,
-    /// When something was said to it last.
-    said: Instant,
+    /// Its place among those that are bound to nothing yet.
+    unbound: Option<OwnedSemaphorePermit>,
+    /// The ping that it has not answered.
+    asked: Option<Asked>,
+    /// How many pings there were, and when the last one was sent.
+    pings: u64,
+    pinged: Instant,
+}
+
+/// A ping, and what the receiver has when it answers: each subscription's edition and last event. What is sent may lie in buffers on its
+/// way; who answers what was sent after it has it.
+struct Asked {
+    name: [u8; 8],
+    has: Vec<(String, u64, u64)>,
 }
 
 struct Bound {
     edition: u64,
     /// The last event that it was told of.
     through: u64,
+    /// The last event that it is known to have.
+    had: u64,
     /// When it was told something last.
     said: Instant,
 }
@@ -269,14 +295,13 @@ impl Receiver {
             if self.bound.is_empty() && begun.elapsed() > BIND_WAIT {
                 return Err((close_code::POLICY, "bound to no subscription that goes on: see its record".to_owned()));
             }
-            if self.said.elapsed() > PING_EVERY {
-                self.send(Message::Ping(Default::default())).await?;
-            }
+            self.ask().await?;
             // Nothing waits here for a receiver: what it was not told yet is in the file of its subscription.
             tokio::select! {
                 heard = from.next() => match heard {
                     None | Some(Err(_) | Ok(Message::Close(_))) => return Ok(()),
                     Some(Ok(Message::Text(text))) => self.bind(text.as_str(), bindings).await?,
+                    Some(Ok(Message::Pong(name))) => self.answered(&name).await?,
                     Some(Ok(_)) => {}
                 },
                 changed = changes.changed() => if changed.is_err() {
@@ -285,6 +310,38 @@ impl Receiver {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+    }
+
+    /// Asks whether it is there: after it was told something, and now and then.
+    async fn ask(&mut self) -> Result<(), Why> {
+        if self.asked.is_some() {
+            return match self.pinged.elapsed() > PONG_WAIT {
+                true => Err((close_code::POLICY, "it does not answer: ask $events for what was missed".to_owned())),
+                false => Ok(()),
+            };
+        }
+        let is_told = self.bound.values().any(|bound| bound.through > bound.had);
+        if !is_told && self.pinged.elapsed() < PING_EVERY {
+            return Ok(());
+        }
+        self.pings += 1;
+        let name = self.pings.to_be_bytes();
+        let has = self.bound.iter().map(|(id, bound)| (id.clone(), bound.edition, bound.through)).collect();
+        (self.asked, self.pinged) = (Some(Asked { name, has }), Instant::now());
+        self.send(Message::Ping(name.to_vec().into())).await
+    }
+
+    /// It answered a ping: what was sent before that, it has.
+    async fn answered(&mut self, name: &[u8]) -> Result<(), Why> {
+        let Some(asked) = self.asked.take_if(|asked| asked.name == name) else { return Ok(()) };
+        for (id, edition, through) in asked.has {
+            let bound = self.bound.get_mut(&id).filter(|bound| bound.edition == edition && bound.had < through);
+            if let Some(bound) = bound {
+                bound.had = through;
+                self.note(&id, edition, Some(through)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Binds what a token names, and says so.
@@ -301,11 +358,13 @@ impl Receiver {
         }
         for id in ids {
             let Some(served) = self.node.served_one(&id) else { continue };
-            let Some(notice) = self.notice(&id, Say::Handshake).await? else { continue };
+            let Some(notice) = self.notice(&id, served.edition, Say::Handshake).await? else { continue };
             self.send(Message::Text(notice.text.into())).await?;
             // It goes on where the last one ended.
-            let bound = Bound { edition: served.edition, through: served.delivered, said: Instant::now() };
+            let (edition, through) = (served.edition, served.delivered);
+            let bound = Bound { edition, through, had: through, said: Instant::now() };
             self.bound.insert(id.clone(), bound);
+            self.unbound = None;
             self.note(&id, served.edition, None).await?;
         }
         Ok(())
@@ -334,8 +393,8 @@ impl Receiver {
                     () if is_quiet => Say::Heartbeat,
                     () => break,
                 };
-                let Some(notice) = self.notice(&id, say).await? else { break };
-                let after = bound_through(&self.bound, &id);
+                let Some(notice) = self.notice(&id, served.edition, say).await? else { break };
+                let after = self.bound.get(&id).map_or(0, |bound| bound.had);
                 if let Err((code, _)) = self.send(Message::Text(notice.text.into())).await {
                     let text = format!("too slow: ask $events for what comes after {after}");
                     return Err((code, text));
@@ -344,7 +403,6 @@ impl Receiver {
                     bound.said = Instant::now();
                     bound.through = notice.through.unwrap_or(bound.through);
                 }
-                self.note(&id, served.edition, notice.through).await?;
             }
         }
         Ok(())
@@ -357,8 +415,8 @@ impl Receiver {
         self.send(Message::Text(Outcome::new(Issue::information(text)).to_json().into())).await
     }
 
-    async fn notice(&self, id: &str, say: Say) -> Result<Option<Text>, Why> {
-        let notice = self.node.notice(id, say).await.map_err(|failure| {
+    async fn notice(&self, id: &str, edition: u64, say: Say) -> Result<Option<Text>, Why> {
+        let notice = self.node.notice(id, edition, say).await.map_err(|failure| {
             tracing::warn!(error = %failure, subscription = id, "a notification could not be made");
             (close_code::AGAIN, "the gateway could not tell what there is: come again".to_owned())
         })?;
@@ -375,9 +433,7 @@ impl Receiver {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Why> {
-        let sent = tokio::time::timeout(SEND_WAIT, self.to.send(message)).await;
-        self.said = Instant::now();
-        match sent {
+        match tokio::time::timeout(SEND_WAIT, self.to.send(message)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err((close_code::POLICY, "too slow".to_owned())),
         }
@@ -394,10 +450,6 @@ impl Receiver {
 struct Text {
     text: String,
     through: Option<u64>,
-}
-
-fn bound_through(bound: &BTreeMap<String, Bound>, id: &str) -> u64 {
-    bound.get(id).map_or(0, |bound| bound.through)
 }
 
 #[cfg(test)]
