@@ -198,7 +198,7 @@ impl Node {
     }
 
     async fn answer(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
-        reading_once(self.answered(caller, asked)).await
+        reading_once(self.answered(caller, asked.at_home(&caller.base))).await
     }
 
     async fn answered(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
@@ -213,7 +213,7 @@ impl Node {
         if asked.after.is_none() {
             lost = self.hidden_matches(&asked, &mut repaired).await?;
         }
-        let wanted = Wanted::of(&asked);
+        let wanted = self.wanted(&asked).await?;
         let mut at_once = (asked.reached().records == Reached::All).then(|| (Vec::new(), None));
         // An app sees a part of what there is as a rule: most of its pages would be read twice.
         if at_once.is_none() && caller.app.is_none() && !asked.search.criteria.iter().any(Criterion::is_chained) {
@@ -355,7 +355,7 @@ impl Node {
                 None => break,
             }
         }
-        if let Some(wanted) = Wanted::of(asked) {
+        if let Some(wanted) = self.wanted(asked).await? {
             let count = |one: Cleared| {
                 total += 1;
                 let counted = by_patient.entry(one.row.patient).or_default();

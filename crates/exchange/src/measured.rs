@@ -15,7 +15,7 @@ use crate::{
     kept::{frame_of, is_filed},
     kinds::{kind_of, kinds_for, says_none, times_for},
     node::Node,
-    sensed::{measurements, unverified},
+    sensed::{Named, measurements, unverified},
 };
 use policy::Action;
 use record::{Digest, Id16, TimeMs, fhir::IssueType};
@@ -26,7 +26,7 @@ use std::{
     fmt,
     str::FromStr,
 };
-use store::{Criterion, Cursor, FrameCursor, FrameFilter, FramePage, FrameQuery, PAGE_MAX, Sort, extract};
+use store::{Criterion, Cursor, FrameCursor, FrameFilter, FramePage, FrameQuery, Match, PAGE_MAX, Sort, extract};
 
 /// Frames of the first step of a page.
 const STEP_LEN: usize = 50;
@@ -60,6 +60,8 @@ pub(crate) struct Wanted {
     order: Order,
     /// Whether no frame can meet the criteria, whatever it says.
     is_vain: bool,
+    /// When the one frame was measured that is looked for.
+    at: Option<TimeMs>,
 }
 
 /// The place of a measurement: its frame's, and which of the frame it is, from 0.
@@ -142,7 +144,7 @@ impl Wanted {
         let criteria = asked.search.criteria.clone();
         // Of what is chained a measurement says nothing.
         let is_vain = criteria.iter().any(says_none);
-        (!criteria.iter().any(Criterion::is_chained)).then_some(Self { patient, criteria, order, is_vain })
+        (!criteria.iter().any(Criterion::is_chained)).then_some(Self { patient, criteria, order, is_vain, at: None })
     }
 
     /// What of a search for one patient's Observations frames would answer, if its order and its chains let them.
@@ -150,12 +152,12 @@ impl Wanted {
         let patient = asked.patient.clone().filter(|_| asked.search.rtype == "Observation")?;
         let criteria: Vec<Criterion> = asked.search.criteria.iter().filter(|of| !of.is_chained()).cloned().collect();
         let is_vain = criteria.iter().any(says_none);
-        Self::of(asked).is_none().then_some(Self { patient, criteria, order: Order::Behind, is_vain })
+        Self::of(asked).is_none().then_some(Self { patient, criteria, order: Order::Behind, is_vain, at: None })
     }
 
     /// Everything that was measured of a patient.
     pub(crate) fn all_of(patient: &str) -> Self {
-        Self { patient: patient.to_owned(), criteria: Vec::new(), order: Order::Behind, is_vain: false }
+        Self { patient: patient.to_owned(), criteria: Vec::new(), order: Order::Behind, is_vain: false, at: None }
     }
 
     /// Whether measurements stand among the records, and not behind them.
@@ -170,6 +172,10 @@ impl Wanted {
     fn query(&self) -> FrameQuery {
         let time = |ms: i64| TimeMs(u64::try_from(ms).unwrap_or_default());
         let (from, to) = times_for(&self.criteria);
+        if let Some(at) = self.at {
+            let of = FrameFilter::Patient(self.patient.clone());
+            return FrameQuery { from: at, to: at.plus_ms(1), ..FrameQuery::of(of) };
+        }
         let of = FrameFilter::Kinds(self.patient.clone(), kinds_for(&self.criteria));
         FrameQuery { from: time(from), to: time(to), newest_first: self.newest_first(), ..FrameQuery::of(of) }
     }
@@ -232,6 +238,31 @@ pub(crate) fn page_of_both(
 }
 
 impl Node {
+    /// What of a search frames answer: what sensors said of one patient, or the measurement that is named.
+    pub(crate) async fn wanted(&self, asked: &Asked) -> Result<Option<Wanted>, Failure> {
+        let criteria = &asked.search.criteria;
+        let named = criteria.iter().filter(|criterion| criterion.param == "_id" && !criterion.negate);
+        let named = named.filter_map(|criterion| match criterion.any.as_slice() {
+            [Match::Token { code: Some(id), .. }] => id.parse::<Named>().ok(),
+            _ => None,
+        });
+        let Some(named) = named.last().filter(|_| asked.search.rtype == "Observation") else {
+            return Ok(Wanted::of(asked));
+        };
+        if criteria.iter().any(Criterion::is_chained) {
+            return Ok(None);
+        }
+        let row = self.store.frame(named.frame()).await.map_err(search_failure)?;
+        let row = row.filter(|row| asked.patient.as_ref().is_none_or(|patient| *patient == row.patient));
+        Ok(row.map(|row| Wanted {
+            patient: row.patient,
+            criteria: criteria.clone(),
+            order: Order::Behind,
+            is_vain: false,
+            at: Some(row.measured_at),
+        }))
+    }
+
     /// The measurements behind `reached` that the caller may see, at most `room`; fewer where more frames than a bound were looked at.
     pub(crate) async fn measured(
         &self,
@@ -473,7 +504,7 @@ impl Node {
 }
 
 /// Work on many frames, beside the tasks that answer others.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|e| Failure::ours("frames were not looked at to the end", e))
 }

@@ -5,6 +5,7 @@ use crate::{
     caller::Caller,
     failure::Failure,
     kept::frame_of,
+    measured::beside,
     mirror::Batch,
     node::Node,
     sensed::{Standing, Ties, read_signed},
@@ -114,22 +115,23 @@ impl Node {
         loop {
             let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
             bad += page.malformed;
-            for row in &page.frames {
-                if device.as_ref().is_some_and(|device| device.as_str() != row.device) {
-                    continue;
-                }
-                frames += 1;
-                if frames > RECORDING_FRAMES_MAX {
-                    let text =
-                        format!("more than {RECORDING_FRAMES_MAX} frames: ask for a shorter time, or one device");
-                    return Err(Failure::TooLarge(text));
-                }
-                match frame_of(row) {
-                    Some(frame) => groups.entry(row.binding).or_default().push((frame, row.received_at)),
+            let (mut rows, next) = (page.frames, page.next);
+            rows.retain(|row| device.as_ref().is_none_or(|device| device.as_str() == row.device));
+            frames += rows.len();
+            if frames > RECORDING_FRAMES_MAX {
+                let text = format!("more than {RECORDING_FRAMES_MAX} frames: ask for a shorter time, or one device");
+                return Err(Failure::TooLarge(text));
+            }
+            let read = beside(move || {
+                rows.iter().map(|row| (row.binding, row.received_at, frame_of(row))).collect::<Vec<_>>()
+            });
+            for (binding, received_at, frame) in read.await? {
+                match frame {
+                    Some(frame) => groups.entry(binding).or_default().push((frame, received_at)),
                     None => bad += 1,
                 }
             }
-            match page.next {
+            match next {
                 Some(next) => query.after = Some(next),
                 None => break,
             }

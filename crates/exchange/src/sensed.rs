@@ -168,6 +168,13 @@ pub(crate) struct Named {
     member: Option<u16>,
 }
 
+impl Named {
+    /// The digest of the frame.
+    pub(crate) fn frame(&self) -> Digest {
+        self.frame
+    }
+}
+
 /// The characters of a digest whose number follows: RFC 4648's base 32 in small letters, as a FHIR id has room for 64 characters.
 const BASE_32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Characters of a digest in base 32.
