@@ -269,8 +269,8 @@ impl Node {
     async fn last_stored(&self, name: &DeviceId, keys: &[PublicKey]) -> Result<u64, Failure> {
         let row = self.store.last_frame(name.as_str()).await.map_err(crate::find::search_failure)?;
         let Some(frame) = row.as_ref().and_then(frame_of).filter(|frame| frame.device() == name) else { return Ok(0) };
-        let signed = keys.iter().filter_map(|key| sensing::device_key(key.as_bytes()).ok());
-        Ok(if signed.into_iter().any(|key| frame.is_signed_by(&key)) { frame.counter() } else { 0 })
+        let mut keys = keys.iter().filter_map(|key| sensing::device_key(key.as_bytes()).ok());
+        Ok(if keys.any(|key| frame.is_signed_by(&key)) { frame.counter() } else { 0 })
     }
 
     /// The Device resource is there, and agrees with the ledger.

@@ -242,11 +242,11 @@ impl Node {
     pub(crate) async fn wanted(&self, asked: &Asked) -> Result<Option<Wanted>, Failure> {
         let criteria = &asked.search.criteria;
         let named = criteria.iter().filter(|criterion| criterion.param == "_id" && !criterion.negate);
-        let named = named.filter_map(|criterion| match criterion.any.as_slice() {
+        let mut named = named.filter_map(|criterion| match criterion.any.as_slice() {
             [Match::Token { code: Some(id), .. }] => id.parse::<Named>().ok(),
             _ => None,
         });
-        let Some(named) = named.last().filter(|_| asked.search.rtype == "Observation") else {
+        let Some(named) = named.next_back().filter(|_| asked.search.rtype == "Observation") else {
             return Ok(Wanted::of(asked));
         };
         if criteria.iter().any(Criterion::is_chained) {
