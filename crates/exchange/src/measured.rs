@@ -449,13 +449,13 @@ impl Node {
         let newest_first = wanted.newest_first();
         sound.sort_by(|a, b| if newest_first { b.end.cmp(&a.end) } else { a.end.cmp(&b.end) });
         rows.retain(|row| !good.contains(&(row.binding, row.counter)));
-        *withheld += self.told_of(caller, wanted, malformed, rows).await?;
+        *withheld += self.heard_of(caller, wanted, malformed, rows).await?;
         Ok(sound)
     }
 
     /// Of how many frames that do not agree with the ledger the caller may hear: by what they say, or where that cannot be read, by what
     /// sensors say as a rule.
-    async fn told_of(
+    async fn heard_of(
         &self,
         caller: &Caller,
         wanted: &Wanted,
