@@ -5,6 +5,7 @@ use crate::{
     desk::Paper,
     facts::Target,
     failure::Failure,
+    kept::frame_of,
     node::Node,
     sense::Attached,
     take::to_the_end,
@@ -160,6 +161,9 @@ impl Node {
         let last = same_key.max_by_key(|last| last.last_counter).unwrap_or_default();
         // Counters that the device used are used up by whatever key: no two frames of it have the same one.
         let used = earlier.iter().map(|bound| bound.last.last_counter.max(bound.floor)).max().unwrap_or_default();
+        let mut keys: Vec<PublicKey> = earlier.iter().map(|bound| bound.key).chain([key]).collect();
+        keys.extend(known.as_ref().map(|head| head.key));
+        let used = used.max(self.last_stored(&name, &keys).await?);
         let floor = known.map_or(used, |head| head.last.max(used));
 
         let subject = self.subject(patient).await?;
@@ -258,6 +262,15 @@ impl Node {
         });
         let bytes = serde_json::to_vec(&statement).map_err(|e| Failure::ours("a DeviceUseStatement is not JSON", e))?;
         self.update(caller, "DeviceUseStatement", &bound.statement, &bytes, None).await.map(|_| ())
+    }
+
+    /// The highest counter of a frame in the database that one of the device's keys signed, 0 where there is none: what another
+    /// gateway took may be in no batch yet. Whoever writes into the database without a key changes nothing.
+    async fn last_stored(&self, name: &DeviceId, keys: &[PublicKey]) -> Result<u64, Failure> {
+        let row = self.store.last_frame(name.as_str()).await.map_err(crate::find::search_failure)?;
+        let Some(frame) = row.as_ref().and_then(frame_of).filter(|frame| frame.device() == name) else { return Ok(0) };
+        let mut keys = keys.iter().filter_map(|key| sensing::device_key(key.as_bytes()).ok());
+        Ok(if keys.any(|key| frame.is_signed_by(&key)) { frame.counter() } else { 0 })
     }
 
     /// The Device resource is there, and agrees with the ledger.

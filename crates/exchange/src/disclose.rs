@@ -198,7 +198,7 @@ impl Node {
     }
 
     async fn answer(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
-        reading_once(self.answered(caller, asked)).await
+        reading_once(self.answered(caller, asked.at_home(&caller.base))).await
     }
 
     async fn answered(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
@@ -213,7 +213,7 @@ impl Node {
         if asked.after.is_none() {
             lost = self.hidden_matches(&asked, &mut repaired).await?;
         }
-        let wanted = Wanted::of(&asked);
+        let wanted = self.wanted(&asked).await?;
         let mut at_once = (asked.reached().records == Reached::All).then(|| (Vec::new(), None));
         // An app sees a part of what there is as a rule: most of its pages would be read twice.
         if at_once.is_none() && caller.app.is_none() && !asked.search.criteria.iter().any(Criterion::is_chained) {
@@ -253,7 +253,9 @@ impl Node {
             }
             _ => (records.into_iter().map(|(one, _)| one).collect(), next.map(|next| next.to_string())),
         };
-        let measured_besides = self.is_measured(caller, Wanted::left_out_of(&asked)).await?;
+        // Once said, it need not be said on every page.
+        let left_out = Wanted::left_out_of(&asked).filter(|_| asked.after.is_none());
+        let measured_besides = self.is_measured(caller, left_out).await?;
         cleared.extend(self.clear(caller, Action::Search, repaired).await?.0);
         let whole = asked.after.is_none() && next.is_none();
         let mut counted = Counted::default();
@@ -353,15 +355,13 @@ impl Node {
                 None => break,
             }
         }
-        if let Some(wanted) = Wanted::of(asked) {
-            // As many as would be looked at for one page; more are refused there.
-            let measured = self.measured(caller, &wanted, Reached::Nothing, usize::MAX).await?;
-            withheld += measured.withheld;
-            total += measured.found.len() as u64;
-            for (one, _) in measured.found {
+        if let Some(wanted) = self.wanted(asked).await? {
+            let count = |one: Cleared| {
+                total += 1;
                 let counted = by_patient.entry(one.row.patient).or_default();
                 counted.under = one.decided.under.or(counted.under);
-            }
+            };
+            withheld += self.all_measured(caller, &wanted, count).await?;
         }
         withheld += links.withheld();
         for one in links.supports() {

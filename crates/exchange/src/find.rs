@@ -3,7 +3,7 @@
 use crate::{failure::Failure, include::Include, measured::Place, node::Node};
 use record::fhir::{IssueType, Parameter, SearchUrl, Subset};
 use std::{fmt, str::FromStr};
-use store::{BadSearch, Criterion, Cursor, Kind, PAGE_MAX, ReadError, Search, Sort, kind};
+use store::{BadSearch, Criterion, Cursor, Kind, Match, PAGE_MAX, ReadError, Search, Sort, kind};
 
 /// Rows on a page when the client does not say.
 pub(crate) const PAGE_DEFAULT: usize = 50;
@@ -243,6 +243,26 @@ impl Node {
 }
 
 impl Asked {
+    /// Takes references to records by their whole addresses here, under `base`, for what they are.
+    pub(crate) fn at_home(mut self, base: &str) -> Self {
+        let home = |address: &str| {
+            let (rtype, id) = address.strip_prefix(base)?.strip_prefix('/')?.split_once('/')?;
+            Some((rtype.to_owned(), id.to_owned()))
+        };
+        for wanted in self.search.criteria.iter_mut().flat_map(|criterion| &mut criterion.any) {
+            if let Match::Reference { rtype: rtype @ None, id } = wanted
+                && let Some((of, local)) = home(id)
+            {
+                (*rtype, *id) = (Some(of), local);
+            }
+        }
+        self.patient = self.patient.map(|patient| match home(&patient) {
+            Some((rtype, id)) if rtype == "Patient" => id,
+            _ => patient,
+        });
+        self
+    }
+
     /// How far the pages before went.
     pub(crate) fn reached(&self) -> Both {
         self.after.unwrap_or(Both { records: Reached::Nothing, frames: Reached::Nothing })

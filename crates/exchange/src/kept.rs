@@ -1,5 +1,6 @@
 //! Frames as they rest in the database: packed, each by itself, and given back to the byte that was signed.
 
+use crate::kinds::{EVERY_KIND, kind_of};
 use record::sha256;
 use sensing::{Frame, compact};
 use store::Frame as Row;
@@ -20,6 +21,15 @@ pub(crate) fn frame_of(row: &Row) -> Option<Frame> {
         return None;
     }
     Frame::decode(&frame).ok()
+}
+
+/// Whether the columns by which a frame is found are its own. A frame from before there were kinds is of every one.
+pub(crate) fn is_filed(row: &Row, frame: &Frame) -> bool {
+    let kinds = [EVERY_KIND, kind_of(frame.signals())];
+    row.device == frame.device().as_str()
+        && row.counter == frame.counter()
+        && row.measured_at == frame.device_time()
+        && kinds.contains(&row.kind)
 }
 
 /// The first byte of every frame: tag 18.

@@ -3,9 +3,10 @@
 //! The database keeps them beside the frame and answers by them; what it answers is read and judged by its bytes all the same. Two names
 //! may have the same bit: then frames of both are looked at where one is asked for.
 
+use crate::sensed::Named;
 use sensing::{
     Signal, Value,
-    sensor::{ALL, Codes},
+    sensor::{ALL, Category, Codes},
 };
 use store::{Criterion, DateRange, Kinds, Match, Prefix};
 
@@ -18,6 +19,9 @@ const NEAR_MS: i64 = 2_000;
 /// What frames of wide kinds are looked for around a time, in milliseconds: an hour. A signal's time lies ten minutes from its frame's at
 /// most; no waveform of a sensor that we know lasts longer than the rest.
 const WIDE_MS: u64 = 3_600_000;
+
+/// The kind of frames of which nothing is known.
+pub(crate) const EVERY_KIND: i64 = -1;
 
 /// The kind of a frame that says these. A heartbeat has none.
 pub(crate) fn kind_of(signals: &[Signal]) -> i64 {
@@ -75,6 +79,27 @@ fn kinds_of_code(code: &str) -> i64 {
         }
     }
     bits
+}
+
+/// Whether no measurement can meet a criterion, whatever it is: it has no such element, or none of these values.
+pub(crate) fn says_none(criterion: &Criterion) -> bool {
+    let code = |wanted: &Match| match wanted {
+        Match::Token { code: Some(code), .. } => Some(code.clone()),
+        _ => None,
+    };
+    let has_value = |wanted: &Match| !matches!(wanted, Match::Missing(_));
+    if criterion.negate || criterion.any.is_empty() {
+        return false;
+    }
+    match criterion.param.as_str() {
+        "identifier" | "encounter" | "based-on" => criterion.any.iter().all(has_value),
+        "_id" => criterion.any.iter().all(|id| code(id).is_some_and(|id| id.parse::<Named>().is_err())),
+        "category" => {
+            let known = [Category::VitalSigns, Category::Procedure, Category::Exam].map(Category::code);
+            criterion.any.iter().all(|of| code(of).is_some_and(|code| !known.contains(&code.as_str())))
+        }
+        _ => false,
+    }
 }
 
 /// The times from the first to before the last, in milliseconds, at which frames begin that may meet the criteria on `date`.
@@ -164,6 +189,27 @@ mod tests {
         assert_eq!(kinds_for(&both).any.count_ones(), 1);
         for open in [criterion("code:not", "ecg-ii"), criterion("code:text", "ECG"), criterion("category", "exam")] {
             assert_eq!(kinds_for(&[open]).any, -1);
+        }
+    }
+
+    #[test]
+    fn a_search_for_what_no_sensor_says_looks_at_no_frame() {
+        let digest = record::sha256(&[b"frame"]).to_string();
+        for (name, value, none) in [
+            ("identifier", "s|1", true),
+            ("encounter", "Encounter/e", true),
+            ("encounter:missing", "true", false),
+            ("based-on", "ServiceRequest/r", true),
+            ("category", "laboratory", true),
+            ("category", "laboratory,vital-signs", false),
+            ("category:not", "laboratory", false),
+            ("category", "procedure", false),
+            ("_id", "6c1d7a52-3d5b-4b0e-9f53-000000000001", true),
+            ("_id", digest.as_str(), false),
+            ("code", "8867-4", false),
+            ("status", "final", false),
+        ] {
+            assert_eq!(says_none(&criterion(name, value)), none, "{name}={value}");
         }
     }
 

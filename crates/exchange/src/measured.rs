@@ -12,24 +12,36 @@ use crate::{
     failure::Failure,
     find::{Asked, Both, Reached, search_failure},
     include::EXAMINED_MAX,
-    kept::frame_of,
-    kinds::{kinds_for, times_for},
+    kept::{frame_of, is_filed},
+    kinds::{kind_of, kinds_for, says_none, times_for},
     node::Node,
-    sensed::measurements,
+    sensed::{Named, measurements, unverified},
 };
 use policy::Action;
 use record::{Digest, Id16, TimeMs, fhir::IssueType};
 use sensing::{Frame, Reading};
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt,
     str::FromStr,
 };
-use store::{Criterion, Cursor, FrameCursor, FrameFilter, FramePage, FrameQuery, PAGE_MAX, Sort, extract};
+use store::{Criterion, Cursor, FrameCursor, FrameFilter, FramePage, FrameQuery, Match, PAGE_MAX, Sort, extract};
 
 /// Frames of the first step of a page.
 const STEP_LEN: usize = 50;
+/// The measurements of so many frames are held at a time.
+const CHUNK_LEN: usize = 50;
+/// The most measurements that are made for one answer, of at most [`EXAMINED_MAX`] frames.
+const MADE_MAX: usize = 100_000;
+/// The most bytes of them, one after the other.
+const MADE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// With so many bytes of measurements a page is full.
+const PAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// So many kinds of frames are kept to judge whether the caller may hear that there are more.
+const SAMPLED_MAX: usize = 16;
+/// The place behind all measurements of a frame.
+const WHOLE: usize = usize::MAX;
 
 /// Where the measurements of a search stand among its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +58,10 @@ pub(crate) struct Wanted {
     patient: String,
     criteria: Vec<Criterion>,
     order: Order,
+    /// Whether no frame can meet the criteria, whatever it says.
+    is_vain: bool,
+    /// When the one frame was measured that is looked for.
+    at: Option<TimeMs>,
 }
 
 /// The place of a measurement: its frame's, and which of the frame it is, from 0.
@@ -73,10 +89,31 @@ impl FromStr for Place {
 #[derive(Default)]
 pub(crate) struct Measured {
     pub(crate) found: Vec<(Cleared, Place)>,
-    /// Whether there are more of them.
+    /// Whether there may be more of them.
     pub(crate) more: bool,
-    /// Frames that do not agree with the ledger.
+    /// Up to where was looked, when that is not up to the last one found.
+    pub(crate) end: Option<Place>,
+    /// Frames that do not agree with the ledger and that the caller may hear of.
     pub(crate) withheld: u64,
+}
+
+/// How far is looked.
+struct Bounds {
+    /// So many measurements are wanted...
+    room: usize,
+    /// ... or so many bytes of them.
+    bytes: usize,
+    /// So many frames are looked at.
+    frames: usize,
+}
+
+/// A frame that the ledger bears out.
+#[derive(Clone)]
+struct Sound {
+    reading: Reading,
+    pending: bool,
+    org: record::OrgId,
+    end: FrameCursor,
 }
 
 /// A measurement that meets the search.
@@ -85,6 +122,14 @@ struct Candidate {
     frame: Digest,
     pending: bool,
     place: Place,
+}
+
+/// What some frames say that meets the search, and how much had to be made to know it.
+#[derive(Default)]
+struct Made {
+    candidates: Vec<Candidate>,
+    count: usize,
+    bytes: usize,
 }
 
 impl Wanted {
@@ -98,19 +143,21 @@ impl Wanted {
         };
         let criteria = asked.search.criteria.clone();
         // Of what is chained a measurement says nothing.
-        (!criteria.iter().any(Criterion::is_chained)).then_some(Self { patient, criteria, order })
+        let is_vain = criteria.iter().any(says_none);
+        (!criteria.iter().any(Criterion::is_chained)).then_some(Self { patient, criteria, order, is_vain, at: None })
     }
 
     /// What of a search for one patient's Observations frames would answer, if its order and its chains let them.
     pub(crate) fn left_out_of(asked: &Asked) -> Option<Self> {
         let patient = asked.patient.clone().filter(|_| asked.search.rtype == "Observation")?;
-        let criteria = asked.search.criteria.iter().filter(|of| !of.is_chained()).cloned().collect();
-        Self::of(asked).is_none().then_some(Self { patient, criteria, order: Order::Behind })
+        let criteria: Vec<Criterion> = asked.search.criteria.iter().filter(|of| !of.is_chained()).cloned().collect();
+        let is_vain = criteria.iter().any(says_none);
+        Self::of(asked).is_none().then_some(Self { patient, criteria, order: Order::Behind, is_vain, at: None })
     }
 
     /// Everything that was measured of a patient.
     pub(crate) fn all_of(patient: &str) -> Self {
-        Self { patient: patient.to_owned(), criteria: Vec::new(), order: Order::Behind }
+        Self { patient: patient.to_owned(), criteria: Vec::new(), order: Order::Behind, is_vain: false, at: None }
     }
 
     /// Whether measurements stand among the records, and not behind them.
@@ -125,6 +172,10 @@ impl Wanted {
     fn query(&self) -> FrameQuery {
         let time = |ms: i64| TimeMs(u64::try_from(ms).unwrap_or_default());
         let (from, to) = times_for(&self.criteria);
+        if let Some(at) = self.at {
+            let of = FrameFilter::Patient(self.patient.clone());
+            return FrameQuery { from: at, to: at.plus_ms(1), ..FrameQuery::of(of) };
+        }
         let of = FrameFilter::Kinds(self.patient.clone(), kinds_for(&self.criteria));
         FrameQuery { from: time(from), to: time(to), newest_first: self.newest_first(), ..FrameQuery::of(of) }
     }
@@ -140,7 +191,8 @@ impl Wanted {
     }
 }
 
-/// A page of records and measurements, as long as was asked for, and where it ended unless it is the last.
+/// A page of records and measurements, and where it ended unless it is the last. It is as long as was asked for, or ends where one of the
+/// two lists was not looked through further.
 pub(crate) fn page_of_both(
     wanted: &Wanted,
     asked: &Asked,
@@ -153,8 +205,13 @@ pub(crate) fn page_of_both(
     while page.len() < asked.search.count {
         let record_first = match (records.front(), frames.front()) {
             (Some((_, record)), Some((_, measured))) => wanted.record_first(record, measured),
-            (record, None) if record.is_none() => break,
-            (record, _) => record.is_some(),
+            // Measurements may stand before it that were not looked at.
+            (Some((_, record)), None) if measured.end.is_some_and(|end| !wanted.record_first(record, &end)) => break,
+            (Some(_), None) => true,
+            // Records may stand before it that were not looked at.
+            (None, Some((_, measured))) if next.is_some_and(|next| wanted.record_first(&next, measured)) => break,
+            (None, Some(_)) => false,
+            (None, None) => break,
         };
         if record_first {
             if let Some((one, end)) = records.pop_front() {
@@ -171,15 +228,42 @@ pub(crate) fn page_of_both(
         (true, Some(next)) => reached.records = Reached::To(next),
         (true, None) => reached.records = Reached::All,
     }
-    if frames.is_empty() && !measured.more {
-        reached.frames = Reached::All;
+    match (frames.is_empty(), measured.more, measured.end) {
+        (true, false, _) => reached.frames = Reached::All,
+        (true, true, Some(end)) => reached.frames = Reached::To(end),
+        _ => {}
     }
     let is_last = reached == Both { records: Reached::All, frames: Reached::All };
     (page, (!is_last).then_some(reached))
 }
 
 impl Node {
-    /// The measurements behind `reached` that the caller may see, at most `room`.
+    /// What of a search frames answer: what sensors said of one patient, or the measurement that is named.
+    pub(crate) async fn wanted(&self, asked: &Asked) -> Result<Option<Wanted>, Failure> {
+        let criteria = &asked.search.criteria;
+        let named = criteria.iter().filter(|criterion| criterion.param == "_id" && !criterion.negate);
+        let mut named = named.filter_map(|criterion| match criterion.any.as_slice() {
+            [Match::Token { code: Some(id), .. }] => id.parse::<Named>().ok(),
+            _ => None,
+        });
+        let Some(named) = named.next_back().filter(|_| asked.search.rtype == "Observation") else {
+            return Ok(Wanted::of(asked));
+        };
+        if criteria.iter().any(Criterion::is_chained) {
+            return Ok(None);
+        }
+        let row = self.store.frame(named.frame()).await.map_err(search_failure)?;
+        let row = row.filter(|row| asked.patient.as_ref().is_none_or(|patient| *patient == row.patient));
+        Ok(row.map(|row| Wanted {
+            patient: row.patient,
+            criteria: criteria.clone(),
+            order: Order::Behind,
+            is_vain: false,
+            at: Some(row.measured_at),
+        }))
+    }
+
+    /// The measurements behind `reached` that the caller may see, at most `room`; fewer where more frames than a bound were looked at.
     pub(crate) async fn measured(
         &self,
         caller: &Caller,
@@ -187,144 +271,247 @@ impl Node {
         reached: Reached<Place>,
         room: usize,
     ) -> Result<Measured, Failure> {
-        let found = self.look_through(caller, wanted, reached, room).await;
-        let says_more = found.as_ref().map_or_else(|failure| *failure == too_many(), |found| found.withheld > 0);
-        if says_more {
-            // That there are many frames, or some that were changed, is nothing for those who may see none.
-            let any = sensed(&wanted.patient, None, &self.org);
-            if !self.decide(caller, Action::Search, &any).await?.decision.allow {
-                return Ok(Measured { withheld: 0, ..found.unwrap_or_default() });
-            }
-        }
-        found
+        let bounds = Bounds { room, bytes: PAGE_BYTES_MAX, frames: EXAMINED_MAX };
+        let mut found = Vec::new();
+        let looked =
+            self.look_through(caller, wanted, reached, &bounds, &mut |one, place| found.push((one, place))).await?;
+        Ok(Measured { found, ..looked })
     }
 
+    /// Gives every measurement that the caller may see to `fold`, and says how many frames do not agree with the ledger. Refuses where
+    /// there are more than are looked at.
+    pub(crate) async fn all_measured(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+        mut fold: impl FnMut(Cleared) + Send,
+    ) -> Result<u64, Failure> {
+        let bounds = Bounds { room: usize::MAX, bytes: usize::MAX, frames: EXAMINED_MAX };
+        let looked = self.look_through(caller, wanted, Reached::Nothing, &bounds, &mut |one, _| fold(one)).await?;
+        if looked.more { Err(too_many()) } else { Ok(looked.withheld) }
+    }
+
+    /// Whether sensors said something that the caller may find if the search lets it: one step is looked at, by those who may see what
+    /// sensors say.
+    pub(crate) async fn is_measured(&self, caller: &Caller, wanted: Option<Wanted>) -> Result<bool, Failure> {
+        let Some(wanted) = wanted.filter(|wanted| !wanted.is_vain) else { return Ok(false) };
+        if !self.may_know(caller, &wanted).await? {
+            return Ok(false);
+        }
+        let bounds = Bounds { room: 0, bytes: 0, frames: STEP_LEN };
+        Ok(self.look_through(caller, &wanted, Reached::Nothing, &bounds, &mut |_, _| {}).await?.more)
+    }
+
+    /// Gives measurements to `take` in their order. Of what it answers, nothing is in `found`.
     async fn look_through(
         &self,
         caller: &Caller,
         wanted: &Wanted,
         reached: Reached<Place>,
-        room: usize,
+        bounds: &Bounds,
+        take: &mut (dyn FnMut(Cleared, Place) + Send),
     ) -> Result<Measured, Failure> {
-        let mut query = FrameQuery { limit: room.saturating_add(1).clamp(STEP_LEN, PAGE_MAX), ..wanted.query() };
+        let mut looked = Measured::default();
         let last = match reached {
-            Reached::All => return Ok(Measured::default()),
+            Reached::All => return Ok(looked),
+            _ if wanted.is_vain => return Ok(looked),
             Reached::To(place) => Some(place),
             Reached::Nothing => None,
         };
-        // The last frame of the page before may have more to say.
-        query.after = last.map(|place| place.frame.just_before(query.newest_first));
-        let (mut measured, mut examined) = (Measured::default(), 0);
+        let limit = bounds.room.saturating_add(1).clamp(STEP_LEN, PAGE_MAX);
+        let mut query = FrameQuery { limit, ..wanted.query() };
+        query.after = last.map(|place| match place.member {
+            WHOLE => place.frame,
+            // The last frame of the page before may have more to say.
+            _ => place.frame.just_before(query.newest_first),
+        });
+        let (mut frames, mut count, mut bytes) = (0, 0, 0);
+        let (mut taken, mut held, mut last_taken) = (0, 0, None);
+        let mut sample: Vec<(i64, Sound)> = Vec::new();
         loop {
             let page = self.store.frames(query.clone()).await.map_err(search_failure)?;
-            examined += page.frames.len() + page.malformed;
-            if examined > EXAMINED_MAX {
-                return Err(too_many());
-            }
+            frames += page.frames.len() + page.malformed;
             let next = page.next;
-            for candidate in self.candidates(wanted, page, &mut measured.withheld).await? {
-                let place = candidate.place;
-                if last.is_some_and(|last| last.frame == place.frame && place.member <= last.member) {
-                    continue;
+            let mut left = self.sound(caller, wanted, page, &mut looked.withheld).await?.into_iter();
+            loop {
+                let chunk: Vec<Sound> = left.by_ref().take(CHUNK_LEN).collect();
+                let Some(end) = chunk.last().map(|sound| sound.end) else { break };
+                for sound in &chunk {
+                    let kind = kind_of(&sound.reading.signals);
+                    if sample.len() < SAMPLED_MAX && sample.iter().all(|(other, _)| *other != kind) {
+                        sample.push((kind, sound.clone()));
+                    }
                 }
-                let Candidate { one: row, frame, pending, .. } = candidate;
-                let decided = self.decide(caller, Action::Search, &Target::of(&row)).await?;
-                if !decided.decision.allow {
-                    continue;
+                let made = self.candidates(wanted, chunk).await?;
+                (count, bytes) = (count + made.count, bytes + made.bytes);
+                for Candidate { one: row, frame, pending, place } in made.candidates {
+                    if last.is_some_and(|last| last.frame == place.frame && place.member <= last.member) {
+                        continue;
+                    }
+                    let decided = self.decide(caller, Action::Search, &Target::of(&row)).await?;
+                    if !decided.decision.allow {
+                        continue;
+                    }
+                    if taken == bounds.room || held > bounds.bytes {
+                        (looked.more, looked.end) = (true, last_taken);
+                        return Ok(looked);
+                    }
+                    (taken, held, last_taken) = (taken + 1, held + row.bytes.len(), Some(place));
+                    take(Cleared { row, pending, decided, frame: Some(frame) }, place);
                 }
-                if measured.found.len() == room {
-                    measured.more = true;
-                    return Ok(measured);
+                if (count > MADE_MAX || bytes > MADE_BYTES_MAX) && (left.len() > 0 || next.is_some()) {
+                    let end = Place { frame: end, member: WHOLE };
+                    return self.cut(caller, wanted, looked, taken, end, sample).await;
                 }
-                measured.found.push((Cleared { row, pending, decided, frame: Some(frame) }, place));
             }
             match next {
-                Some(next) => (query.after, query.limit) = (Some(next), PAGE_MAX),
-                None => return Ok(measured),
+                Some(next) if frames >= bounds.frames => {
+                    let end = Place { frame: next, member: WHOLE };
+                    return self.cut(caller, wanted, looked, taken, end, sample).await;
+                }
+                Some(next) => (query.after, query.limit) = (Some(next), PAGE_MAX.min(bounds.frames - frames)),
+                None => return Ok(looked),
             }
         }
     }
 
-    /// Whether sensors said something that the caller would find if the search let it.
-    pub(crate) async fn is_measured(&self, caller: &Caller, wanted: Option<Wanted>) -> Result<bool, Failure> {
-        match wanted {
-            // Whether there is more than is looked at is not worth a refusal here.
-            Some(wanted) => Ok(self.measured(caller, &wanted, Reached::Nothing, 0).await.is_ok_and(|found| found.more)),
-            None => Ok(false),
+    /// What is said where more frames are than are looked at. That there are is nothing for those who may see none: whoever has found
+    /// nothing and may see neither what sensors say as a rule nor what these said is told that this is all.
+    async fn cut(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+        looked: Measured,
+        taken: usize,
+        end: Place,
+        sample: Vec<(i64, Sound)>,
+    ) -> Result<Measured, Failure> {
+        let mut more = taken > 0 || self.may_know(caller, wanted).await?;
+        for (_, sound) in sample {
+            if more {
+                break;
+            }
+            let patient = wanted.patient.clone();
+            let rows = beside(move || measurements(&sound.reading, &patient, &sound.org)).await??;
+            more = self.may_see_any(caller, &rows).await?;
         }
+        Ok(Measured { more, end: more.then_some(end), ..looked })
     }
 
-    /// What the frames of a page say that meets the search, in their order; counts those that do not agree with the ledger.
-    async fn candidates(
+    /// Whether the caller may see what sensors say of the patient, whatever it is.
+    async fn may_know(&self, caller: &Caller, wanted: &Wanted) -> Result<bool, Failure> {
+        let any = sensed(&wanted.patient, None, &self.org);
+        Ok(self.decide(caller, Action::Search, &any).await?.decision.allow)
+    }
+
+    async fn may_see_any(&self, caller: &Caller, rows: &[store::Row]) -> Result<bool, Failure> {
+        for row in rows {
+            if self.decide(caller, Action::Search, &Target::of(row)).await?.decision.allow {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The frames of a page that the ledger bears out, in their order; counts the others, where the caller may hear of them.
+    async fn sound(
         &self,
+        caller: &Caller,
         wanted: &Wanted,
         page: FramePage,
         withheld: &mut u64,
-    ) -> Result<Vec<Candidate>, Failure> {
-        let (patient, criteria) = (wanted.patient.clone(), wanted.criteria.clone());
-        let all = page.frames.len();
-        *withheld += page.malformed as u64;
-        let mut groups: BTreeMap<Id16, Vec<(Frame, TimeMs)>> = BTreeMap::new();
-        let mut places: HashMap<Digest, FrameCursor> = HashMap::with_capacity(all);
-        let read = beside(move || {
-            page.frames
-                .iter()
-                .map(frame_of)
-                .zip(page.frames.iter().map(|row| (row.binding, row.received_at)))
-                .zip(page.ends)
-                .filter_map(|((frame, row), end)| Some((frame?, row, end)))
-                .collect::<Vec<_>>()
+    ) -> Result<Vec<Sound>, Failure> {
+        let (malformed, ends) = (page.malformed, page.ends);
+        let (mut rows, frames) = beside(move || {
+            let frames = page.frames.iter().map(|row| frame_of(row).filter(|frame| is_filed(row, frame)));
+            let frames: Vec<Option<Frame>> = frames.collect();
+            (page.frames, frames)
         })
         .await?;
-        *withheld += (all - read.len()) as u64;
-        for (frame, (binding, received_at), end) in read {
+        let mut groups: BTreeMap<Id16, Vec<(Frame, TimeMs)>> = BTreeMap::new();
+        let mut places: HashMap<Digest, FrameCursor> = HashMap::with_capacity(rows.len());
+        for ((row, frame), end) in rows.iter().zip(frames).zip(ends) {
+            let Some(frame) = frame else { continue };
             places.insert(frame.digest(), end);
-            groups.entry(binding).or_default().push((frame, received_at));
+            groups.entry(row.binding).or_default().push((frame, row.received_at));
         }
-        let mut readings: Vec<(Reading, bool, record::OrgId, FrameCursor)> = Vec::with_capacity(places.len());
+        let (mut sound, mut good) = (Vec::with_capacity(rows.len()), HashSet::with_capacity(rows.len()));
         for (binding, mut frames) in groups {
             frames.sort_unstable_by_key(|(frame, _)| frame.counter());
-            let of_binding = frames.len();
             let Some((first, _)) = frames.first() else { continue };
-            let Some(ties) = self.ties(first, binding, &patient).await? else {
-                *withheld += of_binding as u64;
-                continue;
-            };
-            let borne_out = self.borne_out(&ties, frames).await?;
-            *withheld += (of_binding - borne_out.len()) as u64;
-            readings.extend(borne_out.into_iter().filter_map(|(reading, pending)| {
-                let end = *places.get(&reading.digest)?;
-                Some((reading, pending, ties.org.clone(), end))
-            }));
+            let Some(ties) = self.ties(first, binding, &wanted.patient).await? else { continue };
+            for (reading, pending) in self.borne_out(&ties, frames).await? {
+                let Some(end) = places.get(&reading.digest) else { continue };
+                good.insert((reading.binding, reading.counter));
+                sound.push(Sound { reading, pending, org: ties.org.clone(), end: *end });
+            }
         }
         let newest_first = wanted.newest_first();
-        readings.sort_by(|(.., a), (.., b)| if newest_first { b.cmp(a) } else { a.cmp(b) });
+        sound.sort_by(|a, b| if newest_first { b.end.cmp(&a.end) } else { a.end.cmp(&b.end) });
+        rows.retain(|row| !good.contains(&(row.binding, row.counter)));
+        *withheld += self.heard_of(caller, wanted, malformed, rows).await?;
+        Ok(sound)
+    }
+
+    /// Of how many frames that do not agree with the ledger the caller may hear: by what they say, or where that cannot be read, by what
+    /// sensors say as a rule.
+    async fn heard_of(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+        malformed: usize,
+        rows: Vec<store::Frame>,
+    ) -> Result<u64, Failure> {
+        if malformed + rows.len() == 0 {
+            return Ok(0);
+        }
+        let (patient, org) = (wanted.patient.clone(), self.org.clone());
+        let said = beside(move || {
+            let said = rows.iter().map(|row| frame_of(row).map(|frame| unverified(frame, row, &patient, &org)));
+            said.collect::<Vec<_>>()
+        })
+        .await?;
+        let as_a_rule = self.may_know(caller, wanted).await?;
+        let mut told = if as_a_rule { malformed as u64 } else { 0 };
+        for said in said {
+            told += u64::from(match said.transpose()?.filter(|rows| !rows.is_empty()) {
+                Some(rows) => self.may_see_any(caller, &rows).await?,
+                None => as_a_rule,
+            });
+        }
+        Ok(told)
+    }
+
+    /// What some frames say that meets the search, in their order.
+    async fn candidates(&self, wanted: &Wanted, sound: Vec<Sound>) -> Result<Made, Failure> {
+        let (patient, criteria) = (wanted.patient.clone(), wanted.criteria.clone());
         beside(move || {
-            let mut candidates = Vec::new();
-            for (reading, pending, org, frame) in readings {
+            let mut made = Made::default();
+            for Sound { reading, pending, org, end } in sound {
                 for (member, row) in measurements(&reading, &patient, &org)?.into_iter().enumerate() {
+                    (made.count, made.bytes) = (made.count + 1, made.bytes + row.bytes.len());
                     let values = extract(&row.rtype, &serde_json::from_slice(&row.bytes).unwrap_or_default());
                     if criteria.iter().all(|criterion| criterion.holds(&row, &values) == Some(true)) {
-                        let place = Place { frame, member };
-                        candidates.push(Candidate { one: row, frame: reading.digest, pending, place });
+                        let place = Place { frame: end, member };
+                        made.candidates.push(Candidate { one: row, frame: reading.digest, pending, place });
                     }
                 }
             }
-            Ok(candidates)
+            Ok(made)
         })
         .await?
     }
 }
 
 /// Work on many frames, beside the tasks that answer others.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|e| Failure::ours("frames were not looked at to the end", e))
 }
 
 fn too_many() -> Failure {
     let text = format!(
-        "more than {EXAMINED_MAX} frames of sensors would have to be looked at: narrow the search by `date` and `code`, or read `$signals`"
+        "more than {EXAMINED_MAX} frames of sensors would have to be looked at to count what they say: narrow the search by `date` and `code`, or read `$signals`"
     );
     Failure::invalid(IssueType::TooCostly, "", text)
 }

@@ -3,6 +3,7 @@
 //! It is a private SQLite file, filled from final blocks only, so it may be trusted where the cloud database may not; and because the
 //! ledger can fill it again from height 1, it is written without waiting for the disk.
 
+use crate::recent::Recent;
 use contract::{Entry, merkle};
 use record::{Commitment, Digest, Id16, OrgId, Pseudonym, RecordTag, RecordType, TimeMs};
 use rusqlite::{Connection, OptionalExtension};
@@ -15,6 +16,7 @@ use std::{
 use store::Row;
 use tokio::sync::{Semaphore, watch};
 
+mod batches;
 mod entries;
 mod gathered;
 mod insert;
@@ -23,6 +25,7 @@ mod names;
 mod tree;
 mod versions;
 
+pub(crate) use batches::{Batch, Batches};
 pub(crate) use gathered::FinalAccesses;
 use lately::Lately;
 
@@ -211,6 +214,7 @@ struct Inner {
     path: PathBuf,
     writer: Mutex<Connection>,
     lately: Lately,
+    batches: Recent<Id16, Arc<Batches>>,
     /// Names of records that are not in the file yet.
     learnt: Mutex<names::Learnt>,
     readers: Mutex<Vec<Connection>>,
@@ -242,6 +246,7 @@ impl Mirror {
                 path: path.to_owned(),
                 writer: Mutex::new(writer),
                 lately: Lately::new(with_consents),
+                batches: Recent::new(batches::BINDINGS_KEPT),
                 learnt: Mutex::default(),
                 readers: Mutex::new(readers),
                 permits: Arc::new(Semaphore::new(READERS)),

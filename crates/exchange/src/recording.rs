@@ -5,18 +5,23 @@ use crate::{
     caller::Caller,
     failure::Failure,
     kept::frame_of,
+    measured::beside,
+    mirror::Batch,
     node::Node,
     sensed::{Standing, Ties, read_signed},
     write::Trail,
 };
-use contract::{AccessAction, Body, Entry, merkle};
+use contract::{AccessAction, merkle};
 use policy::Action;
 use record::{
     Commitment, Digest, Id16, OrgId, TimeMs,
     fhir::{Interaction, IssueType},
 };
 use sensing::{Frame, Gap, Reading, Signed, track::Tracks};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use store::{FrameFilter, FrameQuery};
 
 /// The most frames of one answer: five and a half hours of one device, or an hour of five.
@@ -48,14 +53,6 @@ pub struct Recording {
     pub pending: usize,
     /// How many do not agree with the ledger and are left out.
     pub withheld: usize,
-}
-
-/// A batch of the ledger.
-struct Batch {
-    root: Digest,
-    count: u32,
-    first: u64,
-    last: u64,
 }
 
 /// A binding's frames: where each is from, and when it came.
@@ -118,22 +115,23 @@ impl Node {
         loop {
             let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
             bad += page.malformed;
-            for row in &page.frames {
-                if device.as_ref().is_some_and(|device| device.as_str() != row.device) {
-                    continue;
-                }
-                frames += 1;
-                if frames > RECORDING_FRAMES_MAX {
-                    let text =
-                        format!("more than {RECORDING_FRAMES_MAX} frames: ask for a shorter time, or one device");
-                    return Err(Failure::TooLarge(text));
-                }
-                match frame_of(row) {
-                    Some(frame) => groups.entry(row.binding).or_default().push((frame, row.received_at)),
+            let (mut rows, next) = (page.frames, page.next);
+            rows.retain(|row| device.as_ref().is_none_or(|device| device.as_str() == row.device));
+            frames += rows.len();
+            if frames > RECORDING_FRAMES_MAX {
+                let text = format!("more than {RECORDING_FRAMES_MAX} frames: ask for a shorter time, or one device");
+                return Err(Failure::TooLarge(text));
+            }
+            let read = beside(move || {
+                rows.iter().map(|row| (row.binding, row.received_at, frame_of(row))).collect::<Vec<_>>()
+            });
+            for (binding, received_at, frame) in read.await? {
+                match frame {
+                    Some(frame) => groups.entry(binding).or_default().push((frame, received_at)),
                     None => bad += 1,
                 }
             }
-            match page.next {
+            match next {
                 Some(next) => query.after = Some(next),
                 None => break,
             }
@@ -164,22 +162,21 @@ impl Node {
     /// Those of some of a binding's frames that its device signed and the ledger bears out, in the order of their counters, each with
     /// whether it waits for a batch.
     pub(crate) async fn borne_out(&self, ties: &Ties, frames: Group) -> Result<Vec<(Reading, bool)>, Failure> {
-        let (key, times): (_, Vec<TimeMs>) = (ties.binding.key, frames.iter().map(|(_, at)| *at).collect());
-        let signed = tokio::task::spawn_blocking(move || {
-            Signed::all(frames.into_iter().map(|(frame, _)| (frame, key)).collect())
+        let (binding, times): (_, Vec<TimeMs>) = (ties.binding.clone(), frames.iter().map(|(_, at)| *at).collect());
+        let readings = tokio::task::spawn_blocking(move || {
+            let signed = Signed::all(frames.into_iter().map(|(frame, _)| (frame, binding.key)).collect());
+            let good = signed.into_iter().zip(times).filter_map(|(signed, at)| read_signed(signed.ok()?, &binding, at));
+            good.collect::<Vec<Reading>>()
         });
-        let signed = signed.await.map_err(|e| Failure::ours("frames were not checked to the end", e))?;
-        let good =
-            signed.into_iter().zip(times).filter_map(|(signed, at)| read_signed(signed.ok()?, &ties.binding, at));
-        let readings: Vec<Reading> = good.collect();
-        let batches = if ties.is_final { self.batches_of(ties.binding.binding).await? } else { BTreeMap::new() };
+        let readings = readings.await.map_err(|e| Failure::ours("frames were not checked to the end", e))?;
+        let batches = if ties.is_final { self.mirror.batches(ties.binding.binding).await? } else { Arc::default() };
         let known: BTreeMap<u64, Digest> = readings.iter().map(|reading| (reading.counter, reading.digest)).collect();
         let ours = ties.org == self.org;
         let mut verdicts: BTreeMap<u64, Standing> = BTreeMap::new();
         let mut shown = Vec::with_capacity(readings.len());
         for reading in readings {
-            let standing = match batches.range(reading.counter..).next() {
-                Some((_, batch)) if batch.first <= reading.counter => match verdicts.get(&batch.first) {
+            let standing = match batches.reaching(reading.counter) {
+                Some(batch) if batch.first <= reading.counter => match verdicts.get(&batch.first) {
                     Some(standing) => *standing,
                     None => {
                         let standing = self.standing_of(batch, &known, &reading).await?;
@@ -210,20 +207,7 @@ impl Node {
             let same = merkle::root(here.iter().map(|digest| merkle::leaf(digest.as_ref()))) == batch.root;
             return Ok(if same { Standing::Final } else { Standing::Contradicted });
         }
-        self.under_root(one, batch.root, batch.count, batch.first..=batch.last).await
-    }
-
-    /// The final batches of a binding by their last counters.
-    async fn batches_of(&self, binding: Id16) -> Result<BTreeMap<u64, Batch>, Failure> {
-        let entries = self.mirror.entries_about(binding).await?;
-        let entries = entries.iter().filter(|(_, entry)| entry.refused == 0);
-        let batches = entries.filter_map(|(_, entry)| match Entry::from_bytes(&entry.bytes).ok()?.body {
-            Body::Batch { root, count, first, last, .. } if count > 0 => {
-                Some((last, Batch { root, count, first, last }))
-            }
-            _ => None,
-        });
-        Ok(batches.collect())
+        self.under_root(one, batch).await
     }
 }
 

@@ -1,12 +1,13 @@
 //! What a node knows of its devices: which of them measure whom, how far each has counted, and which keys are not trusted any more.
 
-use crate::bind::Bound;
+use crate::{bind::Bound, kinds::EVERY_KIND};
 use record::{Digest, TimeMs};
 use sensing::{
-    BadKey, Binding, DeviceId, DeviceState, NO_PREVIOUS, Next, Reading, Refusal, Reject, Signed, VerifyingKey, Watch,
+    BadKey, Binding, DeviceId, DeviceState, Gap, NO_PREVIOUS, Next, Reading, Refusal, Reject, Signed, VerifyingKey,
+    Watch,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,6 +18,10 @@ const REVOKED_MAX: usize = 4_096;
 
 /// Patients share so many locks for changes of alarms: those of one patient take turns, those of others seldom wait.
 const ALARM_LOCKS: usize = 32;
+
+/// So many kinds of frames of a binding are told from each other: a search steps through all kinds there are. Frames of further ones are
+/// of every kind.
+const KINDS_MAX: usize = 64;
 
 /// What a node knows of its devices, and of the analytics that they feed.
 #[derive(Default)]
@@ -132,6 +137,9 @@ pub(crate) struct Attached {
     pub(crate) open: Vec<(u64, Digest)>,
     /// Frames refused since.
     pub(crate) refused: u32,
+    /// Kinds of frames since the binding was taken up.
+    // INVARIANT: at most KINDS_MAX.
+    kinds: HashSet<i64>,
 }
 
 impl Attached {
@@ -150,7 +158,7 @@ impl Attached {
     ) -> Result<Self, BadBinding> {
         let binding = binding_of(&bound)?;
         let watch = Watch::resume_after(known, last);
-        Ok(Self { bound, binding, watch, batched: None, open: Vec::new(), refused: 0 })
+        Ok(Self { bound, binding, watch, batched: None, open: Vec::new(), refused: 0, kinds: HashSet::new() })
     }
 
     /// The binding as `sensing` sees it.
@@ -196,10 +204,13 @@ impl Attached {
         if got <= last && trial.state().last_counter < last {
             return Err(Reject::Replayed { device, got, last }.into());
         }
-        let (reading, next): (Reading, Next) = trial.admit(signed, &self.binding, received_at)?;
+        let (mut reading, next): (Reading, Next) = trial.admit(signed, &self.binding, received_at)?;
         if got <= last {
             return Err(Reject::Replayed { device, got, last }.into());
         }
+        // Counters up to there were used up elsewhere: none of them is missing.
+        reading.gap =
+            reading.gap.filter(|gap| gap.last > last).map(|gap| Gap { first: gap.first.max(last + 1), ..gap });
         trial.stored(next);
         Ok(reading)
     }
@@ -213,6 +224,14 @@ impl Attached {
     /// Two frames were signed with this counter: nothing is admitted any more.
     pub(crate) fn distrust(&mut self, counter: u64) {
         self.watch.distrust(counter);
+    }
+
+    /// The kind that a frame of this one is filed under.
+    pub(crate) fn filed_kind(&mut self, kind: i64) -> i64 {
+        if self.kinds.len() < KINDS_MAX {
+            self.kinds.insert(kind);
+        }
+        if self.kinds.contains(&kind) { kind } else { EVERY_KIND }
     }
 
     /// Counts a refused frame for the next batch entry. One that came too soon comes again, and is not counted.
@@ -251,4 +270,56 @@ pub(crate) fn go_on_from(known: DeviceState, floor: u64) -> DeviceState {
         return known;
     }
     DeviceState { last_counter: floor - 1, last_digest: NO_PREVIOUS, ..known }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use record::Id16;
+    use sensing::{Sequence, SigningKey};
+
+    /// A device that had counted to nine.
+    fn attached(key: &SigningKey) -> Attached {
+        let at = TimeMs(1_795_255_200_000);
+        Attached::new(Bound {
+            binding: Id16([1; 16]),
+            device: "d1".into(),
+            patient: "p1".into(),
+            key: contract::PublicKey(Digest(key.verifying_key().to_bytes())),
+            from: at,
+            until: None,
+            statement: "s1".into(),
+            last: DeviceState::default(),
+            revoked: None,
+            floor: 9,
+        })
+        .unwrap()
+    }
+
+    /// The first frame of a device that was bound again told of a gap, although it followed the last one of before.
+    #[test]
+    fn a_frame_after_the_counters_used_before_tells_of_no_gap_and_a_later_one_of_its_own() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let name = crate::device_name("d1").unwrap();
+        for (counted, expected) in [(9, None), (10, Some((10, 10))), (12, Some((10, 12)))] {
+            let attached = attached(&key);
+            let mut sequence = Sequence::resume(name.clone(), key.clone(), counted, NO_PREVIOUS);
+            let at = TimeMs(1_795_255_200_000);
+            let signed = Signed::one(sequence.next(at, Vec::new()).unwrap(), &key.verifying_key()).unwrap();
+            let mut trial = attached.trial();
+            let reading = attached.judge(&mut trial, signed, at).unwrap();
+            assert_eq!(reading.gap.map(|gap| (gap.first, gap.last)), expected, "after {counted}");
+            assert_eq!(trial.state().last_counter, counted + 1);
+        }
+    }
+
+    #[test]
+    fn frames_of_more_kinds_than_are_told_apart_are_of_every_kind() {
+        let mut attached = attached(&SigningKey::from_bytes(&[7; 32]));
+        let most = i64::try_from(KINDS_MAX).unwrap();
+        for kind in 0..most {
+            assert_eq!(attached.filed_kind(kind), kind);
+        }
+        assert_eq!((attached.filed_kind(most), attached.filed_kind(3)), (EVERY_KIND, 3));
+    }
 }

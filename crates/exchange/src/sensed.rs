@@ -8,22 +8,17 @@ use crate::{
     ingest::Shown,
     kept::frame_of,
     made::parse,
+    mirror::Batch,
     node::Node,
     row::PENDING_MS_MAX,
     write::Trail,
 };
-use contract::{AccessAction, Body, Entry, Filed, merkle, state};
+use contract::{AccessAction, Filed, merkle, state};
 use policy::Action;
 use record::{Commitment, Digest, Id16, OrgId, RecordTag, TimeMs, fhir::Interaction};
-use sensing::{Binding, DeviceState, Frame, Reading, Signed, admit_signed, observation};
+use sensing::{BATCH_FRAMES_MAX, Binding, DeviceState, Frame, Reading, Signed, admit_signed, observation};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use store::{FrameFilter, FrameQuery, Row};
-
-/// Frames that are measured within so many milliseconds of each other are looked for in one batch first.
-const BATCH_SPAN_MS: u64 = 60_000;
-/// The most frames that are looked through for those of one batch.
-const LOOKED_THROUGH_MAX: usize = 100_000;
+use store::Row;
 
 /// What the ledger says of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,22 +111,12 @@ impl Node {
 
     /// Whether a frame stands under a final batch of its binding.
     async fn standing(&self, reading: &Reading, received_at: TimeMs, ours: bool) -> Result<Standing, Failure> {
-        let counter = reading.counter;
-        let entries = self.mirror.entries_about(reading.binding).await?;
-        let entries = entries.iter().filter(|(_, entry)| entry.refused == 0);
-        let batches = entries.filter_map(|(_, entry)| match Entry::from_bytes(&entry.bytes).ok()?.body {
-            Body::Batch { root, count, first, last, .. } if count > 0 => Some((root, count, first, last)),
-            _ => None,
-        });
-        let mut passed = false;
-        for (root, count, first, last) in batches {
-            if (first..=last).contains(&counter) {
-                return self.under_root(reading, root, count, first..=last).await;
-            }
-            passed |= counter < first;
+        match self.mirror.batches(reading.binding).await?.reaching(reading.counter) {
+            Some(batch) if batch.first <= reading.counter => self.under_root(reading, batch).await,
+            // Batches come in order of counters: one that went past without this frame says that it never came.
+            Some(_) => Ok(Standing::Contradicted),
+            None => Ok(self.waiting(received_at, ours)),
         }
-        // Batches come in order of counters: one that went past without this frame says that it never came.
-        Ok(if passed { Standing::Contradicted } else { self.waiting(received_at, ours) })
     }
 
     /// A frame that no final batch covers: believed for a while, and our own for as long as the ledger stands still.
@@ -140,49 +125,22 @@ impl Node {
         if young || (ours && self.in_lane() > 0) { Standing::Pending } else { Standing::Contradicted }
     }
 
-    pub(crate) async fn under_root(
-        &self,
-        reading: &Reading,
-        root: Digest,
-        count: u32,
-        counters: std::ops::RangeInclusive<u64>,
-    ) -> Result<Standing, Failure> {
-        let near = reading.measured_at;
-        let (from, to) = (TimeMs(near.0.saturating_sub(BATCH_SPAN_MS)), near.plus_ms(BATCH_SPAN_MS));
-        for (from, to) in [(from, to), (TimeMs(0), TimeMs(u64::MAX))] {
-            let frames = self.batch_frames_between(reading, &counters, from, to).await?;
-            if frames.len() as u64 == u64::from(count) {
-                let same = merkle::root(frames.values().map(|digest| merkle::leaf(digest.as_ref()))) == root;
-                let own = frames.get(&reading.counter) == Some(&reading.digest);
+    /// Whether a frame is one of those that a batch covers, and these are what the batch says.
+    pub(crate) async fn under_root(&self, reading: &Reading, batch: &Batch) -> Result<Standing, Failure> {
+        let count = batch.count as usize;
+        if count <= BATCH_FRAMES_MAX {
+            // One more than there should be tells as well that it is not this batch.
+            let frames = self.store.frame_digests(reading.device.as_str(), batch.first, batch.last, count + 1).await;
+            let frames = frames.map_err(crate::find::search_failure)?;
+            if frames.len() == count {
+                let same = merkle::root(frames.iter().map(|(_, digest)| merkle::leaf(digest.as_ref()))) == batch.root;
+                let own = frames.contains(&(reading.counter, reading.digest));
                 return Ok(if same && own { Standing::Final } else { Standing::Contradicted });
             }
         }
         // The device's signature holds; that others of the batch are gone is what an audit finds.
         tracing::warn!(binding = %reading.binding, "frames of a final batch are missing: one of them is shown as not verified");
         Ok(Standing::Pending)
-    }
-
-    async fn batch_frames_between(
-        &self,
-        reading: &Reading,
-        counters: &std::ops::RangeInclusive<u64>,
-        from: TimeMs,
-        to: TimeMs,
-    ) -> Result<BTreeMap<u64, Digest>, Failure> {
-        let of = FrameFilter::Device(reading.device.as_str().to_owned());
-        let mut query = FrameQuery { from, to, ..FrameQuery::of(of) };
-        let (mut frames, mut seen) = (BTreeMap::new(), 0);
-        loop {
-            let page = self.store.frames(query.clone()).await.map_err(crate::find::search_failure)?;
-            seen += page.frames.len();
-            let ours =
-                page.frames.iter().filter(|row| row.binding == reading.binding && counters.contains(&row.counter));
-            frames.extend(ours.map(|row| (row.counter, row.digest)));
-            match page.next {
-                Some(next) if seen < LOOKED_THROUGH_MAX => query.after = Some(next),
-                _ => return Ok(frames),
-            }
-        }
     }
 }
 
@@ -208,6 +166,13 @@ pub(crate) struct Named {
     frame: Digest,
     /// From 1; none for all of them together.
     member: Option<u16>,
+}
+
+impl Named {
+    /// The digest of the frame.
+    pub(crate) fn frame(&self) -> Digest {
+        self.frame
+    }
 }
 
 /// The characters of a digest whose number follows: RFC 4648's base 32 in small letters, as a FHIR id has room for 64 characters.
@@ -252,6 +217,29 @@ pub(crate) fn measurements(reading: &Reading, patient: &str, author: &OrgId) -> 
     let single = all.len() == 1;
     let named = |number: u16| Named { frame: reading.digest, member: (!single).then_some(number) };
     (1..).zip(all).map(|(number, one)| as_row(&one, named(number), reading, patient, author)).collect()
+}
+
+/// What a frame says whose signature or batch does not hold: to judge who may hear of it, and for nothing else.
+pub(crate) fn unverified(frame: Frame, row: &store::Frame, patient: &str, author: &OrgId) -> Result<Vec<Row>, Failure> {
+    let (digest, signature) = (frame.digest(), *frame.signature());
+    let pack = frame.into_pack();
+    let reading = Reading {
+        device: pack.device,
+        patient: format!("Patient/{patient}"),
+        binding: row.binding,
+        counter: pack.counter,
+        gap: None,
+        measured_at: pack.device_time,
+        received_at: row.received_at,
+        clock_offset_ms: 0,
+        clock_step_back_ms: 0,
+        digest,
+        previous: pack.previous,
+        signature,
+        signals: pack.signals,
+        doubts: Vec::new(),
+    };
+    measurements(&reading, patient, author)
 }
 
 /// An Observation in the form of the records that are stored.

@@ -98,7 +98,8 @@ impl Node {
             }
         }
         let mut again = Vec::new();
-        let rows: Vec<store::Frame> = admitted.iter().flat_map(|device| rows(device, &groups, &mut packed)).collect();
+        let rows: Vec<store::Frame> =
+            admitted.iter().flat_map(|device| rows(device, &mut groups, &mut packed)).collect();
         if !rows.is_empty() {
             let alone = rows.len() == 1;
             match self.store.put(Put { frames: rows, ..Put::default() }).await {
@@ -303,17 +304,18 @@ impl Node {
 }
 
 /// What is stored of the frames of one device.
-fn rows(device: &Admitted, groups: &[Group], packed: &mut Packed) -> Vec<store::Frame> {
-    let patient = groups.get(device.group).map(|group| group.attached.bound.patient.as_str()).unwrap_or_default();
+fn rows(device: &Admitted, groups: &mut [Group], packed: &mut Packed) -> Vec<store::Frame> {
+    let Some(Group { attached, .. }) = groups.get_mut(device.group) else { return Vec::new() };
+    let patient = attached.bound.patient.clone();
     let rows = device.readings.iter().filter_map(|(at, reading)| {
         Some(store::Frame {
             device: reading.device.as_str().to_owned(),
             counter: reading.counter,
             binding: reading.binding,
-            patient: patient.to_owned(),
+            patient: patient.clone(),
             received_at: reading.received_at,
             measured_at: reading.measured_at,
-            kind: kind_of(&reading.signals),
+            kind: attached.filed_kind(kind_of(&reading.signals)),
             digest: reading.digest,
             bytes: packed.get_mut(*at)?.take()?,
         })

@@ -100,6 +100,23 @@ impl Site {
         self.doctor.create(&resource).await;
     }
 
+    /// Waits until final batches cover every frame.
+    async fn until_final(&self) {
+        let range = format!("start={}&end={}", self.at(0), self.at(3_600));
+        let path = format!("/fhir/Patient/{}/$signals?{range}", self.patient);
+        let began = std::time::Instant::now();
+        loop {
+            let read = self.doctor.get(&path).await.good().json();
+            assert_eq!((&read["withheld"], &read["frames"]), (&json!(0), &json!(MONITORED + 1 + OXIMETERED)));
+            if read["pending"] == 0 {
+                break;
+            }
+            assert!(began.elapsed() < consortium::PATIENCE, "{} frames are in no final batch", read["pending"]);
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        self.consortium.settle().await;
+    }
+
     fn at(&self, second: u64) -> String {
         self.begin.plus_ms(second * 1_000).to_instant()
     }
@@ -163,8 +180,7 @@ async fn a_search_finds_what_sensors_said_among_what_people_entered_a_page_at_a_
     // By date, in both directions; before the ledger has the frames and after.
     for final_by_now in [false, true] {
         if final_by_now {
-            tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-            site.consortium.settle().await;
+            site.until_final().await;
         }
         let newest = site.all(doctor, &format!("{HEART_RATE}&_sort=-date&_count=25"), 25).await;
         let oldest = site.all(doctor, &format!("{HEART_RATE}&_sort=date&_count=40"), 40).await;
@@ -196,6 +212,8 @@ async fn a_search_finds_what_sensors_said_among_what_people_entered_a_page_at_a_
         (format!("{HEART_RATE}&device=Device/{}", monitor.id), MONITORED),
         ("code=8310-5".to_owned(), MONITORED),
         ("code=85354-9".to_owned(), 0),
+        ("category=laboratory".to_owned(), 0),
+        ("encounter=Encounter/e".to_owned(), 0),
         (format!("{HEART_RATE}&date=gt{}", site.at(10_000)), 0),
     ] {
         assert_eq!(site.total(doctor, &query).await, count, "{query}");
@@ -215,6 +233,12 @@ async fn a_search_finds_what_sensors_said_among_what_people_entered_a_page_at_a_
         single[0]["id"], single[0]["extension"][0]["extension"][1]["valueString"],
         "a frame that says one thing"
     );
+    // By its name alone, and of the patient by the whole address.
+    let named = doctor.get(&format!("/fhir/Observation?_id={}", found[0]["id"].as_str().unwrap())).await.good();
+    assert_eq!(matches(&named), [found[0].clone()]);
+    let whole =
+        format!("/fhir/Observation?patient={}/fhir/Patient/{}&code=2708-6&_count=200", doctor.base, site.patient);
+    assert_eq!(matches(&doctor.get(&whole).await.good()).len() as u64, OXIMETERED);
     let unknown = format!("{}.4", found[0]["id"].as_str().unwrap().split_once('.').unwrap().0);
     assert_eq!(doctor.get(&format!("/fhir/Observation/{unknown}")).await.status, 404);
     // What comes meanwhile takes nothing away from the pages that follow.
@@ -236,8 +260,7 @@ async fn a_search_finds_what_sensors_said_among_what_people_entered_a_page_at_a_
 async fn what_sensors_said_is_found_by_those_alone_who_may_see_it_and_never_when_it_was_changed() {
     let (site, _) = Site::new().await;
     let doctor = &site.doctor;
-    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-    site.consortium.settle().await;
+    site.until_final().await;
     // Another patient's search finds nothing of it.
     let others = doctor.get(&format!("/fhir/Observation?patient={}&{HEART_RATE}", site.other)).await.good();
     assert_eq!(others.json()["total"], 1);

@@ -249,10 +249,12 @@ async fn storm(server: Option<Server>) {
     }
     site.consortium.settle().await;
     let mut killed: BTreeMap<&str, usize> = BTreeMap::new();
-    for _ in 0..KILLS {
+    for number in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(rng.random_range(300..1_500))).await;
         let away = Duration::from_millis(rng.random_range(0..500));
-        let victim = match (rng.random_range(0..3), &site.server) {
+        // Each of them at least once, then whom chance hits.
+        let drawn = if number < 3 { number } else { rng.random_range(0..3) };
+        let victim = match (drawn, &site.server) {
             (0, Some(server)) => {
                 server.kill();
                 tokio::time::sleep(away).await;
@@ -277,6 +279,7 @@ async fn storm(server: Option<Server>) {
         *killed.entry(victim).or_default() += 1;
     }
     println!("killed: {killed:?}");
+    assert_eq!(killed.len(), if site.server.is_some() { 3 } else { 2 }, "{killed:?}");
     *stop.lock().unwrap() = true;
     for sender in senders {
         tokio::time::timeout(PATIENCE, sender).await.expect("a device is never answered").unwrap();

@@ -128,14 +128,17 @@ impl FrameQuery {
         Self { of, from: TimeMs(0), to: TimeMs(u64::MAX), newest_first: false, after: None, limit: PAGE_MAX }
     }
 
-    /// The range of time in which frames of a kind are looked for, from the first to before the last; none when they are not.
+    /// The range of time in which frames of a kind are looked for, from the first to before the last; none when they are not. What the
+    /// page before has passed is no part of it, so that the index is entered where this page begins.
     pub(crate) fn range_of(&self, kind: i64) -> Option<(i64, i64)> {
         let wider_ms = match &self.of {
             FrameFilter::Kinds(_, kinds) if kind & kinds.any == 0 => return None,
             FrameFilter::Kinds(_, kinds) if kind & kinds.wide != 0 => kinds.wider_ms,
             _ => 0,
         };
-        Some((clamp(self.from.0.saturating_sub(wider_ms)), clamp(self.to.0.saturating_add(wider_ms))))
+        let (from, to) = (clamp(self.from.0.saturating_sub(wider_ms)), clamp(self.to.0.saturating_add(wider_ms)));
+        let begin = self.begin().measured_at;
+        Some(if self.newest_first { (from, to.min(begin.saturating_add(1))) } else { (from.max(begin), to) })
     }
 
     /// Where the page begins, exclusively.
@@ -327,6 +330,24 @@ impl Reader {
         ask!(self, frames(&query))
     }
 
+    /// Counters of a device's frames from `first` to `last` and the digests that they are filed under, in order, at most `limit`.
+    pub async fn frame_digests(
+        &self,
+        device: &str,
+        first: u64,
+        last: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Digest)>, ReadError> {
+        let device = device.to_owned();
+        ask!(self, frame_digests(&device, first, last, limit))
+    }
+
+    /// The frame of a device that is filed under the highest counter.
+    pub async fn last_frame(&self, device: &str) -> Result<Option<Frame>, ReadError> {
+        let device = device.to_owned();
+        ask!(self, last_frame(&device))
+    }
+
     /// The frame that was filed under this digest.
     pub async fn frame(&self, digest: Digest) -> Result<Option<Frame>, ReadError> {
         ask!(self, frame(&digest))
@@ -396,5 +417,28 @@ fn serve(connection: &Connection, jobs: &Mutex<Receiver<Job>>) {
             Ok(job) => job(connection),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On one of the databases each page went through all frames that the pages before had shown.
+    #[test]
+    fn a_page_of_frames_is_looked_for_from_where_the_page_before_ended() {
+        let kinds = Kinds { any: 3, wide: 2, wider_ms: 50 };
+        let check = |newest_first, after: Option<i64>, near: (i64, i64), wide: (i64, i64)| {
+            let after = after.map(|measured_at| FrameCursor { measured_at, fid: 7 });
+            let of = FrameFilter::Kinds("p".into(), kinds);
+            let range = FrameQuery { from: TimeMs(100), to: TimeMs(200), newest_first, after, ..FrameQuery::of(of) };
+            assert_eq!((range.range_of(1), range.range_of(2), range.range_of(4)), (Some(near), Some(wide), None));
+        };
+        check(false, None, (100, 200), (50, 250));
+        check(true, None, (100, 200), (50, 250));
+        check(false, Some(150), (150, 200), (150, 250));
+        check(true, Some(150), (100, 151), (50, 151));
+        check(false, Some(70), (100, 200), (70, 250));
+        check(true, Some(230), (100, 200), (50, 231));
     }
 }

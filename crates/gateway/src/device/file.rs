@@ -149,21 +149,28 @@ impl Device {
     }
 
     /// Goes on after counters that the device used elsewhere, by another key: up to this one. What waits was refused under its counters, and
-    /// is signed anew under those that follow.
+    /// is signed anew under those that follow. Wherever it is interrupted, the same may be asked for again.
     pub(crate) fn go_on_from_elsewhere(&mut self, counted: u64) -> anyhow::Result<()> {
-        if counted < self.kept.counter {
+        let waiting = self.waiting(usize::MAX)?;
+        let frames = waiting.iter().map(|bytes| Frame::decode(bytes));
+        let frames: Vec<Frame> = frames.collect::<Result<_, _>>().context("a frame that was kept cannot be read")?;
+        let was_refused = frames.first().is_some_and(|first| first.counter() <= counted);
+        if !was_refused && counted < self.kept.counter {
             let (path, own) = (self.path.display(), self.kept.counter);
             return Err(
                 BadInput(format!("the device in `{path}` has counted to {own} itself: it goes on from there")).into()
             );
         }
-        let waiting = self.waiting(usize::MAX)?;
-        let frames = waiting.iter().map(|bytes| Frame::decode(bytes));
-        let frames: Vec<Frame> = frames.collect::<Result<_, _>>().context("a frame that was kept cannot be read")?;
-        let moments = frames.into_iter().map(|frame| (frame.device_time(), frame.into_pack().signals));
-        (self.kept.counter, self.kept.previous) = (counted, NO_PREVIOUS);
-        self.sign(moments.collect())?;
-        self.answered(waiting.len())?;
+        // No counter of its own is used twice either.
+        let mut sequence = Sequence::resume(self.name()?, self.key()?, counted.max(self.kept.counter), NO_PREVIOUS);
+        let mut anew = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let (at, signals) = (frame.device_time(), frame.into_pack().signals);
+            anew.push(sequence.next(at, signals).context("these signals do not fit a frame")?);
+        }
+        // The frames first: a file that says less than they do is read with them.
+        self.spool.replace(&anew.iter().map(Frame::bytes).collect::<Vec<_>>())?;
+        (self.kept.counter, self.kept.previous) = (sequence.counter(), sequence.previous());
         self.save()
     }
 
@@ -239,7 +246,46 @@ mod tests {
         let told: Vec<(u64, TimeMs)> = waiting.iter().map(|frame| (frame.counter(), frame.device_time())).collect();
         assert_eq!(told, [(58, moment(2).0), (59, moment(3).0), (60, moment(4).0)]);
         assert_eq!((waiting[0].previous(), waiting[1].previous()), (NO_PREVIOUS, waiting[0].digest()));
-        assert!(again.go_on_from_elsewhere(59).is_err(), "a counter was used twice");
+        assert!(again.go_on_from_elsewhere(57).is_err(), "a counter was used twice");
+    }
+
+    /// A device whose power went while it was told how far it had counted elsewhere could neither send nor be told again.
+    #[test]
+    fn a_device_that_loses_its_power_while_it_goes_on_from_elsewhere_may_be_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("monitor.json");
+        let mut device = Device::make(&path, "d1").unwrap();
+        let moment = |n: u64| (TimeMs(1_795_255_200_000 + n * 1_000), Vec::new());
+        device.sign((1..=3).map(moment).collect()).unwrap();
+        device.save().unwrap();
+        let (file, frames) = (fs::read(&path).unwrap(), fs::read(frames_of(&path)).unwrap());
+        device.go_on_from_elsewhere(57).unwrap();
+        let anew = fs::read(frames_of(&path)).unwrap();
+        let counters = |device: &Device| -> Vec<u64> {
+            device.waiting(9).unwrap().iter().map(|bytes| Frame::decode(bytes).unwrap().counter()).collect()
+        };
+        assert_eq!(counters(&device), [58, 59, 60]);
+        // Half of the new frames were written: those from before are there.
+        fs::write(&path, &file).unwrap();
+        fs::write(frames_of(&path), &frames).unwrap();
+        for end in [0, 3, 70, anew.len()] {
+            fs::write(super::super::spool::new_of(&frames_of(&path)), &anew[..end.min(anew.len())]).unwrap();
+            let mut again = Device::open(&path).unwrap();
+            assert_eq!(counters(&again), [1, 2, 3]);
+            again.go_on_from_elsewhere(57).unwrap();
+            assert_eq!(counters(&again), [58, 59, 60]);
+            fs::write(&path, &file).unwrap();
+            fs::write(frames_of(&path), &frames).unwrap();
+        }
+        // The new frames are there, and the device's file says nothing of them: it goes on, told again or not.
+        fs::write(frames_of(&path), &anew).unwrap();
+        let mut again = Device::open(&path).unwrap();
+        assert_eq!((counters(&again), again.kept.counter), (vec![58, 59, 60], 60));
+        assert!(again.go_on_from_elsewhere(57).is_err(), "nothing of these was refused");
+        again.go_on_from_elsewhere(58).unwrap();
+        again.sign(vec![moment(4)]).unwrap();
+        // The first was refused: all are signed anew, under counters that none of them had.
+        assert_eq!(counters(&Device::open(&path).unwrap()), [61, 62, 63, 64]);
     }
 
     /// Whatever was written when the power went, every frame that may have been sent is there again, and no counter twice.

@@ -4,7 +4,7 @@ use super::file::sync_folder;
 use anyhow::Context;
 use sensing::{FRAME_BYTES_MAX, Frame};
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -134,6 +134,23 @@ impl Spool {
         Ok(Some(frame))
     }
 
+    /// Puts frames in the place of all that are there: durably, and at once.
+    pub(super) fn replace(&mut self, frames: &[&[u8]]) -> anyhow::Result<()> {
+        let new = new_of(&self.path);
+        let failed = || format!("cannot write the frames in `{}` anew", self.path.display());
+        // One from before was not written to its end.
+        if new.exists() {
+            fs::remove_file(&new).with_context(failed)?;
+        }
+        let (mut next, _) = Self::open(&new)?;
+        next.append(frames)?;
+        next.file.sync_all().with_context(failed)?;
+        fs::rename(&new, &self.path).with_context(failed)?;
+        sync_folder(&self.path).with_context(failed)?;
+        *self = Self { path: self.path.clone(), ..next };
+        Ok(())
+    }
+
     /// Empties the file.
     pub(super) fn clear(&mut self) -> anyhow::Result<()> {
         let failed = || format!("cannot empty `{}`", self.path.display());
@@ -141,4 +158,9 @@ impl Spool {
         (self.next, self.end) = (0, 0);
         Ok(())
     }
+}
+
+/// Where frames are written that take the place of those at `path`.
+pub(super) fn new_of(path: &Path) -> PathBuf {
+    path.with_extension("frames-new")
 }

@@ -1,6 +1,7 @@
 //! How PostgreSQL walks through the tables for a search, before it has statistics and on tables that are all but empty.
 
 use super::{
+    read::{FRAME_DIGESTS, of_device, of_kinds},
     server::{Server as Connected, Trust},
     session::{Purpose, Session},
 };
@@ -31,6 +32,36 @@ fn check(connected: &Connected, search: &Search, expected: &[&str]) {
     // The others are tables, under names of the planner's.
     let known = |name: &&&str| name.contains('_') && !name.ends_with(char::is_numeric);
     assert_eq!(used.iter().filter(known).copied().collect::<Vec<_>>(), expected, "{plan}");
+}
+
+/// How the server walks through frames, with the first values of a page.
+fn of_frames(connected: &Connected, sql: &str, values: &[&(dyn ToSql + Sync)]) -> String {
+    let plan = connected.wait(async {
+        let session = Session::open(connected, Purpose::Write).await.unwrap();
+        super::schema::bring_up(&session).await.unwrap();
+        let rows = session.query(&format!("EXPLAIN {sql}"), values).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()
+    });
+    plan.join("\n")
+}
+
+#[test]
+fn frames_on_a_server_are_looked_for_in_one_index_from_where_a_page_begins() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let Ok(Address::Server(address)) = server.address("postgres").parse() else { panic!() };
+    let connected = Connected::new(&address, Trust::Operator).unwrap();
+    let whose = super::columns::filed("p");
+    let (many, at) = (vec![1i64, 2], 1i64);
+    for newest_first in [false, true] {
+        let plan = of_frames(&connected, &of_device(newest_first), &[&whose, &at, &at, &at, &at, &at]);
+        assert!(plan.contains("frame_device") && !plan.contains("Seq Scan"), "{plan}");
+        let values: [&(dyn ToSql + Sync); 7] = [&whose, &many, &many, &many, &at, &at, &at];
+        let plan = of_frames(&connected, &of_kinds(newest_first), &values);
+        assert!(plan.contains("frame_patient") && plan.contains("frame_pkey"), "{plan}");
+        assert!(!plan.contains("Seq Scan"), "{plan}");
+    }
+    let plan = of_frames(&connected, FRAME_DIGESTS, &[&whose, &at, &at, &at]);
+    assert!(plan.contains("frame_counter") && !plan.contains("Seq Scan"), "{plan}");
 }
 
 #[test]

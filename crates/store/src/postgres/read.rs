@@ -185,16 +185,11 @@ pub(crate) async fn counts(db: &Session) -> Result<Vec<(String, u64)>, ReadError
 pub(crate) async fn frames(db: &Session, query: &FrameQuery) -> Result<FramePage, ReadError> {
     let begin = query.begin();
     let wanted = limit(query.limit.max(1));
-    let (beyond, direction) = if query.newest_first { ("<", "DESC") } else { (">", "ASC") };
     let mut page = FramePage::default();
     let rows = match &query.of {
         FrameFilter::Device(device) => {
             let (from, to) = query.range_of(0).unwrap_or_default();
-            let sql = format!(
-                "SELECT {} FROM frame WHERE device = $1 AND measured_at >= $2 AND measured_at < $3 \
-                 AND (measured_at, fid) {beyond} ($4, $5) ORDER BY measured_at {direction}, fid {direction} LIMIT $6",
-                columns::FRAME
-            );
+            let sql = of_device(query.newest_first);
             let whose = columns::filed(device);
             db.query(&sql, &[&whose, &from, &to, &begin.measured_at, &begin.fid, &wanted]).await?
         }
@@ -212,16 +207,7 @@ pub(crate) async fn frames(db: &Session, query: &FrameQuery) -> Result<FramePage
             if kinds.is_empty() {
                 return Ok(page);
             }
-            let sql = format!(
-                "SELECT {} FROM (SELECT p.fid AS place FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS k (kind, since, until) \
-                 CROSS JOIN LATERAL (SELECT measured_at, fid FROM frame f WHERE f.patient = $1 AND f.kind = k.kind \
-                 AND f.measured_at >= k.since AND f.measured_at < k.until AND (f.measured_at, f.fid) {beyond} ($5, $6) \
-                 ORDER BY f.measured_at {direction}, f.fid {direction} LIMIT $7) p \
-                 ORDER BY p.measured_at {direction}, p.fid {direction} LIMIT $7) q \
-                 CROSS JOIN LATERAL (SELECT * FROM frame f WHERE f.fid = q.place OFFSET 0) f \
-                 ORDER BY measured_at {direction}, fid {direction}",
-                columns::FRAME
-            );
+            let sql = of_kinds(query.newest_first);
             db.query(&sql, &[&patient, &kinds, &from, &to, &begin.measured_at, &begin.fid, &wanted]).await?
         }
     };
@@ -231,6 +217,57 @@ pub(crate) async fn frames(db: &Session, query: &FrameQuery) -> Result<FramePage
     }
     page.next = page.next.filter(|_| clamp(rows.len() as u64) == wanted);
     Ok(page)
+}
+
+/// The statement that gives a page of a device's frames.
+pub(super) fn of_device(newest_first: bool) -> String {
+    let (beyond, direction) = if newest_first { ("<", "DESC") } else { (">", "ASC") };
+    format!(
+        "SELECT {} FROM frame WHERE device = $1 AND measured_at >= $2 AND measured_at < $3 \
+         AND (measured_at, fid) {beyond} ($4, $5) ORDER BY measured_at {direction}, fid {direction} LIMIT $6",
+        columns::FRAME
+    )
+}
+
+/// The statement that gives a page of a patient's frames of some kinds, each kind in a range of time of its own.
+pub(super) fn of_kinds(newest_first: bool) -> String {
+    let (beyond, direction) = if newest_first { ("<", "DESC") } else { (">", "ASC") };
+    format!(
+        "SELECT {} FROM (SELECT p.fid AS place FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS k (kind, since, until) \
+         CROSS JOIN LATERAL (SELECT measured_at, fid FROM frame f WHERE f.patient = $1 AND f.kind = k.kind \
+         AND f.measured_at >= k.since AND f.measured_at < k.until AND (f.measured_at, f.fid) {beyond} ($5, $6) \
+         ORDER BY f.measured_at {direction}, f.fid {direction} LIMIT $7) p \
+         ORDER BY p.measured_at {direction}, p.fid {direction} LIMIT $7) q \
+         CROSS JOIN LATERAL (SELECT * FROM frame f WHERE f.fid = q.place OFFSET 0) f \
+         ORDER BY measured_at {direction}, fid {direction}",
+        columns::FRAME
+    )
+}
+
+/// The digests of a device's frames between counters.
+pub(super) const FRAME_DIGESTS: &str =
+    "SELECT counter, digest FROM frame WHERE device = $1 AND counter >= $2 AND counter <= $3 ORDER BY counter LIMIT $4";
+
+pub(crate) async fn frame_digests(
+    db: &Session,
+    device: &str,
+    first: u64,
+    last: u64,
+    wanted: usize,
+) -> Result<Vec<(u64, Digest)>, ReadError> {
+    let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+    let rows = db.query(FRAME_DIGESTS, &[&columns::filed(device), &clamp(first), &clamp(last), &wanted]).await?;
+    let found = rows.iter().filter_map(|columns| {
+        let digest = <[u8; 32]>::try_from(value::<&[u8]>(columns, 1).ok()?).ok()?;
+        Some((natural(value(columns, 0).ok()?), Digest(digest)))
+    });
+    Ok(found.collect())
+}
+
+pub(crate) async fn last_frame(db: &Session, device: &str) -> Result<Option<Frame>, ReadError> {
+    let sql = format!("SELECT {} FROM frame WHERE device = $1 ORDER BY counter DESC LIMIT 1", columns::FRAME);
+    let rows = db.query(&sql, &[&columns::filed(device)]).await?;
+    Ok(rows.iter().find_map(|columns| columns::frame(columns).ok()))
 }
 
 /// The kinds of a patient's frames, each once: the index is stepped through from one to the next.

@@ -1,6 +1,9 @@
 //! How SQLite walks through the tables for a search.
 
-use super::schema::open_writer;
+use super::{
+    read::{FRAME_DIGESTS, OF_DEVICE, OF_KIND, places_of},
+    schema::open_writer,
+};
 use crate::{
     extract::DateRange,
     search::{Criterion, Match, Prefix, Search, TextMatch},
@@ -139,4 +142,28 @@ fn composites_and_chains_begin_where_their_most_selective_value_is() {
         USE TEMP B-TREE FOR ORDER BY
     "#]],
     );
+}
+
+#[test]
+fn frames_are_looked_for_in_one_index_from_where_a_page_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open_writer(&folder.path().join("db")).unwrap();
+    let plan = |sql: &str, values: usize| {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = params_from_iter(std::iter::repeat_n(1, values));
+        let steps = statement.query_map(values, |row| row.get::<_, String>(3)).unwrap();
+        steps.map(|step| step.unwrap()).collect::<Vec<_>>().join("\n")
+    };
+    for newest_first in [false, true] {
+        let device = plan(&places_of(OF_DEVICE, newest_first), 7);
+        let kind = plan(&places_of(OF_KIND, newest_first), 7);
+        assert!(device.contains("INDEX frame_device (device=? AND measured_at>? AND measured_at<?)"), "{device}");
+        assert!(
+            kind.contains("INDEX frame_patient (patient=? AND kind=? AND measured_at>? AND measured_at<?)"),
+            "{kind}"
+        );
+        assert!(!device.contains("TEMP B-TREE") && !kind.contains("TEMP B-TREE"), "{device}\n{kind}");
+    }
+    let digests = plan(FRAME_DIGESTS, 4);
+    assert!(digests.contains("INDEX frame_counter (device=? AND counter>? AND counter<?)"), "{digests}");
 }

@@ -161,22 +161,21 @@ pub(crate) fn frames(db: &Connection, query: &FrameQuery) -> Result<FramePage, R
     let mut places = Vec::new();
     match &query.of {
         FrameFilter::Device(device) => {
-            let whose = "INDEXED BY frame_device WHERE device = ?1 AND ?2 IS NULL";
-            frame_places(&snapshot, query, whose, device, None, &mut places)?;
+            frame_places(&snapshot, query, OF_DEVICE, device, None, &mut places)?;
         }
         FrameFilter::Patient(patient) | FrameFilter::Kinds(patient, _) => {
-            let whose = "INDEXED BY frame_patient WHERE patient = ?1 AND kind = ?2";
             for kind in frame_kinds(&snapshot, patient)? {
-                frame_places(&snapshot, query, whose, patient, Some(kind), &mut places)?;
+                frame_places(&snapshot, query, OF_KIND, patient, Some(kind), &mut places)?;
+                // What is beyond the page of some kinds is beyond that of all.
+                if query.newest_first {
+                    places.sort_unstable_by(|a, b| b.cmp(a));
+                } else {
+                    places.sort_unstable();
+                }
+                places.truncate(wanted);
             }
         }
     }
-    if query.newest_first {
-        places.sort_unstable_by(|a, b| b.cmp(a));
-    } else {
-        places.sort_unstable();
-    }
-    places.truncate(wanted);
     let mut page = FramePage::default();
     let mut statement = snapshot.prepare_cached(&format!("SELECT {} FROM frame WHERE fid = ?1", columns::FRAME))?;
     for &(measured_at, fid) in &places {
@@ -214,16 +213,7 @@ fn frame_places(
 ) -> Result<(), ReadError> {
     let Some((from, to)) = query.range_of(kind.unwrap_or_default()) else { return Ok(()) };
     let begin = query.begin();
-    // The bound of the range that the page before has passed is narrowed, so that the index is entered there.
-    let (beyond, direction, from, to) = match query.newest_first {
-        false => (">", "ASC", from.max(begin.measured_at), to),
-        true => ("<", "DESC", from, to.min(begin.measured_at.saturating_add(1))),
-    };
-    let sql = format!(
-        "SELECT measured_at, fid FROM frame {whose} AND measured_at >= ?3 AND measured_at < ?4 \
-         AND (measured_at, fid) {beyond} (?5, ?6) ORDER BY measured_at {direction}, fid {direction} LIMIT ?7"
-    );
-    let mut statement = db.prepare_cached(&sql)?;
+    let mut statement = db.prepare_cached(&places_of(whose, query.newest_first))?;
     let found = statement
         .query_map(params![of, kind, from, to, begin.measured_at, begin.fid, limit(query.limit.max(1))], |columns| {
             Ok((columns.get(0)?, columns.get(1)?))
@@ -232,6 +222,47 @@ fn frame_places(
         places.push(place?);
     }
     Ok(())
+}
+
+/// The statement that gives the first places of the frames that `whose` names.
+pub(super) fn places_of(whose: &str, newest_first: bool) -> String {
+    let (beyond, direction) = if newest_first { ("<", "DESC") } else { (">", "ASC") };
+    format!(
+        "SELECT measured_at, fid FROM frame {whose} AND measured_at >= ?3 AND measured_at < ?4 \
+         AND (measured_at, fid) {beyond} (?5, ?6) ORDER BY measured_at {direction}, fid {direction} LIMIT ?7"
+    )
+}
+
+/// Frames of a device.
+pub(super) const OF_DEVICE: &str = "INDEXED BY frame_device WHERE device = ?1 AND ?2 IS NULL";
+/// Frames of a patient that are of one kind.
+pub(super) const OF_KIND: &str = "INDEXED BY frame_patient WHERE patient = ?1 AND kind = ?2";
+
+/// The digests of a device's frames between counters.
+pub(super) const FRAME_DIGESTS: &str = "SELECT counter, digest FROM frame INDEXED BY frame_counter \
+     WHERE device = ?1 AND counter >= ?2 AND counter <= ?3 ORDER BY counter LIMIT ?4";
+
+pub(crate) fn frame_digests(
+    db: &Connection,
+    device: &str,
+    first: u64,
+    last: u64,
+    wanted: usize,
+) -> Result<Vec<(u64, Digest)>, ReadError> {
+    let mut statement = db.prepare_cached(FRAME_DIGESTS)?;
+    let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+    let found = statement.query_map(params![device, clamp(first), clamp(last), wanted], |columns| {
+        let digest = columns.get::<_, [u8; 32]>(1).map(Digest).map_err(|_| "digest");
+        Ok(digest.and_then(|digest| Ok((natural(columns.get(0).map_err(|_| "counter")?), digest))))
+    })?;
+    Ok(readable(found)?)
+}
+
+pub(crate) fn last_frame(db: &Connection, device: &str) -> Result<Option<Frame>, ReadError> {
+    let sql = format!("SELECT {} FROM frame WHERE device = ?1 ORDER BY counter DESC LIMIT 1", columns::FRAME);
+    let mut statement = db.prepare_cached(&sql)?;
+    let frames = statement.query_map([device], |columns| Ok(columns::frame(columns)))?;
+    Ok(first_readable(frames)?)
 }
 
 pub(crate) fn frame(db: &Connection, digest: &Digest) -> Result<Option<Frame>, ReadError> {

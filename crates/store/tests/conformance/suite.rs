@@ -405,6 +405,31 @@ pub(crate) async fn frames_of_some_kinds_are_found_from_both_ends_of_time(backen
     assert!("1".parse::<FrameCursor>().is_err() && "x_1".parse::<FrameCursor>().is_err());
 }
 
+pub(crate) async fn digests_of_frames_are_found_between_counters(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let frames: Vec<Frame> =
+        [1, 2, 3, 5, 8, 13].map(|counter: u64| frame("ox1", counter, &counter.to_be_bytes())).into();
+    let others = vec![frame("ox2", 4, b"another device"), frame("ox2", 21, b"another device, later")];
+    store.put(Put { frames: [frames.clone(), others].concat(), ..Put::default() }).await.unwrap();
+    for (first, last, limit, expected) in [
+        (0, u64::MAX, 100, 0..6),
+        (2, 8, 100, 1..5),
+        (4, 7, 100, 3..4),
+        (6, 7, 100, 0..0),
+        (9, 2, 100, 0..0),
+        (1, 13, 2, 0..2),
+        (1, 13, 0, 0..0),
+    ] {
+        let expected: Vec<(u64, Digest)> = frames[expected].iter().map(|frame| (frame.counter, frame.digest)).collect();
+        let found = store.frame_digests("ox1", first, last, limit).await.unwrap();
+        assert_eq!(found, expected, "{first} to {last}, at most {limit}");
+    }
+    assert_eq!(store.last_frame("ox1").await.unwrap().as_ref(), frames.last());
+    assert_eq!(store.last_frame("ox2").await.unwrap().map(|frame| frame.counter), Some(21));
+    assert_eq!(store.last_frame("ox3").await.unwrap(), None);
+}
+
 pub(crate) async fn attachments_and_keys_take_the_place_of_earlier_copies(backend: &impl Backend) {
     let folder = tempdir().unwrap();
     let store = backend.store(folder.path());
