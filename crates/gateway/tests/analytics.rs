@@ -260,7 +260,10 @@ async fn a_pregnant_patient_has_no_news2_and_scale_2_counts_where_somebody_score
     });
     doctor.create(&pregnancy).await;
     let mut sensor = site.sensor(&patient, 33).await;
-    doctor.send_frame(&sensor.sequence.next(now(), signals()).unwrap()).await.good();
+    for ago_s in [20, 0] {
+        let at = TimeMs(now().0 - ago_s * 1_000);
+        doctor.send_frame(&sensor.sequence.next(at, signals()).unwrap()).await.good();
+    }
     // What is for everybody is there, so the scores had their turn.
     site.results(&patient, "shock-index").await;
     let page = doctor.get(&format!("/fhir/Observation?patient={patient}&_count=100")).await.good().json();

@@ -205,8 +205,8 @@ async fn a_search_finds_what_sensors_said_among_what_people_entered_a_page_at_a_
         (format!("code=ecg-ii&{range}"), 0),
         (format!("component-code=ecg-ii&{range}"), 30),
         (format!("code=2708-6,8867-4&{range}"), 30 + 1 + 10),
-        (range.clone(), 3 * 30 + 10 + 1),
-        (format!("category=vital-signs&{range}"), 30 * 2 + 10),
+        (format!("device=Device/{}&{range}", monitor.id), 3 * 30),
+        (format!("category=vital-signs&device=Device/{}&{range}", monitor.id), 30 * 2),
         (format!("{HEART_RATE}&date={}", site.at(7)), 1),
         (format!("{HEART_RATE}&value-quantity=gt140"), 9),
         (format!("{HEART_RATE}&device=Device/{}", monitor.id), MONITORED),
@@ -220,7 +220,9 @@ async fn a_search_finds_what_sensors_said_among_what_people_entered_a_page_at_a_
         assert_eq!(site.all(doctor, &format!("{query}&_count=50"), 50).await.len() as u64, count, "{query}");
     }
     // Each is read under the id that it was found by, as it was found; all that a frame said under the frame's.
-    let found = matches(&doctor.get(&site.path(&format!("{range}&_sort=date&_count=3"))).await.good());
+    let found = matches(
+        &doctor.get(&site.path(&format!("device=Device/{}&{range}&_sort=date&_count=3", monitor.id))).await.good(),
+    );
     for one in &found {
         let read = doctor.get(&format!("/fhir/Observation/{}", one["id"].as_str().unwrap())).await.good();
         assert_eq!(read.json(), *one);
