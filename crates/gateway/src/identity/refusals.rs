@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(refusals.firsts(), []);
         assert_eq!(refusals.due(1_000 + SUM_MS - 1, false), []);
         let sum = Sum { who: ada(), address: Some(here), times: 57, within_ms: SUM_MS };
-        assert_eq!(refusals.due(1_000 + SUM_MS, false), [sum.clone()]);
+        assert_eq!(refusals.due(1_000 + SUM_MS, false), std::slice::from_ref(&sum));
         // What could not be told comes again, with what came meanwhile.
         refusals.give_back(sum, 1_000 + SUM_MS);
         refusals.count(first(ada(), here), 1_500 + SUM_MS);

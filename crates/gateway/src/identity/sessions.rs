@@ -67,7 +67,7 @@ pub(crate) enum NotRefreshed {
     /// It is none of ours, not this app's, its time is over, or its session has ended.
     Unknown,
     /// It was used before: its session has ended now, which was about this.
-    Again(Session),
+    Again(Box<Session>),
     /// It is good, and not for what is asked for.
     Unfit,
 }
@@ -191,7 +191,7 @@ impl Sessions {
             drop(transaction);
             drop(file);
             self.end(&sid, now)?;
-            return Ok(Err(NotRefreshed::Again(session)));
+            return Ok(Err(NotRefreshed::Again(Box::new(session))));
         }
         if !fits(&session) {
             return Ok(Err(NotRefreshed::Unfit));
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(refresh("chart", "one", "two", 101), Ok(("s1".to_owned(), session("chart"))));
         assert!(refresh("chart", "two", "three", 102).is_ok());
         assert!(!sessions.has_ended("s1"));
-        assert_eq!(refresh("chart", "one", "four", 103), Err(NotRefreshed::Again(session("chart"))));
+        assert_eq!(refresh("chart", "one", "four", 103), Err(NotRefreshed::Again(Box::new(session("chart")))));
         assert!(sessions.has_ended("s1"));
         assert_eq!(refresh("chart", "three", "five", 104), Err(NotRefreshed::Unknown));
     }
