@@ -43,13 +43,15 @@ impl Site {
         let addresses: Vec<_> = held.iter().map(|listener| listener.local_addr().unwrap()).collect();
         let keys: Vec<OrgKeys> = ORGS.map(|org| OrgKeys::create(&folder.path().join(org).join("keys")).unwrap()).into();
         let members = ORGS.iter().zip(ROLES).zip(keys.iter().zip(&addresses));
+        let members =
+            members.map(|((org, role), (keys, address))| keys.member(org.parse().unwrap(), role, address.to_string()));
+        let mut members: Vec<_> = members.collect();
+        members.sort_by(|one, other| one.org.cmp(&other.org));
         let genesis = Genesis {
             version: 1,
             name: "random".to_owned(),
             time: exchange::clock::now(),
-            members: members
-                .map(|((org, role), (keys, address))| keys.member(org.parse().unwrap(), role, address.to_string()))
-                .collect(),
+            members,
             access_policy: Bundle::builtin().digest(),
             derivation_policy: DerivationPolicy::builtin().unwrap().digest(),
             epoch_blocks: EPOCH_BLOCKS_DEFAULT,
