@@ -11,7 +11,9 @@ fn types(name: &str) -> Vec<RecordType> {
         "RiskAssessment" | "DetectedIssue" => vec![RecordType::Analytics],
         "Coverage" | "CoverageEligibilityRequest" | "CoverageEligibilityResponse" => vec![RecordType::Insurance],
         "Claim" | "ClaimResponse" | "ExplanationOfBenefit" | "PaymentReconciliation" => vec![RecordType::Claims],
-        "Consent" | "AuditEvent" | "Organization" | "Practitioner" | "PractitionerRole" => vec![RecordType::Permission],
+        "Consent" | "AuditEvent" | "Subscription" | "Organization" | "Practitioner" | "PractitionerRole" => {
+            vec![RecordType::Permission]
+        }
         "Encounter" | "Location" | "Task" | "Communication" => vec![RecordType::MedicalService],
         _ => vec![RecordType::MedicalRecord],
     }
@@ -52,13 +54,13 @@ fn who_gains_and_who_loses_is_said_in_words() {
         &no_nurses,
         expect![[""]],
         expect![[r#"
-            nurse at hospital: Read, Search on Subscription, Location for TREAT about a patient labelled U, L, M, N unless the patient refused
-            nurse at hospital: Read, Search on Subscription, Location for TREAT about a patient labelled R, V when the patient consented and named what is restricted
-            nurse at hospital: Read, Search on sensed records, analytics records, other medical-record records, AllergyIntolerance, Condition, Immunization, Medication, MedicationRequest, MedicationStatement, Patient, RelatedPerson, other medical-service records, Communication, Encounter, Task for TREAT labelled U, L, M, N unless the patient refused
-            nurse at hospital: Read, Search on sensed records, analytics records, other medical-record records, AllergyIntolerance, Condition, Immunization, Medication, MedicationRequest, MedicationStatement, Patient, RelatedPerson, other medical-service records, Communication, Encounter, Task for TREAT labelled R, V when the patient consented and named what is restricted
+            nurse at hospital: Read, Search on Location for TREAT about a patient labelled U, L, M, N unless the patient refused
+            nurse at hospital: Read, Search on Location for TREAT about a patient labelled R, V when the patient consented and named what is restricted
+            nurse at hospital: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task for TREAT labelled U, L, M, N unless the patient refused
+            nurse at hospital: Read, Search on sensed records, analytics records, medical-record records, other medical-service records, Communication, Encounter, Task for TREAT labelled R, V when the patient consented and named what is restricted
+            nurse at hospital: Read, Search on Location for ETREAT about a patient labelled U, L, M, N written by the own organisation
+            nurse at hospital: Read, Search on Location for ETREAT about a patient labelled U, L, M, N written by another organisation unless the patient refused
             nurse at hospital: Read, Search on sensed records, analytics records, AllergyIntolerance, Condition, Immunization, Medication, MedicationRequest, MedicationStatement, Patient, RelatedPerson for ETREAT labelled U, L, M, N
-            nurse at hospital: Read, Search on Subscription, Location for ETREAT about a patient labelled U, L, M, N written by the own organisation
-            nurse at hospital: Read, Search on Subscription, Location for ETREAT about a patient labelled U, L, M, N written by another organisation unless the patient refused
             nurse at hospital: Read, Search on other medical-record records, other medical-service records, Communication, Encounter, Task for ETREAT labelled U, L, M, N written by the own organisation
             nurse at hospital: Read, Search on other medical-record records, other medical-service records, Communication, Encounter, Task for ETREAT labelled U, L, M, N written by another organisation unless the patient refused
             nurse at hospital: Summary, ReadFrames on sensed records, analytics records, medical-record records, medical-service records for TREAT labelled U, L, M, N unless the patient refused
