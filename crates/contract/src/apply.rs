@@ -17,10 +17,10 @@ mod versions;
 mod tests;
 
 pub use device::BATCH_CLOSE_MS;
-pub use permission::OVERRIDE_MS_MAX;
+pub use permission::{OVERRIDE_MS_MAX, must_rest_on_something};
 pub use policy::{Class, Lack, POLICY_GRACE_MS, is_lost, lacking};
 pub use reject::Reject;
-pub use versions::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, CODE_BYTES_MAX, CODES_MAX};
+pub use versions::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, CODE_BYTES_MAX, CODES_MAX, may_write};
 
 use crate::{
     Body, Entry, Parent, PolicyKind,

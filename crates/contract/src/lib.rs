@@ -33,7 +33,7 @@ mod vectors;
 
 pub use apply::{
     ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CODE_BYTES_MAX, CODES_MAX, Class, ENTRY_AHEAD_MS, Lack,
-    OVERRIDE_MS_MAX, POLICY_GRACE_MS, Reject, is_lost, lacking,
+    OVERRIDE_MS_MAX, POLICY_GRACE_MS, Reject, is_lost, lacking, may_write, must_rest_on_something,
 };
 pub use batch::{BatchError, GAPS_MAX};
 pub use cbor::{FormatError, from_cbor, to_cbor};

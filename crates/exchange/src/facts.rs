@@ -11,8 +11,8 @@ use crate::{
     node::Node,
     write::{Touched, Trail},
 };
-use contract::{AccessAction, Body, Entry};
-use policy::{Action, Consented, Decision, Facts, Record, Request};
+use contract::{AccessAction, Body, Entry, may_write, must_rest_on_something};
+use policy::{Action, Consented, Decision, Facts, Reason, Record, Request};
 use record::{
     Id16, OrgId, Purpose, Role, commit,
     fhir::{Confidentiality, Interaction},
@@ -23,6 +23,9 @@ use store::Row;
 
 /// The identifier system of member organisations in references.
 pub const ORG_SYSTEM: &str = "https://vitaltrace.org/org";
+
+/// Why somebody who looked for something found nothing, where all that is shown must rest on an override or a case.
+const RESTS_ON_NOTHING: &str = "nothing is shown without an override or a case that is open";
 
 /// The record that a decision is about.
 #[derive(Clone, Copy)]
@@ -94,6 +97,13 @@ impl Node {
             Some(Content::Row(row)) => policies.derivation.record_type_of_bytes(target.rtype, &row.bytes),
             None => policies.derivation.record_type(target.rtype),
         };
+        // Whatever the policy lets somebody write: what the ledger refuses is never answered as written.
+        if matches!(action, Action::Create | Action::Update | Action::Delete) && !may_write(self.role, record_type) {
+            self.meters.decided(false);
+            let sentence = "an organisation of this kind keeps no records of this type".to_owned();
+            let reasons = vec![Reason { policy: "organisation".to_owned(), sentence }];
+            return Ok(Decided { decision: Decision { allow: false, suppressed: false, reasons }, under });
+        }
         let request = Request {
             person: person(caller),
             action,
@@ -185,6 +195,21 @@ impl Node {
         self.allow(caller, action, &target).await
     }
 
+    /// What the caller's access to a patient's records rests on, where it is there: the override for broken glass, for all else of
+    /// compliance the case.
+    async fn ground(&self, caller: &Caller, patient: &str) -> Result<Option<Id16>, Failure> {
+        if caller.purpose == Purpose::BreakGlass {
+            let now = self.now();
+            let open = self.desk.list::<OpenOverride>(Some(patient)).await?;
+            return Ok(open.into_iter().find(|open| open.user == caller.user && open.is_open(now)).map(|open| open.id));
+        }
+        if caller.role == Role::Compliance {
+            let open = self.desk.list::<Case>(Some(patient)).await?.into_iter().find(Case::is_open);
+            return Ok(open.map(|open| open.id));
+        }
+        Ok(None)
+    }
+
     async fn facts(
         &self,
         caller: &Caller,
@@ -193,23 +218,13 @@ impl Node {
         labelled: &Labelled,
     ) -> Result<(Facts, Option<Id16>), Failure> {
         let mut facts = Facts::default();
-        let mut under = None;
         let Some(patient) = target.patient else {
             facts.claim_linked = caller.role == Role::Insurer && *target.author == self.org;
-            return Ok((facts, under));
+            return Ok((facts, None));
         };
-        if caller.purpose == Purpose::BreakGlass {
-            let now = self.now();
-            let open = self.desk.list::<OpenOverride>(Some(patient)).await?;
-            let open = open.into_iter().find(|open| open.user == caller.user && open.is_open(now));
-            facts.break_glass = open.is_some();
-            under = open.map(|open| open.id);
-        }
-        if caller.role == Role::Compliance {
-            let open = self.desk.list::<Case>(Some(patient)).await?.into_iter().find(Case::is_open);
-            facts.case_open = open.is_some();
-            under = open.map(|open| open.id);
-        }
+        let under = self.ground(caller, patient).await?;
+        let by_force = caller.purpose == Purpose::BreakGlass;
+        (facts.break_glass, facts.case_open) = (by_force && under.is_some(), !by_force && under.is_some());
         if caller.role == Role::Insurer {
             facts.claim_linked = *target.author == self.org || self.is_linked(patient, target).await?;
         }
@@ -302,7 +317,18 @@ impl Node {
             },
             None => self.nobody(),
         };
-        self.access(caller, self.now(), &Touched { subject: &subject, versions, names }, trail)
+        let mut trail = trail.clone();
+        // Nothing was found that could say what it was shown under.
+        let found_nothing = versions.is_empty() && names.is_empty() && trail.under.is_none() && trail.denied.is_none();
+        if let Some(patient) = subject.patient.as_deref()
+            && found_nothing
+            && trail.action != AccessAction::Write
+            && must_rest_on_something(self.role, caller.purpose)
+        {
+            trail.under = self.ground(caller, patient).await?;
+            trail.denied = trail.under.is_none().then(|| RESTS_ON_NOTHING.to_owned());
+        }
+        self.access(caller, self.now(), &Touched { subject: &subject, versions, names }, &trail)
     }
 }
 

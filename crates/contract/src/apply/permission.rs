@@ -29,15 +29,20 @@ pub(super) fn accesses(case: &Case<'_>, count: u32, ms: u32) -> Result<(), Rejec
     check_ground(case, AccessAction::Read, None)
 }
 
+/// Whether what organisations of that role disclose of a patient for that purpose must rest on something: broken glass on an override, all
+/// else of compliance on an investigation.
+pub fn must_rest_on_something(role: OrgRole, purpose: Purpose) -> bool {
+    role == OrgRole::Compliance || purpose == Purpose::BreakGlass
+}
+
 /// Breaking the glass rests on an override, compliance on an investigation; whatever else is named must be in force too.
 fn check_ground(case: &Case<'_>, action: AccessAction, under: Option<&Id16>) -> Result<(), Reject> {
     let disclosure = action != AccessAction::Write && case.entry.patient.is_some();
-    let by_compliance = disclosure && case.member.role == OrgRole::Compliance;
-    let by_force = disclosure && case.entry.purpose == Purpose::BreakGlass;
-    let Some(id) = under else { return ensure(!by_compliance && !by_force, Reject::GroundMissing) };
-    let holds = if by_force {
+    let must_rest = disclosure && must_rest_on_something(case.member.role, case.entry.purpose);
+    let Some(id) = under else { return ensure(!must_rest, Reject::GroundMissing) };
+    let holds = if must_rest && case.entry.purpose == Purpose::BreakGlass {
         override_holds(case, id)
-    } else if by_compliance {
+    } else if must_rest {
         investigation_holds(case, id)
     } else {
         override_holds(case, id) || grant_holds(case, id) || claim_holds(case, id) || investigation_holds(case, id)

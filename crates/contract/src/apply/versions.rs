@@ -20,7 +20,7 @@ pub const ATTACHMENT_BYTES_MAX: u32 = 2 * 1024 * 1024;
 ///
 /// Ambulances keep no claim documents; insurers write coverage, claims and permissions; compliance writes permissions (its audit
 /// events and consents), and nothing about care.
-fn may_write(role: OrgRole, kind: RecordType) -> bool {
+pub fn may_write(role: OrgRole, kind: RecordType) -> bool {
     match role {
         OrgRole::Hospital => true,
         OrgRole::Ems => kind != RecordType::Claims,

@@ -303,6 +303,10 @@ impl World {
             return false;
         }
         let kind = kind(rtype, version);
+        // Ambulances keep no claim documents.
+        if !act.looks() && who.org == RESCUE && kind == Kind::Claims {
+            return false;
+        }
         let care = ["responder", "doctor", "nurse"].contains(&who.role);
         let glass = patient.is_some_and(|patient| self.glass.contains(&(who.org, who.user, patient)));
         // Broken glass is for care, and must be broken.
