@@ -33,6 +33,9 @@ pub enum AddressError {
     /// Nothing to verify the server's certificate by.
     #[error("`sslmode=verify-full` needs `sslrootcert=FILE`, and no other mode takes it")]
     RootCertificate,
+    /// The gateway's own certificate without its key, the key without the certificate, or either for a server that is not verified.
+    #[error("`sslcert=FILE` and `sslkey=FILE` go together, and with `sslmode=verify-full`")]
+    OwnCertificate,
 }
 
 /// Where a database is.
@@ -59,18 +62,36 @@ pub(crate) enum Tls {
     Off,
     /// Encrypted, if the mode asks for it or the server offers it; whoever answers is believed to be the server.
     Unverified,
-    /// Encrypted, with a certificate for the host's name that was signed by one in this file.
-    Verified(PathBuf),
+    /// Encrypted, with a certificate for the host's name that was signed by one in the file `roots`.
+    Verified {
+        /// Certificates of whoever may sign the server's.
+        roots: PathBuf,
+        /// What the server is shown in turn, where it asks who connects.
+        own: Option<OwnCertificate>,
+    },
+}
+
+/// A certificate of this side, and the key to it: two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnCertificate {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Address {
-    /// The same, a file's path, and that of a server's `sslrootcert`, being relative to `folder` unless it is absolute.
+    /// The same, a file's path, and those of a server's `sslrootcert`, `sslcert` and `sslkey`, being relative to `folder` unless it is absolute.
     pub fn under(self, folder: &Path) -> Self {
         match self {
             Self::File(path) => Self::File(folder.join(path)),
             Self::Server(server) => {
                 let tls = match server.tls {
-                    Tls::Verified(roots) => Tls::Verified(folder.join(roots)),
+                    Tls::Verified { roots, own } => {
+                        let own = own.map(|own| OwnCertificate {
+                            certificate: folder.join(own.certificate),
+                            key: folder.join(own.key),
+                        });
+                        Tls::Verified { roots: folder.join(roots), own }
+                    }
                     other => other,
                 };
                 Self::Server(ServerAddress { tls, ..server })
@@ -123,10 +144,13 @@ impl FromStr for ServerAddress {
             None => (text, ""),
         };
         let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
+        let (mut certificate, mut key) = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("sslmode", value)) => mode = Some(value),
                 Some(("sslrootcert", value)) => roots = Some(unescaped(value).ok_or(AddressError::Form)?),
+                Some(("sslcert", value)) => certificate = Some(unescaped(value).ok_or(AddressError::Form)?),
+                Some(("sslkey", value)) => key = Some(unescaped(value).ok_or(AddressError::Form)?),
                 _ => rest.push(pair),
             }
         }
@@ -136,11 +160,19 @@ impl FromStr for ServerAddress {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(AddressError::Form);
         }
+        let own = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(OwnCertificate { certificate: certificate.into(), key: key.into() }),
+            (None, None) => None,
+            _ => return Err(AddressError::OwnCertificate),
+        };
+        if own.is_some() && roots.is_none() {
+            return Err(AddressError::OwnCertificate);
+        }
         let (mode, tls) = match (mode.unwrap_or("prefer"), roots) {
             ("disable", None) => (SslMode::Disable, Tls::Off),
             ("prefer", None) => (SslMode::Prefer, Tls::Unverified),
             ("require", None) => (SslMode::Require, Tls::Unverified),
-            ("verify-full", Some(roots)) => (SslMode::Require, Tls::Verified(roots.into())),
+            ("verify-full", Some(roots)) => (SslMode::Require, Tls::Verified { roots: roots.into(), own }),
             ("disable" | "prefer" | "require" | "verify-full", _) => return Err(AddressError::RootCertificate),
             _ => return Err(AddressError::SslMode),
         };
@@ -246,8 +278,22 @@ mod tests {
         );
         check(
             "postgresql://mercy@db.example/cloud?sslmode=verify-full&sslrootcert=%2Fetc/ca.pem",
-            expect![[r#"postgresql://mercy@db.example:5432/cloud Require Verified("/etc/ca.pem")"#]],
+            expect![[
+                r#"postgresql://mercy@db.example:5432/cloud Require Verified { roots: "/etc/ca.pem", own: None }"#
+            ]],
         );
+        check(
+            "postgresql://mercy@db.example/cloud?sslmode=verify-full&sslrootcert=ca&sslcert=m.pem&sslkey=m.key",
+            expect![[
+                r#"postgresql://mercy@db.example:5432/cloud Require Verified { roots: "ca", own: Some(OwnCertificate { certificate: "m.pem", key: "m.key" }) }"#
+            ]],
+        );
+        for alone in ["sslmode=verify-full&sslrootcert=c&sslcert=a", "sslkey=b", "sslmode=require&sslcert=a&sslkey=b"] {
+            check(
+                &format!("postgresql://a/b?{alone}"),
+                expect!["`sslcert=FILE` and `sslkey=FILE` go together, and with `sslmode=verify-full`"],
+            );
+        }
         check(
             "postgresql://mercy@%2Frun%2Fpg/cloud?sslmode=disable",
             expect!["postgresql://mercy@/run/pg:5432/cloud Disable Off"],
@@ -269,14 +315,16 @@ mod tests {
     #[test]
     fn a_certificate_is_named_relative_to_the_configuration() {
         let under = |text: &str| text.parse::<Address>().unwrap().under(Path::new("/etc/v"));
-        let Address::Server(server) = under("postgresql://a/b?sslmode=verify-full&sslrootcert=ca.pem") else {
-            panic!()
+        let tls = |files: &str| match under(&format!("postgresql://a/b?sslmode=verify-full&{files}")) {
+            Address::Server(server) => server.tls,
+            Address::File(_) => panic!(),
         };
-        assert_eq!(server.tls, Tls::Verified("/etc/v/ca.pem".into()));
-        let Address::Server(server) = under("postgresql://a/b?sslmode=verify-full&sslrootcert=/ca.pem") else {
-            panic!()
-        };
-        assert_eq!(server.tls, Tls::Verified("/ca.pem".into()));
+        let own = Some(OwnCertificate { certificate: "/etc/v/m.pem".into(), key: "/m.key".into() });
+        assert_eq!(tls("sslrootcert=ca.pem"), Tls::Verified { roots: "/etc/v/ca.pem".into(), own: None });
+        assert_eq!(
+            tls("sslrootcert=/ca.pem&sslcert=m.pem&sslkey=/m.key"),
+            Tls::Verified { roots: "/ca.pem".into(), own }
+        );
         assert_eq!(under("c.db"), Address::File("/etc/v/c.db".into()));
     }
 

@@ -1,18 +1,18 @@
 //! Reaching a server: passwords, TLS, time limits.
 
 use crate::{
-    address::{PORT, ServerAddress, Tls},
+    address::{OwnCertificate, PORT, ServerAddress, Tls},
     store::OpenError,
 };
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use std::{
     env, fmt, fs, panic,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     thread,
     time::Duration,
@@ -198,7 +198,7 @@ fn plain(address: &ServerAddress) -> Result<(), OpenError> {
         refused("`hostaddr`")
     } else if address.config.get_hosts().len() > 1 {
         refused("second host")
-    } else if matches!(address.tls, Tls::Verified(_)) {
+    } else if matches!(address.tls, Tls::Verified { .. }) {
         refused("`sslrootcert`")
     } else {
         Ok(())
@@ -257,10 +257,12 @@ fn tls(how: &Tls) -> Result<Option<MakeRustlsConnect>, OpenError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let builder = versions.map_err(|error| failed("TLS", &error))?;
+    let mut shown = None;
     let config = match how {
         Tls::Off => return Ok(None),
         Tls::Unverified => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
-        Tls::Verified(file) => {
+        Tls::Verified { roots: file, own } => {
+            shown = own.as_ref();
             let mut roots = RootCertStore::empty();
             let unreadable =
                 |why: &dyn std::fmt::Display| failed(&format!("`sslrootcert` {} cannot be read", file.display()), why);
@@ -274,7 +276,20 @@ fn tls(how: &Tls) -> Result<Option<MakeRustlsConnect>, OpenError> {
             builder.with_root_certificates(roots)
         }
     };
-    Ok(Some(MakeRustlsConnect::new(config.with_no_client_auth())))
+    let config = match shown {
+        None => config.with_no_client_auth(),
+        Some(OwnCertificate { certificate, key }) => {
+            let unreadable = |what: &str, file: &Path, why: &dyn std::fmt::Display| {
+                failed(&format!("`{what}` {} cannot be read", file.display()), why)
+            };
+            let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let chain = chain.map_err(|error| unreadable("sslcert", certificate, &error))?;
+            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("sslkey", key, &error))?;
+            let fits = config.with_client_auth_cert(chain, private);
+            fits.map_err(|error| failed("`sslcert` and `sslkey` cannot be used", &error))?
+        }
+    };
+    Ok(Some(MakeRustlsConnect::new(config)))
 }
 
 /// Takes whatever certificate the server shows, as `sslmode=require` is defined; the server must have its key all the same.
@@ -327,6 +342,7 @@ mod tests {
             ("b?hostaddr=127.0.0.1", "`hostaddr`"),
             ("b?host=c", "second host"),
             ("b?sslmode=verify-full&sslrootcert=/etc/passwd", "`sslrootcert`"),
+            ("b?sslmode=verify-full&sslrootcert=/a&sslcert=/b&sslkey=/c", "`sslrootcert`"),
         ] {
             let refused = opens(&format!("postgresql://u:p@a/{more}"), Trust::Caller).unwrap_err().to_string();
             assert!(refused.contains(what), "{refused}");

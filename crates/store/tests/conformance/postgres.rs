@@ -749,3 +749,37 @@ async fn a_server_is_spoken_with_in_the_mode_that_its_address_asks_for() {
         }
     }
 }
+
+/// A server that asks who connects is shown a certificate, and takes nobody without one.
+#[tokio::test]
+async fn a_server_that_asks_for_it_is_shown_the_gateways_own_certificate() {
+    let Some(server) = Server::start(Disk::Careless) else { return };
+    let [signer, _] = server.with_tls().map(|file| file.display().to_string());
+    let [own, strange] =
+        server.with_certificates_of_clients("gateway").map(|pair| pair.map(|file| file.display().to_string()));
+    server.create("cloud");
+    let address = server.address_as("gateway", "", "cloud").replace("127.0.0.1", "localhost");
+    let verified = format!("{address}?sslmode=verify-full&sslrootcert={signer}");
+    let with = |certificate: &str, key: &str| format!("{verified}&sslcert={certificate}&sslkey={key}");
+    for (address, opens) in [
+        (with(&own[0], &own[1]), true),
+        (verified.clone(), false),
+        (with(&strange[0], &strange[1]), false),
+        (with(&own[0], &strange[1]), false),
+        (with(&own[1], &own[0]), false),
+        (with(&own[0], &format!("{}-missing", own[1])), false),
+    ] {
+        let folder = tempdir().unwrap();
+        let config =
+            store::Config { database: address.parse().unwrap(), ..Postgres(&server).config(folder.path(), "ems") };
+        match (Store::open(config), opens) {
+            (Ok(opened), true) => {
+                let store = opened.start(Box::new(Numbering::default())).unwrap();
+                assert_eq!(store.counts().await.unwrap(), []);
+                store.close().await;
+            }
+            (Err(OpenError::Database(why)), false) => assert!(!why.contains("BEGIN"), "{why}"),
+            (opened, _) => panic!("{address}: {:?}", opened.map(|_| ())),
+        }
+    }
+}

@@ -201,6 +201,30 @@ impl Server {
         ["ca.pem", "other.pem"].map(|name| folder.join(name))
     }
 
+    /// Has the server, which speaks TLS, know a role that comes with no password but with a certificate in its name. Gives such a
+    /// certificate and its key, and a pair that a stranger signed.
+    pub fn with_certificates_of_clients(&self, role: &str) -> [[PathBuf; 2]; 2] {
+        let folder = self.folder.path();
+        let pairs = ["ca", "other"].map(|signer| {
+            let request = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+            for arguments in [
+                format!("{request} -subj /CN={role} -keyout of-{signer}.key -out of.csr"),
+                format!("x509 -req -in of.csr -CA {signer}.pem -CAkey {signer}.key -CAcreateserial -days 2 -out of-{signer}.pem"),
+            ] {
+                run(Command::new("openssl").current_dir(folder).args(arguments.split(' ')));
+            }
+            ["pem", "key"].map(|kind| folder.join(format!("of-{signer}.{kind}")))
+        });
+        self.sql("postgres", &format!("CREATE ROLE {role} LOGIN SUPERUSER"));
+        self.sql("postgres", &format!("ALTER SYSTEM SET ssl_ca_file = '{}'", folder.join("ca.pem").display()));
+        let rules = folder.join("data/pg_hba.conf");
+        let others = fs::read_to_string(&rules).unwrap();
+        fs::write(&rules, format!("hostssl all {role} all cert\nhost all {role} all reject\n{others}")).unwrap();
+        self.stop();
+        self.run();
+        pairs
+    }
+
     /// The address of a database that is on either of two servers.
     pub fn address_of_either(&self, other: &Self, database: &str) -> String {
         let own = self.port.to_string();
