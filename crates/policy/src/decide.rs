@@ -1,7 +1,7 @@
 //! The decision: yes or no, and why, in words for the person.
 
 use crate::{Facts, Policy, Request};
-use cedar_policy::{Authorizer, Entities, PolicyId};
+use cedar_policy::{Authorizer, Entities, PolicyId, PolicySet};
 use record::Purpose;
 
 /// Why a decision is as it is.
@@ -60,11 +60,21 @@ impl Policy {
 
     /// Asks Cedar: yes or no, and the policies that say so.
     pub(crate) fn weigh(&self, request: &Request<'_>) -> Result<(bool, Vec<PolicyId>), Box<dyn std::error::Error>> {
+        let slice = self.slices.iter().find(|(action, _)| *action == request.action);
+        let (_, slice) = slice.ok_or("the action is not in the schema")?;
+        self.weigh_by(request, slice)
+    }
+
+    fn weigh_by(
+        &self,
+        request: &Request<'_>,
+        set: &PolicySet,
+    ) -> Result<(bool, Vec<PolicyId>), Box<dyn std::error::Error>> {
         let asked = self.words.ask(request)?;
         // Every word was built from the schema's own, so neither entities nor request are checked against it again.
         let entities = Entities::from_entities(asked.entities, None)?;
         let query = cedar_policy::Request::new(asked.principal, asked.action, asked.resource, asked.context, None)?;
-        let response = Authorizer::new().is_authorized(&query, &self.set, &entities);
+        let response = Authorizer::new().is_authorized(&query, set, &entities);
         // A policy that fails to evaluate must not leave a permission standing that it would have forbidden.
         if let Some(error) = response.diagnostics().errors().next() {
             return Err(error.to_string().into());
@@ -83,4 +93,59 @@ impl Policy {
 pub(crate) fn under_break_glass<'a>(request: &Request<'a>) -> Request<'a> {
     let facts = Facts { break_glass: true, ..request.facts };
     Request { purpose: Purpose::BreakGlass, facts, ..request.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Action, Consented, Person, Record};
+    use record::{OrgId, OrgRole, RecordType, Role};
+
+    #[test]
+    fn the_policies_of_an_action_decide_as_the_whole_set_does_and_for_the_same_reasons() {
+        let policy = Policy::builtin().unwrap();
+        let (here, elsewhere): (OrgId, OrgId) = ("here".parse().unwrap(), "elsewhere".parse().unwrap());
+        let mut reasons = std::collections::BTreeSet::new();
+        for (nth, &action) in Action::ALL.iter().enumerate() {
+            let slice = &policy.slices[nth].1;
+            assert!(slice.num_of_policies() < policy.set.num_of_policies());
+            for (&role, org_role) in Role::ALL.iter().flat_map(|role| OrgRole::ALL.map(|org_role| (role, org_role))) {
+                for (&purpose, label) in
+                    Purpose::ALL.iter().flat_map(|purpose| ["N", "V"].map(|label| (purpose, label)))
+                {
+                    let facts = |given: bool| Facts {
+                        break_glass: given,
+                        consent: if given { Consented::Named } else { Consented::None },
+                        claim_linked: given,
+                        case_open: given,
+                        device_bound: given,
+                    };
+                    for facts in [facts(false), facts(true)] {
+                        let patient = Some("p1");
+                        let request = Request {
+                            person: Person { user: "somebody", role, org: &here, org_role, patient },
+                            action,
+                            record: Record {
+                                fhir_type: if label == "N" { "Condition" } else { "Observation" },
+                                record_type: if label == "N" { RecordType::MedicalRecord } else { RecordType::Sensed },
+                                patient,
+                                label,
+                                author: if label == "N" { &here } else { &elsewhere },
+                            },
+                            purpose,
+                            facts,
+                        };
+                        let sorted = |(allow, mut ids): (bool, Vec<PolicyId>)| {
+                            ids.sort();
+                            (allow, ids)
+                        };
+                        let by_slice = sorted(policy.weigh(&request).unwrap());
+                        assert_eq!(by_slice, sorted(policy.weigh_by(&request, &policy.set).unwrap()), "{request:?}");
+                        reasons.extend(by_slice.1);
+                    }
+                }
+            }
+        }
+        assert!(reasons.len() > 30, "{reasons:?}");
+    }
 }

@@ -1,10 +1,11 @@
 //! The policy set: read, validated against its schema, and named by a digest.
 
 use crate::{
+    Action,
     nesting::{BRACKETS_MAX, STEPS_MAX, is_shallow, is_shallow_schema},
     words::Words,
 };
-use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{ActionConstraint, EntityUid, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use record::{Digest, OrgRole, sha256};
 use std::str::FromStr;
 
@@ -101,6 +102,8 @@ pub enum LoadError {
 /// A validated set of policies.
 pub struct Policy {
     pub(crate) set: PolicySet,
+    /// Of each action the policies that can apply to it: all others would only be found not to.
+    pub(crate) slices: Vec<(Action, PolicySet)>,
     pub(crate) schema: Schema,
     pub(crate) words: Words,
     digest: Digest,
@@ -144,7 +147,9 @@ impl Policy {
             let why: Vec<String> = errors.chain(result.validation_warnings().map(ToString::to_string)).collect();
             return Err(LoadError::Invalid(why.join("; ")));
         }
-        Ok(Self { set, schema, words, digest })
+        let slice = |&action: &Action| Ok((action, slice(&set, &words.meant(action))?));
+        let slices = Action::ALL.iter().map(slice).collect::<Result<_, LoadError>>()?;
+        Ok(Self { set, slices, schema, words, digest })
     }
 
     /// The set that this program comes with: `policies/access`.
@@ -161,6 +166,16 @@ impl Policy {
     pub fn digest(&self) -> Digest {
         self.digest
     }
+}
+
+/// The policies of a set whose scope names one of these actions or groups, or none.
+fn slice(set: &PolicySet, meant: &[EntityUid]) -> Result<PolicySet, LoadError> {
+    let applies = |policy: &&cedar_policy::Policy| match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(one) => meant.first() == Some(&one),
+        ActionConstraint::In(some) => some.iter().any(|one| meant.contains(one)),
+    };
+    PolicySet::from_policies(set.policies().filter(applies).cloned()).map_err(|e| LoadError::Invalid(e.to_string()))
 }
 
 /// What names a set with these [`canonical`] bytes: SHA-256(domain ‖ bytes).

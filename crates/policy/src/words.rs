@@ -119,6 +119,13 @@ impl Words {
         self.groups.iter().find(|(one, _)| *one == action).map(|(_, names)| names.clone()).unwrap_or_default()
     }
 
+    /// An action and the groups that it is in, itself first.
+    pub(crate) fn meant(&self, action: Action) -> Vec<EntityUid> {
+        let own = uid(&self.action, action.as_str());
+        let groups = self.groups(action).into_iter().map(|name| uid(&self.action, &name)).filter(|uid| *uid != own);
+        [own.clone()].into_iter().chain(groups).collect()
+    }
+
     pub(crate) fn ask(&self, request: &Request<'_>) -> Result<Asked, Box<dyn Error>> {
         let principal = self.person(&request.person)?;
         let resource = self.record(&request.record)?;
