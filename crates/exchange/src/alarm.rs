@@ -1,7 +1,11 @@
 //! Alarms: raised by analytics, seen and acknowledged by people, on the ledger at every step.
+//!
+//! An alarm is shown as soon as it is found, from the desk: help does not wait for a busy database. Its records and its entry follow, and an
+//! acknowledgement waits for these.
 
 use crate::{
     assess::{Drafted, Found, priority},
+    boxed,
     caller::Caller,
     desk::Paper,
     facts::Target,
@@ -20,9 +24,15 @@ use policy::Action;
 use record::{Id16, TimeMs, fhir::Interaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Mutex;
+use std::{
+    pin::pin,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 const TASK_SYSTEM: &str = "https://vitaltrace.org/fhir/CodeSystem/task";
+/// How long an acknowledgement waits for an alarm's records.
+const RECORDED_WITHIN: Duration = Duration::from_secs(10);
 const ALARM_SYSTEM: &str = "https://vitaltrace.org/alarm";
 
 /// An alarm on the desk.
@@ -53,6 +63,14 @@ pub(crate) struct RaisedAlarm {
     ended: Option<TimeMs>,
     /// Who took notice, and when.
     acknowledged: Option<(String, TimeMs)>,
+    /// Whether its records are written. Until then it has no DetectedIssue, no Flag and no Task.
+    #[serde(default = "recorded")]
+    is_recorded: bool,
+}
+
+/// Papers of before say nothing of it, and were put on the desk after the records.
+fn recorded() -> bool {
+    true
 }
 
 impl Paper for RaisedAlarm {
@@ -66,6 +84,30 @@ impl Paper for RaisedAlarm {
 }
 
 impl RaisedAlarm {
+    /// What was found, before anything of it is written.
+    fn found(id: Id16, patient: &str, finding: &Finding, alarm: &Alarm) -> Self {
+        let priority = match priority(finding.severity) {
+            Some(Priority::High) => "high",
+            Some(Priority::Medium) => "medium",
+            Some(Priority::Low) | None => "low",
+        };
+        Self {
+            id,
+            patient: patient.to_owned(),
+            name: alarm.name.to_owned(),
+            priority: priority.to_owned(),
+            what: in_words(finding, alarm),
+            technical: alarm.technical,
+            raised: finding.until,
+            issue: String::new(),
+            flag: String::new(),
+            task: None,
+            ended: None,
+            acknowledged: None,
+            is_recorded: false,
+        }
+    }
+
     fn priority(&self) -> Priority {
         match self.priority.as_str() {
             "high" => Priority::High,
@@ -76,10 +118,11 @@ impl RaisedAlarm {
 
     fn to_json(&self) -> Value {
         let acknowledged = self.acknowledged.as_ref().map(|(by, at)| json!({"by": by, "at": at.to_instant()}));
+        let record = |rtype: &str, id: &str| self.is_recorded.then(|| format!("{rtype}/{id}"));
         json!({
             "id": self.id, "name": self.name, "priority": self.priority, "what": self.what, "technical": self.technical,
             "raised": self.raised.to_instant(), "ended": self.ended.map(TimeMs::to_instant), "acknowledged": acknowledged,
-            "flag": format!("Flag/{}", self.flag), "issue": format!("DetectedIssue/{}", self.issue),
+            "flag": record("Flag", &self.flag), "issue": record("DetectedIssue", &self.issue),
             "task": self.task.as_ref().map(|id| format!("Task/{id}"))
         })
     }
@@ -107,6 +150,7 @@ impl RaisedAlarm {
 
 impl Node {
     /// A patient's alarms at this organisation, the latest first.
+    #[boxed]
     pub async fn alarms(&self, caller: &Caller, patient: &str) -> Result<Vec<Value>, Failure> {
         let target = Target {
             rtype: "DetectedIssue",
@@ -119,7 +163,8 @@ impl Node {
         let decided = self.allow(caller, Action::Search, &target).await?;
         let mut alarms = self.desk.list::<RaisedAlarm>(Some(patient)).await?;
         alarms.sort_by_key(|alarm| std::cmp::Reverse(alarm.raised));
-        let names: Vec<String> = alarms.iter().map(|alarm| format!("DetectedIssue/{}", alarm.issue)).collect();
+        let written = alarms.iter().filter(|alarm| alarm.is_recorded);
+        let names: Vec<String> = written.map(|alarm| format!("DetectedIssue/{}", alarm.issue)).collect();
         let trail = Trail {
             query: Some(format!("alarm?patient={patient}")),
             under: decided.under,
@@ -130,19 +175,18 @@ impl Node {
     }
 
     /// Somebody takes notice of an alarm: it falls silent, and who it was stays written.
+    #[boxed]
     pub async fn acknowledge(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         let (node, caller) = (self.clone(), caller.clone());
         to_the_end(async move { node.acknowledge_alarm(&caller, id).await }).await
     }
 
     async fn acknowledge_alarm(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
-        let find = async || -> Result<RaisedAlarm, Failure> {
-            let alarm = self.desk.get::<RaisedAlarm>(&id.to_hex()).await?;
-            alarm.ok_or_else(|| Failure::NotFound(format!("alarm/{id}")))
-        };
-        let one = self.sensing.alarms_of(&find().await?.patient).lock().await;
-        let mut alarm = find().await?;
-        self.allow_about(caller, Action::Acknowledge, &alarm.patient).await?;
+        let patient = self.alarm(id).await?.patient;
+        self.allow_about(caller, Action::Acknowledge, &patient).await?;
+        self.recorded(id).await?;
+        let one = self.sensing.alarms_of(&patient).lock().await;
+        let mut alarm = self.alarm(id).await?;
         if let Some((by, _)) = &alarm.acknowledged {
             return Err(Failure::Conflict(format!("this alarm was acknowledged already, by `{by}`")));
         }
@@ -183,6 +227,58 @@ impl Node {
         Ok(())
     }
 
+    async fn alarm(&self, id: Id16) -> Result<RaisedAlarm, Failure> {
+        let alarm = self.desk.get::<RaisedAlarm>(&id.to_hex()).await?;
+        alarm.ok_or_else(|| Failure::NotFound(format!("alarm/{id}")))
+    }
+
+    /// Waits until an alarm's records are written: what is said of it would have nothing to refer to.
+    async fn recorded(&self, id: Id16) -> Result<(), Failure> {
+        let until = Instant::now() + RECORDED_WITHIN;
+        loop {
+            let mut written = pin!(self.sensing.alarm_written.notified());
+            written.as_mut().enable();
+            let alarm = self.alarm(id).await?;
+            if alarm.is_recorded {
+                return Ok(());
+            }
+            if !alarm.is_open() {
+                return Err(Failure::Conflict("this alarm was over before anything of it could be written".to_owned()));
+            }
+            if tokio::time::timeout_at(until.into(), written).await.is_err() {
+                return Err(Failure::Busy);
+            }
+        }
+    }
+
+    /// Shows an alarm that was found just now to whoever looks at the patient. Nothing of it is written yet.
+    pub(crate) async fn announce(&self, patient: &str, finding: &Finding, alarm: &Alarm) {
+        if let Err(error) = self.announce_raised(patient, finding, alarm).await {
+            tracing::warn!(%error, "an alarm is shown only when it is written");
+        }
+    }
+
+    async fn announce_raised(&self, patient: &str, finding: &Finding, alarm: &Alarm) -> Result<(), Failure> {
+        if alarm.change != AlarmChange::Raised {
+            return Ok(());
+        }
+        let raised = match self.open_alarm(patient, alarm.name).await? {
+            Some(known) if known.is_recorded => return Ok(()),
+            // Announced before a restart.
+            Some(known) => known,
+            None => RaisedAlarm::found(self.new_id()?, patient, finding, alarm),
+        };
+        // On the desk first: whoever is shown it can acknowledge it.
+        self.desk.put(raised.clone()).await?;
+        self.tell_alarm(&raised);
+        Ok(())
+    }
+
+    async fn open_alarm(&self, patient: &str, name: &str) -> Result<Option<RaisedAlarm>, Failure> {
+        let all = self.desk.list::<RaisedAlarm>(Some(patient)).await?;
+        Ok(all.into_iter().find(|known| known.name == name && known.is_open()))
+    }
+
     /// Writes what happened to an alarm. May be called again with the same finding when it failed.
     pub(crate) async fn write_alarm(
         &self,
@@ -192,43 +288,42 @@ impl Node {
         alarm: &Alarm,
     ) -> Result<(), Failure> {
         let _one = self.sensing.alarms_of(patient).lock().await;
-        let open = self.desk.list::<RaisedAlarm>(Some(patient)).await?;
-        let open = open.into_iter().find(|known| known.name == alarm.name && known.is_open());
+        let open = self.open_alarm(patient, alarm.name).await?;
         match (&alarm.change, open) {
+            (AlarmChange::Ended, None) | (AlarmChange::Acknowledged { .. }, _) => Ok(()),
             // It sounds already, since before a restart.
-            (AlarmChange::Raised, Some(_)) | (AlarmChange::Ended, None) | (AlarmChange::Acknowledged { .. }, _) => {
+            (AlarmChange::Raised, Some(known)) if known.is_recorded => Ok(()),
+            (AlarmChange::Raised, Some(announced)) => self.raise(patient, run, found, announced).await,
+            (AlarmChange::Raised, None) => {
+                let raised = RaisedAlarm::found(self.new_id()?, patient, &found.finding, alarm);
+                self.raise(patient, run, found, raised).await
+            }
+            (AlarmChange::Ended, Some(known)) if known.is_recorded => self.end_alarm(patient, run, found, known).await,
+            (AlarmChange::Ended, Some(mut announced)) => {
+                tracing::warn!(alarm = %announced.id, "an alarm was shown and ended, and could not be written");
+                announced.ended = Some(found.finding.until);
+                self.tell_alarm(&announced);
+                self.desk.put(announced).await?;
+                self.sensing.alarm_written.notify_waiters();
                 Ok(())
             }
-            (AlarmChange::Raised, None) => self.raise(patient, run, found, alarm).await,
-            (AlarmChange::Ended, Some(known)) => self.end_alarm(patient, run, found, known).await,
         }
     }
 
-    async fn raise(&self, patient: &str, run: &Mutex<Run>, found: &Found, alarm: &Alarm) -> Result<(), Failure> {
-        let finding = &found.finding;
-        let priority = priority(finding.severity).unwrap_or(Priority::Low);
+    async fn raise(
+        &self,
+        patient: &str,
+        run: &Mutex<Run>,
+        found: &Found,
+        mut raised: RaisedAlarm,
+    ) -> Result<(), Failure> {
+        let priority = raised.priority();
         let mut drafted = self.draft_finding(patient, run, found, self.now()).await?;
         let Drafted { time, drafts, .. } = &mut drafted;
         let id_of = |rtype: &str| drafts.iter().find(|draft| draft.rtype == rtype).map(|draft| draft.id.clone());
-        let mut raised = RaisedAlarm {
-            id: self.new_id()?,
-            patient: patient.to_owned(),
-            name: alarm.name.to_owned(),
-            priority: match priority {
-                Priority::High => "high",
-                Priority::Medium => "medium",
-                Priority::Low => "low",
-            }
-            .to_owned(),
-            what: in_words(finding, alarm),
-            technical: alarm.technical,
-            raised: finding.until,
-            issue: id_of("DetectedIssue").unwrap_or_default(),
-            flag: id_of("Flag").unwrap_or_default(),
-            task: None,
-            ended: None,
-            acknowledged: None,
-        };
+        raised.issue = id_of("DetectedIssue").unwrap_or_default();
+        raised.flag = id_of("Flag").unwrap_or_default();
+        raised.is_recorded = true;
         if priority == Priority::High
             && let Some(task) = raised.to_task(*time)
         {
@@ -240,7 +335,9 @@ impl Node {
         self.commit_finding(patient, run, found, drafted, Some(event)).await?;
         tracing::warn!(alarm = %raised.id, priority = raised.priority, "an alarm was raised");
         self.tell_alarm(&raised);
-        Ok(self.desk.put(raised).await?)
+        self.desk.put(raised).await?;
+        self.sensing.alarm_written.notify_waiters();
+        Ok(())
     }
 
     async fn end_alarm(
@@ -323,9 +420,8 @@ fn in_words(finding: &Finding, alarm: &Alarm) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_alarm_is_shown_with_who_acknowledged_it() {
-        let mut alarm = RaisedAlarm {
+    fn saturation_is_low() -> RaisedAlarm {
+        RaisedAlarm {
             id: Id16([1; 16]),
             patient: "p1".into(),
             name: "spo2-low".into(),
@@ -338,7 +434,13 @@ mod tests {
             task: None,
             ended: None,
             acknowledged: None,
-        };
+            is_recorded: true,
+        }
+    }
+
+    #[test]
+    fn an_alarm_is_shown_with_who_acknowledged_it() {
+        let mut alarm = saturation_is_low();
         assert_eq!(alarm.to_json()["acknowledged"], Value::Null);
         assert_eq!(alarm.priority(), Priority::High);
         alarm.acknowledged = Some(("paramedic".into(), TimeMs(2_000)));
@@ -349,20 +451,7 @@ mod tests {
 
     #[test]
     fn an_alarm_of_high_priority_prepares_a_task_with_its_protocol_that_is_valid_fhir() {
-        let alarm = RaisedAlarm {
-            id: Id16([1; 16]),
-            patient: "p1".into(),
-            name: "spo2-low".into(),
-            priority: "high".into(),
-            what: "spo2 84.0 % (limit 91.0 %)".into(),
-            technical: false,
-            raised: TimeMs(1_000),
-            issue: "i1".into(),
-            flag: "f1".into(),
-            task: None,
-            ended: None,
-            acknowledged: None,
-        };
+        let alarm = saturation_is_low();
         let task = alarm.to_task(TimeMs(2_000)).unwrap();
         crate::made::parse(&task).unwrap();
         assert_eq!((&task["focus"]["reference"], &task["status"]), (&json!("DetectedIssue/i1"), &json!("requested")));

@@ -105,7 +105,7 @@ impl Node {
         let (alarms, alarms_to_write) = mpsc::channel(ALARMS_LEN_MAX);
         let (findings, to_write) = mpsc::channel(FINDINGS_LEN_MAX);
         let run = Arc::clone(&work.run);
-        let writer = tokio::spawn(self.clone().write_findings(patient, run, alarms_to_write, to_write));
+        let writer = tokio::spawn(self.clone().write_findings(patient.clone(), run, alarms_to_write, to_write));
         loop {
             let next = tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
@@ -131,7 +131,8 @@ impl Node {
             };
             for found in found.into_iter().filter(|found| cadence.is_due(&found.finding)) {
                 // The writer ends only after these senders.
-                if found.finding.alarm.is_some() {
+                if let Some(alarm) = &found.finding.alarm {
+                    self.announce(&patient, &found.finding, alarm).await;
                     let _ = alarms.send(found).await;
                 } else if NEVER_LEFT_OUT.contains(&found.finding.rule) {
                     let _ = findings.send(found).await;

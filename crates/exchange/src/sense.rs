@@ -34,6 +34,8 @@ pub(crate) struct Sensing {
     pub(crate) binding: tokio::sync::Mutex<()>,
     /// Each held while an alarm of one of its patients changes.
     alarms: [tokio::sync::Mutex<()>; ALARM_LOCKS],
+    /// The records of an alarm were written.
+    pub(crate) alarm_written: tokio::sync::Notify,
 }
 
 struct Place {
