@@ -1,6 +1,7 @@
 //! The house rules that a machine can check, each told as file, line, what is wrong and what to do.
 
 mod decisions;
+mod features;
 mod graph;
 mod licences;
 mod links;
@@ -61,7 +62,7 @@ impl Checked {
 pub(crate) fn tidy(root: &Path) -> anyhow::Result<bool> {
     let sources = Sources::read(root)?;
     let metadata = metadata(root)?;
-    let rules: [(&str, Checked); 9] = [
+    let rules: [(&str, Checked); 10] = [
         ("crate graph", graph::check(&sources, &metadata)?),
         ("opening sentences", opening::check(&sources)),
         ("words", words::check(&sources)),
@@ -69,6 +70,7 @@ pub(crate) fn tidy(root: &Path) -> anyhow::Result<bool> {
         ("promises", promises::check(&sources)),
         ("links", links::check(&sources)),
         ("decisions", decisions::check(&sources)),
+        ("features", features::check(root)?),
         ("dependencies", reasons::check(&sources)?),
         ("licences", licences::check(&sources, &metadata)?),
     ];

@@ -4,6 +4,7 @@
 //! operations, and those to the patient, need not be accounted for; they are here all the same, and marked.
 
 use crate::{
+    boxed,
     caller::{App, Caller},
     disclose::Cleared,
     facts::{ORG_SYSTEM, Target},
@@ -100,6 +101,7 @@ impl Accounting {
 impl Node {
     /// The accounting of disclosures of a patient's records.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn accounting(&self, caller: &Caller, patient: &str) -> Result<Accounting, Failure> {
         let target =
             Target { rtype: AUDIT_EVENT, id: None, patient: Some(patient), label: "N", author: &self.org, value: None };
@@ -151,6 +153,7 @@ impl Node {
 
     /// Who wrote a record's current version, as FHIR Provenance: what the ledger has of it, with the author's signature over its entry.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn fhir_provenance(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         self.accesses_before(rtype).await?;

@@ -4,6 +4,7 @@
 //! condition for a search. Source: FHIR R4 `http.html`, «patch» and the conditional interactions.
 
 use crate::{
+    boxed,
     caller::Caller,
     disclose::{Cleared, readable, shared},
     facts::Target,
@@ -32,6 +33,7 @@ pub(crate) enum Matched {
 impl Node {
     /// Changes parts of a record by a JSON Patch (RFC 6902). What the patch does not touch keeps its characters.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn patch(
         &self,
         caller: &Caller,
@@ -87,6 +89,7 @@ impl Node {
 
     /// Writes the next version of the one record that meets a condition, or creates it when none does.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn update_matching(
         &self,
         caller: &Caller,
@@ -138,6 +141,7 @@ impl Node {
 
     /// Patches the one record that meets a condition.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn patch_matching(
         &self,
         caller: &Caller,
@@ -161,6 +165,7 @@ impl Node {
 
     /// Deletes the one record that meets a condition, if there is one.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn delete_matching(
         &self,
         caller: &Caller,

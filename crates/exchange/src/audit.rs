@@ -1,6 +1,7 @@
 //! The audit: every row of the database against the ledger, and every version on the ledger against the database.
 
 use crate::{
+    boxed,
     caller::Caller,
     failure::Failure,
     mirror::{FinalVersion, Named},
@@ -75,6 +76,7 @@ pub(crate) struct Progress {
 impl Node {
     /// Compares the database with the ledger. `full` begins anew; otherwise it goes on where the last one ended, as far as rows go.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn audit(&self, caller: &Caller, full: bool) -> Result<Report, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         let mut progress = self.audited.lock().await;

@@ -2,6 +2,7 @@
 
 use crate::{
     bind::{Bound, device_name},
+    boxed,
     failure::Failure,
     kept::frame_of,
     node::Node,
@@ -51,6 +52,7 @@ impl Node {
     }
 
     /// Puts a batch entry for every binding with new frames, now.
+    #[boxed]
     pub async fn flush_frames(&self) -> Result<(), Failure> {
         let mut outcome = self.end_what_is_over().await;
         for attached in self.sensing.all_attached() {

@@ -1,6 +1,7 @@
 //! Which device measures which patient: bound by a person at the bedside, on the ledger, and unbound again.
 
 use crate::{
+    boxed,
     caller::Caller,
     desk::Paper,
     facts::Target,
@@ -99,6 +100,7 @@ impl Paper for Bound {
 impl Node {
     /// Binds a device to a patient from now: its frames, signed by `key`, are the patient's.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn bind(&self, caller: &Caller, device: &str, patient: &str, key: PublicKey) -> Result<Id16, Failure> {
         self.bind_since(caller, device, patient, key, None).await.map(|begun| begun.id)
     }
@@ -107,6 +109,7 @@ impl Node {
     ///
     /// What the device measured while it was another patient's stays out, whatever time is given.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn bind_since(
         &self,
         caller: &Caller,
@@ -208,6 +211,7 @@ impl Node {
 
     /// Ends a device's binding. Frames that come later are refused.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn unbind(&self, caller: &Caller, device: &str) -> Result<(), Failure> {
         let (node, caller, device) = (self.clone(), caller.clone(), device.to_owned());
         to_the_end(async move { node.unbind_device(&caller, &device).await }).await

@@ -1,6 +1,7 @@
 //! Investigations: cases about one patient, opened under an order and concluded.
 
 use crate::{
+    boxed,
     caller::Caller,
     desk::{Case, Paper},
     failure::Failure,
@@ -44,6 +45,7 @@ impl Owing for Case {
 impl Node {
     /// Opens a case about one patient, under an order.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn open_case(&self, caller: &Caller, patient: &str, order: &str) -> Result<Id16, Failure> {
         check_text("order", order)?;
         self.allow_about(caller, Action::Investigate, patient).await?;
@@ -74,6 +76,7 @@ impl Node {
 
     /// Concludes a case: from now it opens nothing.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn conclude_case(&self, caller: &Caller, id: Id16, result: &str) -> Result<(), Failure> {
         check_text("result", result)?;
         let found = self.desk.get::<Case>(&id.to_hex()).await?;

@@ -1,12 +1,13 @@
 //! Checkpoints: a final block with all that a stranger needs to go on from there, as a file of the evidence format that is about no patient.
 
-use crate::{failure::Failure, node::Node};
+use crate::{boxed, failure::Failure, node::Node};
 use contract::{PolicyKind, state};
 use evidence::{Finality, Limits, Parts, Policies, StateProof};
 use ledger::Proof;
 
 impl Node {
     /// The last checkpoint at or below `height` that this node keeps; without a height, one of the latest final block.
+    #[boxed]
     pub async fn checkpoint(&self, height: Option<u64>) -> Result<Vec<u8>, Failure> {
         let proof = match height {
             None => {

@@ -16,6 +16,7 @@
 //! Backups of the database are out of reach: what they hold of an erased patient is not taken back by a recovery.
 
 use crate::{
+    boxed,
     caller::Caller,
     desk::Procedure,
     failure::Failure,
@@ -62,6 +63,7 @@ pub(crate) struct Ballot {
 impl Node {
     /// Keeps a patient's records from being erased, by anybody, until it is released. Takes effect when it is final.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn hold(&self, caller: &Caller, patient: &str, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;
         self.allow_about(caller, Action::Hold, patient).await?;
@@ -77,6 +79,7 @@ impl Node {
 
     /// Ends a hold of ours.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn release(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         let mut paper = self.procedure(id, HOLD).await?;
         self.allow_about(caller, Action::Hold, &paper.patient).await?;
@@ -106,6 +109,7 @@ impl Node {
     /// Erases a patient: as the head of this file says. Answers when it is done; what takes longer is finished without the caller, and after
     /// a restart.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn erase(&self, caller: &Caller, patient: &str, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;
         self.allow_about(caller, Action::Erase, patient).await?;
@@ -260,6 +264,7 @@ impl Node {
 
     /// Asks the members to agree to a recovery. The organisation that asks votes for it at once. Answered when others can vote.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn propose_recovery(&self, caller: &Caller, reason: &str) -> Result<Id16, Failure> {
         check_text("reason", reason)?;
         self.allow_operation(caller, Action::Operate).await?;
@@ -277,6 +282,7 @@ impl Node {
 
     /// Votes for a recovery: the organisation agrees that the essential copies are opened. Answered when the vote counts.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn vote_recovery(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         let ballot = self.ballot(id, |_| true).await?;

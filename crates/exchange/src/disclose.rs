@@ -2,6 +2,7 @@
 
 use crate::{
     between::{Links, types_between},
+    boxed,
     caller::Caller,
     consent::reading_once,
     facts::{Decided, Target},
@@ -66,6 +67,7 @@ struct Counted {
 impl Node {
     /// One version of a record; the current one when none is named.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn read(&self, caller: &Caller, rtype: &str, id: &str, version: Option<u64>) -> Result<Shown, Failure> {
         check_type(rtype)?;
         self.accesses_before(rtype).await?;
@@ -172,6 +174,7 @@ impl Node {
 
     /// The records that match a query and that the caller may see, and what goes along with them.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn search(
         &self,
         caller: &Caller,
@@ -185,6 +188,7 @@ impl Node {
 
     /// The same of the records in the compartment of a patient.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn search_of(
         &self,
         caller: &Caller,
@@ -429,6 +433,7 @@ impl Node {
 
     /// The patient summary (IPS): allergies, medications, problems and more, verified as a set.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn summary(&self, caller: &Caller, patient: &str) -> Result<Vec<u8>, Failure> {
         reading_once(self.summed_up(caller, patient)).await
     }
@@ -498,6 +503,7 @@ impl Node {
 
     /// What the ledger says of a record's current version, and of what it began.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn provenance(&self, caller: &Caller, rtype: &str, id: &str) -> Result<Value, Failure> {
         check_type(rtype)?;
         self.accesses_before(rtype).await?;

@@ -4,6 +4,7 @@
 //! read, and would bury the record.
 
 use crate::{
+    boxed,
     caller::Caller,
     consent::reading_once,
     disclose::{Cleared, Remarks, link, shared},
@@ -112,6 +113,7 @@ impl Wanted {
 impl Node {
     /// A patient's current records that the caller may see, the Patient first, and what they refer to.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn everything(&self, caller: &Caller, patient: &str, query: &str) -> Result<Vec<u8>, Failure> {
         reading_once(self.all_of(caller, patient, query)).await
     }

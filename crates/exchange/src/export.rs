@@ -7,6 +7,7 @@
 mod job;
 
 use crate::{
+    boxed,
     caller::Caller,
     consent::reading_once,
     disclose::{Shared, sound_of},
@@ -110,6 +111,7 @@ impl Wanted {
 impl Node {
     /// Begins an export, and says by which id it is asked for. It ends when `goes_on` says no more that whoever asked may come in.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn start_export(
         &self,
         caller: &Caller,

@@ -1,6 +1,7 @@
 //! Breaking the glass: opened with a reason and a limit, told to the patient and the privacy officer, closed, reviewed by somebody else.
 
 use crate::{
+    boxed,
     caller::Caller,
     desk::{OpenOverride, Paper},
     facts::ORG_SYSTEM,
@@ -184,11 +185,12 @@ impl Owing for OpenOverride {
 
 impl Node {
     /// Opens the glass over one patient for at most four hours. Takes effect at once.
-    pub async fn open_override(
-        &self,
-        caller: &Caller,
-        patient: &str,
-        reason: Reason<'_>,
+    #[boxed]
+    pub async fn open_override<'a>(
+        &'a self,
+        caller: &'a Caller,
+        patient: &'a str,
+        reason: Reason<'a>,
         minutes: u32,
     ) -> Result<OpenOverride, Failure> {
         check_text("reason", reason.text)?;
@@ -243,6 +245,7 @@ impl Node {
     }
 
     /// Closes an override of one's own. Access ends with that, also when the ledger hears of it later.
+    #[boxed]
     pub async fn close_override(&self, caller: &Caller, id: Id16) -> Result<(), Failure> {
         let caller = caller.for_purpose(Purpose::BreakGlass);
         let closing = self.owe(&caller, Step::OverrideClosed, self.now())?;
@@ -278,6 +281,7 @@ impl Node {
     }
 
     /// Says whether an override was justified, or that this is still to be found out. Not by the person who opened it.
+    #[boxed]
     pub async fn review_override(
         &self,
         caller: &Caller,
@@ -363,6 +367,7 @@ impl Node {
     }
 
     /// The organisation's overrides, for its privacy officer.
+    #[boxed]
     pub async fn overrides(&self, caller: &Caller, reviewed: Option<bool>) -> Result<Vec<OpenOverride>, Failure> {
         self.allow_operation(caller, Action::ReviewOverride).await?;
         let all = self.desk.list::<OpenOverride>(None).await?;

@@ -1,6 +1,7 @@
 //! Policies by vote: proposed with their documents, voted by the members, activated when they are due.
 
 use crate::{
+    boxed,
     caller::Caller,
     failure::Failure,
     inforce::{KINDS, read, word},
@@ -82,6 +83,7 @@ impl Ballot {
 impl Node {
     /// Puts a policy document before the members, and votes for it at once. Answered when others can vote.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn propose_policy(
         &self,
         caller: &Caller,
@@ -132,6 +134,7 @@ impl Node {
     /// Votes on a policy. Who votes for one must be able to read it: else the members put in force what some of them cannot follow.
     /// Answered when the vote counts.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn vote_policy(&self, caller: &Caller, document: Digest, yes: bool) -> Result<PolicyKind, Failure> {
         self.allow_operation(caller, Action::Govern).await?;
         let ballot = self.proposal(document).await?;
@@ -154,6 +157,7 @@ impl Node {
     }
 
     /// The policies in force and every proposal there was, for everybody: they say nothing about anybody's health.
+    #[boxed]
     pub async fn policies_shown(&self) -> Result<Value, Failure> {
         let mut in_force = serde_json::Map::new();
         for kind in KINDS {
@@ -174,6 +178,7 @@ impl Node {
     }
 
     /// The bytes of a policy document on the ledger.
+    #[boxed]
     pub async fn policy_document(&self, document: Digest) -> Result<(PolicyKind, Vec<u8>), Failure> {
         for kind in KINDS {
             if let Some(bytes) = self.policy_bytes(kind, &document).await? {

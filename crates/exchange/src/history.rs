@@ -5,6 +5,7 @@
 //! Source: FHIR R4 `http.html#history`.
 
 use crate::{
+    boxed,
     caller::Caller,
     consent::Labelled,
     disclose::{Shared, link},
@@ -150,6 +151,7 @@ impl Unseen<'_> {
 impl Node {
     /// The versions of a record, newest first: all that the ledger has, and those that are not final yet.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn history(&self, caller: &Caller, rtype: &str, id: &str, query: &str) -> Result<Vec<u8>, Failure> {
         self.accesses_before(rtype).await?;
         check_type(rtype)?;
@@ -242,6 +244,7 @@ impl Node {
     ///
     /// That of all types leaves the audit trail out: it has an entry for every read, and would bury what was written.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn history_of(&self, caller: &Caller, rtype: Option<&str>, query: &str) -> Result<Vec<u8>, Failure> {
         self.accesses_before(rtype.unwrap_or_default()).await?;
         if let Some(rtype) = rtype {

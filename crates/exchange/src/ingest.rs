@@ -2,6 +2,7 @@
 
 use crate::{
     amend::{self, Matched},
+    boxed,
     caller::Caller,
     consent::check_consent,
     disclose::{Shared, shared},
@@ -75,6 +76,7 @@ pub(crate) type Newcomers = HashMap<String, PatientKey>;
 impl Node {
     /// Creates a record under a new id. With a condition, only if no record matches it.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn create(
         &self,
         caller: &Caller,
@@ -116,6 +118,7 @@ impl Node {
 
     /// Writes the next version of a record, or its first under an id that the client chose.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn update(
         &self,
         caller: &Caller,
@@ -161,6 +164,7 @@ impl Node {
 
     /// Deletes a record: its next version says that it is gone.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn delete(&self, caller: &Caller, rtype: &str, id: &str, if_match: Option<u64>) -> Result<(), Failure> {
         check_type(rtype)?;
         let time = self.now();
@@ -180,6 +184,7 @@ impl Node {
 
     /// Carries out a batch (each entry on its own) or a transaction (all or nothing).
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn bundle(&self, caller: &Caller, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
         let bundle = fhir::Bundle::parse(bytes, Limits::BUNDLE).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         match bundle.kind {

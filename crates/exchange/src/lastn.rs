@@ -4,6 +4,7 @@
 //! same text.
 
 use crate::{
+    boxed,
     caller::Caller,
     disclose::{Cleared, Remarks, link, shared, sound_of},
     failure::Failure,
@@ -69,6 +70,7 @@ fn made_at(observation: &Value) -> i64 {
 impl Node {
     /// The latest `max` observations of each code, of those that match the rest of the query and that the caller may see.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn lastn(&self, caller: &Caller, query: &str, handling: Handling) -> Result<Vec<u8>, Failure> {
         let (own, rest): (Vec<&str>, Vec<&str>) = query.split('&').partition(|pair| pair.starts_with("max="));
         let each = own.first().and_then(|pair| pair.strip_prefix("max=")).unwrap_or("1");

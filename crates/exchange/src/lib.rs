@@ -90,6 +90,9 @@ mod votes;
 mod witness;
 mod wrap;
 
+/// A door's future is boxed, so that its body is compiled here once and not again in every program that opens the door.
+pub(crate) use async_recursion::async_recursion as boxed;
+
 pub use account::{ACCOUNTING_MAX, ACCOUNTING_MS, Accounting, Disclosure};
 pub use assess::assess;
 pub use audit::{Finding, Kind, Report};

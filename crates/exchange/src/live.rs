@@ -3,7 +3,9 @@
 //! Whoever is slow is not waited for and loses nothing: what the queue could not hold is read from the database, from the last frame shown, and
 //! alarms that are not over are shown again.
 
-use crate::{bind::sensed, caller::Caller, facts::Target, failure::Failure, kept::frame_of, node::Node, write::Trail};
+use crate::{
+    bind::sensed, boxed, caller::Caller, facts::Target, failure::Failure, kept::frame_of, node::Node, write::Trail,
+};
 use contract::AccessAction;
 use policy::Action;
 use record::{Commitment, Id16, TimeMs, fhir::Interaction};
@@ -63,6 +65,7 @@ impl Node {
     /// Begins a stream of a patient's readings, of all signals or one. It goes on `after` the frames of these counters by device, where
     /// they are given and an hour old at most.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn live(
         &self,
         caller: &Caller,
@@ -121,6 +124,7 @@ impl Live {
     /// What is next, one reading or alarm at least; each reading once and those of a device in their order; nothing when the node stops. Each group
     /// is decided over, and in the patient's trail before it is given. Fails when the caller may not look any more. Alarms are left out where
     /// the caller may look at sensors but not at alarms.
+    #[boxed]
     pub async fn next(&mut self) -> Result<Vec<Told>, Failure> {
         loop {
             let Some(mut group) = self.group().await? else { return Ok(Vec::new()) };

@@ -1,6 +1,7 @@
 //! Who the members are, as the ledger's state says; and what this organisation does about it: propose, vote, leave, change its keys.
 
 use crate::{
+    boxed,
     caller::Caller,
     custody::why,
     failure::Failure,
@@ -151,6 +152,7 @@ impl Node {
     }
 
     /// Every member, and who decides.
+    #[boxed]
     pub async fn members(&self) -> Result<Membership, Failure> {
         let succession = self.values::<state::Succession>(vec![state::succession_key()]).await?.pop().flatten();
         let succession =
@@ -173,16 +175,19 @@ impl Node {
     }
 
     /// Proposes that an organisation joins. Gives the id that members vote by; the own vote is a step of its own.
+    #[boxed]
     pub async fn propose_joining(&self, caller: &Caller, member: OrgId, joining: Joining) -> Result<Id16, Failure> {
         self.take_step(caller, member, MemberStep::JoinProposed(joining)).await
     }
 
     /// Proposes that a member is removed. Gives the id that members vote by.
+    #[boxed]
     pub async fn propose_removal(&self, caller: &Caller, member: OrgId) -> Result<Id16, Failure> {
         self.take_step(caller, member, MemberStep::RemovalProposed).await
     }
 
     /// Votes on what was proposed under an id. Answered when the vote counts.
+    #[boxed]
     pub async fn vote_on_member(&self, caller: &Caller, id: Id16, yes: bool) -> Result<(), Failure> {
         let held: Option<state::Membership> = self.values(vec![state::membership_key(&id)]).await?.pop().flatten();
         let held = held.ok_or_else(|| Failure::NotFound(format!("member/{id}")))?;
@@ -191,6 +196,7 @@ impl Node {
     }
 
     /// This organisation leaves.
+    #[boxed]
     pub async fn leave(&self, caller: &Caller) -> Result<(), Failure> {
         self.take_step(caller, self.org.clone(), MemberStep::Left).await?;
         Ok(())
@@ -198,6 +204,7 @@ impl Node {
 
     /// This organisation decides by this consensus key from the epoch after next; gives the height. Asked again it says the same, and nothing
     /// is written. [`Failure::Precondition`]: the key was named before, and another one is needed.
+    #[boxed]
     pub async fn take_seat(&self, caller: &Caller, key: PublicKey) -> Result<u64, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         if let Some(decides) = self.seated_by(&key).await? {
@@ -230,6 +237,7 @@ impl Node {
 
     /// This organisation signs its entries by a new key, drawn here, from the next block on; whatever is not final by then is signed again.
     /// `leaked`: somebody else may have the present key. Gives the new key, and the height of the first block that it counts for.
+    #[boxed]
     pub async fn rotate_entry_key(&self, caller: &Caller, leaked: bool) -> Result<(PublicKey, u64), Failure> {
         let (node, caller) = (self.clone(), caller.clone());
         to_the_end(async move { node.replace_entry_key(&caller, leaked).await }).await
@@ -340,6 +348,7 @@ impl Node {
     }
 
     /// This organisation is reached elsewhere.
+    #[boxed]
     pub async fn moves(&self, caller: &Caller, reach: Reach) -> Result<(), Failure> {
         self.take_step(caller, self.org.clone(), MemberStep::Moved(reach)).await?;
         Ok(())

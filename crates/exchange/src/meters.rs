@@ -1,7 +1,7 @@
 //! What a node counts, for whoever watches it: how fast entries become final, what waits, what did not agree with the ledger. Nothing
 //! here names a person, a record or a value.
 
-use crate::{failure::Failure, node::Node, row::Worth};
+use crate::{boxed, failure::Failure, node::Node, row::Worth};
 use ledger::Status;
 use prometheus_client::{
     encoding::text::encode,
@@ -159,6 +159,7 @@ impl Node {
     /// Everything that node and engine count, as OpenMetrics texts, each with its end mark.
     ///
     /// However many ask, it is looked up at most once in two seconds.
+    #[boxed]
     pub async fn metrics(&self) -> Result<[String; 2], Failure> {
         let mut last = self.meters.last.lock().await;
         if let Some((at, texts)) = last.as_ref()
@@ -209,6 +210,7 @@ impl Node {
 
     /// Why this node should not be sent requests now, if there is a reason. A ledger that stands still is none: what is essential is
     /// read and written all the same, and anchored later.
+    #[boxed]
     pub async fn not_ready(&self) -> Option<&'static str> {
         if self.signer.is_spent() {
             return Some("the entry key was replaced elsewhere: put the latest folder of keys into its place");

@@ -2,6 +2,7 @@
 
 use crate::{
     accesses::Accesses,
+    boxed,
     clock::now,
     desk::Desk,
     disk::Disk,
@@ -40,6 +41,11 @@ use tokio::{sync::watch, task::JoinHandle};
 
 /// Connections to the database that read at the same time.
 const STORE_READERS: usize = 4;
+/// By so much the ledger's threads give way to those that answer people: what all agree on may come a little later, help may not. A thread
+/// that does has a third of another's share of a processor that both want.
+const LEDGER_NICENESS: i32 = 5;
+/// More than that there is none.
+const NICENESS_MAX: i32 = 19;
 
 /// What a node is started with.
 pub struct Settings {
@@ -168,6 +174,7 @@ impl std::ops::Deref for Node {
 
 impl Node {
     /// Starts the ledger node, opens the store, resumes the lane, and begins to follow the ledger.
+    #[boxed]
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let Settings { org, role, genesis, keys, data, database, ledger: listen, part, .. } = settings;
         let Settings { peers, peers_max, cache_bytes, begin, policies, .. } = settings;
@@ -194,7 +201,7 @@ impl Node {
         let signer = Signer::new(org.clone(), genesis.id(), folder, keys.entry.clone(), older);
         let voice = Voice::new(signer.clone());
         config.speaker = Some(voice.speaker());
-        let ledger = tokio::task::spawn_blocking(move || ledger::run_tokio(config))
+        let ledger = tokio::task::spawn_blocking(move || beside_people(move || ledger::run_tokio(config)))
             .await
             .map_err(|e| StartError::Ledger(e.to_string()))?
             .map_err(|e| StartError::Ledger(e.to_string()))?;
@@ -289,6 +296,7 @@ impl Node {
     }
 
     /// Stops: seals what is under way, closes the store and the ledger node.
+    #[boxed]
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
         if let Err(error) = self.flush_frames().await {
@@ -414,6 +422,7 @@ impl Node {
     }
 
     /// Waits until everything that this gateway wrote is final, or the time is over.
+    #[boxed]
     pub async fn settle(&self, at_most: Duration) -> bool {
         let mut height = self.mirror.watch_height();
         let waiting = async {
@@ -441,6 +450,21 @@ fn new_lane() -> Result<u32, StartError> {
 }
 
 /// How far the organisation's lane is in this node's own final state.
+/// Runs something on a thread that gives way to those that answer people, as do all threads that it starts.
+fn beside_people<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        // Elsewhere the whole process would give way.
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::getpriority_process(None)
+            .and_then(|own| rustix::process::setpriority_process(None, (own + LEDGER_NICENESS).min(NICENESS_MAX)))
+        {
+            tracing::warn!(%error, "the ledger does not give way to those who ask");
+        }
+        work()
+    });
+    thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+}
+
 async fn own_lane(ledger: &ledger::Handle, org: &OrgId, lane: u32) -> Result<u64, StartError> {
     let values = ledger.get(vec![state::lane_key(org, lane)]).await.map_err(|e| StartError::Ledger(e.to_string()))?;
     let Some(Some(value)) = values.into_iter().next() else { return Ok(0) };

@@ -1,6 +1,6 @@
 //! Evidence about one patient, as one file that anybody can verify.
 
-use crate::{caller::Caller, failure::Failure, mirror::FinalEntry, node::Node, row::bytes_are, write::Trail};
+use crate::{boxed, caller::Caller, failure::Failure, mirror::FinalEntry, node::Node, row::bytes_are, write::Trail};
 use contract::{
     AccessAction, Body, Entry, Gathered, LastMonth, MonthOpening, PolicyKind, PublicKey, from_cbor,
     merkle::Frontier,
@@ -72,6 +72,7 @@ impl Node {
     /// A patient's log with its opened records, and what the ledger has of these now, as one file that anybody can verify: all of the log, or
     /// all in a range of heights.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn prove(&self, caller: &Caller, patient: &str, scope: Scope) -> Result<Vec<u8>, Failure> {
         if let (Some(from), Some(to)) = (scope.from, scope.to)
             && from > to

@@ -2,6 +2,7 @@
 
 use crate::{
     bind::sensed,
+    boxed,
     caller::Caller,
     failure::Failure,
     kept::frame_of,
@@ -61,6 +62,7 @@ type Group = Vec<(Frame, TimeMs)>;
 impl Node {
     /// A patient's frames of a range, each with its device's signature and under the ledger's batch roots. One decision and one trace.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn recording(&self, caller: &Caller, range: &Range) -> Result<Recording, Failure> {
         if range.from >= range.to {
             return Err(Failure::invalid(IssueType::Value, "", "`start` is before `end`"));

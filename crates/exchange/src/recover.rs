@@ -12,6 +12,7 @@
 //! It may be carried out while other nodes go on with the same database, and again after it was interrupted.
 
 use crate::{
+    boxed,
     caller::Caller,
     custody::{RECOVER, Taken},
     desk::Procedure,
@@ -85,6 +86,7 @@ pub struct Lost {
 impl Node {
     /// Carries out a recovery that the members agreed to: as the head of this file says. `from` is a backup, if there is one.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn recover(&self, caller: &Caller, id: Id16, from: Option<&Address>) -> Result<Recovered, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         self.is_custodian()?;

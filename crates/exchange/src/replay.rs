@@ -6,6 +6,7 @@
 use crate::{
     assess::{assess, show},
     bind::{device_name, sensed},
+    boxed,
     caller::Caller,
     chart::{Charted, counts},
     facts::Target,
@@ -108,6 +109,7 @@ struct Held {
 impl Node {
     /// Computes a result of analytics again; with `run`, also every result that was written before it in the same run.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn replay(&self, caller: &Caller, rtype: &str, id: &str, run: bool) -> Result<Replayed, Failure> {
         crate::ingest::check_type(rtype)?;
         let (row, ..) = self.sound_row(rtype, id, None).await?;

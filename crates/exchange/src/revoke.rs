@@ -2,6 +2,7 @@
 
 use crate::{
     bind::{Bound, device_digest, device_name},
+    boxed,
     caller::Caller,
     failure::Failure,
     node::Node,
@@ -20,6 +21,7 @@ impl Node {
     /// Revokes the key of a bound device, which ends its binding: it was stolen, or is not trusted for another reason. The device may be
     /// bound again with another key.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn revoke(&self, caller: &Caller, device: &str) -> Result<(), Failure> {
         let (node, caller, device) = (self.clone(), caller.clone(), device.to_owned());
         to_the_end(async move { node.revoke_device(&caller, &device).await }).await

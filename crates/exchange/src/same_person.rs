@@ -4,6 +4,7 @@
 //! contradict it: names and dates of birth are shared by strangers, and a patient who is taken for another is hurt by it.
 
 use crate::{
+    boxed,
     caller::Caller,
     disclose::{Cleared, Remarks, link, readable, shared, sound_of},
     failure::Failure,
@@ -191,6 +192,7 @@ impl Wanted {
 impl Node {
     /// The patients that a description may be of and that the caller may find, the surest first.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn same_person(&self, caller: &Caller, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
         let wanted = Wanted::read(bytes)?;
         let searches = wanted.person.searches();

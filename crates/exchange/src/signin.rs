@@ -4,6 +4,7 @@
 //! patient's stand in the patient's own trail; those of everybody else are about nobody, and the privacy officer's to read.
 
 use crate::{
+    boxed,
     failure::Failure,
     node::Node,
     write::{Trail, new_record_id},
@@ -52,7 +53,8 @@ pub struct SignIn<'a> {
 impl Node {
     /// Makes the trace of somebody who came in, was refused or went durable.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn note_sign_in(&self, sign_in: SignIn<'_>) -> Result<(), Failure> {
+    #[boxed]
+    pub async fn note_sign_in<'a>(&'a self, sign_in: SignIn<'a>) -> Result<(), Failure> {
         let time = self.now();
         let subject = match sign_in.patient {
             Some(patient) => match self.subject(patient).await {

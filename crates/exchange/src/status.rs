@@ -1,6 +1,6 @@
 //! How the node and its ledger are doing, without a word about anybody's health.
 
-use crate::{failure::Failure, node::Node};
+use crate::{boxed, failure::Failure, node::Node};
 use contract::{Entry, SignedSubmission, from_cbor, state};
 use evidence::{Finality, StateProof, UnreviewedProof};
 use record::OrgId;
@@ -11,6 +11,7 @@ const PROOF_ATTEMPTS: usize = 3;
 
 impl Node {
     /// Height, entries, validators, finality, vault, disk.
+    #[boxed]
     pub async fn status(&self) -> Result<Value, Failure> {
         let ledger = self.ledger.status();
         let (kinds, refused) = self.mirror.totals().await?;
@@ -47,6 +48,7 @@ impl Node {
     }
 
     /// How many overrides of each member nobody has reviewed, by the ledger's own count, as a file that proves it.
+    #[boxed]
     pub async fn unreviewed(&self) -> Result<Vec<u8>, Failure> {
         let ours = |e| Failure::ours("the ledger gave no proof", e);
         // Between the two questions a member may come or go: then the roll is read again.
@@ -74,6 +76,7 @@ impl Node {
     }
 
     /// What validators did that no honest one does, as far as this node saw it: each with its portable proof.
+    #[boxed]
     pub async fn blames(&self) -> Result<Vec<(evidence::Blamed, Vec<u8>)>, Failure> {
         let mut blames = Vec::new();
         for act in self.ledger.blames() {
@@ -100,11 +103,13 @@ impl Node {
     }
 
     /// Final entries from an index on.
+    #[boxed]
     pub async fn ledger_entries(&self, from: u64, kind: Option<String>, limit: usize) -> Result<Vec<Value>, Failure> {
         Ok(self.mirror.entries(from, kind, limit).await?.iter().map(shown).collect())
     }
 
     /// One block with its entries.
+    #[boxed]
     pub async fn ledger_block(&self, height: u64) -> Result<Value, Failure> {
         let block = self.ledger.block(height).await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
         let Some(block) = block else { return Err(Failure::NotFound(format!("block {height}"))) };

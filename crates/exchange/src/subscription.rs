@@ -10,6 +10,7 @@ mod notice;
 mod wanted;
 
 use crate::{
+    boxed,
     caller::Caller,
     consent::Content,
     disclose::Shared,
@@ -150,6 +151,7 @@ pub(crate) fn not_alone() -> Failure {
 
 impl Node {
     /// Begins to serve the subscriptions that are kept here.
+    #[boxed]
     pub async fn serve_subscriptions(&self, channels: Arc<dyn Channels>) {
         // Those that are written from now on need not be held against their records.
         let unlooked = self.subscriptions.all().iter().map(|kept| kept.id.clone()).collect();
@@ -182,6 +184,7 @@ impl Node {
     }
 
     /// Its receiver has everything up to an event, or answered that it is there.
+    #[boxed]
     pub async fn delivered(&self, id: &str, edition: u64, through: Option<u64>) -> Result<(), Failure> {
         let Some(kept) = self.subscriptions.get(id) else { return Ok(()) };
         let is_known = kept.is_shaken && kept.status == Status::Active && kept.failing_since.is_none();
@@ -199,6 +202,7 @@ impl Node {
     }
 
     /// Its receiver did not take a notification, after so many others in a row.
+    #[boxed]
     pub async fn missed(&self, id: &str, edition: u64, failures: u32, why: &str) -> Result<(), Failure> {
         let now = self.now();
         let of_edition = |kept: &mut Kept| {
@@ -525,6 +529,7 @@ impl Node {
     }
 
     /// The ids of subscriptions of the caller's to which a WebSocket may be bound.
+    #[boxed]
     pub async fn fetched_subscriptions(&self, caller: &Caller, ids: &[String]) -> Result<Vec<String>, Failure> {
         let mut fetched = Vec::new();
         for id in ids {

@@ -2,6 +2,7 @@
 
 use crate::{
     bind::{Bound, sensed},
+    boxed,
     failure::Failure,
     kept::packed,
     kinds::kind_of,
@@ -42,6 +43,7 @@ type Answers = Vec<Option<Result<Digest, Failure>>>;
 
 impl Node {
     /// Takes one signed frame of a bound device. Answers with its digest when it is durable.
+    #[boxed]
     pub async fn frame(&self, bytes: &[u8]) -> Result<Digest, Failure> {
         let answer = self.frames(vec![bytes.to_vec()]).await.into_iter().next();
         answer.unwrap_or_else(|| Err(Failure::Ours("a frame has no answer".to_owned())))
@@ -49,6 +51,7 @@ impl Node {
 
     /// Takes signed frames of bound devices, those of one device in the order in which they stand. Answers each, in that order, with its
     /// digest when it is durable, or why it was refused; one that is refused holds up no other.
+    #[boxed]
     pub async fn frames(&self, frames: Vec<Vec<u8>>) -> Vec<Result<Digest, Failure>> {
         let mut answers = Vec::with_capacity(frames.len());
         let mut left = frames.into_iter();

@@ -2,7 +2,7 @@
 
 use super::sealed::Sealed;
 use crate::{
-    caller::Caller, facts::Target, failure::Failure, ingest::check_type, node::Node, prove::Scope, write::Trail,
+    boxed, caller::Caller, facts::Target, failure::Failure, ingest::check_type, node::Node, prove::Scope, write::Trail,
 };
 use contract::{AccessAction, from_cbor, state};
 use evidence::{Finality, Limits, RecordProof, StateProof};
@@ -17,6 +17,7 @@ impl Node {
     /// The current version of one record with the ledger's proof that it is: for whoever needs this record and not its patient's history.
     /// Of `scope`, what is about the whole history is refused.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn prove_record(&self, caller: &Caller, rtype: &str, id: &str, scope: Scope) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
         let name = format!("{rtype}/{id}");

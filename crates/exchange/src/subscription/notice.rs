@@ -4,6 +4,7 @@
 //! Backport 1.1.0, profiles `backport-subscription-notification-r4` and `backport-subscription-status-r4`.
 
 use crate::{
+    boxed,
     caller::Caller,
     disclose::Shared,
     facts::Target,
@@ -71,6 +72,7 @@ struct Told {
 impl Node {
     /// What a subscriber is sent now by an edition of a subscription; none when nothing is sent any more, which its record says with the
     /// reason, or when it is another edition by now, which may be for another receiver.
+    #[boxed]
     pub async fn notice(&self, id: &str, edition: u64, say: Say) -> Result<Option<Notice>, Failure> {
         let still = self.still(id).await?.filter(|(kept, ..)| kept.edition == edition);
         let Some((kept, wanted, caller)) = still else { return Ok(None) };
@@ -92,6 +94,7 @@ impl Node {
 
     /// `$events`: events of the caller's subscription by their numbers.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn subscription_events(&self, caller: &Caller, id: &str, query: &str) -> Result<Vec<u8>, Failure> {
         let kept = self.own_subscription(caller, id, Action::Read).await?;
         let (mut since, mut until, mut payload) = (1, u64::MAX, None);
@@ -121,6 +124,7 @@ impl Node {
 
     /// `$status` of one subscription of the caller, or of all of them.
     #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
     pub async fn subscription_status(
         &self,
         caller: &Caller,
