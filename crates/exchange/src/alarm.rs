@@ -66,6 +66,9 @@ pub(crate) struct RaisedAlarm {
     /// Whether its records are written. Until then it has no DetectedIssue, no Flag and no Task.
     #[serde(default = "recorded")]
     is_recorded: bool,
+    /// Since when nobody had answered it for too long.
+    #[serde(default)]
+    escalated: Option<TimeMs>,
 }
 
 /// Papers of before say nothing of it, and were put on the desk after the records.
@@ -105,10 +108,11 @@ impl RaisedAlarm {
             ended: None,
             acknowledged: None,
             is_recorded: false,
+            escalated: None,
         }
     }
 
-    fn priority(&self) -> Priority {
+    pub(crate) fn priority(&self) -> Priority {
         match self.priority.as_str() {
             "high" => Priority::High,
             "medium" => Priority::Medium,
@@ -123,12 +127,30 @@ impl RaisedAlarm {
             "id": self.id, "name": self.name, "priority": self.priority, "what": self.what, "technical": self.technical,
             "raised": self.raised.to_instant(), "ended": self.ended.map(TimeMs::to_instant), "acknowledged": acknowledged,
             "flag": record("Flag", &self.flag), "issue": record("DetectedIssue", &self.issue),
-            "task": self.task.as_ref().map(|id| format!("Task/{id}"))
+            "task": self.task.as_ref().map(|id| format!("Task/{id}")), "escalated": self.escalated.map(TimeMs::to_instant)
         })
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.ended.is_none()
+    }
+
+    /// Whether it still waits for somebody, and nobody was told yet that it does.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.is_open() && self.acknowledged.is_none() && self.escalated.is_none()
+    }
+
+    pub(crate) fn alarm_id(&self) -> Id16 {
+        self.id
+    }
+
+    /// The id of its Flag, once it is written.
+    pub(crate) fn flag(&self) -> Option<&str> {
+        self.is_recorded.then_some(self.flag.as_str())
+    }
+
+    pub(crate) fn escalate(&mut self, at: TimeMs) {
+        self.escalated = Some(at);
     }
 
     /// The Task with the protocol to follow; none where none is known.
@@ -149,9 +171,9 @@ impl RaisedAlarm {
 }
 
 impl Node {
-    /// A patient's alarms at this organisation, the latest first.
+    /// A patient's alarms at this organisation, the latest first, and the pause of their sound that is under way.
     #[boxed]
-    pub async fn alarms(&self, caller: &Caller, patient: &str) -> Result<Vec<Value>, Failure> {
+    pub async fn alarms(&self, caller: &Caller, patient: &str) -> Result<(Vec<Value>, Option<Value>), Failure> {
         let target = Target {
             rtype: "DetectedIssue",
             id: None,
@@ -171,7 +193,7 @@ impl Node {
             ..Trail::of(Interaction::Search, AccessAction::Search)
         };
         self.leave_trail(caller, Some(patient), &[], &names, &trail).await?;
-        Ok(alarms.iter().map(RaisedAlarm::to_json).collect())
+        Ok((alarms.iter().map(RaisedAlarm::to_json).collect(), self.paused(patient).await?))
     }
 
     /// Somebody takes notice of an alarm: it falls silent, and who it was stays written.
@@ -218,6 +240,7 @@ impl Node {
         self.also(&mut gathered, &self.author(caller, now), &Also { subject, event })?;
         self.commit(caller, now, gathered, Vec::new(), &Trail::of(Interaction::Create, AccessAction::Write)).await?;
         alarm.acknowledged = Some((caller.user.clone(), now));
+        self.sensing.unanswered.answered(id);
         self.tell_alarm(&alarm);
         self.desk.put(alarm.clone()).await?;
         // The engine may be waiting for its writer, and the writer for this lock.
@@ -271,6 +294,7 @@ impl Node {
         // On the desk first: whoever is shown it can acknowledge it.
         self.desk.put(raised.clone()).await?;
         self.tell_alarm(&raised);
+        self.sensing.unanswered.wait(raised.id, raised.priority(), self.now());
         Ok(())
     }
 
@@ -335,6 +359,10 @@ impl Node {
         self.commit_finding(patient, run, found, drafted, Some(event)).await?;
         tracing::warn!(alarm = %raised.id, priority = raised.priority, "an alarm was raised");
         self.tell_alarm(&raised);
+        self.meters.alarm(&raised.priority, raised.technical);
+        if raised.is_unanswered() {
+            self.sensing.unanswered.wait(raised.id, priority, self.now());
+        }
         self.desk.put(raised).await?;
         self.sensing.alarm_written.notify_waiters();
         Ok(())
@@ -356,6 +384,7 @@ impl Node {
         let event = Event::Alarm { id: known.id, step: AlarmStep::Ended, priority: known.priority() };
         self.commit_finding(patient, run, found, drafted, Some(event)).await?;
         known.ended = Some(found.finding.until);
+        self.sensing.unanswered.answered(known.id);
         self.tell_alarm(&known);
         self.desk.put(known.clone()).await?;
         tracing::info!(alarm = %known.id, "an alarm ended");
@@ -398,7 +427,7 @@ impl Node {
     }
 
     /// Shows an alarm to whoever looks at the patient.
-    fn tell_alarm(&self, alarm: &RaisedAlarm) {
+    pub(crate) fn tell_alarm(&self, alarm: &RaisedAlarm) {
         self.tell(&alarm.patient, || Told::Alarm(alarm.to_json()));
     }
 }
@@ -435,6 +464,7 @@ mod tests {
             ended: None,
             acknowledged: None,
             is_recorded: true,
+            escalated: None,
         }
     }
 

@@ -113,6 +113,7 @@ mod tests {
             peers: Vec::new(),
             peers_max: None,
             cache_bytes: None,
+            escalation: Default::default(),
             begin: ledger::Begin::Blocks,
             policies: Vec::new(),
         };

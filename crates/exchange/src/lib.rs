@@ -67,6 +67,7 @@ mod run;
 mod sense;
 mod sensed;
 mod take;
+mod vigil;
 
 mod subscription;
 mod topic;
@@ -121,4 +122,5 @@ pub use row::PENDING_MS_MAX;
 pub use signin::{Came, SignIn, UNKNOWN};
 pub use subscription::{Channels, Notice, Say, Served, Status as SubscriptionStatus, Subscriber};
 pub use take::FRAMES_AT_ONCE_MAX;
+pub use vigil::{Escalation, PAUSE_MINUTES_MAX};
 pub use votes::remembers_its_votes;

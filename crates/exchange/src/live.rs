@@ -14,20 +14,26 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use store::{FrameFilter, FrameQuery};
-use tokio::sync::{
-    broadcast::{
-        self,
-        error::{RecvError, TryRecvError},
+use tokio::{
+    sync::{
+        broadcast::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
+        watch,
     },
-    watch,
+    time::Instant,
 };
 
 /// Readings and alarms of a patient that wait for somebody slow; more are read from the database.
 const WAITING_LEN_MAX: usize = 256;
 /// The most readings that are shown under one trace.
 const TOGETHER_MAX: usize = 64;
+/// How long a reading waits for others to be shown with it.
+const GATHER: Duration = Duration::from_millis(100);
 /// How far back a stream goes on from a frame, in milliseconds: an hour. What is older is read as a recording.
 const RESUME_MS_MAX: u64 = 3_600_000;
 /// Patients who are looked at, at the same time.
@@ -43,6 +49,8 @@ pub enum Told {
     Reading(Box<Reading>),
     /// An alarm as it stands after a change, in the form of the list of alarms.
     Alarm(Value),
+    /// The sound of the patient's alarms is paused, by whom and until when.
+    Paused(Value),
 }
 
 /// A stream of one patient's readings.
@@ -130,9 +138,9 @@ impl Live {
             let Some(mut group) = self.group().await? else { return Ok(Vec::new()) };
             group.retain_mut(|told| match told {
                 Told::Reading(reading) => self.is_new(reading),
-                Told::Alarm(_) => true,
+                Told::Alarm(_) | Told::Paused(_) => true,
             });
-            if group.iter().any(|told| matches!(told, Told::Alarm(_))) && !self.may_see_alarms().await? {
+            if group.iter().any(|told| !matches!(told, Told::Reading(_))) && !self.may_see_alarms().await? {
                 group.retain(|told| matches!(told, Told::Reading(_)));
             }
             if group.is_empty() {
@@ -144,6 +152,7 @@ impl Live {
             for told in &group {
                 match told {
                     Told::Reading(reading) => versions.push(Commitment(reading.digest)),
+                    Told::Paused(_) => {}
                     Told::Alarm(alarm) => names.extend(alarm["issue"].as_str().map(str::to_owned)),
                 }
             }
@@ -189,8 +198,10 @@ impl Live {
         if self.owes_alarms {
             self.owes_alarms = false;
             let open = self.node.open_alarms(&self.patient).await?;
-            if !open.is_empty() {
-                return Ok(Some(open.into_iter().map(Told::Alarm).collect()));
+            let paused = self.node.paused(&self.patient).await?;
+            if !open.is_empty() || paused.is_some() {
+                let paused = paused.into_iter().map(Told::Paused);
+                return Ok(Some(paused.chain(open.into_iter().map(Told::Alarm)).collect()));
             }
         }
         if self.is_behind {
@@ -212,8 +223,19 @@ impl Live {
             }
             Err(RecvError::Closed) => return Ok(None),
         };
+        let until = Instant::now() + GATHER;
         while group.len() < TOGETHER_MAX {
-            match self.coming.try_recv() {
+            // Readings wait for those that come with them, so that one trace is of all; an alarm waits for nothing.
+            let waits = group.iter().all(|told| matches!(told, Told::Reading(_)));
+            let next = match self.coming.try_recv() {
+                Err(TryRecvError::Empty) if waits => match tokio::time::timeout_at(until, self.coming.recv()).await {
+                    Ok(Ok(told)) => Ok(told),
+                    Ok(Err(RecvError::Lagged(count))) => Err(TryRecvError::Lagged(count)),
+                    Ok(Err(RecvError::Closed)) | Err(_) => Err(TryRecvError::Empty),
+                },
+                next => next,
+            };
+            match next {
                 Ok(told) => group.push(Told::clone(&told)),
                 Err(TryRecvError::Lagged(_)) => {
                     // What is in hand is older than what was dropped.

@@ -29,6 +29,9 @@ pub(crate) struct Meters {
     weighed: Family<Label, Counter>,
     decisions: Family<Label, Counter>,
     frames: Family<Label, Counter>,
+    alarms: Family<Label, Counter>,
+    escalated: Counter,
+    watched: Counter<f64, AtomicU64>,
     /// How many policies in force this program cannot read.
     pub(crate) policy_unreadable: Gauge,
     now: Gauges,
@@ -67,6 +70,9 @@ impl Meters {
             weighed: Family::default(),
             decisions: Family::default(),
             frames: Family::default(),
+            alarms: Family::default(),
+            escalated: Counter::default(),
+            watched: Counter::default(),
             policy_unreadable: Gauge::default(),
             now: Gauges::default(),
             last: tokio::sync::Mutex::default(),
@@ -90,6 +96,12 @@ impl Meters {
             "Policies in force that this program cannot read; when the access policy is one, it denies after a day";
         registry.register("policy_unreadable", help, self.policy_unreadable.clone());
         registry.register("frames", "Frames of sensors, by what became of them", self.frames.clone());
+        let help =
+            "Alarms that were raised, by priority, or technical; beside the hours watched, alarms per patient-hour";
+        registry.register("alarms", help, self.alarms.clone());
+        registry.register("alarms_escalated", "Alarms that nobody answered in time", self.escalated.clone());
+        let help = "Time for which analytics watched patients, summed over them, by the sensors' clocks";
+        registry.register_with_unit("patients_watched", help, seconds.clone(), self.watched.clone());
         let now = &self.now;
         registry.register("pending_entries", "Entries that are answered and not final yet", now.pending.clone());
         let help = "Age of the oldest entry that is answered and not final yet";
@@ -145,6 +157,20 @@ impl Meters {
     pub(crate) fn frame(&self, admitted: bool) {
         let outcome = if admitted { "admitted" } else { "refused" };
         self.frames.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    pub(crate) fn alarm(&self, priority: &str, technical: bool) {
+        let kind = if technical { "technical" } else { priority };
+        self.alarms.get_or_create(&[("kind", kind.to_owned())]).inc();
+    }
+
+    pub(crate) fn escalated(&self) {
+        self.escalated.inc();
+    }
+
+    /// Analytics watched a patient for so long.
+    pub(crate) fn watched(&self, ms: u64) {
+        self.watched.inc_by(ms as f64 / 1_000.0);
     }
 
     fn text(&self) -> Result<String, Failure> {

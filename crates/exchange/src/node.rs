@@ -21,6 +21,7 @@ use crate::{
     sense::Sensing,
     signer::{Signer, Standing},
     subscription::{Channels, Subscriptions},
+    vigil::Escalation,
     witness::Voice,
 };
 use contract::{Genesis, PolicyKind, SubmissionError, from_cbor, state};
@@ -71,6 +72,8 @@ pub struct Settings {
     pub peers_max: Option<usize>,
     /// Memory for pages of the ledger's state and blocks, in bytes; the ledger's own choice, if not said.
     pub cache_bytes: Option<usize>,
+    /// How long alarms wait for somebody.
+    pub escalation: Escalation,
     /// How the ledger node begins when its folder is empty.
     pub begin: ledger::Begin,
     /// Policy documents beside those that the program comes with: the ones that the genesis document names, when it founds itself on
@@ -177,7 +180,7 @@ impl Node {
     #[boxed]
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let Settings { org, role, genesis, keys, data, database, ledger: listen, part, .. } = settings;
-        let Settings { peers, peers_max, cache_bytes, begin, policies, .. } = settings;
+        let Settings { peers, peers_max, cache_bytes, escalation, begin, policies, .. } = settings;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
@@ -274,7 +277,7 @@ impl Node {
                 meters,
                 disk: Disk::default(),
                 policies,
-                sensing: Sensing::default(),
+                sensing: Sensing::new(escalation),
                 said: Recent::new(SAID_MAX),
                 audited: tokio::sync::Mutex::default(),
                 subscriptions,
@@ -284,10 +287,12 @@ impl Node {
             }),
         };
         node.resume_sensing().await.map_err(|e| StartError::Store(e.to_string()))?;
+        node.resume_vigil().await.map_err(|e| StartError::Store(e.to_string()))?;
         let tasks = vec![
             tokio::spawn(node.clone().follow()),
             tokio::spawn(node.clone().submit(orphans, later)),
             tokio::spawn(node.clone().batch_frames()),
+            tokio::spawn(node.clone().keep_vigil()),
             tokio::spawn(node.clone().write_accesses()),
             tokio::spawn(node.clone().activate_policies()),
         ];

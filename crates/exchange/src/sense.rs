@@ -1,6 +1,10 @@
 //! What a node knows of its devices: which of them measure whom, how far each has counted, and which keys are not trusted any more.
 
-use crate::{bind::Bound, kinds::EVERY_KIND};
+use crate::{
+    bind::Bound,
+    kinds::EVERY_KIND,
+    vigil::{Escalation, Unanswered},
+};
 use record::{Digest, TimeMs};
 use sensing::{
     BadKey, Binding, DeviceId, DeviceState, Gap, NO_PREVIOUS, Next, Reading, Refusal, Reject, Signed, VerifyingKey,
@@ -36,6 +40,7 @@ pub(crate) struct Sensing {
     alarms: [tokio::sync::Mutex<()>; ALARM_LOCKS],
     /// The records of an alarm were written.
     pub(crate) alarm_written: tokio::sync::Notify,
+    pub(crate) unanswered: Unanswered,
 }
 
 struct Place {
@@ -54,6 +59,11 @@ pub(crate) struct Revoked {
 }
 
 impl Sensing {
+    /// Nothing yet, of a node where alarms wait so long for somebody.
+    pub(crate) fn new(escalation: Escalation) -> Self {
+        Self { unanswered: Unanswered::new(escalation), ..Self::default() }
+    }
+
     fn devices(&self) -> MutexGuard<'_, HashMap<DeviceId, Place>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,7 +4,7 @@ use crate::{identity::outside::IssuerAt, policies::Folder};
 use anyhow::{Context, anyhow, bail};
 use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 use contract::{Genesis, PublicKey};
-use exchange::{keys::OrgKeys, remembers_its_votes};
+use exchange::{Escalation, keys::OrgKeys, remembers_its_votes};
 use record::{OrgId, OrgRole};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -12,6 +12,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Name of the configuration file in an organisation's folder.
@@ -87,6 +88,9 @@ pub(crate) struct Config {
     /// Where notifications may go beside what they may without it.
     #[serde(default, skip_serializing_if = "Hooks::is_default")]
     pub(crate) subscriptions: Hooks,
+    /// How long alarms wait for somebody.
+    #[serde(default, skip_serializing_if = "Alarms::is_default")]
+    pub(crate) alarms: Alarms,
     /// The broker that devices send frames by, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mqtt: Option<crate::mqtt::Mqtt>,
@@ -116,6 +120,42 @@ pub(crate) struct Hooks {
 impl Hooks {
     fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// How long an alarm that nobody acknowledges waits before it escalates, in seconds, 1 to 3,600.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Alarms {
+    /// One of high priority.
+    pub(crate) high_escalates_s: u16,
+    /// One of medium priority.
+    pub(crate) medium_escalates_s: u16,
+}
+
+impl Default for Alarms {
+    fn default() -> Self {
+        let Escalation { high, medium } = Escalation::default();
+        let seconds = |time: Duration| u16::try_from(time.as_secs()).unwrap_or(u16::MAX);
+        Self { high_escalates_s: seconds(high), medium_escalates_s: seconds(medium) }
+    }
+}
+
+impl Alarms {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same, or what is wrong with it.
+    pub(crate) fn escalation(&self) -> anyhow::Result<Escalation> {
+        let after = |name: &str, seconds: u16| match seconds {
+            1..=3_600 => Ok(Duration::from_secs(seconds.into())),
+            _ => bail!("`{name}` of [alarms] is a number of seconds from 1 to 3600"),
+        };
+        Ok(Escalation {
+            high: after("high_escalates_s", self.high_escalates_s)?,
+            medium: after("medium_escalates_s", self.medium_escalates_s)?,
+        })
     }
 }
 

@@ -356,3 +356,89 @@ async fn an_alarm_of_high_priority_is_shown_at_once_and_brings_its_protocol_unti
         assert_eq!(replayed["equal"], true, "{replayed}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_that_nobody_answers_escalates_and_its_sound_can_be_paused() {
+    let mut consortium = Consortium::found(&consortium::FOUR).await;
+    consortium.add_user(MERCY, "doctor", "doctor", None);
+    let config = consortium.node(MERCY).dir.join("vitaltrace.toml");
+    let told = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{told}\n[alarms]\nhigh_escalates_s = 20\n")).unwrap();
+    consortium.start_all().await;
+    let doctor = consortium.client(MERCY, "doctor");
+    let site = Site { consortium, doctor };
+    let doctor = &site.doctor;
+    let patient = site.patient().await;
+    let mut sensor = site.sensor(&patient, 51).await;
+    let alarms = async || doctor.get(&format!("/alarm?patient={patient}")).await.good().json();
+    assert_eq!(alarms().await["paused"], Value::Null);
+    let pause =
+        async |minutes: u32| doctor.post("/alarm/pause", &json!({"patient": patient, "minutes": minutes})).await;
+    assert_eq!(pause(0).await.status, 409);
+    assert_eq!(pause(11).await.status, 422);
+    let paused = pause(2).await.good().json()["paused"].clone();
+    assert_eq!((&paused["by"], &alarms().await["paused"]), (&json!("doctor"), &paused));
+    assert!(paused["until"].as_str() > paused["from"].as_str());
+    assert_eq!(pause(0).await.good().json()["paused"]["until"].as_str().is_some(), true);
+    assert_eq!(alarms().await["paused"], Value::Null);
+
+    // Two pressures that are too low: one patient's alarm is answered, the other's is not.
+    let other = site.patient().await;
+    let mut others = site.sensor(&other, 52).await;
+    let mut low = async |sensor: &mut Sensor, mmhg: f64| {
+        let frame = sensor.sequence.next(now(), vec![number("nibp-sys", "mm[Hg]", mmhg)]).unwrap();
+        doctor.send_frame(&frame).await.good();
+    };
+    for sensor in [&mut sensor, &mut others] {
+        low(sensor, 120.0).await;
+        low(sensor, 82.0).await;
+    }
+    let raised = async |patient: &str| {
+        let begin = Instant::now();
+        loop {
+            let all = doctor.get(&format!("/alarm?patient={patient}")).await.good().json();
+            if let Some(alarm) = all["alarms"].as_array().unwrap().iter().find(|alarm| alarm["flag"].is_string()) {
+                return alarm.clone();
+            }
+            assert!(begin.elapsed() < PATIENCE, "no alarm");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let answered = raised(&other).await;
+    doctor.post(&format!("/alarm/{}/acknowledge", answered["id"].as_str().unwrap()), &json!({})).await.good();
+    let begin = Instant::now();
+    let escalated = loop {
+        let alarm = raised(&patient).await;
+        if alarm["escalated"].is_string() {
+            break alarm;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it does not escalate: {alarm}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let flag = doctor.get(&format!("/fhir/{}", escalated["flag"].as_str().unwrap())).await.good().json();
+    let said = flag["extension"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["url"].as_str().unwrap().ends_with("/alarm-escalated"));
+    assert_eq!(said.unwrap()["valueInstant"], escalated["escalated"]);
+    assert_eq!(raised(&other).await["escalated"], Value::Null);
+
+    let texts = doctor.get(&format!("/fhir/Communication?patient={patient}")).await.good().json();
+    let said: Vec<&str> = texts["entry"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["resource"]["payload"][0]["contentString"].as_str().unwrap())
+        .collect();
+    assert!(said.len() == 2 && said.contains(&"alarms sound again"), "{said:?}");
+    let metrics = doctor.get("/metrics").await;
+    let text = metrics.text();
+    for line in [
+        "vitaltrace_alarms_total{kind=\"high\"} 2",
+        "vitaltrace_alarms_escalated_total 1",
+        "vitaltrace_patients_watched_seconds_total ",
+    ] {
+        assert!(text.contains(line), "no `{line}` in {text}");
+    }
+}

@@ -71,6 +71,7 @@ impl Site {
                     peers: Vec::new(),
                     peers_max: None,
                     cache_bytes: None,
+                    escalation: Default::default(),
                     begin: ledger::Begin::Blocks,
                     policies: Vec::new(),
                 })

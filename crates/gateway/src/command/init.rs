@@ -82,6 +82,7 @@ impl Init {
             checkpoint: None,
             peers: Vec::new(),
             subscriptions: Default::default(),
+            alarms: Default::default(),
             mqtt: None,
         };
         // The address of a database may hold a password.

@@ -79,6 +79,7 @@ impl Serve {
                 .collect(),
             peers_max: config.peers_max,
             cache_bytes: config.cache_bytes()?,
+            escalation: config.alarms.escalation()?,
             begin: config.begin()?,
             policies: config.policies()?,
         };

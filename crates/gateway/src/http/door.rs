@@ -533,6 +533,17 @@ fn of_sensing() -> Vec<Door> {
         door("get", "/alarm", get(frames::alarms), "The alarms about a patient.")
             .asks([must("patient", Kind::Text("ilse"))])
             .gives(200, Media::Json),
+        door(
+            "post",
+            "/alarm/pause",
+            post(frames::pause),
+            "Keeps a patient's alarms silent for some minutes; with 0, no more.",
+        )
+        .takes(json(
+            [must("patient", Kind::Text("ilse")), must("minutes", Kind::Number)],
+            super::desk::reads::<frames::Pause>,
+        ))
+        .gives(200, Media::Json),
         door("post", "/alarm/{id}/acknowledge", post(frames::acknowledge), "Says that somebody looks after an alarm.")
             .gives(200, Media::Json),
     ]

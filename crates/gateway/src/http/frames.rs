@@ -150,7 +150,21 @@ pub(crate) async fn alarms(
     Known(caller): Known,
     Query(of): Query<Of>,
 ) -> Result<Response, Refusal> {
-    Ok(Json(json!({"alarms": doors.node.alarms(&caller, &of.patient).await?})).into_response())
+    let (alarms, paused) = doors.node.alarms(&caller, &of.patient).await?;
+    Ok(Json(json!({"alarms": alarms, "paused": paused})).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pause {
+    patient: String,
+    minutes: u32,
+}
+
+pub(crate) async fn pause(State(doors): State<Doors>, Known(caller): Known, body: Bytes) -> Result<Response, Refusal> {
+    let asked: Pause = super::desk::document(&body)?;
+    let paused = doors.node.pause_alarms(&caller, &asked.patient, asked.minutes).await?;
+    Ok(Json(json!({"paused": paused})).into_response())
 }
 
 pub(crate) async fn acknowledge(

@@ -19,9 +19,9 @@ use futures::{
     SinkExt as _, StreamExt as _,
     stream::{SplitSink, SplitStream},
 };
-use record::fhir::IssueType;
+use record::{Digest, fhir::IssueType};
 use sensing::{DeviceId, Reading, Samples, Signal, Value as Measured};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::mpsc;
@@ -141,42 +141,90 @@ fn message(told: &Told) -> Message {
     match told {
         Told::Reading(reading) => of_reading(reading),
         Told::Alarm(alarm) => Message::Text(json!({"alarm": alarm, "sent_at": now().to_instant()}).to_string().into()),
+        Told::Paused(paused) => {
+            Message::Text(json!({"paused": paused, "sent_at": now().to_instant()}).to_string().into())
+        }
     }
 }
 
 fn of_reading(reading: &Reading) -> Message {
     let device = reading.device.as_str();
-    let signals: Vec<Value> = reading.signals.iter().map(shown).collect();
-    let told = json!({
-        "device": device.strip_prefix("urn:dev:fhir:").unwrap_or(device), "counter": reading.counter,
-        "frame": reading.digest, "measured_at": reading.measured_at.to_instant(),
-        "received_at": reading.received_at.to_instant(), "sent_at": now().to_instant(), "signals": signals
-    });
-    Message::Text(told.to_string().into())
+    let told = ShownReading {
+        device: device.strip_prefix("urn:dev:fhir:").unwrap_or(device),
+        counter: reading.counter,
+        frame: reading.digest,
+        measured_at: reading.measured_at.to_instant(),
+        received_at: reading.received_at.to_instant(),
+        sent_at: now().to_instant(),
+        signals: reading.signals.iter().map(shown).collect(),
+    };
+    // Nothing in it can fail to be JSON.
+    Message::Text(serde_json::to_string(&told).unwrap_or_default().into())
 }
 
-/// Value = origin + sample × scale; decimals as text, with their digits.
-fn shown(signal: &Signal) -> Value {
-    let mut told = json!({"name": signal.name, "offset_ms": signal.offset_ms});
+/// A frame as a stream shows it.
+#[derive(Serialize)]
+struct ShownReading<'a> {
+    device: &'a str,
+    counter: u64,
+    frame: Digest,
+    measured_at: String,
+    received_at: String,
+    sent_at: String,
+    signals: Vec<ShownSignal<'a>>,
+}
+
+/// A signal as a stream shows it: value = origin + sample × scale; decimals as text, with their digits.
+#[derive(Default, Serialize)]
+struct ShownSignal<'a> {
+    name: &'a str,
+    offset_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_hz: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "each_sample")]
+    samples: Option<&'a Samples>,
+}
+
+fn shown(signal: &Signal) -> ShownSignal<'_> {
+    let told = ShownSignal { name: &signal.name, offset_ms: signal.offset_ms, ..ShownSignal::default() };
     match &signal.value {
-        Measured::Number { unit, value } => {
-            told["unit"] = json!(unit);
-            told["value"] = json!(value.to_string());
-        }
-        Measured::Code(code) => told["code"] = json!(code),
-        Measured::Absent(why) => told["absent"] = json!(why.code()),
-        Measured::Waveform(wave) => {
-            told["unit"] = json!(wave.unit);
-            told["rate_hz"] = json!(wave.rate_hz.to_string());
-            told["origin"] = json!(wave.origin.to_string());
-            told["scale"] = json!(wave.scale.to_string());
-            told["samples"] = match &wave.samples {
-                Samples::I16(samples) => samples.iter().map(|&s| (s != i16::MIN).then_some(s)).collect(),
-                Samples::I32(samples) => samples.iter().map(|&s| (s != i32::MIN).then_some(s)).collect(),
-            };
-        }
+        Measured::Number { unit, value } => ShownSignal { unit: Some(unit), value: Some(value.to_string()), ..told },
+        Measured::Code(code) => ShownSignal { code: Some(code), ..told },
+        Measured::Absent(why) => ShownSignal { absent: Some(why.code()), ..told },
+        Measured::Waveform(wave) => ShownSignal {
+            unit: Some(&wave.unit),
+            rate_hz: Some(wave.rate_hz.to_string()),
+            origin: Some(wave.origin.to_string()),
+            scale: Some(wave.scale.to_string()),
+            samples: Some(&wave.samples),
+            ..told
+        },
     }
-    told
+}
+
+/// The samples, null where one is missing.
+fn each_sample<S: Serializer>(samples: &Option<&Samples>, serializer: S) -> Result<S::Ok, S::Error> {
+    match samples {
+        Some(Samples::I16(samples)) => {
+            serializer.collect_seq(samples.iter().map(|&sample| (sample != i16::MIN).then_some(sample)))
+        }
+        Some(Samples::I32(samples)) => {
+            serializer.collect_seq(samples.iter().map(|&sample| (sample != i32::MIN).then_some(sample)))
+        }
+        None => serializer.serialize_none(),
+    }
 }
 
 #[cfg(test)]
