@@ -385,7 +385,7 @@ async fn an_alarm_that_nobody_answers_escalates_and_its_sound_can_be_paused() {
     // Two pressures that are too low: one patient's alarm is answered, the other's is not.
     let other = site.patient().await;
     let mut others = site.sensor(&other, 52).await;
-    let mut low = async |sensor: &mut Sensor, mmhg: f64| {
+    let low = async |sensor: &mut Sensor, mmhg: f64| {
         let frame = sensor.sequence.next(now(), vec![number("nibp-sys", "mm[Hg]", mmhg)]).unwrap();
         doctor.send_frame(&frame).await.good();
     };

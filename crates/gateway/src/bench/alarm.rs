@@ -195,7 +195,7 @@ impl Measure {
         Ok(())
     }
 
-    /// Looks at what the viewer is shown until a time, and acknowledges each new alarm.
+    /// Looks at what the viewer is shown until a time, and acknowledges the alarm of each low pressure.
     async fn hear(
         &self,
         alarms: &mut mpsc::Receiver<(Instant, Value)>,
@@ -206,10 +206,12 @@ impl Measure {
             let Some((at, alarm)) = next else { bail!("a stream ended") };
             let sounds = alarm["name"] == ALARM && alarm["ended"].is_null() && alarm["acknowledged"].is_null();
             let Some((sent, heard)) = low.as_mut().filter(|_| sounds) else { continue };
-            if !std::mem::replace(heard, true) {
-                let took_ms = at.duration_since(*sent).as_secs_f64() * 1_000.0;
-                self.took_ms.lock().unwrap_or_else(PoisonError::into_inner).push(took_ms);
+            // It is shown once more when it is written.
+            if std::mem::replace(heard, true) {
+                continue;
             }
+            let took_ms = at.duration_since(*sent).as_secs_f64() * 1_000.0;
+            self.took_ms.lock().unwrap_or_else(PoisonError::into_inner).push(took_ms);
             let id = alarm["id"].as_str().context("an alarm has no id")?;
             self.site.doctor.post(&format!("/alarm/{id}/acknowledge"), &json!({})).await?.good()?;
         }
