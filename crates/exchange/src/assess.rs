@@ -85,7 +85,7 @@ impl Node {
         // The queue is empty and its other end is held here.
         let _ = engine.try_send(fed);
         engines.insert(patient.to_owned(), engine);
-        tokio::spawn(self.clone().run_engine(patient.to_owned(), readings));
+        self.sensing.threads.run(self.clone().run_engine(patient.to_owned(), readings));
     }
 
     /// Tells the patient's engine that somebody took notice of an alarm.

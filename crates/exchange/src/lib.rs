@@ -52,6 +52,7 @@ mod signin;
 mod alarm;
 mod assess;
 mod batch;
+mod beside;
 mod bind;
 mod chart;
 mod kept;

@@ -2,6 +2,7 @@
 
 use crate::{
     accesses::Accesses,
+    beside::{Threads, with_the_ledgers_niceness},
     boxed,
     clock::now,
     desk::Desk,
@@ -42,12 +43,6 @@ use tokio::{sync::watch, task::JoinHandle};
 
 /// Connections to the database that read at the same time.
 const STORE_READERS: usize = 4;
-/// By so much the ledger's threads give way to those that answer people: what all agree on may come a little later, help may not. A thread
-/// that does has a third of another's share of a processor that both want.
-const LEDGER_NICENESS: i32 = 5;
-/// More than that there is none.
-const NICENESS_MAX: i32 = 19;
-
 /// What a node is started with.
 pub struct Settings {
     /// The organisation.
@@ -92,6 +87,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The threads of analytics do not start.
+    #[error("no threads for analytics: {0}")]
+    Threads(String),
     /// A policy in force is not at hand, or cannot be read.
     #[error("{0}")]
     Policy(String),
@@ -182,6 +180,7 @@ impl Node {
         let Settings { org, role, genesis, keys, data, database, ledger: listen, part, .. } = settings;
         let Settings { peers, peers_max, cache_bytes, escalation, begin, policies, .. } = settings;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
+        let threads = Threads::start().map_err(|e| StartError::Threads(e.to_string()))?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
         let accesses = Accesses::open(&data.join("accesses.db"))?;
@@ -204,7 +203,7 @@ impl Node {
         let signer = Signer::new(org.clone(), genesis.id(), folder, keys.entry.clone(), older);
         let voice = Voice::new(signer.clone());
         config.speaker = Some(voice.speaker());
-        let ledger = tokio::task::spawn_blocking(move || beside_people(move || ledger::run_tokio(config)))
+        let ledger = tokio::task::spawn_blocking(move || with_the_ledgers_niceness(move || ledger::run_tokio(config)))
             .await
             .map_err(|e| StartError::Ledger(e.to_string()))?
             .map_err(|e| StartError::Ledger(e.to_string()))?;
@@ -277,7 +276,7 @@ impl Node {
                 meters,
                 disk: Disk::default(),
                 policies,
-                sensing: Sensing::new(escalation),
+                sensing: Sensing::new(escalation, threads),
                 said: Recent::new(SAID_MAX),
                 audited: tokio::sync::Mutex::default(),
                 subscriptions,
@@ -455,21 +454,6 @@ fn new_lane() -> Result<u32, StartError> {
 }
 
 /// How far the organisation's lane is in this node's own final state.
-/// Runs something on a thread that gives way to those that answer people, as do all threads that it starts.
-fn beside_people<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::spawn(move || {
-        // Elsewhere the whole process would give way.
-        #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::process::getpriority_process(None)
-            .and_then(|own| rustix::process::setpriority_process(None, (own + LEDGER_NICENESS).min(NICENESS_MAX)))
-        {
-            tracing::warn!(%error, "the ledger does not give way to those who ask");
-        }
-        work()
-    });
-    thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
-}
-
 async fn own_lane(ledger: &ledger::Handle, org: &OrgId, lane: u32) -> Result<u64, StartError> {
     let values = ledger.get(vec![state::lane_key(org, lane)]).await.map_err(|e| StartError::Ledger(e.to_string()))?;
     let Some(Some(value)) = values.into_iter().next() else { return Ok(0) };

@@ -1,6 +1,7 @@
 //! What a node knows of its devices: which of them measure whom, how far each has counted, and which keys are not trusted any more.
 
 use crate::{
+    beside::Threads,
     bind::Bound,
     kinds::EVERY_KIND,
     vigil::{Escalation, Unanswered},
@@ -28,11 +29,11 @@ const ALARM_LOCKS: usize = 32;
 const KINDS_MAX: usize = 64;
 
 /// What a node knows of its devices, and of the analytics that they feed.
-#[derive(Default)]
 pub(crate) struct Sensing {
     devices: Mutex<HashMap<DeviceId, Place>>,
     revoked: Mutex<HashMap<DeviceId, Revoked>>,
     pub(crate) engines: crate::assess::Engines,
+    pub(crate) threads: Threads,
     pub(crate) streams: crate::live::Streams,
     /// Held while a device is bound or unbound.
     pub(crate) binding: tokio::sync::Mutex<()>,
@@ -59,9 +60,19 @@ pub(crate) struct Revoked {
 }
 
 impl Sensing {
-    /// Nothing yet, of a node where alarms wait so long for somebody.
-    pub(crate) fn new(escalation: Escalation) -> Self {
-        Self { unanswered: Unanswered::new(escalation), ..Self::default() }
+    /// Nothing yet, of a node where alarms wait so long for somebody, and the rules run on these threads.
+    pub(crate) fn new(escalation: Escalation, threads: Threads) -> Self {
+        Self {
+            devices: Mutex::default(),
+            revoked: Mutex::default(),
+            engines: Default::default(),
+            threads,
+            streams: Default::default(),
+            binding: tokio::sync::Mutex::default(),
+            alarms: Default::default(),
+            alarm_written: tokio::sync::Notify::new(),
+            unanswered: Unanswered::new(escalation),
+        }
     }
 
     fn devices(&self) -> MutexGuard<'_, HashMap<DeviceId, Place>> {

@@ -48,7 +48,6 @@ impl Default for Escalation {
 }
 
 /// Alarms that nobody acknowledged yet, and when each escalates.
-#[derive(Default)]
 pub(crate) struct Unanswered {
     after: Escalation,
     due: Mutex<HashMap<Id16, TimeMs>>,

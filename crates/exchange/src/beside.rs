@@ -1,0 +1,87 @@
+//! Threads that give way to those that answer people: the ledger's, and those that the rules of analytics run on.
+
+use std::{future::Future, io, thread};
+use tokio::runtime::{Builder, Runtime};
+
+/// By so much the ledger's threads give way: what all agree on may come a little later, help may not. A thread that does has a third of
+/// another's share of a processor that both want.
+const LEDGER_NICENESS: i32 = 5;
+/// And those of analytics: half of another's share.
+const ANALYTICS_NICENESS: i32 = 3;
+/// More than that there is none.
+const NICENESS_MAX: i32 = 19;
+
+/// Has the calling thread, and all that it starts, give way by so much more than it does.
+fn give_way(niceness: i32) {
+    // Elsewhere the whole process would.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::getpriority_process(None)
+        .and_then(|own| rustix::process::setpriority_process(None, (own + niceness).min(NICENESS_MAX)))
+    {
+        tracing::warn!(%error, "a thread does not give way to those that answer people");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (niceness, NICENESS_MAX);
+}
+
+/// Starts the ledger by a thread that gives way, so that all its threads do.
+pub(crate) fn with_the_ledgers_niceness<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = thread::spawn(move || {
+        give_way(LEDGER_NICENESS);
+        start()
+    });
+    thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+}
+
+/// The threads of analytics: as many as there are processors. A second of one patient's signals takes milliseconds; among the tasks that answer
+/// people, those of two hundred patients held up every answer.
+pub(crate) struct Threads(Option<Runtime>);
+
+impl Threads {
+    pub(crate) fn start() -> io::Result<Self> {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads(processors).thread_name("analytics").enable_all();
+        threads.on_thread_start(|| give_way(ANALYTICS_NICENESS));
+        Ok(Self(Some(threads.build()?)))
+    }
+
+    /// Runs a task until it ends by itself, or the node does.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(threads) = &self.0 {
+            threads.spawn(task);
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // A node may end on a thread that must not wait.
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn threads_of_analytics_and_of_the_ledger_give_way_and_end_without_being_waited_for() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let own = niceness();
+        let expected = |by: i32| if cfg!(target_os = "linux") { (own + by).min(NICENESS_MAX) } else { own };
+        let threads = Threads::start().unwrap();
+        let (told, heard) = tokio::sync::oneshot::channel();
+        threads.run(async move {
+            let _ = told.send((niceness(), tokio::task::spawn_blocking(niceness).await.unwrap()));
+        });
+        assert_eq!(heard.await.unwrap(), (expected(ANALYTICS_NICENESS), expected(ANALYTICS_NICENESS)));
+        let started = with_the_ledgers_niceness(move || (niceness(), thread::spawn(niceness).join().unwrap()));
+        assert_eq!(started, (expected(LEDGER_NICENESS), expected(LEDGER_NICENESS)));
+        assert_eq!(niceness(), own);
+        threads.run(std::future::pending());
+        drop(threads);
+    }
+}
