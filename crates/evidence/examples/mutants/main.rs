@@ -26,7 +26,7 @@ mod world;
 use evidence::{
     BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, GatheredAccess, Handover,
     LedgerLog, Limits, Log, LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused,
-    Report, StateProof, Witness, assemble, part, speak, verify,
+    Report, StateProof, UnreviewedProof, Witness, assemble, part, speak, verify,
 };
 
 use contract::state::{binding_key, device_signer_key, organisation_key, record_key};
