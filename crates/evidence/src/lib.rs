@@ -57,7 +57,9 @@ pub use report::{
     PolicyReport, RecordProven, RecordReport, Report, VersionReport, WitnessReport,
 };
 pub use state::{CHUNK_BYTES, PROOF_BYTES_MAX, PROOF_DIGESTS_MAX, absent, current};
-pub use unreviewed::{UNREVIEWED_FORMAT, Unreviewed, UnreviewedProof, is_unreviewed, verify_unreviewed};
+pub use unreviewed::{
+    UNREVIEWED_FORMAT, Unreviewed, UnreviewedProof, is_unreviewed, verify_unreviewed, verify_unreviewed_through,
+};
 pub use verify::{Limits, Refused, Subject, prove, verify, verify_through};
 pub use witness::{Log as LedgerLog, Receipt, receipts, speak};
 

@@ -1,7 +1,7 @@
 //! How many overrides of each member nobody has reviewed: the ledger's own count, with its proof.
 
 use crate::{
-    Finality, Limits, Refused, StateProof, Subject,
+    Finality, KnownBlock, Limits, Refused, StateProof, Subject,
     bundle::{check_format, read},
     finality,
     verify::value,
@@ -77,9 +77,19 @@ pub fn is_unreviewed(file: &[u8], limits: &Limits) -> bool {
 
 /// Checks the counts, from the genesis id alone.
 pub fn verify_unreviewed(file: &[u8], genesis_id: &Digest, limits: &Limits) -> Result<Unreviewed, Refused> {
+    verify_unreviewed_through(file, genesis_id, None, limits)
+}
+
+/// As [`verify_unreviewed`], and refuses counts whose ledger does not go through the block that the reader knows.
+pub fn verify_unreviewed_through(
+    file: &[u8],
+    genesis_id: &Digest,
+    known: Option<&KnownBlock>,
+    limits: &Limits,
+) -> Result<Unreviewed, Refused> {
     check_format(file, limits.bundle_bytes_max, UNREVIEWED_FORMAT)?;
     let proof: UnreviewedProof = from_cbor("count of overrides", file, limits.bundle_bytes_max)?;
-    let at = finality::check(&proof.finality, genesis_id, None)?;
+    let at = finality::check(&proof.finality, genesis_id, known)?;
     let roll: Roll = value(Subject::Roll, &roll_key(), &proof.roll, &at)?;
     if roll.members.len() != proof.members.len() {
         return Err(Refused::State { subject: Subject::Roll });

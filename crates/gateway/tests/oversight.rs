@@ -121,6 +121,12 @@ async fn broken_glass_is_told_to_the_patient_and_waits_in_the_queue_until_it_is_
     good(vitaltrace(["ledger", "overrides", "--config", &dir, "--output", &file]));
     let genesis = site.consortium.node(MERCY).status().await["chain"].as_str().unwrap().to_owned();
     assert!(good(vitaltrace(["verify", &file, "--genesis-id", &genesis])).contains("is reviewed, at height"));
+    // One that does not go through the block that its reader knows says nothing.
+    let known = format!("1:{}", "0".repeat(64));
+    let refused = vitaltrace(["verify", &file, "--genesis-id", &genesis, "--checkpoint", &known]);
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("NOT verified: the evidence does not go through the checkpoint"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-// The files: a bundle of evidence, and the proof of a single record. Layout: `spec/evidence.md`.
+// The files: a bundle of evidence, the proof of a single record, and the count of overrides. Layout: `spec/evidence.md`.
 
 import type { Digest } from "./bytes.js";
 import { decode, Reader } from "./cbor.js";
@@ -17,7 +17,10 @@ import type { Month } from "./time.js";
 export const EVIDENCE_FORMAT = "vitaltrace/evidence/1";
 /** First element of every record proof. */
 export const RECORD_PROOF_FORMAT = "vitaltrace/record-proof/1";
-export type Format = typeof EVIDENCE_FORMAT | typeof RECORD_PROOF_FORMAT;
+/** First element of every count of overrides. */
+export const UNREVIEWED_FORMAT = "vitaltrace/unreviewed/1";
+const FORMATS = [EVIDENCE_FORMAT, RECORD_PROOF_FORMAT, UNREVIEWED_FORMAT] as const;
+export type Format = (typeof FORMATS)[number];
 
 const MONTHS_MAX = 1_200;
 const ENTRIES_MAX = 1_000_000;
@@ -213,6 +216,15 @@ export type RecordProof = {
   readonly bytes: Uint8Array;
 };
 
+/** Of every member, the number of its overrides that nobody has reviewed, with its proof. */
+export type UnreviewedProof = {
+  readonly finality: Finality;
+  /** Who the members are. */
+  readonly roll: StateProof;
+  /** Of each member, in the roll's order. */
+  readonly members: readonly StateProof[];
+};
+
 /** The format that a file says it is in. */
 export function formatOf(bytes: Uint8Array): Format | undefined {
   const name = readable(() => {
@@ -220,7 +232,7 @@ export function formatOf(bytes: Uint8Array): Format | undefined {
     reader.fields(1, 24);
     return reader.text(64);
   });
-  return name === EVIDENCE_FORMAT || name === RECORD_PROOF_FORMAT ? name : undefined;
+  return FORMATS.find((format) => format === name);
 }
 
 /** Reads a bundle within limits; says nothing about whether it holds. */
@@ -260,6 +272,15 @@ export function recordProofFrom(bytes: Uint8Array, limits: Limits): RecordProof 
       salt: digest(reader),
       bytes: reader.bytes(RECORD_BYTES_MAX),
     };
+  });
+}
+
+/** Reads a count of overrides within limits; says nothing about whether it holds. */
+export function unreviewedFrom(bytes: Uint8Array, limits: Limits): UnreviewedProof {
+  return fileFrom(bytes, limits, UNREVIEWED_FORMAT, (reader) => {
+    reader.fields(4);
+    formatName(reader, UNREVIEWED_FORMAT);
+    return { finality: finality(reader), roll: stateProof(reader), members: reader.array(MEMBERS_MAX, stateProof) };
   });
 }
 

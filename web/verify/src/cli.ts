@@ -13,9 +13,13 @@ import {
   RECORD_PROOF_FORMAT,
   type RecordProven,
   type Report,
+  type Unreviewed,
+  UNREVIEWED_FORMAT,
+  unreviewedSentences,
   type Verdict,
   verify,
   verifyRecord,
+  verifyUnreviewed,
 } from "./index.js";
 
 const USAGE =
@@ -30,10 +34,14 @@ class WrongUsage extends Error {}
 function main(args: string[]): number {
   const { file, genesisId, checkpoint, json } = usage(args);
   const bytes = read(file);
-  if (formatOf(bytes) === RECORD_PROOF_FORMAT) {
-    return tell(verifyRecord(bytes, genesisId, {}, checkpoint), json, tellRecord);
+  switch (formatOf(bytes)) {
+    case RECORD_PROOF_FORMAT:
+      return tell(verifyRecord(bytes, genesisId, {}, checkpoint), json, tellRecord);
+    case UNREVIEWED_FORMAT:
+      return tell(verifyUnreviewed(bytes, genesisId, {}, checkpoint), json, unreviewedSentences);
+    default:
+      return tell(verify(bytes, genesisId, {}, checkpoint), json, tellReport);
   }
-  return tell(verify(bytes, genesisId, {}, checkpoint), json, tellReport);
 }
 
 type Usage = { file: string; genesisId: Uint8Array; checkpoint: Checkpoint | undefined; json: boolean };
@@ -78,7 +86,7 @@ function read(file: string): Uint8Array {
   }
 }
 
-function tell<T extends Report | RecordProven>(
+function tell<T extends Report | RecordProven | Unreviewed>(
   verdict: Verdict<T>,
   json: boolean,
   people: (report: T) => string[],

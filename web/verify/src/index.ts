@@ -1,7 +1,15 @@
-// What the verifier offers: two checks, their reports, and the few things that it takes to call them. Runs in browsers and in Node.
+// What the verifier offers: three checks, their reports, and the few things that it takes to call them. Runs in browsers and in Node.
 
 export { digestFromHex } from "./bytes.js";
-export { EVIDENCE_FORMAT, type Format, formatOf, LIMITS, type Limits, RECORD_PROOF_FORMAT } from "./bundle.js";
+export {
+  EVIDENCE_FORMAT,
+  type Format,
+  formatOf,
+  LIMITS,
+  type Limits,
+  RECORD_PROOF_FORMAT,
+  UNREVIEWED_FORMAT,
+} from "./bundle.js";
 export { document } from "./document.js";
 export type { Checkpoint } from "./finality.js";
 export type { Check, Reason } from "./refusal.js";
@@ -21,5 +29,6 @@ export type {
   VersionReport,
   WitnessReport,
 } from "./report.js";
-export { type Verdict, verify, verifyRecord } from "./verify.js";
+export { type Unreviewed, unreviewedSentences } from "./unreviewed.js";
+export { type Verdict, verify, verifyRecord, verifyUnreviewed } from "./verify.js";
 export { instant } from "./time.js";

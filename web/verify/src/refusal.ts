@@ -1,6 +1,6 @@
 // Why a file proves nothing: always the file's fault, always named after the check that failed.
 
-/** The checks of `spec/evidence.md`, «What a reader checks», in their order. */
+/** The checks of `spec/evidence.md`, «What a reader checks», in their order, and those of its smaller files. */
 export type Check =
   | "size"
   | "format"
@@ -18,7 +18,9 @@ export type Check =
   | "devices"
   | "places"
   | "witnesses"
-  | "accesses";
+  | "accesses"
+  | "roll"
+  | "members";
 
 /** A refusal as callers see it. */
 export type Reason = {

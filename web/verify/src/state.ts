@@ -2,6 +2,7 @@
 
 import { type Digest, domain, sha256 } from "./bytes.js";
 import { decode, type Reader } from "./cbor.js";
+import { MEMBERS_MAX } from "./genesis.js";
 import { Frontier } from "./merkle.js";
 import { digest, org, ORG_ROLES, type OrgRole, RECORD_TYPES, type RecordType } from "./names.js";
 
@@ -39,6 +40,11 @@ export function deviceSignerKey(key: Digest): Digest {
 /** Where a member stands. */
 export function organisationKey(org: string): Digest {
   return sha256(KEY_DOMAIN, domain("org"), new TextEncoder().encode(org));
+}
+
+/** Where it stands who the members are. */
+export function rollKey(): Digest {
+  return sha256(KEY_DOMAIN, domain("roll"));
 }
 
 /** The policy in force. */
@@ -152,6 +158,19 @@ export function organisationFrom(value: Uint8Array): Organisation {
       left: reader.boolean(),
       unreviewed: reader.u64(),
     };
+  });
+}
+
+/** The names of the members, in the roll's order. One that names more than there may be is none. */
+export function rollFrom(value: Uint8Array): string[] {
+  return decode(value, VALUE_BYTES_MAX, (reader) => {
+    reader.fields(1);
+    return reader.array(MEMBERS_MAX, (r) => {
+      r.fields(2);
+      const name = org(r);
+      r.oneOf(ORG_ROLES);
+      return name;
+    });
   });
 }
 

@@ -1,7 +1,7 @@
 // `verify`: from untrusted bytes and a genesis id to a report, or a refusal that names what is wrong and where.
 
 import { type Digest, equal, hex } from "./bytes.js";
-import { bundleFrom, LIMITS, type Limits, recordProofFrom } from "./bundle.js";
+import { bundleFrom, LIMITS, type Limits, recordProofFrom, unreviewedFrom } from "./bundle.js";
 import { commit } from "./commitment.js";
 import { checkCurrent } from "./current.js";
 import { batchesOf, checkDevices, type Device } from "./device.js";
@@ -14,6 +14,7 @@ import { type Reason, Refusal } from "./refusal.js";
 import { type RecordProven, recordProven, type Report, report } from "./report.js";
 import { resourceName } from "./resourceName.js";
 import { activePolicyFrom, policyKey, recordHeadFrom, recordKey } from "./state.js";
+import { checkUnreviewed, type Unreviewed } from "./unreviewed.js";
 import { checkWitnesses } from "./witness.js";
 
 /** What a verification ends with. */
@@ -84,6 +85,19 @@ export function verifyRecord(
       );
     }
     return recordProven(at, tag, head, name, proof.bytes.length);
+  });
+}
+
+/** Checks how many overrides of each member nobody has reviewed, from the genesis id alone. */
+export function verifyUnreviewed(
+  bytes: Uint8Array,
+  genesisId: Digest,
+  limits: Partial<Limits> = {},
+  checkpoint?: Checkpoint,
+): Verdict<Unreviewed> {
+  return verdict(() => {
+    const proof = unreviewedFrom(bytes, { ...LIMITS, ...limits });
+    return checkUnreviewed(proof, finalFrom(proof.finality, genesisId, checkpoint));
   });
 }
 

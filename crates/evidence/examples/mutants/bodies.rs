@@ -44,7 +44,8 @@ fn key(rng: &mut StdRng) -> PublicKey {
     rng.random::<[u8; 32]>().into()
 }
 
-fn org(rng: &mut StdRng) -> OrgId {
+/// A name, be it one of the consortium's or not.
+pub(crate) fn org(rng: &mut StdRng) -> OrgId {
     one(&["a", "mercy", "constructor", "x-9", "an-organisation-of-32-characters"], rng).parse().unwrap()
 }
 
@@ -238,17 +239,22 @@ pub(crate) fn shown_values(
     let night = TimeMs::from_instant("2026-11-01T00:30:00Z").map(|time| time.0).unwrap_or_default();
     let times = [0, night - 1, night, night + 1, night + 60_000, u64::MAX];
     let signer = DeviceKey { device: signs, revoked: maybe(rng, |rng| TimeMs(one(&times, rng))) };
-    let member = Organisation {
-        role: one(&OrgRole::ALL, rng),
-        entry_key: if rng.random_bool(0.8) { entry_key } else { key(rng) },
-        left: rng.random_bool(0.2),
-        unreviewed: integer(rng),
-    };
+    let member = member(entry_key, rng);
     let head = record_head(commitment, rng);
     [Some(head), Some(to_cbor(&binding)), Some(to_cbor(&signer)), Some(to_cbor(&member))].map(|value| {
         let value = value.filter(|_| rng.random_bool(0.5))?;
         Some(if rng.random_bool(0.15) { crate::case::bent(&value, rng) } else { value })
     })
+}
+
+/// A member with that key, more often than not.
+pub(crate) fn member(entry_key: PublicKey, rng: &mut StdRng) -> Organisation {
+    Organisation {
+        role: one(&OrgRole::ALL, rng),
+        entry_key: if rng.random_bool(0.8) { entry_key } else { key(rng) },
+        left: rng.random_bool(0.2),
+        unreviewed: integer(rng),
+    }
 }
 
 fn reach(rng: &mut StdRng) -> Reach {

@@ -14,6 +14,7 @@
 mod bodies;
 mod case;
 mod consortium;
+mod overrides;
 mod resource;
 
 #[path = "../../src/tests/mutate.rs"]
@@ -26,11 +27,11 @@ mod world;
 use evidence::{
     BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, EVIDENCE_FORMAT, Finality, GatheredAccess, Handover,
     LedgerLog, Limits, Log, LogPart, LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused,
-    Report, StateProof, Witness, assemble, part, speak, verify,
+    Report, StateProof, UnreviewedProof, Witness, assemble, part, speak, verify,
 };
 
 use contract::state::{binding_key, device_signer_key, organisation_key, record_key};
-use evidence::{RecordProof, absent, current, verify_record};
+use evidence::{RecordProof, Unreviewed, absent, current, verify_record, verify_unreviewed};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::{Commitment, Digest, commit, record_tag, sha256};
 use serde_json::{Value, json};
@@ -58,12 +59,13 @@ fn main() {
     };
     // Shares of COUNT. What was signed anew is worth more than what dies at a digest.
     lines.honest(count / 50);
-    lines.unsigned(count / 5);
+    lines.unsigned(count * 3 / 20);
     lines.consortia(count / 5);
     lines.shown(count / 10);
     lines.logs(count / 4);
     lines.gathered(count / 20);
     lines.records(count / 10);
+    lines.overrides(count / 20);
     let rest = count.saturating_sub(lines.total());
     lines.proofs(rest);
     lines.file.flush().unwrap();
@@ -110,6 +112,15 @@ impl Lines {
         let why = verdict.as_ref().err().map(ToString::to_string);
         let line =
             json!({ "check": "record", "genesis": genesis_id, "file": hex(bytes), "report": report, "why": why });
+        self.tell(kind, verdict.is_ok(), line);
+    }
+
+    fn unreviewed(&mut self, kind: &'static str, genesis_id: &Digest, bytes: &[u8]) {
+        let verdict = verify_unreviewed(bytes, genesis_id, &Limits::default());
+        let report = verdict.as_ref().ok().map(|counted| serde_json::to_string_pretty(counted).unwrap());
+        let said = verdict.as_ref().ok().map(Unreviewed::sentences);
+        let why = verdict.as_ref().err().map(ToString::to_string);
+        let line = json!({ "check": "unreviewed", "genesis": genesis_id, "file": hex(bytes), "report": report, "said": said, "why": why });
         self.tell(kind, verdict.is_ok(), line);
     }
 
@@ -256,6 +267,21 @@ impl Lines {
                 let file = RecordProof::new(finality.clone(), tag, head, salt, bytes).to_bytes();
                 let file = if self.rng.random_bool(0.2) { case::bent(&file, &mut self.rng) } else { file };
                 self.record_proof("record", &world.id(), &file);
+            }
+        }
+    }
+
+    /// Counts of overrides, whose members say anything.
+    fn overrides(&mut self, count: usize) {
+        const BATCH: usize = 10;
+        let world = three_months();
+        let full = overrides::full(&world, &mut self.rng);
+        for bytes in full.iter().take(count) {
+            self.unreviewed("full", &world.id(), bytes);
+        }
+        for from in (full.len()..count).step_by(BATCH) {
+            for (kind, id, bytes) in overrides::proven(&world, BATCH.min(count - from), &mut self.rng) {
+                self.unreviewed(kind, &id, &bytes);
             }
         }
     }

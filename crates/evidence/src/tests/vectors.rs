@@ -2,9 +2,9 @@
 
 use super::{
     mutated::without_absent,
-    world::{Shown, World, at, night, rounds, whole_night},
+    world::{ORGS, Shown, World, at, night, rounds, whole_night},
 };
-use crate::{Limits, Parts, RecordProof, Report, assemble, verify, verify_record};
+use crate::{Limits, Parts, RecordProof, Report, assemble, verify, verify_record, verify_unreviewed};
 use commonware_codec::Encode as _;
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
 use contract::state::record_key;
@@ -36,6 +36,19 @@ fn late() -> World {
     world.record("mercy", "Patient/p1", "admitted");
     world.block(None);
     world.access_late("ambulance", at("2026-11-15T10:00:00Z"));
+    world
+}
+
+/// An ambulance breaks the glass twice and one is reviewed; a hospital breaks it twice.
+fn overrides() -> World {
+    let mut world = World::new(1);
+    world.block(Some("2026-10-31T22:15:00Z"));
+    let reviewed = world.break_glass("ambulance");
+    world.break_glass("ambulance");
+    world.break_glass("mercy");
+    world.break_glass("mercy");
+    world.block(Some("2026-10-31T23:30:00Z"));
+    world.review("ambulance", reviewed);
     world
 }
 
@@ -130,6 +143,16 @@ fn the_published_record_proof_has_the_published_report() {
     check(expect_file!["../../../../spec/vectors/record-proof-1.hex"], &bytes);
     expect_file!["../../../../spec/vectors/record-proof-1.json"].assert_eq(&json(&proven));
     each_byte_changed(&bytes, |bytes| verify_record(bytes, &world.id(), &Limits::default()).is_err());
+}
+
+#[test]
+fn the_published_count_of_overrides_has_the_published_report() {
+    let world = overrides();
+    let bytes = world.prove_unreviewed(&ORGS.map(|(org, _)| org)).to_bytes();
+    let counted = verify_unreviewed(&bytes, &world.id(), &Limits::default()).unwrap();
+    check(expect_file!["../../../../spec/vectors/unreviewed-1.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/unreviewed-1.json"].assert_eq(&json(&counted));
+    each_byte_changed(&bytes, |bytes| verify_unreviewed(bytes, &world.id(), &Limits::default()).is_err());
 }
 
 /// The published bundle once more, with signatures that one reading or another of RFC 8032 refuses: their first halves are a point of

@@ -2,8 +2,8 @@
 
 use crate::{
     BoundDevice, CHUNK_BYTES, CurrentRecord, CurrentValue, Finality, GatheredAccess, LedgerLog, Limits, Log,
-    LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, Witness, assemble,
-    part, speak, verify,
+    LoggedEntry, MonthLog, Opened, OpenedLink, Parts, Place, Policies, Refused, Report, StateProof, UnreviewedProof,
+    Witness, assemble, part, speak, verify,
 };
 use bytes::Bytes;
 use commonware_codec::{DecodeExt as _, Encode as _, RangeCfg};
@@ -35,11 +35,11 @@ use commonware_storage::{
 use commonware_utils::{NZU16, NZU64, NZUsize, Participant, TryCollect as _, ordered::Set};
 use contract::{
     AccessAction, Body, DeviceStep, Entry, Gathered, Genesis, HEADER_VERSION, Header, InvestigationStep, LastMonth,
-    Member, MonthOpening, Parent, PolicyKind, Signature, SignedSubmission, Submission, execute,
+    Member, MonthOpening, OverrideStep, Parent, PolicyKind, Signature, SignedSubmission, Submission, execute,
     merkle::{self, Frontier},
     state::{
         Key, LogHead, VALUE_BYTES_MAX, binding_key, device_signer_key, entry_leaf, log_key, log_leaf, organisation_key,
-        policy_key, record_key,
+        policy_key, record_key, roll_key,
     },
     to_cbor,
 };
@@ -250,7 +250,10 @@ impl World {
                 _ => Purpose::Treat,
             },
             policy: self.genesis.access_policy,
-            actor: sha256(&[b"actor", org.as_bytes()]),
+            actor: match body {
+                Body::Override { step: OverrideStep::Reviewed(_), .. } => sha256(&[b"officer", org.as_bytes()]),
+                _ => sha256(&[b"actor", org.as_bytes()]),
+            },
             patient: Some(self.patient.pseudonym(time.month())),
             month: None,
             body,
@@ -341,10 +344,18 @@ impl World {
         self.file_at(org, id, body, time);
     }
 
-    pub(crate) fn break_glass(&mut self, org: &str) {
+    /// Breaks the glass for a minute.
+    pub(crate) fn break_glass(&mut self, org: &str) -> Id16 {
         let (id, until) = (self.next_id(), self.block.time.plus_ms(60_000));
         let reason = Commitment(sha256(&[b"reason"]));
-        self.file(org, id, Body::Override { id, step: contract::OverrideStep::Opened(until), reason });
+        self.file(org, id, Body::Override { id, step: OverrideStep::Opened(until), reason });
+        id
+    }
+
+    /// Files that somebody else there found an override justified.
+    pub(crate) fn review(&mut self, org: &str, opened: Id16) {
+        let (id, reason) = (self.next_id(), Commitment(sha256(&[b"found"])));
+        self.file(org, id, Body::Override { id: opened, step: OverrideStep::Reviewed(true), reason });
     }
 
     pub(crate) fn investigate(&mut self, org: &str) -> Id16 {
@@ -554,6 +565,18 @@ impl World {
             Proven::Value(proof) => (finality, proof),
             Proven::Absent(_) => panic!("there is no such value"),
         }
+    }
+
+    /// How many overrides of these members nobody has reviewed.
+    pub(crate) fn prove_unreviewed(&self, orgs: &[&str]) -> UnreviewedProof {
+        let keys = orgs.iter().map(|org| organisation_key(&org.parse().unwrap()));
+        let keys: Vec<Key> = [roll_key()].into_iter().chain(keys).collect();
+        let (finality, proofs) = self.sealed().prove_keys(&keys);
+        let mut proofs = proofs.into_iter().map(|proof| match proof {
+            Proven::Value(proof) => proof,
+            Proven::Absent(_) => panic!("there is no such value"),
+        });
+        UnreviewedProof::new(finality, proofs.next().unwrap(), proofs.collect())
     }
 
     /// The world after the block that is being filled, which becomes the last.

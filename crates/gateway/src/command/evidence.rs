@@ -119,7 +119,8 @@ pub(crate) struct Verify {
 impl Verify {
     /// The count of overrides that nobody reviewed.
     fn unreviewed(&self, bytes: &[u8], id: &record::Digest) -> anyhow::Result<Exit> {
-        match evidence::verify_unreviewed(bytes, id, &evidence::Limits::default()) {
+        let limits = evidence::Limits::default();
+        match evidence::verify_unreviewed_through(bytes, id, self.checkpoint.as_ref(), &limits) {
             Ok(counted) if self.json => {
                 print(&serde_json::to_string_pretty(&serde_json::json!({"verified": true, "report": counted}))?);
                 Ok(Exit::Good)

@@ -29,6 +29,7 @@ function run(...args: readonly string[]): { status: number | null; out: string; 
 
 const bundle = file("bundle", vector("evidence-1").bytes);
 const proof = file("proof", vector("record-proof-1").bytes);
+const count = file("count", vector("unreviewed-1").bytes);
 const cut = file("cut", vector("evidence-1").bytes.subarray(0, -1));
 
 test("what holds is told, with what is not proven", () => {
@@ -46,10 +47,27 @@ test("what does not hold is told with the check that failed", () => {
   assert.equal(run(bundle, "--genesis", "0".repeat(64)).status, 1);
 });
 
+test("a count of overrides is told in a sentence for each member", () => {
+  const { status, out } = run(count, "--genesis", ID);
+  assert.equal(status, 0);
+  const at = "at height 3 (2026-10-31T23:30:00.000Z)";
+  assert.deepEqual(out.split("\n"), [
+    `ambulance: 1 override that it opened is not reviewed, ${at}`,
+    `insurance: every override that it opened is reviewed, ${at}`,
+    `mercy: 2 overrides that it opened are not reviewed, ${at}`,
+    `regulator: every override that it opened is reviewed, ${at}`,
+    "",
+  ]);
+  const other = run(count, "--genesis", ID, "--checkpoint", `3:${"0".repeat(64)}`);
+  assert.equal(other.status, 1);
+  assert.match(other.out, /^NOT verified \(finality\): /);
+});
+
 test("as JSON it is one document", () => {
   for (const [path, name] of [
     [bundle, "evidence-1"],
     [proof, "record-proof-1"],
+    [count, "unreviewed-1"],
   ] as const) {
     const { status, out } = run(path, "--json", "--genesis", ID);
     assert.equal(status, 0);

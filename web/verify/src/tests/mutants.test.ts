@@ -6,9 +6,11 @@ import assert from "node:assert/strict";
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { document } from "../document.js";
 import { isAbsent, isCurrent } from "../stateProof.js";
-import { type Verdict, verify, verifyRecord } from "../verify.js";
+import { unreviewedSentences } from "../unreviewed.js";
+import { type Verdict, verify, verifyRecord, verifyUnreviewed } from "../verify.js";
 import { digest, fromHex } from "./support.js";
 
 /** A line of the file. */
@@ -18,6 +20,14 @@ type Mutant = { readonly kind: string; readonly accepted: boolean; readonly why?
       readonly genesis: string;
       readonly file: string;
       readonly report: string | null;
+    }
+  | {
+      readonly check: "unreviewed";
+      readonly genesis: string;
+      readonly file: string;
+      readonly report: string | null;
+      /** The sentences, where it was accepted. */
+      readonly said: readonly string[] | null;
     }
   | {
       readonly check: "current";
@@ -56,6 +66,8 @@ function differenceOf(mutant: Mutant): string | undefined {
       return compared(mutant, mutant.report, verify(fromHex(mutant.file), digest(mutant.genesis)));
     case "record":
       return compared(mutant, mutant.report, verifyRecord(fromHex(mutant.file), digest(mutant.genesis)));
+    case "unreviewed":
+      return countedAlike(mutant);
     case "current":
       return held(
         mutant,
@@ -76,6 +88,20 @@ function compared<T extends Parameters<typeof document>[0]>(
   return document(verdict.report) === report
     ? undefined
     : `another report: ${document(verdict.report)} instead of ${report}`;
+}
+
+/** The same verdict, report and sentences; what the ledger's state does not bear out is refused in the same words. */
+function countedAlike(mutant: Mutant & { readonly check: "unreviewed" }): string | undefined {
+  const verdict = verifyUnreviewed(fromHex(mutant.file), digest(mutant.genesis));
+  const difference = compared(mutant, mutant.report, verdict);
+  if (difference !== undefined) return difference;
+  if (verdict.ok) {
+    const said = unreviewedSentences(verdict.report);
+    return isDeepStrictEqual(said, mutant.said) ? undefined : `other sentences: ${said} instead of ${mutant.said}`;
+  }
+  const { check, message } = verdict.reason;
+  const isWordedAlike = (check !== "roll" && check !== "members") || message === mutant.why;
+  return isWordedAlike ? undefined : `refused in other words: ${message} instead of ${mutant.why}`;
 }
 
 function held(mutant: Mutant, holds: boolean): string | undefined {

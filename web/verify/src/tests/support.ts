@@ -4,27 +4,29 @@ import { existsSync, readFileSync } from "node:fs";
 import { digestFromHex } from "../bytes.js";
 import { document } from "../document.js";
 import type { RecordProven, Report } from "../report.js";
-import { type Verdict, verify, verifyRecord } from "../verify.js";
+import type { Unreviewed } from "../unreviewed.js";
+import { type Verdict, verify, verifyRecord, verifyUnreviewed } from "../verify.js";
 
 const SPEC = new URL("../../../../spec/", import.meta.url);
 
 /** The consortium of the vectors. */
 export const GENESIS_ID = digest("c64deb9baa6df77bdb8f6bfd1e765af964eb059b69fdf5df4bd044c5103c697b");
 
+/** What a published file proves. */
+export type Proven = Report | RecordProven | Unreviewed;
+
 /** The published files with the verifier of each. */
-export const FILES: readonly [
-  string,
-  (bytes: Uint8Array, genesisId: Uint8Array) => Verdict<Report | RecordProven>,
-][] = [
+export const FILES: readonly [string, (bytes: Uint8Array, genesisId: Uint8Array) => Verdict<Proven>][] = [
   ["evidence-1", verify],
   ["evidence-1-shown", verify],
   ["evidence-1-part", verify],
   ["evidence-1-gathered", verify],
   ["record-proof-1", verifyRecord],
+  ["unreviewed-1", verifyUnreviewed],
 ];
 
 /** The tag of a record that was never written may be any other such tag: the same proof holds, and what is said is as true. */
-export function isOtherAbsence(report: Report | RecordProven, published: string): boolean {
+export function isOtherAbsence(report: Proven, published: string): boolean {
   if (!("current" in report)) return false;
   const absent = report.current.findIndex(({ version }) => version === null);
   const there: { current: { tag: string }[] } = JSON.parse(published);

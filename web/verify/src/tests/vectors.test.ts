@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { document } from "../document.js";
 import { formatOf } from "../bundle.js";
-import { verify, verifyRecord } from "../verify.js";
+import { verify, verifyRecord, verifyUnreviewed } from "../verify.js";
 import { FILES, fromHex, GENESIS_ID, page, Random, vector } from "./support.js";
 
 for (const [name, check] of FILES) {
@@ -32,13 +32,20 @@ for (const [name, check] of FILES) {
   });
 }
 
-test("a file of one format is not taken for the other", () => {
-  const [bundle, proof] = [vector("evidence-1").bytes, vector("record-proof-1").bytes];
-  assert.equal(formatOf(bundle), "vitaltrace/evidence/1");
-  assert.equal(formatOf(proof), "vitaltrace/record-proof/1");
-  for (const verdict of [verify(proof, GENESIS_ID), verifyRecord(bundle, GENESIS_ID)]) {
-    assert.ok(!verdict.ok);
-    assert.equal(verdict.reason.check, "format");
+test("a file of one format is not taken for another", () => {
+  const formats = [
+    ["evidence-1", "vitaltrace/evidence/1", verify],
+    ["record-proof-1", "vitaltrace/record-proof/1", verifyRecord],
+    ["unreviewed-1", "vitaltrace/unreviewed/1", verifyUnreviewed],
+  ] as const;
+  for (const [name, format] of formats) {
+    const { bytes } = vector(name);
+    assert.equal(formatOf(bytes), format);
+    for (const [, other, check] of formats.filter(([, other]) => other !== format)) {
+      const verdict = check(bytes, GENESIS_ID);
+      assert.ok(!verdict.ok);
+      assert.deepEqual(verdict.reason, { check: "format", message: `the file is not in the format \`${other}\`` });
+    }
   }
 });
 
