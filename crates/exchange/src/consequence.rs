@@ -8,7 +8,7 @@ use crate::{
     write::{Also, Gathered},
 };
 use contract::{Author, ClaimStep, Event};
-use record::{Commitment, Id16, OrgId, Pseudonym, TimeMs, commit};
+use record::{Commitment, Id16, OrgId, Pseudonym, TimeMs, commit, fhir::IssueType};
 use serde_json::Value;
 use store::{Row, VersionKey};
 
@@ -76,7 +76,7 @@ impl Node {
             match row.rtype.as_str() {
                 "Consent" => all.extend(self.consent(row, &value, subject).await?),
                 "Task" => all.extend(self.task(row, &value, subject).await?),
-                "Claim" => all.extend(self.claim(row, &value, subject)),
+                "Claim" => all.extend(self.claim(row, &value, subject)?),
                 "ClaimResponse" => all.extend(self.claim_response(row, &value, subject).await?),
                 "PaymentReconciliation" => all.extend(self.payment(row, &value).await?),
                 _ => all.extend(self.link(row, &value).await?),
@@ -139,15 +139,15 @@ impl Node {
         Ok(Some(Consequence { subject: subject.clone(), what }))
     }
 
-    fn claim(&self, row: &Row, value: &Value, subject: &Subject) -> Option<Consequence> {
-        let insurer = member_of(&value["insurer"])?;
+    fn claim(&self, row: &Row, value: &Value, subject: &Subject) -> Result<Option<Consequence>, Failure> {
+        let Some(insurer) = member_of(&value["insurer"]) else { return Ok(None) };
         if row.version != 1 || subject.patient.is_none() {
-            return None;
+            return Ok(None);
         }
-        let step = match value["use"].as_str()? {
-            "preauthorization" => ClaimStep::PreauthorisationRequested,
-            "claim" => ClaimStep::Submitted,
-            _ => return None,
+        let step = match value["use"].as_str() {
+            Some("preauthorization") => ClaimStep::PreauthorisationRequested,
+            Some("claim") => ClaimStep::Submitted,
+            _ => return Ok(None),
         };
         let procedures = value["procedure"].as_array().map(Vec::as_slice).unwrap_or_default();
         let procedures = procedures.iter().map(|procedure| &procedure["procedureReference"]);
@@ -157,11 +157,18 @@ impl Node {
             .iter()
             .filter(|item| item["procedureSequence"].is_null())
             .flat_map(|item| item["encounter"].as_array().map(Vec::as_slice).unwrap_or_default());
-        let services =
-            procedures.chain(encounters).filter_map(|service| service["reference"].as_str()).map(str::to_owned);
-        let what =
-            What::Claim { id: row.entry, step, insurer, amount: amount(&value["total"]), services: services.collect() };
-        Some(Consequence { subject: subject.clone(), what })
+        let named = procedures.chain(encounters).filter_map(|service| service["reference"].as_str());
+        let services: Vec<String> = match step {
+            ClaimStep::Submitted => named.map(str::to_owned).collect(),
+            // Nothing is billed before it was done.
+            _ => Vec::new(),
+        };
+        if step == ClaimStep::Submitted && services.is_empty() {
+            let text = "a claim to an insurer of this consortium names the services that it bills: in `procedure`, or as the encounter of an item";
+            return Err(Failure::invalid(IssueType::Required, "Claim.procedure", text));
+        }
+        let what = What::Claim { id: row.entry, step, insurer, amount: amount(&value["total"]), services };
+        Ok(Some(Consequence { subject: subject.clone(), what }))
     }
 
     async fn claim_response(
