@@ -320,7 +320,9 @@ async fn every_cell(consortium: &Consortium, on: &str, ways: &[Way]) {
                 let names: Vec<String> =
                     TYPES.iter().zip(&asker.records).map(|(rtype, id)| format!("{rtype}/{id}")).collect();
                 // What bills nothing was answered as written, and refused by the ledger; so was a question what would be paid.
-                let nothing = mercy.post("/fhir/Claim", &linking(&patient, &[])).await;
+                let mut nothing = linking(&patient, &names);
+                nothing.as_object_mut().unwrap().remove("procedure");
+                let nothing = mercy.post("/fhir/Claim", &nothing).await;
                 assert_eq!(nothing.status, 422, "{}", nothing.text());
                 assert!(nothing.text().contains("names the services that it bills"), "{}", nothing.text());
                 let mut question = linking(&patient, &names);

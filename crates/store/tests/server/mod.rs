@@ -205,11 +205,13 @@ impl Server {
     /// certificate and its key, and a pair that a stranger signed.
     pub fn with_certificates_of_clients(&self, role: &str) -> [[PathBuf; 2]; 2] {
         let folder = self.folder.path();
+        // With an extension, or it would be a certificate of the first version, which nobody takes any more.
+        fs::write(folder.join("of"), "extendedKeyUsage=clientAuth").unwrap();
         let pairs = ["ca", "other"].map(|signer| {
             let request = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
             for arguments in [
                 format!("{request} -subj /CN={role} -keyout of-{signer}.key -out of.csr"),
-                format!("x509 -req -in of.csr -CA {signer}.pem -CAkey {signer}.key -CAcreateserial -days 2 -out of-{signer}.pem"),
+                format!("x509 -req -in of.csr -CA {signer}.pem -CAkey {signer}.key -CAcreateserial -days 2 -extfile of -out of-{signer}.pem"),
             ] {
                 run(Command::new("openssl").current_dir(folder).args(arguments.split(' ')));
             }
