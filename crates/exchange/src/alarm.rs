@@ -149,6 +149,15 @@ impl RaisedAlarm {
         self.is_recorded.then_some(self.flag.as_str())
     }
 
+    /// Whether it was shown and nothing of it is written, with nobody who would.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_open() && !self.is_recorded
+    }
+
+    pub(crate) fn end(&mut self, at: TimeMs) {
+        self.ended = Some(at);
+    }
+
     pub(crate) fn escalate(&mut self, at: TimeMs) {
         self.escalated = Some(at);
     }
@@ -287,7 +296,7 @@ impl Node {
         }
         let raised = match self.open_alarm(patient, alarm.name).await? {
             Some(known) if known.is_recorded => return Ok(()),
-            // Announced before a restart.
+            // It was announced before, and could not be written.
             Some(known) => known,
             None => RaisedAlarm::found(self.new_id()?, patient, finding, alarm),
         };

@@ -36,7 +36,8 @@ const ALARMS_LEN_MAX: usize = 64;
 const CHART_EVERY: Duration = Duration::from_secs(5 * 60);
 /// A patient without readings for this long is no longer assessed.
 const IDLE: Duration = Duration::from_secs(30 * 60);
-/// How often a finding that could not be written is tried, and how long to wait before the next time.
+/// How often a finding that could not be written is tried, and how long to wait before the next time. An alarm is tried for as long as the
+/// database is away.
 const WRITE_ATTEMPTS: u32 = 5;
 const WRITE_RETRY: Duration = Duration::from_millis(200);
 /// Findings of one rule about one signal are written at most once in so many milliseconds of signal, unless they are more serious. What comes
@@ -191,7 +192,7 @@ impl Node {
                 Some(finding) = findings.recv() => finding,
                 else => return,
             };
-            for attempt in 1..=WRITE_ATTEMPTS {
+            for attempt in 1.. {
                 let written = match &found.finding.alarm {
                     Some(alarm) => self.write_alarm(&patient, &run, &found, alarm).await,
                     None => self.write_finding(&patient, &run, &found).await,
@@ -200,12 +201,18 @@ impl Node {
                     Ok(()) => break,
                     Err(error) => {
                         tracing::warn!(%error, rule = found.finding.rule, attempt, "a finding was not written");
+                        // An alarm is on screens already, and nobody can answer it before it is written.
+                        let goes_on =
+                            found.finding.alarm.is_some() && matches!(error, Failure::Unreachable | Failure::Busy);
+                        if attempt >= WRITE_ATTEMPTS && !goes_on {
+                            break;
+                        }
                     }
                 }
                 if *self.stopping().borrow() {
                     return;
                 }
-                tokio::time::sleep(WRITE_RETRY * attempt).await;
+                tokio::time::sleep(WRITE_RETRY * attempt.min(WRITE_ATTEMPTS)).await;
             }
         }
     }

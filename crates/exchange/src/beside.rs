@@ -11,23 +11,26 @@ const ANALYTICS_NICENESS: i32 = 3;
 /// More than that there is none.
 const NICENESS_MAX: i32 = 19;
 
-/// Has the calling thread, and all that it starts, give way by so much more than it does.
+/// The niceness of whoever gives way to the calling thread by so much.
+fn nicer(by: i32) -> i32 {
+    rustix::process::getpriority_process(None).unwrap_or_default().saturating_add(by).min(NICENESS_MAX)
+}
+
+/// Has the calling thread, and all that it starts, give way: with this niceness, which it may have from whoever started it.
 fn give_way(niceness: i32) {
     // Elsewhere the whole process would.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::getpriority_process(None)
-        .and_then(|own| rustix::process::setpriority_process(None, (own + niceness).min(NICENESS_MAX)))
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::setpriority_process(None, niceness)
     {
         tracing::warn!(%error, "a thread does not give way to those that answer people");
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (niceness, NICENESS_MAX);
 }
 
 /// Starts the ledger by a thread that gives way, so that all its threads do.
 pub(crate) fn with_the_ledgers_niceness<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
+    let niceness = nicer(LEDGER_NICENESS);
     let thread = thread::spawn(move || {
-        give_way(LEDGER_NICENESS);
+        give_way(niceness);
         start()
     });
     thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
@@ -42,7 +45,8 @@ impl Threads {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let mut threads = Builder::new_multi_thread();
         threads.worker_threads(processors).thread_name("analytics").enable_all();
-        threads.on_thread_start(|| give_way(ANALYTICS_NICENESS));
+        let niceness = nicer(ANALYTICS_NICENESS);
+        threads.on_thread_start(move || give_way(niceness));
         Ok(Self(Some(threads.build()?)))
     }
 

@@ -68,10 +68,11 @@ impl Unanswered {
         self.look_at(id, now.plus_ms(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
     }
 
+    /// One that is waited for already escalates when it would have.
     fn look_at(&self, id: Id16, due: TimeMs) {
         let mut all = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() < UNANSWERED_MAX {
-            all.insert(id, due);
+            all.entry(id).or_insert(due);
         }
     }
 
@@ -173,11 +174,18 @@ impl Node {
         Ok(self.pause_of(patient, self.now()).await?.as_ref().map(Pause::to_json))
     }
 
-    /// Takes up the alarms that nobody had answered when the node stopped.
+    /// Takes up the alarms that nobody had answered when the node stopped. One that was shown and never written is over: where its condition
+    /// is still there, it is found anew, and nobody could answer this one.
     pub(crate) async fn resume_vigil(&self) -> Result<(), Failure> {
         let now = self.now();
-        for alarm in self.desk.list::<RaisedAlarm>(None).await?.iter().filter(|alarm| alarm.is_unanswered()) {
-            self.sensing.unanswered.wait(alarm.alarm_id(), alarm.priority(), now);
+        for mut alarm in self.desk.list::<RaisedAlarm>(None).await? {
+            if alarm.is_lost() {
+                tracing::warn!(alarm = %alarm.alarm_id(), "an alarm was shown before the node stopped, and not written");
+                alarm.end(now);
+                self.desk.put(alarm).await?;
+            } else if alarm.is_unanswered() {
+                self.sensing.unanswered.wait(alarm.alarm_id(), alarm.priority(), now);
+            }
         }
         Ok(())
     }
@@ -191,10 +199,14 @@ impl Node {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             for id in self.sensing.unanswered.due(self.now()) {
-                if let Err(error) = self.escalate(id).await {
-                    tracing::warn!(%error, alarm = %id, "an alarm that nobody answers could not be escalated; it is tried again");
-                    self.sensing.unanswered.look_at(id, self.now().plus_ms(AGAIN_MS));
-                }
+                // Each by itself: what is written about one patient holds up nobody else.
+                let node = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = node.escalate(id).await {
+                        tracing::warn!(%error, alarm = %id, "an alarm that nobody answers could not be escalated; it is tried again");
+                        node.sensing.unanswered.look_at(id, node.now().plus_ms(AGAIN_MS));
+                    }
+                });
             }
         }
     }
@@ -206,25 +218,33 @@ impl Node {
         if !alarm.is_unanswered() {
             return Ok(());
         }
-        let Some(flag) = alarm.flag() else { return Err(Failure::Busy) };
         let now = self.now();
-        if let Some((row, _)) = self.current("Flag", flag).await? {
-            let mut value: Value =
-                serde_json::from_slice(&row.bytes).map_err(|e| Failure::ours("a Flag is not JSON", e))?;
-            let extension = json!({"url": ESCALATED, "valueInstant": now.to_instant()});
-            match value["extension"].as_array_mut() {
-                Some(all) => all.push(extension),
-                None => value["extension"] = json!([extension]),
-            }
-            let bytes = serde_json::to_vec(&value).map_err(|e| Failure::ours("a Flag is not JSON", e))?;
-            self.update(&self.engine(), "Flag", flag, &bytes, None).await?;
-        }
         alarm.escalate(now);
+        self.desk.put(alarm.clone()).await?;
         self.tell_alarm(&alarm);
-        self.desk.put(alarm).await?;
         self.meters.escalated();
         tracing::warn!(alarm = %id, "nobody answers an alarm: it escalates");
+        // Whoever looks has seen it by now, whatever became of the Flag's row.
+        if let Err(error) = self.flag_escalated(&alarm, now).await {
+            tracing::warn!(%error, alarm = %id, "an alarm escalated, its Flag does not say so");
+        }
         Ok(())
+    }
+
+    async fn flag_escalated(&self, alarm: &RaisedAlarm, at: TimeMs) -> Result<(), Failure> {
+        let flag = alarm.flag().ok_or(Failure::Busy)?;
+        let Some((row, _)) = self.current("Flag", flag).await? else {
+            return Err(Failure::NotFound(format!("Flag/{flag}")));
+        };
+        let mut value: Value =
+            serde_json::from_slice(&row.bytes).map_err(|e| Failure::ours("a Flag is not JSON", e))?;
+        let extension = json!({"url": ESCALATED, "valueInstant": at.to_instant()});
+        match value["extension"].as_array_mut() {
+            Some(all) => all.push(extension),
+            None => value["extension"] = json!([extension]),
+        }
+        let bytes = serde_json::to_vec(&value).map_err(|e| Failure::ours("a Flag is not JSON", e))?;
+        self.update(&self.engine(), "Flag", flag, &bytes, None).await.map(|_| ())
     }
 }
 
@@ -243,6 +263,8 @@ mod tests {
         unanswered.wait(low, Priority::Low, begin);
         unanswered.wait(answered, Priority::High, begin);
         unanswered.answered(answered);
+        // It was written a second after it was shown.
+        unanswered.wait(high, Priority::High, begin.plus_ms(1_000));
         assert_eq!(unanswered.due(begin.plus_ms(high_ms - 1)), []);
         assert_eq!(unanswered.due(begin.plus_ms(high_ms)), [high]);
         assert_eq!(unanswered.due(begin.plus_ms(medium_ms)), [medium]);

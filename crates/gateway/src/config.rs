@@ -390,6 +390,19 @@ mod tests {
     }
 
     #[test]
+    fn how_long_alarms_wait_is_said_in_seconds_within_bounds() {
+        let after = |line: &str| with(line).and_then(|config| config.alarms.escalation());
+        assert_eq!(after("").unwrap(), Escalation::default());
+        let high = Escalation { high: Duration::from_secs(30), ..Escalation::default() };
+        assert_eq!(after("[alarms]\nhigh_escalates_s = 30").unwrap(), high);
+        for line in
+            ["high_escalates_s = 0", "medium_escalates_s = 3601", "high_escalates_s = -1", "low_escalates_s = 9"]
+        {
+            assert!(after(&format!("[alarms]\n{line}")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn memory_for_pages_is_said_in_mib_within_bounds() {
         let check = |line: &str, expected: Result<Option<usize>, &str>| {
             let bytes = with(line).and_then(|config| config.cache_bytes());
