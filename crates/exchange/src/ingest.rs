@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     find::Handling,
     keys,
+    login::PRACTITIONER_ROLE,
     node::Node,
     subject::Subject,
     subscription::{SUBSCRIPTION, not_alone},
@@ -590,7 +591,7 @@ impl Node {
         caller: &Caller,
         time: TimeMs,
         drafts: Vec<Draft>,
-        conditions: Vec<Unless>,
+        mut conditions: Vec<Unless>,
         trail: &Trail,
     ) -> Result<(), Failure> {
         if drafts.is_empty() {
@@ -598,13 +599,21 @@ impl Node {
             return self.leave_trail(caller, None, &[], &[], trail).await;
         }
         self.takes_writes()?;
+        let is_of_directory = drafts.iter().any(|draft| draft.rtype == PRACTITIONER_ROLE);
+        if is_of_directory {
+            conditions.extend(self.check_logins(caller, &drafts).await?);
+        }
         let mut gathered = self.gather(caller, time, drafts)?;
         let consequences = self.consequences(&gathered).await?;
         let author = self.author(caller, time);
         for consequence in &consequences {
             consequence.add(self, &mut gathered, &author)?;
         }
-        self.commit(caller, time, gathered, conditions, trail).await
+        self.commit(caller, time, gathered, conditions, trail).await?;
+        if is_of_directory {
+            self.follow_directory().await;
+        }
+        Ok(())
     }
 }
 

@@ -47,6 +47,7 @@ mod members;
 mod owed;
 mod prove;
 mod recover;
+mod login;
 mod signin;
 
 mod alarm;
@@ -111,6 +112,7 @@ pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};
 pub use live::Live;
 pub use live::Told;
+pub use login::{Entitled, Login, Logins};
 pub use members::{MemberShown, Membership};
 pub use metadata::{INTERACTIONS, SYSTEM_INTERACTIONS};
 pub use node::{Node, Settings, StartError};

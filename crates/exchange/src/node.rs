@@ -13,6 +13,7 @@ use crate::{
     keyring::Keyring,
     keys::OrgKeys,
     lane::{APART, Lane, RESUBMIT_AFTER},
+    login::Logins,
     members::NamedKeys,
     meters::Meters,
     mirror::Mirror,
@@ -162,6 +163,9 @@ pub struct Inner {
     pub(crate) subscriptions: Subscriptions,
     /// Set when subscriptions are served.
     pub(crate) channels: OnceLock<Arc<dyn Channels>>,
+    /// Set when logins follow the directory; they do so one change at a time.
+    pub(crate) logins: OnceLock<Arc<dyn Logins>>,
+    pub(crate) following: tokio::sync::Mutex<()>,
     stopping: watch::Sender<bool>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
@@ -281,6 +285,8 @@ impl Node {
                 audited: tokio::sync::Mutex::default(),
                 subscriptions,
                 channels: OnceLock::new(),
+                logins: OnceLock::new(),
+                following: tokio::sync::Mutex::default(),
                 stopping: watch::Sender::new(false),
                 tasks: tokio::sync::Mutex::default(),
             }),

@@ -17,7 +17,7 @@ pub(crate) mod watched;
 
 use apps::Registered;
 use attempts::Attempts;
-use exchange::keys::OrgKeys;
+use exchange::{Entitled, Login, Logins, clock::now, keys::OrgKeys};
 use grant::Given;
 use issuer::{Claims, Issuer, Keys, TokenError};
 use outside::Outside;
@@ -107,6 +107,11 @@ impl Identity {
         self.users.get()
     }
 
+    /// The file with the users.
+    pub(crate) fn users_file(&self) -> PathBuf {
+        self.users.path().to_owned()
+    }
+
     /// The apps, as they are now.
     pub(crate) fn apps(&self) -> Arc<Registered> {
         self.apps.get()
@@ -173,11 +178,29 @@ impl Identity {
         let is_in = |users: &Users| {
             users.get(name).is_some_and(|user| {
                 let is_the_same = user.role == role && user.patient.as_deref() == patient;
-                is_the_same && !user.closed && user.tokens_since.is_none_or(|since| at >= since)
+                is_the_same && !user.is_out() && user.tokens_since.is_none_or(|since| at >= since)
             })
         };
         // Somebody may have been added a moment ago.
         is_in(&self.users()) || is_in(&self.users.get_now())
+    }
+}
+
+impl Logins for Identity {
+    fn refuses(&self, by: &str, entitled: &Entitled) -> Option<String> {
+        self.users_now().may_be(by, entitled).err().map(|why| format!("{why:#}"))
+    }
+
+    fn kept(&self) -> Vec<String> {
+        self.users_now().kept()
+    }
+
+    fn follow(&self, said: &[Login]) {
+        if let Err(error) = Users::follow(self.users.path(), said, now()) {
+            tracing::error!(error = format!("{error:#}"), "logins cannot follow the directory");
+        }
+        // From this moment on: nobody looks at the list as it was.
+        drop(self.users_now());
     }
 }
 

@@ -11,6 +11,7 @@ mod read;
 mod tests;
 
 pub use period::bounds;
+pub use read::period;
 
 use crate::{Consented, Person};
 use record::{OrgId, Purpose, Role, TimeMs, fhir::Confidentiality};

@@ -21,7 +21,7 @@ mod words;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle};
 pub use cases::{BadCases, CASES_BYTES_MAX, Cases};
-pub use consent::{Directive, Matter, Meant, PROVISIONS_DEPTH_MAX, PROVISIONS_MAX, Use, bounds, user_system};
+pub use consent::{Directive, Matter, Meant, PROVISIONS_DEPTH_MAX, PROVISIONS_MAX, Use, bounds, period, user_system};
 pub use decide::{Decision, Reason};
 pub use diff::{Difference, KINDS_MAX, RecordKind, TooWide, difference};
 pub use load::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, Document, LoadError, POLICIES_MAX, Policy};

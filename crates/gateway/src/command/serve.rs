@@ -102,6 +102,7 @@ impl Serve {
         tracing::info!(org = %config.org, http = %config.http, ledger = %config.ledger, "node up");
 
         tokio::spawn(identity.clone().follow_keys(config.keys.clone()));
+        node.keep_logins(identity.clone()).await;
         let pumping = mqtt.map(|door| tokio::spawn(door.pump(node.clone(), config.org.clone())));
         let doors = Doors::new(node.clone(), identity.clone(), base);
         let (last_sums, doors_closed) = tokio::sync::oneshot::channel();

@@ -91,7 +91,7 @@ impl Token {
 /// A short-lived token for a user, signed by the organisation's own issuer key.
 fn token_of(config: &Config, name: &str) -> anyhow::Result<String> {
     let users = Users::load(&config.users)?;
-    let user = users.get(name).filter(|user| !user.closed);
+    let user = users.get(name).filter(|user| !user.is_out());
     let user = user.ok_or_else(|| BadInput(format!("no user is called `{name}`, or its login is closed")))?;
     let keys = OrgKeys::load(&config.keys)?;
     let issuer = Issuer::new(config.org.clone(), config.role, &Keys::of(&keys))?;

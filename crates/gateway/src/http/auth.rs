@@ -10,6 +10,7 @@ mod pages;
 pub(crate) mod refusal;
 pub(crate) mod token;
 pub(crate) mod trace;
+pub(crate) mod welcome;
 
 use super::{Doors, PURPOSE, REQUEST_ID, headers::is_json, outcome};
 use crate::identity::{
@@ -167,12 +168,26 @@ enum NoLogin {
 
 /// The user of that name and password, who comes from somewhere. It is in the trail, however it ends.
 async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_>) -> Result<User, NoLogin> {
+    let (named, password, users) = (name.to_owned(), password.to_owned(), doors.identity.users_now());
+    let check = move || users.authenticate(&named, &password).cloned();
+    let says = ["logged in by a password", "a login failed: no such name and password, or the login is closed"];
+    let_in(doors, name, from, says, check).await
+}
+
+/// The user of that name, if a check finds so, which is not made when too many failed. It is in the trail, in these words: those for who comes
+/// in, and those for who does not.
+async fn let_in(
+    doors: &Doors,
+    name: &str,
+    from: Origin<'_>,
+    [came_in, failed]: [&'static str; 2],
+    check: impl FnOnce() -> Option<User> + Send + 'static,
+) -> Result<User, NoLogin> {
     let address = from.ip;
     // As it is counted: no name is longer or of other letters.
     let counted: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
-    let users = doors.identity.users_now();
     // What is no name may be a password in the wrong field: the log does not get it.
-    let known = users.get(name).is_some();
+    let known = doors.identity.users_now().get(name).is_some();
     let shown = if known { name } else { "somebody who is not known" };
     let said_to_be = if known { SaidToBe::User(name.to_owned()) } else { SaidToBe::Somebody };
     match doors.identity.attempts.may_try(&counted, address, now().0) {
@@ -185,14 +200,12 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_
         }
     }
     let Ok(_place) = doors.logins.clone().try_acquire_owned() else { return Err(NoLogin::Busy) };
-    let (named, password) = (name.to_owned(), password.to_owned());
     // Hashing a password takes tens of milliseconds: not on the threads that serve everybody.
-    let checked = tokio::task::spawn_blocking(move || users.authenticate(&named, &password).cloned()).await;
-    match checked {
+    match tokio::task::spawn_blocking(check).await {
         Ok(Some(user)) => {
             doors.identity.attempts.succeeded(&counted, address);
             let person = Person { user: name.into(), role: user.role, patient: user.patient.as_deref() };
-            if let Err(error) = trace::note(doors, from, Came::In, person, None, "logged in by a password").await {
+            if let Err(error) = trace::note(doors, from, Came::In, person, None, came_in).await {
                 tracing::error!(%error, "nobody can log in: it cannot be written into the trail");
                 return Err(NoLogin::Busy);
             }
@@ -201,8 +214,7 @@ async fn authenticate(doors: &Doors, name: &str, password: &str, from: Origin<'_
         Ok(None) => {
             doors.identity.attempts.failed(&counted, address, now().0);
             tracing::warn!(user = shown, "a login failed");
-            let why = "a login failed: no such name and password, or the login is closed";
-            trace::refused(doors, from, said_to_be, why);
+            trace::refused(doors, from, said_to_be, failed);
             Err(NoLogin::Token(TokenError::Refused))
         }
         Err(_) => Err(NoLogin::Busy),

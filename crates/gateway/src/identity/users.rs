@@ -1,8 +1,14 @@
 //! The people and programs of one organisation: names, roles, and password hashes (Argon2id).
 
+mod directory;
+mod invitation;
+
+pub(crate) use invitation::INVITATION_SECONDS;
+
 use anyhow::{Context, bail};
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use exchange::UNKNOWN;
+use invitation::Invitation;
 use record::{Role, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
@@ -20,8 +26,9 @@ pub(crate) const PASSWORD_BYTES_MAX: usize = 256;
 pub(crate) struct User {
     /// What it may be.
     pub(crate) role: Role,
-    /// Argon2id in the PHC string format.
-    pub(crate) password: String,
+    /// Argon2id in the PHC string format. None of a user who was invited and has not chosen one yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) password: Option<String>,
     /// For a patient's login: the id of the Patient.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) patient: Option<String>,
@@ -35,12 +42,26 @@ pub(crate) struct User {
     /// that was written down.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) person_since: Option<u64>,
-    /// Whether the user may not come in.
+    /// Whether the operator lets the user in no more.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(crate) closed: bool,
+    /// The record of the directory that keeps the login, such as `PractitionerRole/ana`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) by: Option<String>,
+    /// Whether that record lets the user in no more.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) ended: bool,
+    /// By which the user may choose a password.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    invitation: Option<Invitation>,
 }
 
 impl User {
+    /// Whether the user may not come in, by the operator's word or the directory's.
+    pub(crate) fn is_out(&self) -> bool {
+        self.closed || self.ended
+    }
+
     /// When somebody who shows at `now` to be this user is let in: after the last change of the login, which the clocks' leeway covers.
     pub(crate) fn let_in_at(&self, now: TimeMs) -> TimeMs {
         TimeMs(now.0.max(self.tokens_since.unwrap_or_default() * 1000))
@@ -72,47 +93,48 @@ impl Users {
     /// is somebody else.
     pub(crate) fn set(path: &Path, name: &str, given: New<'_>, now: TimeMs) -> anyhow::Result<()> {
         let New { role, password, patient, practitioner } = given;
-        let fits = !name.is_empty()
-            && name.len() <= 64
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
-        if !fits {
-            bail!("a user's name has 1 to 64 letters, digits and `-_.@`");
-        }
-        if name == OPERATOR {
-            bail!("`{OPERATOR}` is what the gateway's own commands are called: take another name");
-        }
-        if name == UNKNOWN {
-            bail!("`{UNKNOWN}` is what the trail calls somebody who is not known: take another name");
-        }
-        if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
-            bail!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
-        }
+        check_name(name)?;
+        check_password(password)?;
         if (role == Role::Patient) != patient.is_some() {
             bail!("a user of role `patient` needs the id of its Patient, and no other role has one");
         }
         if let Some(reference) = &practitioner {
-            let id = reference.strip_prefix("Practitioner/").unwrap_or_default();
-            let fits =
-                (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
-            if !fits || patient.is_some() {
-                bail!("write who the user is in the directory as `Practitioner/ana`; a patient is none");
+            check_practitioner(reference)?;
+            if patient.is_some() {
+                bail!("a patient is no practitioner");
             }
         }
         let _alone = alone(path)?;
         let mut users = Self::load(path)?;
-        let password = Argon2::default()
-            .hash_password(password.as_bytes())
-            .map_err(|e| anyhow::anyhow!("the password could not be hashed: {e}"))?
-            .to_string();
+        let password = Some(hashed(password)?);
         let before = users.0.get(name);
+        let kept = before.filter(|user| !user.ended).and_then(|user| Some((user.by.clone()?, user)));
+        let practitioner = practitioner.or_else(|| kept.as_ref().and_then(|(_, user)| user.practitioner.clone()));
+        if let Some((by, user)) = &kept
+            && (user.role, &user.patient, &user.practitioner) != (role, &patient, &practitioner)
+        {
+            bail!("`{name}` is kept by `{by}` in the directory: change there what it is, here its password alone");
+        }
+        let by = kept.map(|(by, _)| by);
         let tokens_since = Some(if before.is_some() { after(now) } else { now.0 / 1000 });
         let is_same = |user: &&User| {
-            !user.closed && (user.role, &user.patient, &user.practitioner) == (role, &patient, &practitioner)
+            !user.is_out() && (user.role, &user.patient, &user.practitioner) == (role, &patient, &practitioner)
         };
         // Whoever is taken out of the list and comes again is new: a name that is not in it may have been somebody's.
         let new_since = if before.is_some() { after(now) } else { now.0.div_ceil(1000) };
         let person_since = Some(before.filter(is_same).and_then(|user| user.person_since).unwrap_or(new_since));
-        let user = User { role, password, patient, practitioner, tokens_since, person_since, closed: false };
+        let user = User {
+            role,
+            password,
+            patient,
+            practitioner,
+            tokens_since,
+            person_since,
+            closed: false,
+            by,
+            ended: false,
+            invitation: None,
+        };
         users.0.insert(name.to_owned(), user);
         users.write(path)
     }
@@ -139,15 +161,53 @@ impl Users {
             return None;
         }
         let user = self.0.get(name);
-        let hash = user.map_or(NOBODY, |user| user.password.as_str());
+        let hash = user.and_then(|user| user.password.as_deref()).unwrap_or(NOBODY);
         let right = Argon2::default().verify_password(password.as_bytes(), hash).is_ok();
-        user.filter(|user| right && !user.closed)
+        user.filter(|user| right && user.password.is_some() && !user.is_out())
     }
 
     /// The user of that name.
     pub(crate) fn get(&self, name: &str) -> Option<&User> {
         self.0.get(name)
     }
+}
+
+/// Refuses what is no user's name.
+fn check_name(name: &str) -> anyhow::Result<()> {
+    let fits = !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+    if !fits {
+        bail!("a user's name has 1 to 64 letters, digits and `-_.@`");
+    }
+    if name == OPERATOR {
+        bail!("`{OPERATOR}` is what the gateway's own commands are called: take another name");
+    }
+    if name == UNKNOWN {
+        bail!("`{UNKNOWN}` is what the trail calls somebody who is not known: take another name");
+    }
+    Ok(())
+}
+
+fn check_password(password: &str) -> anyhow::Result<()> {
+    if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
+        bail!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
+    }
+    Ok(())
+}
+
+fn check_practitioner(reference: &str) -> anyhow::Result<()> {
+    let id = reference.strip_prefix("Practitioner/").unwrap_or_default();
+    let fits = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    if !fits {
+        bail!("write who the user is in the directory as `Practitioner/ana`");
+    }
+    Ok(())
+}
+
+fn hashed(password: &str) -> anyhow::Result<String> {
+    let hash = Argon2::default().hash_password(password.as_bytes());
+    Ok(hash.map_err(|e| anyhow::anyhow!("the password could not be hashed: {e}"))?.to_string())
 }
 
 /// From when on tokens are good that are given after a change at `now`, in seconds since 1970: gateways see the change a moment later, and

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -22,16 +22,21 @@ struct Seen<T> {
 /// What a file says now.
 pub(crate) struct Watched<T> {
     path: PathBuf,
-    read: fn(&std::path::Path) -> anyhow::Result<T>,
+    read: fn(&Path) -> anyhow::Result<T>,
     seen: Mutex<Seen<T>>,
 }
 
 impl<T> Watched<T> {
     /// Reads the file for the first time.
-    pub(crate) fn new(path: PathBuf, read: fn(&std::path::Path) -> anyhow::Result<T>) -> anyhow::Result<Self> {
+    pub(crate) fn new(path: PathBuf, read: fn(&Path) -> anyhow::Result<T>) -> anyhow::Result<Self> {
         let mark = mark(&path);
         let value = Arc::new(read(&path)?);
         Ok(Self { path, read, seen: Mutex::new(Seen { value, mark, looked: Instant::now() }) })
+    }
+
+    /// Where the file is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The same, looked at this moment: for who was told no by what it said up to a moment ago.

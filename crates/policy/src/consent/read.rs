@@ -280,7 +280,8 @@ impl Reader {
     }
 }
 
-fn period(period: &Value) -> Option<(TimeMs, TimeMs)> {
+/// The first and the last millisecond of a FHIR Period; without an end it is open there. None when it is not readable.
+pub fn period(period: &Value) -> Option<(TimeMs, TimeMs)> {
     let end = |name: &str| match &period[name] {
         Value::Null => Some(None),
         text => Some(Some(bounds(text.as_str()?)?)),

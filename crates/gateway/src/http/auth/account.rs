@@ -81,8 +81,7 @@ pub(crate) async fn step(
     body: Bytes,
 ) -> Response {
     // A script of another origin knows the password perhaps, and ends nothing all the same.
-    let elsewhere = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| doors.base.is_origin(&headers, origin));
-    if headers.get(header::ORIGIN).is_some_and(elsewhere) {
+    if is_of_another_origin(&doors, &headers) {
         let text = format!("Open {}/account/apps in the browser itself.", doors.base.origin_of(&headers));
         return login_page(&doors, Some(&text)).status(StatusCode::FORBIDDEN).into_response();
     }
@@ -94,6 +93,12 @@ pub(crate) async fn step(
         _ => Ok(login_page(&doors, Some(OVER)).status(StatusCode::BAD_REQUEST)),
     };
     done.map_or_else(|refused| failed(&refused).into_response(), IntoResponse::into_response)
+}
+
+/// Whether a page of another origin sent a form.
+pub(super) fn is_of_another_origin(doors: &Doors, headers: &HeaderMap) -> bool {
+    let elsewhere = |origin: &HeaderValue| !origin.to_str().is_ok_and(|origin| doors.base.is_origin(headers, origin));
+    headers.get(header::ORIGIN).is_some_and(elsewhere)
 }
 
 fn failed(refused: &Refused) -> Page {

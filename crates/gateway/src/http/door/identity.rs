@@ -134,6 +134,30 @@ pub(super) fn all() -> Vec<Door> {
         door("post", "/account/sessions/end", bounded(post(auth::account::finish)), "Ends what an app was given, at once.")
             .takes(ending)
             .gives(204, Media::Nothing),
+        door("get", "/account/welcome", get(auth::welcome::show), "Where somebody who was invited chooses a password.")
+            .public(ALWAYS)
+            .gives(200, Media::Html),
+        door("post", "/account/welcome", bounded(post(auth::welcome::choose)), "Takes the password of somebody who was invited.")
+            .public(FORM)
+            .takes(Body::Fields(vec![
+                must("username", Kind::Text("ana")),
+                must("invitation", Kind::Text("")),
+                must("password", Kind::Text("")),
+                must("again", Kind::Text("")),
+            ]))
+            .gives(200, Media::Html)
+            .gives(400, Media::Html)
+            .gives(401, Media::Html)
+            .gives(403, Media::Html)
+            .gives(429, Media::Html)
+            .gives(503, Media::Html),
+        door(
+            "post",
+            "/fhir/PractitionerRole/{id}/$invite",
+            post(auth::welcome::invite),
+            "Invites whom a record of the directory lets in: answers what is to be handed over.",
+        )
+        .gives(201, Media::Json),
         door("post", "/auth/launch", bounded(post(auth::launch::launch)), "Launches an app for a patient (EHR launch).")
             .takes(launch)
             .gives(201, Media::Json),
