@@ -213,6 +213,16 @@ impl Sessions {
         self.file().query_row(query, [hash(token)], |row| Ok((row.get(0)?, row.get(1)?))).optional()
     }
 
+    /// Takes back that a refresh token was spent for `next`, which nobody was given.
+    pub(crate) fn give_back(&self, token: &str, next: &str) -> rusqlite::Result<()> {
+        let mut file = self.file();
+        let transaction = file.transaction()?;
+        if transaction.execute("DELETE FROM refresh WHERE hash = ?1 AND NOT used", [hash(next)])? == 1 {
+            transaction.execute("UPDATE refresh SET used = 0 WHERE hash = ?1", [hash(token)])?;
+        }
+        transaction.commit()
+    }
+
     /// What a session is about.
     pub(crate) fn get(&self, sid: &str) -> rusqlite::Result<Option<Session>> {
         let query = "SELECT app, user, scope, launched, encounter, begun FROM session WHERE sid = ?1";
@@ -321,6 +331,21 @@ mod tests {
         assert_eq!(refresh("chart", "one", "four", 103), Err(NotRefreshed::Again(Box::new(session("chart")))));
         assert!(sessions.has_ended("s1"));
         assert_eq!(refresh("chart", "three", "five", 104), Err(NotRefreshed::Unknown));
+    }
+
+    /// A refresh token was spent when the trail took no note of what it gave, which the app then never got: its next try ended the session.
+    #[test]
+    fn a_refresh_token_that_gave_nothing_is_good_still_and_what_it_would_have_given_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = Sessions::open(&folder.path().join("sessions.db")).unwrap();
+        sessions.begin("s1", &session("chart"), Lasts::Offline, Some("one"), 100).unwrap();
+        let refresh = |token: &str, next: &str| sessions.refresh("chart", token, next, 101, |_| true).unwrap();
+        assert!(refresh("one", "two").is_ok());
+        sessions.give_back("one", "two").unwrap();
+        assert_eq!(refresh("two", "three"), Err(NotRefreshed::Unknown));
+        assert!(refresh("one", "four").is_ok() && refresh("four", "five").is_ok());
+        sessions.give_back("one", "four").unwrap();
+        assert!(matches!(refresh("one", "six"), Err(NotRefreshed::Again(_))), "what was used is not given back");
     }
 
     #[test]

@@ -109,7 +109,14 @@ pub(super) async fn to_app(doors: &Doors, from: Origin<'_>, body: &Bytes) -> Res
     let says = format!("was given a token for: {}", answer.given.scope());
     let app = answer.bearer.app.as_ref();
     let (person, id) = (Person::of(&answer.bearer), app.map(|app| app.client_id.as_str()));
-    trace::note(doors, from, Came::In, person, id, &says).await.map_err(Refused::ours)?;
+    if let Err(error) = trace::note(doors, from, Came::In, person, id, &says).await {
+        // What is not in the trail is not given: the app comes again with the refresh token that it has.
+        if let (Some(token), Some(next)) = (fields.get("refresh_token"), answer.refresh) {
+            let token = token.to_owned();
+            on_disk(doors, move |identity| identity.sessions.give_back(&token, &next)).await?;
+        }
+        return Err(Refused::ours(error));
+    }
     answer.write(doors, from.headers)
 }
 
