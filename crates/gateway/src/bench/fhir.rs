@@ -1,7 +1,7 @@
 //! `vitaltrace bench fhir`: closed-loop load over HTTP on the FHIR doors of a hospital whose consortium, four processes, shares the machine;
 //! each run ends when everything that it wrote is final. With `--url` the same load goes to any other FHIR R4 server.
 
-use super::{quantile, sample};
+use super::{quantile, sample, site::Place};
 use crate::{
     client::Client,
     command::{Exit, print, tell},
@@ -14,7 +14,6 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use record::Role;
 use serde::Serialize;
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,11 +50,10 @@ pub(crate) struct Fhir {
     #[arg(long)]
     url: Option<String>,
     /// What is said to be behind it.
-    #[arg(long, default_value = "sqlite")]
-    backend: String,
-    /// Where the members' folders are made; a temporary folder when not said.
-    #[arg(long)]
-    dir: Option<PathBuf>,
+    #[arg(long, requires = "url")]
+    backend: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -132,11 +130,10 @@ struct Site {
 
 impl Fhir {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let folder = tempfile::Builder::new().prefix("vitaltrace-bench-").tempdir_in(parent)?;
+        let folder = self.place.folder()?;
         let mut site = match &self.url {
             Some(url) => Site::elsewhere(url)?,
-            None => Site::ours(folder.path()).await?,
+            None => Site::ours(&self.place, folder.path()).await?,
         };
         tell(&format!("loading {} patients", self.patients));
         site.load(self.patients, self.seed).await?;
@@ -184,7 +181,7 @@ impl Fhir {
         let at = |share| quantile(&latencies_ms, share).context("nothing was answered");
         Ok(Run {
             what: what.name(),
-            backend: self.backend.clone(),
+            backend: self.backend.clone().unwrap_or_else(|| self.place.backend().to_owned()),
             connections,
             anchoring: site.consortium.is_some(),
             per_s: latencies_ms.len() as f64 / took.as_secs_f64(),
@@ -200,8 +197,8 @@ impl Site {
         Ok(Self { client, base: "", consortium: None, patients: Vec::new(), observations: Vec::new() })
     }
 
-    async fn ours(folder: &std::path::Path) -> anyhow::Result<Self> {
-        let mut consortium = Consortium::found(folder)?;
+    async fn ours(place: &Place, folder: &std::path::Path) -> anyhow::Result<Self> {
+        let mut consortium = place.found(folder)?;
         consortium.add_user(ORGANISATION, "doctor", Role::Doctor, None)?;
         tell("starting four organisations");
         consortium.start_all().await?;

@@ -46,6 +46,21 @@ impl Place {
     pub(super) fn backend(&self) -> &'static str {
         if self.database.is_some() { "postgresql" } else { "sqlite" }
     }
+
+    /// A folder for the members', which goes when it is dropped.
+    pub(super) fn folder(&self) -> anyhow::Result<tempfile::TempDir> {
+        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        Ok(tempfile::Builder::new().prefix("vitaltrace-bench-").tempdir_in(parent)?)
+    }
+
+    /// Founds four organisations there.
+    pub(super) fn found(&self, folder: &std::path::Path) -> anyhow::Result<Consortium> {
+        match &self.database {
+            Some(file @ store::Address::File(_)) => Err(BadInput(format!("`{file}` is no address of a server")).into()),
+            Some(server) => Consortium::found_on(folder, server.clone()),
+            None => Consortium::found(folder),
+        }
+    }
 }
 
 pub(super) fn cores() -> usize {
@@ -78,15 +93,8 @@ pub(super) struct Site {
 impl Site {
     /// Founds them in a folder below `parent`, or in a temporary one, and enrols patients.
     pub(super) async fn start(place: &Place, patients: usize) -> anyhow::Result<Self> {
-        let parent = place.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let folder = tempfile::Builder::new().prefix("vitaltrace-bench-").tempdir_in(parent)?;
-        let mut consortium = match &place.database {
-            Some(file @ store::Address::File(_)) => {
-                return Err(BadInput(format!("`{file}` is no address of a server")).into());
-            }
-            Some(server) => Consortium::found_on(folder.path(), server.clone())?,
-            None => Consortium::found(folder.path())?,
-        };
+        let folder = place.folder()?;
+        let mut consortium = place.found(folder.path())?;
         consortium.add_user(ORGANISATION, "doctor", Role::Doctor, None)?;
         tell("starting four organisations");
         consortium.start_all().await?;

@@ -1,15 +1,16 @@
 //! The embedded token issuer: short-lived bearer tokens (JWT, EdDSA) for the organisation's own people, apps and programs.
 
-use super::{PROGRAM, drawn};
+use super::{PROGRAM, drawn, hash};
 use anyhow::Context;
 use ed25519_dalek::{SigningKey, VerifyingKey, pkcs8::EncodePrivateKey};
-use exchange::keys::OrgKeys;
+use exchange::{clock::now, keys::OrgKeys};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, jwk};
 use record::{OrgId, OrgRole, Role, TimeMs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     borrow::Cow,
-    sync::{PoisonError, RwLock},
+    collections::HashMap,
+    sync::{Mutex, PoisonError, RwLock},
 };
 
 /// How an issuer of ours is called, before the organisation's name.
@@ -20,6 +21,8 @@ pub(crate) const TOKEN_SECONDS: u64 = 15 * 60;
 const SERVICE_TOKEN_SECONDS: u64 = 5 * 60;
 /// Clocks may differ by this much, in seconds.
 pub(crate) const LEEWAY_SECONDS: u64 = 2;
+/// Tokens of which is remembered that their signature is good, at most: with a bearer each.
+const CHECKED_MAX: usize = 1_024;
 /// The longest token that is looked at, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -202,13 +205,31 @@ pub(crate) fn public(key: &VerifyingKey) -> jwk::Jwk {
 struct Pairs {
     present: Pair,
     former: Option<Former>,
+    /// What tokens say that these keys signed, by their hashes: a token comes with every request of its bearer.
+    checked: Mutex<HashMap<[u8; 32], Claims>>,
 }
 
 impl Pairs {
     fn of(keys: &Keys<'_>) -> anyhow::Result<Self> {
         let former = keys.former.map(Pair::of).transpose()?;
         let former = former.map(|pair| Former { pair, until: keys.since.0 / 1000 + LEEWAY_SECONDS });
-        Ok(Self { present: Pair::of(keys.present)?, former })
+        Ok(Self { present: Pair::of(keys.present)?, former, checked: Mutex::default() })
+    }
+
+    /// What a token says that was found good before, if it is good still.
+    fn known(&self, token: &[u8; 32], now: TimeMs) -> Option<Claims> {
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = now.0 / 1000;
+        let is_now = |claims: &&Claims| claims.nbf <= seconds + LEEWAY_SECONDS && seconds <= claims.exp;
+        checked.get(token).filter(is_now).cloned()
+    }
+
+    fn know(&self, token: [u8; 32], claims: &Claims) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() >= CHECKED_MAX {
+            checked.clear();
+        }
+        checked.insert(token, claims.clone());
     }
 }
 
@@ -313,12 +334,16 @@ impl Issuer {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Invalid);
         }
+        let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
+        let named = hash(token);
+        if let Some(claims) = pairs.known(&named, now()) {
+            return Ok(claims);
+        }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         // What an app is told of its user opens no door.
         if header.typ.as_deref() != Some("at+jwt") {
             return Err(TokenError::Invalid);
         }
-        let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
         let is_named = |pair: &Pair| Some(&pair.name) == header.kid.as_ref();
         let (pair, until) = match &pairs.former {
             _ if is_named(&pairs.present) => (&pairs.present, u64::MAX),
@@ -329,7 +354,11 @@ impl Issuer {
         validation.set_issuer(&[&self.name]);
         validation.set_audience(&[&self.name]);
         let claims: Claims = decode(token, &pair.checking, validation)?;
-        if claims.issued() <= until { Ok(claims) } else { Err(TokenError::Revoked) }
+        if claims.issued() > until {
+            return Err(TokenError::Revoked);
+        }
+        pairs.know(named, &claims);
+        Ok(claims)
     }
 }
 
@@ -356,7 +385,6 @@ pub(crate) fn decode<T: DeserializeOwned + Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use exchange::clock::now;
 
     fn key(seed: u8) -> SigningKey {
         SigningKey::from_bytes(&[seed; 32])
@@ -396,6 +424,22 @@ mod tests {
         let unsigned = good.rsplit_once('.').unwrap().0.to_owned() + ".";
         assert_eq!(mercy.check(&unsigned), Err(TokenError::Invalid));
         assert_eq!(mercy.check(&"a".repeat(TOKEN_BYTES_MAX + 1)), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_token_that_was_found_good_is_good_no_longer_than_it_says_and_in_bounded_memory() {
+        let mercy = issuer("mercy", 1);
+        let token = mercy.issue(ana(), now()).unwrap();
+        let claims = mercy.check(&token).unwrap();
+        let pairs = mercy.pairs.read().unwrap();
+        let known = |seconds: u64| pairs.known(&hash(&token), TimeMs(seconds * 1000));
+        assert_eq!(known(claims.exp), Some(claims.clone()));
+        assert_eq!(known(claims.exp + 1), None);
+        assert_eq!(known(claims.nbf - LEEWAY_SECONDS - 1), None);
+        for n in 0..2 * CHECKED_MAX {
+            pairs.know(hash(&n.to_string()), &claims);
+        }
+        assert!(pairs.checked.lock().unwrap().len() <= CHECKED_MAX);
     }
 
     #[test]
