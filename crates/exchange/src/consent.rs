@@ -3,7 +3,7 @@
 //! They are read for each decision, from the database that all gateways share and against the ledger, so that a consent and its
 //! withdrawal count at once, wherever they were written. An answer with many rows reads them once for each patient.
 
-use crate::{caller::Caller, facts::Target, failure::Failure, node::Node};
+use crate::{caller::Caller, facts::Target, failure::Failure, mirror::FinalVersion, node::Node, row::Worth};
 use policy::{Action, Consented, Directive, Matter, Meant, Person, Sensitive, Use};
 use record::{Role, fhir::Confidentiality};
 use serde_json::Value;
@@ -11,14 +11,31 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
-use store::Row;
+use store::{Row, Rows};
 
 /// Patients whose consents are kept for one answer; those of more are read again.
 const KEPT_MAX: usize = 1_024;
 
+/// The FHIR type.
+pub(crate) const CONSENT: &str = "Consent";
+
 tokio::task_local! {
     /// The consents that were read for the answer under way, by patient.
     static READ: Mutex<HashMap<String, Arc<Given>>>;
+    /// The consents that come from the database with a record: the next decision is over that record.
+    static BESIDE: Mutex<Beside>;
+}
+
+/// Consents that come with a record.
+#[derive(Default)]
+enum Beside {
+    /// The record is not read yet.
+    #[default]
+    Wanted,
+    /// A patient, and the rows of the patient's consents.
+    Kept(String, Rows),
+    /// Whoever needs them now reads them.
+    Used,
 }
 
 /// A patient's consents in force, and whom they mean.
@@ -31,6 +48,24 @@ struct Given {
 /// Makes an answer for which each patient's consents are read once: all of its rows are decided over by the same.
 pub(crate) async fn reading_once<T>(answer: impl Future<Output = T>) -> T {
     READ.scope(Mutex::default(), answer).await
+}
+
+/// Makes an answer about one record, whose patient's consents come with it from the database.
+pub(crate) async fn reading_beside<T>(answer: impl Future<Output = T>) -> T {
+    BESIDE.scope(Mutex::default(), answer).await
+}
+
+/// Whether consents are wanted with the next record.
+pub(crate) fn wants_beside() -> bool {
+    let wants =
+        |beside: &Mutex<Beside>| matches!(*beside.lock().unwrap_or_else(PoisonError::into_inner), Beside::Wanted);
+    BESIDE.try_with(wants).unwrap_or(false)
+}
+
+/// Keeps the consents that came with a record for the decision over it.
+pub(crate) fn keep_beside(patient: Option<&str>, rows: Rows) {
+    let kept = patient.map_or(Beside::Used, |patient| Beside::Kept(patient.to_owned(), rows));
+    let _alone = BESIDE.try_with(|beside| *beside.lock().unwrap_or_else(PoisonError::into_inner) = kept);
 }
 
 /// What is known of a record's content when it is decided over.
@@ -90,7 +125,10 @@ impl Node {
             Some(key) => self.mirror.consents(self.pseudonyms(key)).await?,
             None => Vec::new(),
         };
-        let rows = self.current_records(patient, &["Consent"]).await?;
+        let rows = match self.beside(patient, &known).await? {
+            Some(rows) => rows,
+            None => self.current_records(patient, &[CONSENT]).await?,
+        };
         if key.is_none() && rows.iter().any(|(_, worth)| !worth.may_be_shown()) {
             return Ok(None);
         }
@@ -110,6 +148,28 @@ impl Node {
         }
         consents.retain(|row| !row.deleted);
         Ok(Some(consents))
+    }
+
+    /// The consents that came with the record under decision, where they are all that the ledger has: they were read before it was asked.
+    async fn beside(&self, patient: &str, known: &[FinalVersion]) -> Result<Option<Vec<(Row, Worth)>>, Failure> {
+        let take = |beside: &Mutex<Beside>| {
+            std::mem::replace(&mut *beside.lock().unwrap_or_else(PoisonError::into_inner), Beside::Used)
+        };
+        let Ok(Beside::Kept(of, found)) = BESIDE.try_with(take) else { return Ok(None) };
+        if of != patient {
+            return Ok(None);
+        }
+        let has =
+            |known: &FinalVersion| found.rows.iter().any(|row| row.tag == known.tag && row.version >= known.version);
+        if !known.iter().all(has) {
+            return Ok(None);
+        }
+        let worths = self.weigh_current(&found.rows).await?;
+        if !worths.iter().all(Worth::may_be_shown) {
+            return Ok(None);
+        }
+        self.meters.weighed(&worths);
+        Ok(Some(found.rows.into_iter().zip(worths).collect()))
     }
 
     /// The patient's consents in force; those that were read before, while one answer is made.

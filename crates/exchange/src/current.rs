@@ -1,7 +1,14 @@
 //! Current rows with what they are worth. The database is read before the ledger here, as it has to say first which records there
 //! are; so what looks rolled back is read once more, as somebody may have written it between the two reads.
 
-use crate::{failure::Failure, find::search_failure, mirror::FinalVersion, node::Node, row::Worth};
+use crate::{
+    consent::{CONSENT, keep_beside, wants_beside},
+    failure::Failure,
+    find::search_failure,
+    mirror::FinalVersion,
+    node::Node,
+    row::Worth,
+};
 use record::RecordTag;
 use std::collections::HashMap;
 use store::{Page, Row, Search};
@@ -10,16 +17,23 @@ use store::{Page, Row, Search};
 type Heads = HashMap<RecordTag, Box<FinalVersion>>;
 
 impl Node {
-    /// The current row of a record, a deletion included.
+    /// The current row of a record, a deletion included. In an answer about one record its patient's consents come with it.
     pub(crate) async fn current_row(&self, rtype: &str, id: &str) -> Result<Option<(Row, Worth)>, Failure> {
-        let read = async || self.store.read(rtype, id).await.map_err(search_failure);
-        let Some(row) = read().await? else { return Ok(None) };
+        let row = if wants_beside() {
+            let (row, beside) = self.store.read_beside(rtype, id, &[CONSENT]).await.map_err(search_failure)?;
+            keep_beside(row.as_ref().and_then(|row| row.patient.as_deref()), beside);
+            row
+        } else {
+            self.store.read(rtype, id).await.map_err(search_failure)?
+        };
+        let Some(row) = row else { return Ok(None) };
         let worths = self.weigh_current(std::slice::from_ref(&row)).await?;
         let heads = heads_ahead(&worths);
         let (row, worths) = if heads.is_empty() {
             (row, worths)
         } else {
-            let Some(again) = read().await? else { return Ok(None) };
+            let again = self.store.read(rtype, id).await.map_err(search_failure)?;
+            let Some(again) = again else { return Ok(None) };
             let worths = self.weigh_after(std::slice::from_ref(&again), &heads).await?;
             (again, worths)
         };

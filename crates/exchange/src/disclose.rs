@@ -4,7 +4,7 @@ use crate::{
     between::{Links, types_between},
     boxed,
     caller::Caller,
-    consent::reading_once,
+    consent::{reading_beside, reading_once},
     facts::{Decided, Target},
     failure::Failure,
     find::{Asked, Handling, Reached, Show, Total, on_page},
@@ -77,8 +77,12 @@ impl Node {
             return self.read_frame(caller, named).await;
         }
         let name = format!("{rtype}/{id}");
-        let (row, pending, repaired) = self.sound_row(rtype, id, version).await?;
-        let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
+        let sound = async {
+            let (row, pending, repaired) = self.sound_row(rtype, id, version).await?;
+            let decided = self.allow(caller, Action::Read, &Target::of(&row)).await?;
+            Ok::<_, Failure>((row, pending, repaired, decided))
+        };
+        let (row, pending, repaired, decided) = reading_beside(sound).await?;
         let interaction = if version.is_some() { Interaction::Vread } else { Interaction::Read };
         let trail = Trail { under: decided.under, ..Trail::of(interaction, AccessAction::Read) };
         let commitment = commit(&row.salt, &row.bytes);

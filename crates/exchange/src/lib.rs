@@ -43,11 +43,11 @@ mod checkpoint;
 mod custody;
 mod glass;
 mod govern;
+mod login;
 mod members;
 mod owed;
 mod prove;
 mod recover;
-mod login;
 mod signin;
 
 mod alarm;

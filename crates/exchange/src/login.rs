@@ -5,7 +5,10 @@
 //! end. What the database does not show, or shows otherwise than the ledger has it, changes no login: whoever has the database alone lets
 //! nobody in and keeps nobody out.
 
-use crate::{boxed, caller::Caller, facts::Target, failure::Failure, find::search_failure, node::Node, write::Draft, write::Trail};
+use crate::{
+    boxed, caller::Caller, facts::Target, failure::Failure, find::search_failure, node::Node, write::Draft,
+    write::Trail,
+};
 use contract::AccessAction;
 use policy::{Action, Meant, period, user_system};
 use record::{
@@ -95,10 +98,10 @@ impl Said {
 /// devices and engines are no people.
 fn people_of(org: OrgRole) -> &'static [Role] {
     match org {
-        OrgRole::Hospital => {
-            &[Role::Doctor, Role::Nurse, Role::Administrator, Role::Custodian, Role::PrivacyOfficer]
+        OrgRole::Hospital => &[Role::Doctor, Role::Nurse, Role::Administrator, Role::Custodian, Role::PrivacyOfficer],
+        OrgRole::Ems => {
+            &[Role::Dispatcher, Role::Responder, Role::Administrator, Role::Custodian, Role::PrivacyOfficer]
         }
-        OrgRole::Ems => &[Role::Dispatcher, Role::Responder, Role::Administrator, Role::Custodian, Role::PrivacyOfficer],
         OrgRole::Insurer => &[Role::Insurer, Role::Custodian, Role::PrivacyOfficer],
         OrgRole::Compliance => &[Role::Compliance, Role::Custodian],
     }
@@ -163,7 +166,9 @@ impl Node {
             match self.sound_row(PRACTITIONER_ROLE, id, None).await {
                 Ok((row, ..)) => said.push(self.said_by(&row, now).unwrap_or(Login { by, is: None })),
                 Err(Failure::Gone(_)) => said.push(Login { by, is: None }),
-                Err(error) => tracing::warn!(%error, "a record of the directory is not as the ledger has it: its login stays as it is"),
+                Err(error) => {
+                    tracing::warn!(%error, "a record of the directory is not as the ledger has it: its login stays as it is")
+                }
             }
         }
         Ok(said)
@@ -218,7 +223,10 @@ impl Node {
             if let Some(before) = &before
                 && before.name != entitled.name
             {
-                let text = format!("this record keeps the login `{}`: delete it, and name the other in a new one", before.name);
+                let text = format!(
+                    "this record keeps the login `{}`: delete it, and name the other in a new one",
+                    before.name
+                );
                 return Err(wrong("PractitionerRole.identifier", text));
             }
             if !names.insert(entitled.name.clone()) {
@@ -279,7 +287,9 @@ impl Node {
         let decided = self.allow(caller, Action::Update, &Target::of(&row)).await?;
         let said = self.said_by(&row, self.now()).and_then(|login| login.is);
         let entitled = said.ok_or_else(|| {
-            Failure::Conflict(format!("`{PRACTITIONER_ROLE}/{id}` lets nobody in now: it names no login of ours, or is over"))
+            Failure::Conflict(format!(
+                "`{PRACTITIONER_ROLE}/{id}` lets nobody in now: it names no login of ours, or is over"
+            ))
         })?;
         if entitled.name == caller.user {
             let sentence = "nobody invites themselves: another custodian does".to_owned();
@@ -315,13 +325,13 @@ mod tests {
     fn a_record_lets_somebody_in_while_it_is_active_and_within_its_period() {
         let now: TimeMs = TimeMs(1_764_500_000_000);
         let at = |value: &Value| Said::read(value, SYSTEM).and_then(|said| said.at(now));
-        let ana = Entitled {
-            name: "ana".to_owned(),
-            role: Role::Nurse,
-            practitioner: Some("Practitioner/ana".to_owned()),
-        };
+        let ana =
+            Entitled { name: "ana".to_owned(), role: Role::Nurse, practitioner: Some("Practitioner/ana".to_owned()) };
         assert_eq!(at(&role(json!({}))), Some(ana.clone()));
-        assert_eq!(at(&role(json!({"active": true, "period": {"start": "2025-11-30", "end": "2025-11-30"}}))), Some(ana));
+        assert_eq!(
+            at(&role(json!({"active": true, "period": {"start": "2025-11-30", "end": "2025-11-30"}}))),
+            Some(ana)
+        );
         for over in [
             json!({"active": false}),
             json!({"period": {"end": "2025-11-29"}}),

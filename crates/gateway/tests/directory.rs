@@ -161,9 +161,11 @@ async fn whoever_has_the_database_lets_nobody_in_and_keeps_nobody_out() {
     site.choose("lea", &secret, [CHOSEN, CHOSEN]).await.good();
     site.write("bo", Site::role("bo", "nurse", json!({"active": false}))).await.good();
     site.consortium.settle().await;
-    let promoted = "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'nurse', 'doctor') AS BLOB) WHERE id = 'lea'";
+    let promoted =
+        "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'nurse', 'doctor') AS BLOB) WHERE id = 'lea'";
     site.consortium.sql(promoted, []);
-    let let_in = "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'false', 'true') AS BLOB) WHERE id = 'bo'";
+    let let_in =
+        "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'false', 'true') AS BLOB) WHERE id = 'bo'";
     site.consortium.sql(let_in, []);
     // The gateway looks at the directory when it starts.
     let node = site.consortium.node_mut(MERCY);

@@ -16,7 +16,7 @@ mod plans;
 pub(crate) use pool::Pool;
 pub(crate) use read::{
     attachment, counts, entry, frame, frame_digests, frames, gathered, history, lanes, last_frame, patient_records,
-    read, search, submissions_since, sweep, vread, wrapped_keys,
+    read, read_beside, search, submissions_since, sweep, vread, wrapped_keys,
 };
 pub(crate) use schema::check_format;
 pub(crate) use server::{Server, Trust};

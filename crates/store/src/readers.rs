@@ -286,6 +286,14 @@ impl Reader {
         ask!(self, read(&rtype, &id))
     }
 
+    /// The same, with all current versions of some types, deletions included, of the patient that it is about: what is decided over a record
+    /// is asked in one question.
+    pub async fn read_beside(&self, rtype: &str, id: &str, types: &[&str]) -> Result<(Option<Row>, Rows), ReadError> {
+        let (rtype, id) = (rtype.to_owned(), id.to_owned());
+        let types: Vec<String> = types.iter().map(|rtype| (*rtype).to_owned()).collect();
+        ask!(self, read_beside(&rtype, &id, &types))
+    }
+
     /// One version of a record.
     pub async fn vread(&self, key: VersionKey) -> Result<Option<Row>, ReadError> {
         ask!(self, vread(&key))

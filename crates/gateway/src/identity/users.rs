@@ -174,9 +174,8 @@ impl Users {
 
 /// Refuses what is no user's name.
 fn check_name(name: &str) -> anyhow::Result<()> {
-    let fits = !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+    let fits =
+        !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
     if !fits {
         bail!("a user's name has 1 to 64 letters, digits and `-_.@`");
     }

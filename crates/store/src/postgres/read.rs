@@ -48,6 +48,20 @@ pub(crate) async fn read(db: &Session, rtype: &str, id: &str) -> Result<Option<R
     one(db, &sql, &[&columns::filed(rtype), &columns::filed(id)]).await
 }
 
+pub(crate) async fn read_beside(
+    db: &Session,
+    rtype: &str,
+    id: &str,
+    types: &[String],
+) -> Result<(Option<Row>, Rows), ReadError> {
+    let row = read(db, rtype, id).await?;
+    let beside = match row.as_ref().and_then(|row| row.patient.as_deref()) {
+        Some(patient) => patient_records(db, patient, types).await?,
+        None => Rows::default(),
+    };
+    Ok((row, beside))
+}
+
 pub(crate) async fn vread(db: &Session, key: &VersionKey) -> Result<Option<Row>, ReadError> {
     let sql = format!("SELECT {} FROM version v WHERE rtype = $1 AND id = $2 AND version = $3", columns::VERSION);
     one(db, &sql, &[&columns::filed(&key.rtype), &columns::filed(&key.id), &clamp(key.version)]).await

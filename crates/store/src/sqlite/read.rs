@@ -22,6 +22,17 @@ pub(crate) fn read(db: &Connection, rtype: &str, id: &str) -> Result<Option<Row>
     one(db, &sql, params![rtype, id])
 }
 
+pub(crate) fn read_beside(
+    db: &Connection,
+    rtype: &str,
+    id: &str,
+    types: &[String],
+) -> Result<(Option<Row>, Rows), ReadError> {
+    let row = read(db, rtype, id)?;
+    let beside = row.as_ref().and_then(|row| row.patient.as_deref()).map(|patient| patient_records(db, patient, types));
+    Ok((row, beside.transpose()?.unwrap_or_default()))
+}
+
 pub(crate) fn vread(db: &Connection, key: &VersionKey) -> Result<Option<Row>, ReadError> {
     let sql = format!("SELECT {} FROM version v WHERE rtype = ?1 AND id = ?2 AND version = ?3", columns::VERSION);
     one(db, &sql, params![key.rtype, key.id, clamp(key.version)])

@@ -636,6 +636,13 @@ pub(crate) async fn a_patients_records_are_one_set(backend: &impl Backend) {
     let conditions = store.patient_records("p", &["Condition", "Consent"]).await.unwrap();
     assert_eq!(conditions.rows.len(), set.rows.iter().filter(|row| row.rtype != "Observation").count());
     assert_eq!(store.patient_records("r", &[]).await.unwrap(), store::Rows::default());
+    // What is decided over a record comes with it.
+    let (row, beside) = store.read_beside("Observation", "r0", &["Consent"]).await.unwrap();
+    assert_eq!((row.unwrap().version, beside), (2, store.patient_records("p", &["Consent"]).await.unwrap()));
+    assert!(!store.patient_records("p", &["Consent"]).await.unwrap().rows.is_empty());
+    let (of_nobody, beside) = store.read_beside("Consent", "r2", &["Consent"]).await.unwrap();
+    assert_eq!((of_nobody.unwrap().patient, beside), (None, store::Rows::default()));
+    assert_eq!(store.read_beside("Consent", "none", &[]).await.unwrap(), (None, store::Rows::default()));
 }
 
 pub(crate) async fn a_sweep_sees_every_version_once(backend: &impl Backend) {

@@ -1,8 +1,6 @@
 //! Invitations: a custodian hands one over for a login that the directory keeps, and its user chooses a password at `/account/welcome`.
 
-use super::{
-    Known, NoLogin, account::is_of_another_origin, fields::Fields, let_in, pages::Page, trace::Origin,
-};
+use super::{Known, NoLogin, account::is_of_another_origin, fields::Fields, let_in, pages::Page, trace::Origin};
 use crate::{
     http::{Doors, outcome, outcome::Refusal},
     identity::users::{INVITATION_SECONDS, Users},

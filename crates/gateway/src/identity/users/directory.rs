@@ -127,7 +127,8 @@ mod tests {
 
         fn give(&mut self, role: Role, patient: Option<&str>) -> anyhow::Result<()> {
             self.1 += 10_000;
-            let given = New { role, password: "correct horse", patient: patient.map(str::to_owned), practitioner: None };
+            let given =
+                New { role, password: "correct horse", patient: patient.map(str::to_owned), practitioner: None };
             Users::set(&self.path(), "lea", given, TimeMs(self.1))
         }
 
