@@ -52,6 +52,7 @@ CREATE INDEX IF NOT EXISTS version_patient ON version (patient, tag) WHERE patie
 CREATE INDEX IF NOT EXISTS version_type ON version (patient, fhir_type, tag) WHERE fhir_type <> 'AuditEvent';
 CREATE INDEX IF NOT EXISTS version_consent ON version (patient, tag) WHERE fhir_type = 'Consent';
 CREATE INDEX IF NOT EXISTS version_idx ON version (idx);
+CREATE INDEX IF NOT EXISTS version_enrolment ON version (idx) WHERE wrapped_key IS NOT NULL;
 CREATE TABLE IF NOT EXISTS gathered (idx INTEGER PRIMARY KEY, patient BLOB, count INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS gathered_patient ON gathered (patient, idx) WHERE patient IS NOT NULL;
 CREATE TABLE IF NOT EXISTS repeated (idx INTEGER PRIMARY KEY);
