@@ -125,7 +125,7 @@ impl Node {
             Some(key) => self.mirror.consents(self.pseudonyms(key)).await?,
             None => Vec::new(),
         };
-        let rows = match self.beside(patient, &known).await? {
+        let rows = match self.consents_beside(patient, &known).await? {
             Some(rows) => rows,
             None => self.current_records(patient, &[CONSENT]).await?,
         };
@@ -151,7 +151,11 @@ impl Node {
     }
 
     /// The consents that came with the record under decision, where they are all that the ledger has: they were read before it was asked.
-    async fn beside(&self, patient: &str, known: &[FinalVersion]) -> Result<Option<Vec<(Row, Worth)>>, Failure> {
+    async fn consents_beside(
+        &self,
+        patient: &str,
+        known: &[FinalVersion],
+    ) -> Result<Option<Vec<(Row, Worth)>>, Failure> {
         let take = |beside: &Mutex<Beside>| {
             std::mem::replace(&mut *beside.lock().unwrap_or_else(PoisonError::into_inner), Beside::Used)
         };
