@@ -221,6 +221,14 @@ fn of_fhir() -> Vec<Door> {
             .takes(Body::Resource(Some("Bundle")))
             .gives(200, Media::Fhir("Bundle"))
     };
+    let search_all = |path| {
+        door("get", path, get(fhir::search_all), "Searches records of several types, or of all but the audit trail.")
+            .is("search-system")
+            .asks([may("_type", Kind::Text("Condition,Observation")), may("parameters", Kind::Searches)])
+            .reads(&[Header::PreferHandling])
+            .fails(SEARCHED)
+            .gives(200, Media::Fhir("Bundle"))
+    };
     let export_of = |path, route| {
         door("get", path, route, "Begins an export; its address is in `Content-Location`.")
             .asks([
@@ -259,6 +267,19 @@ fn of_fhir() -> Vec<Door> {
         .asks([may("parameters", Kind::Searches)])
         .reads(&[Header::PreferHandling])
         .fails(SEARCHED)
+        .gives(200, Media::Fhir("Bundle")),
+        search_all("/fhir"),
+        search_all("/fhir/"),
+        door(
+            "post",
+            "/fhir/_search",
+            post(fhir::search_all_by_form),
+            "Searches records of several types or of all, asked for by a form.",
+        )
+        .is("search-system")
+        .reads(&[Header::PreferHandling])
+        .fails(FORM)
+        .takes(Body::Form)
         .gives(200, Media::Fhir("Bundle")),
         door("post", "/fhir/{kind}", post(fhir::create), "Creates a record, unless one matches the condition.")
             .is("create")

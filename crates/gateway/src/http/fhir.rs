@@ -258,6 +258,16 @@ pub(crate) async fn search_of(
     Ok(plain(doors.node.search_of(&caller, &id, &within, query, headers::handling(&headers)).await?))
 }
 
+pub(crate) async fn search_all(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let query = query.as_deref().unwrap_or_default();
+    Ok(plain(doors.node.search_all(&caller, query, headers::handling(&headers)).await?))
+}
+
 pub(crate) async fn search_by_form(
     State(doors): State<Doors>,
     Known(caller): Known,
@@ -267,9 +277,23 @@ pub(crate) async fn search_by_form(
 ) -> Result<Response, Refusal> {
     headers::is_form(&headers)?;
     let body = body?;
-    let query =
-        std::str::from_utf8(&body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))?;
-    Ok(plain(doors.node.search(&caller, &kind, query, headers::handling(&headers)).await?))
+    Ok(plain(doors.node.search(&caller, &kind, form(&body)?, headers::handling(&headers)).await?))
+}
+
+pub(crate) async fn search_all_by_form(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    headers::is_form(&headers)?;
+    let body = body?;
+    Ok(plain(doors.node.search_all(&caller, form(&body)?, headers::handling(&headers)).await?))
+}
+
+/// The query that a form asks by.
+fn form(body: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))
 }
 
 pub(crate) async fn summary(
