@@ -7,7 +7,7 @@ use crate::{
     consent::reading_once,
     facts::{Decided, Target},
     failure::Failure,
-    find::{Asked, Handling, Reached, Show, Total, on_page},
+    find::{Asked, Handling, Reached, Show, Total, Within, on_page},
     include::EXAMINED_MAX,
     ingest::{Shown, check_type},
     measured::{Wanted, page_of_both},
@@ -186,19 +186,19 @@ impl Node {
         self.answer(caller, self.asked(rtype, query, handling)?).await
     }
 
-    /// The same of the records in the compartment of a patient.
+    /// The same of the records in one compartment.
     #[tracing::instrument(level = "debug", skip_all)]
     #[boxed]
     pub async fn search_of(
         &self,
         caller: &Caller,
-        patient: &str,
+        within: &Within,
         rtype: &str,
         query: &str,
         handling: Handling,
     ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
-        self.answer(caller, self.asked_of(patient, rtype, query, handling)?).await
+        self.answer(caller, self.asked_of(within, rtype, query, handling)?).await
     }
 
     /// The same of the records of several types, or of all.

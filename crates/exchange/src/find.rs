@@ -4,7 +4,7 @@ use crate::{failure::Failure, include::Include, measured::Place, node::Node, set
 use record::fhir::{IssueType, Parameter, RESOURCE_TYPES, SearchUrl, Subset};
 use std::{borrow::Cow, fmt, str::FromStr};
 use store::{
-    BadSearch, Criterion, Cursor, Kind, Match, PAGE_MAX, ReadError, SORT_KEYS_MAX, Search, Sort, kind,
+    BadSearch, Criterion, Cursor, Kind, Match, PAGE_MAX, ReadError, SORT_KEYS_MAX, Search, Sort, compartments, kind,
 };
 
 /// Rows on a page when the client does not say.
@@ -18,6 +18,15 @@ pub enum Handling {
     Strict,
     /// They are passed over, and the answer says so.
     Lenient,
+}
+
+/// The record whose compartment is searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// FHIR type.
+    pub rtype: String,
+    /// Logical id.
+    pub id: String,
 }
 
 /// What an answer shows of the matches.
@@ -170,22 +179,30 @@ impl Node {
         Asked::read(&types, "", query, handling)
     }
 
-    /// The same of the records of a type in the compartment of a patient.
+    /// The same of the records of a type in the compartment of a patient, or of something else that has one.
     pub(crate) fn asked_of(
         &self,
-        patient: &str,
+        within: &Within,
         rtype: &str,
         query: &str,
         handling: Handling,
     ) -> Result<Asked, Failure> {
+        let Within { rtype: of, id } = within;
+        if !compartments().iter().any(|(known, _)| known == of) {
+            let known = compartments().map(|(of, _)| format!("`{of}`")).join(", ");
+            let text = format!("`{of}` has no compartments: there are those of {known}; or search by a parameter");
+            return Err(Failure::invalid(IssueType::NotSupported, "", text));
+        }
         let mut asked = self.asked(rtype, query, handling)?;
-        let within = Criterion::in_compartment_of(patient, rtype).ok_or_else(|| {
-            let text = format!("no `{rtype}` is in the compartment of a patient: search for it by `/{rtype}`");
+        let criterion = Criterion::in_compartment_of(of, id, rtype).ok_or_else(|| {
+            let text = format!("no `{rtype}` is in the compartment of a `{of}`: search for it by `/{rtype}`");
             Failure::invalid(IssueType::NotSupported, "", text)
         })?;
-        asked.search.criteria.push(within);
-        asked.patient = Some(patient.to_owned());
-        asked.place = format!("Patient/{patient}/{rtype}");
+        asked.search.criteria.push(criterion);
+        if of == "Patient" {
+            asked.patient = Some(id.clone());
+        }
+        asked.place = format!("{of}/{id}/{rtype}");
         Ok(asked)
     }
 

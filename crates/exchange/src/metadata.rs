@@ -9,7 +9,7 @@ use crate::{
 use record::fhir::{JSON_PATCH, RESOURCE_TYPES};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::LazyLock};
-use store::indexed;
+use store::{compartments, indexed};
 
 /// What every type can be asked for. Source: R4 value set `type-restful-interaction`.
 pub const INTERACTIONS: [&str; 9] =
@@ -98,7 +98,7 @@ impl Node {
                 "documentation": "Every address that this gateway answers, FHIR or not, is described by OpenAPI at /openapi.json.",
                 "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code})),
                 "searchParam": common_parameters(),
-                "compartment": ["http://hl7.org/fhir/CompartmentDefinition/patient"],
+                "compartment": compartments().map(|(_, name)| format!("http://hl7.org/fhir/CompartmentDefinition/{name}")),
                 "operation": [{"name": "export", "definition": "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"}]
             }]
         });

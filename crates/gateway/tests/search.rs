@@ -483,12 +483,80 @@ async fn a_patients_compartment_has_the_records_by_every_way_in_and_to_each_call
 
     for (path, code) in [
         (format!("Patient/{patient}/Medication"), "not-supported"),
-        (format!("Encounter/{encounter}/Observation"), "not-supported"),
+        ("Location/ward/Observation".to_owned(), "not-supported"),
+        (format!("Encounter/{encounter}/Patient"), "not-supported"),
         (format!("Patient/{patient}/Observation?colour=red"), "not-supported"),
     ] {
         let refused = site.doctor.get(&format!("/fhir/{path}")).await;
         assert_eq!((refused.status, refused.json()["issue"][0]["code"].as_str()), (422, Some(code)), "{path}");
     }
+}
+
+/// By who did it, with what and when, and whoever the patient is.
+#[tokio::test(flavor = "multi_thread")]
+async fn compartments_of_encounters_people_and_devices_have_what_refers_to_them_by_any_of_their_parameters() {
+    let site = Site::new().await;
+    let (patient, other) = (&site.patient, &site.other);
+    let encounter = site.encounter().await;
+    let own = site.pulse(patient, &encounter).await;
+    let others = site.pulse(other, &encounter).await;
+    let by = |who: &str, of: &str, more: serde_json::Value| {
+        let mut resource = json!({
+            "resourceType": "Observation", "status": "final", "subject": {"reference": format!("Patient/{of}")},
+            "code": {"text": "as it was seen"}, "performer": [{"reference": who}]
+        });
+        resource.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        resource
+    };
+    let performed = site.doctor.create(&by("Practitioner/anna", patient, json!({}))).await.id();
+    let told = site.doctor.create(&by("RelatedPerson/otto", other, json!({}))).await.id();
+    let device = json!({"device": {"reference": "Device/scale"}});
+    let weighed = site.doctor.create(&by("Practitioner/anna", patient, device)).await.id();
+    site.consortium.settle().await;
+    let of = async |client: &Client, asked: &str| entries(&client.get(&format!("/fhir/{asked}")).await.good());
+    let named = |ids: &[&String]| {
+        let mut names: Vec<String> = ids.iter().map(|id| format!("match Observation/{id}")).collect();
+        names.sort();
+        names
+    };
+    for (compartment, expected) in [
+        (format!("Encounter/{encounter}"), named(&[&own, &others])),
+        ("Practitioner/anna".to_owned(), named(&[&performed, &weighed])),
+        ("RelatedPerson/otto".to_owned(), named(&[&told])),
+        ("Device/scale".to_owned(), named(&[&weighed])),
+        ("Device/other".to_owned(), named(&[])),
+        ("Encounter/anna".to_owned(), named(&[])),
+    ] {
+        assert_eq!(of(&site.doctor, &format!("{compartment}/Observation")).await, expected, "{compartment}");
+        assert_eq!(of(&site.desk, &format!("{compartment}/Observation")).await, [""; 0], "{compartment}");
+    }
+    let itself = format!("Encounter/{encounter}/Encounter");
+    assert_eq!(of(&site.doctor, &itself).await, [format!("match Encounter/{encounter}")]);
+    // Beside other parameters, in an order, page by page at the same address.
+    let sorted = format!("Encounter/{encounter}/Observation?_sort=-patient&code=8867-4&_count=1");
+    let page = site.doctor.get(&format!("/fhir/{sorted}")).await.good();
+    let next = link(&page, "next").unwrap();
+    assert!(next.starts_with(&format!("/fhir/{sorted}")), "{next}");
+    let pages = [entries(&page), entries(&site.doctor.get(&next).await.good())].concat();
+    let mut expected = [(patient, &own), (other, &others)];
+    expected.sort_by(|one, other| other.cmp(one));
+    assert_eq!(pages, expected.map(|(_, id)| format!("match Observation/{id}")));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let path = "/fhir/Device/scale/Observation/_search";
+    let posted = site.doctor.try_send(Method::POST, path, &form, Some(b"status=final".to_vec())).await.unwrap().good();
+    assert_eq!(entries(&posted), named(&[&weighed]));
+    // Each patient's part is in the trail about that patient.
+    let asked = format!("Encounter/{encounter}/Observation?");
+    let part = |id: &String| BTreeSet::from([format!("Observation/{id}/_history/1")]);
+    assert!(site.trailed(patient, &asked).await.contains(&part(&own)));
+    assert!(site.trailed(other, &asked).await.contains(&part(&others)));
+
+    let metadata = site.doctor.get("/fhir/metadata").await.good().json();
+    let listed: BTreeSet<&str> =
+        metadata["rest"][0]["compartment"].as_array().unwrap().iter().filter_map(|of| of.as_str()).collect();
+    let names = ["device", "encounter", "patient", "practitioner", "relatedPerson"];
+    assert_eq!(listed.len(), names.len());
+    assert!(names.iter().all(|of| listed.contains(format!("http://hl7.org/fhir/CompartmentDefinition/{of}").as_str())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

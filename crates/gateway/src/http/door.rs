@@ -261,12 +261,23 @@ fn of_fhir() -> Vec<Door> {
             "get",
             "/fhir/{kind}/{id}/{within}",
             get(fhir::search_of),
-            "Searches records of a type in the compartment of a patient.",
+            "Searches records of a type in the compartment of a patient, or of something else that has one.",
         )
         .is("search-type")
         .asks([may("parameters", Kind::Searches)])
         .reads(&[Header::PreferHandling])
         .fails(SEARCHED)
+        .gives(200, Media::Fhir("Bundle")),
+        door(
+            "post",
+            "/fhir/{kind}/{id}/{within}/_search",
+            post(fhir::search_of_by_form),
+            "Searches records of a type in a compartment, asked for by a form.",
+        )
+        .is("search-type")
+        .reads(&[Header::PreferHandling])
+        .fails(FORM)
+        .takes(Body::Form)
         .gives(200, Media::Fhir("Bundle")),
         search_all("/fhir"),
         search_all("/fhir/"),
