@@ -16,6 +16,8 @@ pub const CRITERIA_MAX: usize = 32;
 pub const ALTERNATIVES_MAX: usize = 200;
 /// The most types of one search: more than FHIR R4 has.
 const TYPES_MAX: usize = 200;
+/// The most alternatives of all criteria together, counted for each type: as many as a search of one type may have.
+const ALTERNATIVES_OF_ALL_MAX: usize = CRITERIA_MAX * ALTERNATIVES_MAX;
 
 /// A search over the current versions of one FHIR type, or of several.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,9 +61,15 @@ impl Search {
 
     /// Refuses more than the store answers in one search, and what nothing is sorted by.
     pub fn check(&self) -> Result<(), BadSearch> {
-        let alternatives = self.criteria.iter().map(|criterion| criterion.any.len()).max().unwrap_or_default();
-        let too_much = self.count > PAGE_MAX || self.criteria.len() > CRITERIA_MAX || alternatives > ALTERNATIVES_MAX;
-        if too_much || self.also.len() >= TYPES_MAX {
+        let types = self.also.len() + 1;
+        if self.count > PAGE_MAX || self.criteria.len() > CRITERIA_MAX || types > TYPES_MAX {
+            return Err(BadSearch::TooMuch);
+        }
+        let alternatives = || self.criteria.iter().map(|criterion| criterion.any.len());
+        if alternatives().any(|of_one| of_one > ALTERNATIVES_MAX) {
+            return Err(BadSearch::TooMuch);
+        }
+        if alternatives().sum::<usize>() * types > ALTERNATIVES_OF_ALL_MAX {
             return Err(BadSearch::TooMuch);
         }
         forms(self).map(|_| ())
@@ -267,8 +275,8 @@ pub enum BadSearch {
     Cursor,
     /// More than the store answers in one search.
     #[error(
-        "a search has at most {CRITERIA_MAX} criteria of at most {ALTERNATIVES_MAX} alternatives, {SORT_KEYS_MAX} keys of its order and \
-         {PAGE_MAX} rows a page"
+        "a search has at most {CRITERIA_MAX} criteria of at most {ALTERNATIVES_MAX} alternatives, fewer where many types are searched, \
+         {SORT_KEYS_MAX} keys of its order and {PAGE_MAX} rows a page"
     )]
     TooMuch,
 }
@@ -630,6 +638,28 @@ mod tests {
             "true",
             expect!["search parameter `component-code-value-quantity` does not take modifier `missing`"],
         );
+    }
+
+    #[test]
+    fn a_search_of_many_types_has_fewer_alternatives() {
+        let of = |types: usize, criteria: usize, alternatives: usize| {
+            let also = (1..types).map(|_| "Patient".to_owned()).collect();
+            let any = vec![Match::Missing(true); alternatives];
+            let criterion = Criterion { param: "_tag".into(), negate: false, any };
+            Search { also, criteria: vec![criterion; criteria], ..Search::of("Patient") }.check()
+        };
+        assert_eq!(of(1, CRITERIA_MAX, ALTERNATIVES_MAX), Ok(()));
+        assert_eq!(of(TYPES_MAX, CRITERIA_MAX, 1), Ok(()));
+        for (types, criteria, alternatives) in [
+            (1, CRITERIA_MAX + 1, 1),
+            (1, 1, ALTERNATIVES_MAX + 1),
+            (2, CRITERIA_MAX, ALTERNATIVES_MAX),
+            (TYPES_MAX, 1, ALTERNATIVES_MAX),
+            (TYPES_MAX + 1, 1, 1),
+        ] {
+            let refused = of(types, criteria, alternatives);
+            assert_eq!(refused, Err(BadSearch::TooMuch), "{types} {criteria} {alternatives}");
+        }
     }
 
     #[test]
