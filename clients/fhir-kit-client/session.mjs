@@ -92,6 +92,22 @@ const { reference } = included.entry[0].resource.subject;
 assert.equal((await client.resolve({ reference, context: included })).id, id);
 assert.equal((await client.resolve({ reference: included.entry[3].fullUrl })).id, id);
 
+step("search of several types at once, and of a compartment");
+for (const postSearch of [false, true]) {
+  const options = { postSearch };
+  const types = { _type: "Encounter,Observation", patient: id, _sort: "-date,_id", _total: "accurate" };
+  assert.equal((await client.systemSearch({ searchParams: types, options })).total, 7);
+  const compartment = { resourceType: "Patient", id };
+  const sorted = { _sort: "-value-quantity", _count: 2 };
+  let bundle = await client.compartmentSearch({ resourceType: "Observation", compartment, searchParams: sorted, options });
+  const values = [];
+  while (bundle) {
+    values.push(...bundle.entry.map((entry) => entry.resource.valueQuantity.value));
+    bundle = await client.nextPage({ bundle });
+  }
+  assert.deepEqual(values, [76, 75, 74, 73, 72, 71, 70]);
+}
+
 step("history");
 const history = await client.history({ resourceType: "Patient", id });
 assert.deepEqual(

@@ -108,12 +108,12 @@ impl Node {
                     if one.decided.decision.allow
                         && self.stands_by_chains(caller, &asked.search.criteria, &one, links).await?
                     {
-                        found.push((one, end));
+                        found.push((one, end.clone()));
                     }
                 }
                 if found.len() > asked.search.count {
                     found.truncate(asked.search.count);
-                    let next = found.last().map(|(_, end)| *end);
+                    let next = found.last().map(|(_, end)| end.clone());
                     return Ok(ChainedPage { matches: found, next, withheld });
                 }
             }

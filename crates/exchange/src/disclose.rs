@@ -7,7 +7,7 @@ use crate::{
     consent::{reading_beside, reading_once},
     facts::{Decided, Target},
     failure::Failure,
-    find::{Asked, Handling, Reached, Show, Total, on_page},
+    find::{Asked, Handling, Reached, Show, Total, Within, on_page},
     include::EXAMINED_MAX,
     ingest::{Shown, check_type},
     measured::{Wanted, page_of_both},
@@ -190,19 +190,28 @@ impl Node {
         self.answer(caller, self.asked(rtype, query, handling)?).await
     }
 
-    /// The same of the records in the compartment of a patient.
+    /// The same of the records in one compartment.
     #[tracing::instrument(level = "debug", skip_all)]
     #[boxed]
     pub async fn search_of(
         &self,
         caller: &Caller,
-        patient: &str,
+        within: &Within,
         rtype: &str,
         query: &str,
         handling: Handling,
     ) -> Result<Vec<u8>, Failure> {
         check_type(rtype)?;
-        self.answer(caller, self.asked_of(patient, rtype, query, handling)?).await
+        self.answer(caller, self.asked_of(within, rtype, query, handling)?).await
+    }
+
+    /// The same of the records of several types, or of all.
+    #[tracing::instrument(level = "debug", skip_all)]
+    #[boxed]
+    pub async fn search_all(&self, caller: &Caller, query: &str, handling: Handling) -> Result<Vec<u8>, Failure> {
+        let app = caller.app.as_ref();
+        let may = |rtype: &str| app.is_none_or(|app| app.refusal_of_type(Action::Search, rtype).is_none());
+        self.answer(caller, self.asked_of_all(query, handling, may)?).await
     }
 
     async fn answer(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
@@ -210,9 +219,13 @@ impl Node {
     }
 
     async fn answered(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
-        let (rtype, query) = (asked.search.rtype.as_str(), asked.query.as_str());
-        self.allow_type(caller, Action::Search, rtype).await?;
-        self.accesses_before(if query.contains(AUDIT_EVENT) { AUDIT_EVENT } else { rtype }).await?;
+        for rtype in asked.search.types() {
+            self.allow_type(caller, Action::Search, rtype).await?;
+        }
+        let query = asked.query.as_str();
+        if query.contains(AUDIT_EVENT) || asked.search.types().any(|rtype| rtype == AUDIT_EVENT) {
+            self.accesses_before(AUDIT_EVENT).await?;
+        }
         if asked.show == Show::Count {
             return self.count(caller, asked).await;
         }
@@ -227,12 +240,13 @@ impl Node {
         if at_once.is_none() && caller.app.is_none() && !asked.search.criteria.iter().any(Criterion::is_chained) {
             let (page, worths) = self.current_page(asked.search.clone()).await?;
             let mut unsound = page.found.malformed.len() as u64;
-            let ends = page.ends.iter().zip(&worths).filter(|(_, worth)| worth.may_be_shown()).map(|(end, _)| *end);
+            let ends =
+                page.ends.iter().zip(&worths).filter(|(_, worth)| worth.may_be_shown()).map(|(end, _)| end.clone());
             let ends: Vec<Cursor> = ends.collect();
             let rows = sound_of(page.found.rows, worths, &mut unsound);
             let (cleared, denied) = self.clear(caller, Action::Search, rows).await?;
             // Where a page ends, and that there is another, must not tell of what the caller may not see.
-            if denied.is_empty() {
+            if denied.is_empty() && (unsound == 0 || asked.is_by_time()) {
                 withheld += unsound;
                 at_once = Some((cleared.into_iter().zip(ends).collect(), page.next));
             }
@@ -279,7 +293,7 @@ impl Node {
         let built_along = self.provenance_along(caller, &asked.includes, &cleared, included.cleared.len()).await?;
         // Whoever asks for the provenance of a record gets the ledger's as well as what was written down.
         let built = match asked.after {
-            None if rtype == "Provenance" => self.provenance_asked_for(caller, query).await?,
+            None if asked.search.types().eq(["Provenance"]) => self.provenance_asked_for(caller, query).await?,
             _ => None,
         };
         counted.total = counted.total.map(|total| total + u64::from(built.is_some()));
@@ -387,7 +401,7 @@ impl Node {
         let Some(patient) = &asked.patient else { return Ok(0) };
         let by_patient_alone = asked.search.criteria.len() == 1;
         let mut types: BTreeSet<&str> = asked.search.criteria.iter().flat_map(types_between).collect();
-        types.insert(&asked.search.rtype);
+        types.extend(asked.search.types());
         let set = self.patient_set(patient, &types.into_iter().collect::<Vec<_>>()).await?;
         let lost: u64 = set.lost.values().sum();
         let repaired = set.sound.into_iter().filter(|sound| sound.repaired).map(|sound| (sound.row, false));
@@ -588,13 +602,14 @@ pub(crate) struct Remarks<'a> {
     pub(crate) cut: bool,
     /// Whether the caller would find what sensors said, had the search not left it out.
     pub(crate) measured_besides: bool,
-    /// The type that was searched, and names that are no parameters of it.
+    /// The type that was searched, nothing for several, and names that are no parameters of it.
     pub(crate) ignored: (&'a str, &'a [String]),
 }
 
 impl<'a> Remarks<'a> {
     fn on(asked: &'a Asked, withheld: u64, lost: u64) -> Self {
-        Self { withheld, lost, ignored: (&asked.search.rtype, &asked.ignored), ..Self::default() }
+        let rtype = if asked.search.also.is_empty() { asked.search.rtype.as_str() } else { "" };
+        Self { withheld, lost, ignored: (rtype, &asked.ignored), ..Self::default() }
     }
 
     /// As an entry of the answer, if there is anything to say.
@@ -617,7 +632,12 @@ impl<'a> Remarks<'a> {
             issues.push(Issue::warning(IssueType::Incomplete, text));
         }
         issues.extend(ignored.iter().map(|name| {
-            let text = format!("`{rtype}` has no search parameter `{name}`: it was passed over");
+            let text = match rtype {
+                "" => {
+                    format!("the types that are searched have no common search parameter `{name}`: it was passed over")
+                }
+                _ => format!("`{rtype}` has no search parameter `{name}`: it was passed over"),
+            };
             Issue::warning(IssueType::NotSupported, text)
         }));
         let outcome = Outcome::of(issues)?;
@@ -638,8 +658,9 @@ fn merge(into: &mut Value, from: &Value) {
 
 /// An address with a query, as the caller would ask for it again.
 pub(crate) fn link(caller: &Caller, path: &str, query: &str) -> String {
+    let slash = if path.is_empty() { "" } else { "/" };
     let mark = if query.is_empty() { "" } else { "?" };
-    format!("{}/{path}{mark}{query}", caller.base)
+    format!("{}{slash}{path}{mark}{query}", caller.base)
 }
 
 /// The query without the place where the page before ended.

@@ -1,9 +1,11 @@
 //! Searches as clients write them, as the store understands them.
 
-use crate::{failure::Failure, include::Include, measured::Place, node::Node};
-use record::fhir::{IssueType, Parameter, SearchUrl, Subset};
-use std::{fmt, str::FromStr};
-use store::{BadSearch, Criterion, Cursor, Kind, Match, PAGE_MAX, ReadError, Search, Sort, kind};
+use crate::{failure::Failure, include::Include, measured::Place, node::Node, set::AUDIT_EVENT};
+use record::fhir::{IssueType, Parameter, RESOURCE_TYPES, SearchUrl, Subset};
+use std::{borrow::Cow, fmt, str::FromStr};
+use store::{
+    BadSearch, Criterion, Cursor, Kind, Match, PAGE_MAX, ReadError, SORT_KEYS_MAX, Search, Sort, compartments, kind,
+};
 
 /// Rows on a page when the client does not say.
 pub(crate) const PAGE_DEFAULT: usize = 50;
@@ -16,6 +18,15 @@ pub enum Handling {
     Strict,
     /// They are passed over, and the answer says so.
     Lenient,
+}
+
+/// The record whose compartment is searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// FHIR type.
+    pub rtype: String,
+    /// Logical id.
+    pub id: String,
 }
 
 /// What an answer shows of the matches.
@@ -49,7 +60,7 @@ pub(crate) enum Reached<C> {
 }
 
 /// Where a page ended of a search that finds what sensors said beside records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Both {
     pub(crate) records: Reached<Cursor>,
     pub(crate) frames: Reached<Place>,
@@ -103,7 +114,8 @@ pub(crate) struct Asked {
     pub(crate) includes: Vec<Include>,
     /// The Patient that it is limited to, when it names one.
     pub(crate) patient: Option<String>,
-    /// Where it is asked for, as it stands in addresses: `Observation`, or `Patient/a/Observation` for those of one compartment.
+    /// Where it is asked for, as it stands in addresses: `Observation`, `Patient/a/Observation` for those of one compartment, or nothing for
+    /// those of several types.
     pub(crate) place: String,
     pub(crate) show: Show,
     pub(crate) total: Total,
@@ -134,13 +146,88 @@ pub(crate) fn on_page(query: &str, cursor: Option<impl std::fmt::Display>) -> St
 impl Node {
     /// Reads `name=value&...`.
     pub(crate) fn asked(&self, rtype: &str, query: &str, handling: Handling) -> Result<Asked, Failure> {
-        let mut search = Search { count: PAGE_DEFAULT, total: false, ..Search::of(rtype) };
+        Asked::read(&[rtype], rtype, query, handling)
+    }
+
+    /// The same of the records of all types, or of those that `_type` names. Where it names none, the audit trail is left out, and whatever
+    /// the caller `may` not look at.
+    pub(crate) fn asked_of_all(
+        &self,
+        query: &str,
+        handling: Handling,
+        may: impl Fn(&str) -> bool,
+    ) -> Result<Asked, Failure> {
+        let mut types: Vec<&str> = Vec::new();
+        for (parameter, _) in pairs(query)?.iter().filter(|(parameter, _)| parameter.name == "_type") {
+            for value in &parameter.values {
+                let name = value.text();
+                let known = RESOURCE_TYPES.iter().find(|rtype| **rtype == name).ok_or_else(|| {
+                    Failure::invalid(IssueType::Value, "", format!("`_type`: there is no resource type `{name}`"))
+                })?;
+                if !types.contains(known) {
+                    types.push(known);
+                }
+            }
+        }
+        if types.is_empty() {
+            types = RESOURCE_TYPES.into_iter().filter(|rtype| *rtype != AUDIT_EVENT && may(rtype)).collect();
+        }
+        if types.is_empty() {
+            // It is told so.
+            types.push("Patient");
+        }
+        Asked::read(&types, "", query, handling)
+    }
+
+    /// The same of the records of a type in the compartment of a patient, or of something else that has one.
+    pub(crate) fn asked_of(
+        &self,
+        within: &Within,
+        rtype: &str,
+        query: &str,
+        handling: Handling,
+    ) -> Result<Asked, Failure> {
+        let Within { rtype: of, id } = within;
+        if !compartments().iter().any(|(known, _)| known == of) {
+            let known = compartments().map(|(of, _)| format!("`{of}`")).join(", ");
+            let text = format!("`{of}` has no compartments: there are those of {known}; or search by a parameter");
+            return Err(Failure::invalid(IssueType::NotSupported, "", text));
+        }
+        let mut asked = self.asked(rtype, query, handling)?;
+        let criterion = Criterion::in_compartment_of(of, id, rtype).ok_or_else(|| {
+            let text = format!("no `{rtype}` is in the compartment of a `{of}`: search for it by `/{rtype}`");
+            Failure::invalid(IssueType::NotSupported, "", text)
+        })?;
+        asked.search.criteria.push(criterion);
+        if of == "Patient" {
+            asked.patient = Some(id.clone());
+        }
+        asked.place = format!("{of}/{id}/{rtype}");
+        Ok(asked)
+    }
+
+    /// A condition, such as `identifier=system|value`.
+    pub(crate) fn condition(&self, rtype: &str, query: &str) -> Result<Asked, Failure> {
+        let asked = self.asked(rtype, query, Handling::Strict)?;
+        if asked.search.criteria.is_empty() {
+            return Err(Failure::invalid(IssueType::Invalid, "", "a condition needs at least one search parameter"));
+        }
+        asked.on_its_own()
+    }
+}
+
+impl Asked {
+    /// Reads `name=value&...` of a search for the records of some types, one at least, that is asked for at `place`.
+    fn read(types: &[&str], place: &str, query: &str, handling: Handling) -> Result<Self, Failure> {
+        let (rtype, also) = types.split_first().unwrap_or((&"Patient", &[]));
+        let also = also.iter().map(|rtype| (*rtype).to_owned()).collect();
+        let mut search = Search { also, sort: Vec::new(), count: PAGE_DEFAULT, total: false, ..Search::of(*rtype) };
         let mut total = Total::IfWhole;
-        let (mut after, mut sorted) = (None, false);
+        let mut after = None;
         let mut includes = Vec::new();
         let mut patient = None;
         let (mut elements, mut summary) = (None, None);
-        let (mut understood, mut ignored) = (Vec::new(), Vec::new());
+        let (mut understood, mut ignored): (Vec<Cow<'_, str>>, _) = (Vec::new(), Vec::new());
         for (parameter, pair) in &pairs(query)? {
             let name = parameter.name.as_str();
             let value = parameter.values.first().map(|value| value.text().into_owned()).unwrap_or_default();
@@ -149,33 +236,44 @@ impl Node {
                     let count: usize = value.parse().map_err(|_| wrong(name, "a number such as 50"))?;
                     search.count = count.min(PAGE_MAX);
                 }
-                "_sort" => (search.sort, sorted) = (sort(rtype, parameter)?, true),
+                "_sort" => {
+                    let keys = sorted_by(types, parameter, handling, &mut ignored)?;
+                    if !keys.is_empty() {
+                        let named = |key: &Sort| format!("{}{}", if key.descending { "-" } else { "" }, key.param);
+                        let named: Vec<String> = keys.iter().map(named).collect();
+                        understood.push(format!("_sort={}", named.join(",")).into());
+                    }
+                    search.sort.extend(keys);
+                    continue;
+                }
                 "_cursor" => after = Some(value.parse::<Both>().map_err(bad_search)?),
                 "_total" => total = totalled(&value)?,
                 // The word of another server for it, which fhirpy's `count` uses towards every one.
                 "_totalMethod" if value == "count" => total = Total::Accurate,
-                "_include" | "_revinclude" => Include::read(rtype, parameter, &mut includes)?,
-                "_elements" => elements = Some(named_elements(rtype, parameter)?),
+                "_include" | "_revinclude" => Include::read(types, parameter, &mut includes)?,
+                "_elements" => elements = Some(named_elements(types, parameter)?),
                 "_summary" => summary = summarised(&value)?,
                 "_format" | "_pretty" => {}
-                _ if handling == Handling::Lenient && !is_known(rtype, name) => {
+                // The types were read before.
+                "_type" if place.is_empty() => {}
+                _ if handling == Handling::Lenient && !is_known(types, name) => {
                     ignored.push(name.to_owned());
                     continue;
                 }
                 _ => {
-                    let criterion = criterion(rtype, parameter)?;
+                    let criterion = criterion(types, parameter)?;
                     let plain = parameter.modifier.as_deref().is_none_or(|modifier| modifier == "Patient")
                         && parameter.values.len() == 1;
                     if matches!(name, "patient" | "subject" | "beneficiary") && plain {
                         patient = Some(value.trim_start_matches("Patient/").to_owned());
                     }
-                    if rtype == "Patient" && name == "_id" && plain {
+                    if types == ["Patient"] && name == "_id" && plain {
                         patient = Some(value);
                     }
                     search.criteria.push(criterion);
                 }
             }
-            understood.push(*pair);
+            understood.push(Cow::Borrowed(*pair));
         }
         let show = match (elements, summary) {
             (Some(_), Some(_)) => {
@@ -193,56 +291,29 @@ impl Node {
             (None, Some(show)) => show,
             (None, None) => Show::Whole,
         };
-        if let Some(Both { records: Reached::To(records), .. }) = after {
-            search.after = Some(records);
+        let sorted = !search.sort.is_empty();
+        if !sorted {
+            search.sort = Search::of(*rtype).sort;
         }
-        let understood = understood.join("&");
-        let place = rtype.to_owned();
-        Ok(Asked {
+        if let Some(Both { records: Reached::To(records), .. }) = &after {
+            search.after = Some(records.clone());
+        }
+        search.check().map_err(bad_search)?;
+        Ok(Self {
             search,
             after,
             sorted,
             includes,
             patient,
-            place,
+            place: place.to_owned(),
             show,
             total,
             query: query.to_owned(),
-            understood,
+            understood: understood.join("&"),
             ignored,
         })
     }
 
-    /// The same of the records of a type in the compartment of a patient.
-    pub(crate) fn asked_of(
-        &self,
-        patient: &str,
-        rtype: &str,
-        query: &str,
-        handling: Handling,
-    ) -> Result<Asked, Failure> {
-        let mut asked = self.asked(rtype, query, handling)?;
-        let within = Criterion::in_compartment_of(patient, rtype).ok_or_else(|| {
-            let text = format!("no `{rtype}` is in the compartment of a patient: search for it by `/{rtype}`");
-            Failure::invalid(IssueType::NotSupported, "", text)
-        })?;
-        asked.search.criteria.push(within);
-        asked.patient = Some(patient.to_owned());
-        asked.place = format!("Patient/{patient}/{rtype}");
-        Ok(asked)
-    }
-
-    /// A condition, such as `identifier=system|value`.
-    pub(crate) fn condition(&self, rtype: &str, query: &str) -> Result<Asked, Failure> {
-        let asked = self.asked(rtype, query, Handling::Strict)?;
-        if asked.search.criteria.is_empty() {
-            return Err(Failure::invalid(IssueType::Invalid, "", "a condition needs at least one search parameter"));
-        }
-        asked.on_its_own()
-    }
-}
-
-impl Asked {
     /// Takes references to records by their whole addresses here, under `base`, for what they are.
     pub(crate) fn at_home(mut self, base: &str) -> Self {
         let home = |address: &str| {
@@ -263,9 +334,15 @@ impl Asked {
         self
     }
 
+    /// Whether the places of its pages tell nothing of records but times.
+    pub(crate) fn is_by_time(&self) -> bool {
+        let is_time = |key: &Sort| self.search.types().all(|rtype| kind(rtype, &key.param) == Some(Kind::Date));
+        self.search.sort.iter().all(is_time)
+    }
+
     /// How far the pages before went.
     pub(crate) fn reached(&self) -> Both {
-        self.after.unwrap_or(Both { records: Reached::Nothing, frames: Reached::Nothing })
+        self.after.clone().unwrap_or(Both { records: Reached::Nothing, frames: Reached::Nothing })
     }
 
     /// Refuses what rests on other records, where one's own values have to decide.
@@ -284,18 +361,22 @@ impl Asked {
     }
 }
 
-/// Whether a type has the parameter, whatever modifier or chain follows its name.
-fn is_known(rtype: &str, name: &str) -> bool {
-    name == "_has" || kind(rtype, name.split([':', '.']).next().unwrap_or_default()).is_some()
+/// Whether the types have the parameter, whatever modifier or chain follows its name.
+fn is_known(types: &[&str], name: &str) -> bool {
+    let param = name.split([':', '.']).next().unwrap_or_default();
+    name == "_has" || types.iter().all(|rtype| kind(rtype, param).is_some())
 }
 
 /// The elements that `_elements` names.
-fn named_elements(rtype: &str, parameter: &Parameter) -> Result<Subset, Failure> {
+fn named_elements(types: &[&str], parameter: &Parameter) -> Result<Subset, Failure> {
     let mut names = Vec::with_capacity(parameter.values.len());
     for value in &parameter.values {
         let name = value.text().into_owned();
-        if !Subset::is_element(rtype, &name) {
-            let text = format!("`_elements`: `{rtype}` has no element `{name}` at its top");
+        if !types.iter().any(|rtype| Subset::is_element(rtype, &name)) {
+            let text = match types {
+                [rtype] => format!("`_elements`: `{rtype}` has no element `{name}` at its top"),
+                _ => format!("`_elements`: no type that is searched has an element `{name}` at its top"),
+            };
             return Err(Failure::invalid(IssueType::Value, "", text));
         }
         names.push(name);
@@ -325,35 +406,55 @@ fn summarised(value: &str) -> Result<Option<Show>, Failure> {
     }
 }
 
-fn criterion(rtype: &str, parameter: &Parameter) -> Result<Criterion, Failure> {
+/// A criterion that means the same for all types.
+fn criterion(types: &[&str], parameter: &Parameter) -> Result<Criterion, Failure> {
     let name = match &parameter.modifier {
         Some(modifier) => format!("{}:{modifier}", parameter.name),
         None => parameter.name.clone(),
     };
     let values: Vec<String> = parameter.values.iter().map(|value| value.escaped().to_owned()).collect();
-    Criterion::parse(rtype, &name, &values.join(",")).map_err(bad_search)
+    let values = values.join(",");
+    let mut found: Option<Criterion> = None;
+    for rtype in types {
+        let criterion = Criterion::parse(rtype, &name, &values).map_err(bad_search)?;
+        if found.as_ref().is_some_and(|found| *found != criterion) {
+            let text =
+                format!("`{name}` does not mean the same for all types that are searched: name fewer by `_type`");
+            return Err(Failure::invalid(IssueType::NotSupported, "", text));
+        }
+        found = Some(criterion);
+    }
+    found.ok_or_else(|| wrong(&name, "for any type"))
 }
 
-/// The one key that a search is sorted by: when records were written, or a parameter of kind date.
-fn sort(rtype: &str, parameter: &Parameter) -> Result<Sort, Failure> {
-    let [value] = parameter.values.as_slice() else {
-        let text = "`_sort` takes one parameter here: name the one that matters most";
-        return Err(Failure::invalid(IssueType::NotSupported, "", text));
-    };
-    let value = value.text();
-    let (param, newest_first) = match value.strip_prefix('-') {
-        Some(param) => (param, true),
-        None => (value.as_ref(), false),
-    };
-    match param {
-        "_lastUpdated" => Ok(Sort::Written { newest_first }),
-        "" => Err(wrong("_sort", "a parameter such as -date")),
-        _ if kind(rtype, param) == Some(Kind::Date) => Ok(Sort::Date { param: param.to_owned(), newest_first }),
-        _ => {
-            let text = format!("`{rtype}` is sorted by `_lastUpdated` or a parameter of kind date, not by `{param}`");
-            Err(Failure::invalid(IssueType::NotSupported, "", text))
+/// The keys of a `_sort`, in their order. Whether records can be sorted by them, the store says.
+fn sorted_by(
+    types: &[&str],
+    parameter: &Parameter,
+    handling: Handling,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<Sort>, Failure> {
+    let mut keys = Vec::with_capacity(parameter.values.len());
+    for value in &parameter.values {
+        let value = value.text();
+        let (param, descending) = match value.strip_prefix('-') {
+            Some(param) => (param, true),
+            None => (value.as_ref(), false),
+        };
+        if param.is_empty() {
+            return Err(wrong("_sort", "a parameter such as `-date`, or some with commas between them"));
         }
+        if handling == Handling::Lenient && types.iter().any(|rtype| kind(rtype, param).is_none()) {
+            ignored.push(param.to_owned());
+            continue;
+        }
+        keys.push(Sort { param: param.to_owned(), descending });
     }
+    if keys.len() > SORT_KEYS_MAX {
+        let text = format!("`_sort` takes {SORT_KEYS_MAX} parameters at most: name those that matter most");
+        return Err(Failure::invalid(IssueType::TooCostly, "", text));
+    }
+    Ok(keys)
 }
 
 pub(crate) fn wrong(name: &str, expected: &str) -> Failure {

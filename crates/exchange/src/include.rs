@@ -61,8 +61,8 @@ pub(crate) struct Included {
 }
 
 impl Include {
-    /// Reads the values of an `_include` or `_revinclude` of a search of type `searched`, and adds them to `includes`.
-    pub(crate) fn read(searched: &str, parameter: &Parameter, includes: &mut Vec<Self>) -> Result<(), Failure> {
+    /// Reads the values of an `_include` or `_revinclude` of a search of types `searched`, and adds them to `includes`.
+    pub(crate) fn read(searched: &[&str], parameter: &Parameter, includes: &mut Vec<Self>) -> Result<(), Failure> {
         let name = parameter.name.as_str();
         let iterate = match parameter.modifier.as_deref() {
             None => false,
@@ -93,7 +93,7 @@ impl Include {
             && self.target.as_deref().is_none_or(|target| target == searched)
     }
 
-    fn parse(searched: &str, way: Way, iterate: bool, text: &str) -> Result<Self, (IssueType, String)> {
+    fn parse(searched: &[&str], way: Way, iterate: bool, text: &str) -> Result<Self, (IssueType, String)> {
         let parts: Vec<&str> = text.split(':').collect();
         let (rtype, param, target) = match parts.as_slice() {
             [rtype, param] => (*rtype, *param, None),
@@ -115,13 +115,17 @@ impl Include {
         }
         let meets = match way {
             _ if iterate => !targets.is_empty(),
-            Way::Out => rtype == searched && !targets.is_empty(),
-            Way::In => targets.contains(&searched) && target.is_none_or(|target| target == searched),
+            Way::Out => searched.contains(&rtype) && !targets.is_empty(),
+            Way::In => match target {
+                Some(target) => searched.contains(&target),
+                None => searched.iter().any(|searched| targets.contains(searched)),
+            },
         };
         if !meets {
+            let searched = if let [rtype] = searched { format!("`{rtype}`") } else { "other types".to_owned() };
             let why = match way {
-                Way::Out => format!("the search is for `{searched}`, and `{rtype}:{param}` leads nowhere from it"),
-                Way::In => format!("the search is for `{searched}`, and `{rtype}:{param}` does not lead to it"),
+                Way::Out => format!("the search is for {searched}, and `{rtype}:{param}` leads nowhere from it"),
+                Way::In => format!("the search is for {searched}, and `{rtype}:{param}` does not lead to it"),
             };
             return Err((IssueType::NotSupported, why));
         }
@@ -415,7 +419,7 @@ mod tests {
     fn check(searched: &str, query: &str, expected: Result<&[Include], IssueType>) {
         let mut includes = Vec::new();
         let parameters = SearchUrl::parse_query(query).unwrap();
-        let read = parameters.iter().try_for_each(|parameter| Include::read(searched, parameter, &mut includes));
+        let read = parameters.iter().try_for_each(|parameter| Include::read(&[searched], parameter, &mut includes));
         match (read, expected) {
             (Ok(()), Ok(expected)) => assert_eq!(includes, expected, "{query}"),
             (Err(Failure::Invalid(issues)), Err(kind)) => assert_eq!(issues[0].kind, kind, "{query}: {issues:?}"),
@@ -463,7 +467,7 @@ mod tests {
         assert!(offered["Patient"].to.iter().any(|name| name == "Observation:patient"));
         for (rtype, Offered { from, to }) in &offered {
             for (way, name) in from.iter().map(|name| (Way::Out, name)).chain(to.iter().map(|name| (Way::In, name))) {
-                assert!(Include::parse(rtype, way, false, name).is_ok(), "{rtype} {name}");
+                assert!(Include::parse(&[rtype], way, false, name).is_ok(), "{rtype} {name}");
             }
         }
     }

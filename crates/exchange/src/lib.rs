@@ -106,7 +106,7 @@ pub use desk::OpenOverride;
 pub use export::{Export, ExportFile, ExportState, GoesOn, Scope as ExportScope};
 pub use facts::ORG_SYSTEM;
 pub use failure::Failure;
-pub use find::Handling;
+pub use find::{Handling, Within};
 pub use glass::{OVERRIDE_REASONS, Outcome, Reason};
 pub use govern::{Proposed, When};
 pub use ingest::{Shown, Written};

@@ -17,7 +17,7 @@ use record::{
 };
 use serde_json::Value;
 use std::{collections::HashSet, sync::Arc, time::Duration};
-use store::{Criterion, PAGE_MAX, Row, Search, Sort, Unless};
+use store::{Criterion, PAGE_MAX, Row, Search, Unless};
 
 /// The FHIR type.
 pub(crate) const PRACTITIONER_ROLE: &str = "PractitionerRole";
@@ -187,8 +187,7 @@ impl Node {
     /// The records that name a login of this organisation: this one, or any.
     fn named_logins(&self, name: Option<&str>) -> Result<Search, Failure> {
         let criterion = self.naming(name)?;
-        let sort = Sort::Written { newest_first: false };
-        Ok(Search { sort, count: PAGE_MAX, total: false, ..Search::of(PRACTITIONER_ROLE).with(criterion) })
+        Ok(Search { count: PAGE_MAX, total: false, ..Search::of(PRACTITIONER_ROLE).with(criterion) })
     }
 
     fn naming(&self, name: Option<&str>) -> Result<Criterion, Failure> {

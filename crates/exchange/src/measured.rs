@@ -135,10 +135,11 @@ struct Made {
 impl Wanted {
     /// What of a search frames answer. None where it is not about one patient's Observations.
     pub(crate) fn of(asked: &Asked) -> Option<Self> {
-        let patient = asked.patient.clone().filter(|_| asked.search.rtype == "Observation")?;
-        let order = match &asked.search.sort {
+        let is_theirs = asked.search.rtype == "Observation" && asked.search.also.is_empty();
+        let patient = asked.patient.clone().filter(|_| is_theirs)?;
+        let order = match asked.search.sort.as_slice() {
             _ if !asked.sorted => Order::Behind,
-            Sort::Date { param, newest_first } if param == "date" => Order::ByDate { newest_first: *newest_first },
+            [Sort { param, descending }] if param == "date" => Order::ByDate { newest_first: *descending },
             _ => return None,
         };
         let criteria = asked.search.criteria.clone();
@@ -147,9 +148,10 @@ impl Wanted {
         (!criteria.iter().any(Criterion::is_chained)).then_some(Self { patient, criteria, order, is_vain, at: None })
     }
 
-    /// What of a search for one patient's Observations frames would answer, if its order and its chains let them.
+    /// What of a search for one patient's Observations frames would answer, if its order, its chains and the other types that it is for let
+    /// them.
     pub(crate) fn left_out_of(asked: &Asked) -> Option<Self> {
-        let patient = asked.patient.clone().filter(|_| asked.search.rtype == "Observation")?;
+        let patient = asked.patient.clone().filter(|_| asked.search.types().any(|rtype| rtype == "Observation"))?;
         let criteria: Vec<Criterion> = asked.search.criteria.iter().filter(|of| !of.is_chained()).cloned().collect();
         let is_vain = criteria.iter().any(says_none);
         Self::of(asked).is_none().then_some(Self { patient, criteria, order: Order::Behind, is_vain, at: None })
@@ -182,11 +184,12 @@ impl Wanted {
 
     /// Which of a record and a measurement stands first.
     fn record_first(&self, record: &Cursor, measured: &Place) -> bool {
-        let compared = record.key().cmp(&measured.frame.measured_at());
+        // A record without a time comes last.
+        let compared = record.time().map(|time| time.cmp(&measured.frame.measured_at()));
         match self.order {
             Order::Behind => true,
-            Order::ByDate { newest_first: false } => compared != Ordering::Greater,
-            Order::ByDate { newest_first: true } => compared != Ordering::Less,
+            Order::ByDate { newest_first: false } => compared.is_some_and(Ordering::is_le),
+            Order::ByDate { newest_first: true } => compared.is_some_and(Ordering::is_ge),
         }
     }
 }
@@ -209,7 +212,9 @@ pub(crate) fn page_of_both(
             (Some((_, record)), None) if measured.end.is_some_and(|end| !wanted.record_first(record, &end)) => break,
             (Some(_), None) => true,
             // Records may stand before it that were not looked at.
-            (None, Some((_, measured))) if next.is_some_and(|next| wanted.record_first(&next, measured)) => break,
+            (None, Some((_, measured))) if next.as_ref().is_some_and(|next| wanted.record_first(next, measured)) => {
+                break;
+            }
             (None, Some(_)) => false,
             (None, None) => break,
         };
@@ -246,7 +251,9 @@ impl Node {
             [Match::Token { code: Some(id), .. }] => id.parse::<Named>().ok(),
             _ => None,
         });
-        let Some(named) = named.next_back().filter(|_| asked.search.rtype == "Observation") else {
+        let Some(named) =
+            named.next_back().filter(|_| asked.search.rtype == "Observation" && asked.search.also.is_empty())
+        else {
             return Ok(Wanted::of(asked));
         };
         if criteria.iter().any(Criterion::is_chained) {

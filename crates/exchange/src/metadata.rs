@@ -9,13 +9,13 @@ use crate::{
 use record::fhir::{JSON_PATCH, RESOURCE_TYPES};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::LazyLock};
-use store::indexed;
+use store::{compartments, indexed};
 
 /// What every type can be asked for. Source: R4 value set `type-restful-interaction`.
 pub const INTERACTIONS: [&str; 9] =
     ["read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type"];
 /// What the gateway as a whole can be asked for. Source: R4 value set `system-restful-interaction`.
-pub const SYSTEM_INTERACTIONS: [&str; 3] = ["transaction", "batch", "history-system"];
+pub const SYSTEM_INTERACTIONS: [&str; 4] = ["transaction", "batch", "search-system", "history-system"];
 
 /// Names a topic of Subscriptions.
 const TOPIC_CANONICAL: &str =
@@ -97,12 +97,19 @@ impl Node {
                 "security": security(auth),
                 "documentation": "Every address that this gateway answers, FHIR or not, is described by OpenAPI at /openapi.json.",
                 "interaction": SYSTEM_INTERACTIONS.map(|code| json!({"code": code})),
-                "compartment": ["http://hl7.org/fhir/CompartmentDefinition/patient"],
+                "searchParam": common_parameters(),
+                "compartment": compartments().map(|(_, name)| format!("http://hl7.org/fhir/CompartmentDefinition/{name}")),
                 "operation": [{"name": "export", "definition": "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"}]
             }]
         });
         serde_json::to_vec(&statement).unwrap_or_default()
     }
+}
+
+/// What a search of several types can be asked by, whichever they are.
+fn common_parameters() -> Vec<Value> {
+    let of_every_type = indexed("Resource").into_iter().map(|(name, kind)| (name, kind.name()));
+    of_every_type.chain([("_type", "token")]).map(|(name, kind)| json!({"name": name, "type": kind})).collect()
 }
 
 /// How callers get their tokens. Source: SMART App Launch 1.0, «Conformance», which clients still read.

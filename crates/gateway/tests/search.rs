@@ -89,7 +89,7 @@ fn entries(answer: &Answer) -> Vec<String> {
         let (mode, resource) = (entry["search"]["mode"].as_str().unwrap(), &entry["resource"]);
         if mode != "outcome" {
             let name = format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
-            let base = bundle["link"][0]["url"].as_str().and_then(|link| link.split_once("/fhir/")).unwrap().0;
+            let base = bundle["link"][0]["url"].as_str().and_then(|link| link.split_once("/fhir")).unwrap().0;
             assert!(base.starts_with("http://127.0.0.1:"), "{base}");
             assert_eq!(entry["fullUrl"], format!("{base}/fhir/{name}"));
             entries.push(format!("{mode} {name}"));
@@ -118,9 +118,9 @@ fn sorted<const N: usize>(names: [String; N]) -> Vec<String> {
 fn link(answer: &Answer, relation: &str) -> Option<String> {
     let bundle = answer.json();
     let link = bundle["link"].as_array()?.iter().find(|link| link["relation"] == relation)?;
-    let (host, path) = link["url"].as_str()?.split_once("/fhir/").unwrap();
+    let (host, path) = link["url"].as_str()?.split_once("/fhir").unwrap();
     assert!(host.starts_with("http://127.0.0.1:"), "{host}");
-    Some(format!("/fhir/{path}"))
+    Some(format!("/fhir{path}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -483,12 +483,269 @@ async fn a_patients_compartment_has_the_records_by_every_way_in_and_to_each_call
 
     for (path, code) in [
         (format!("Patient/{patient}/Medication"), "not-supported"),
-        (format!("Encounter/{encounter}/Observation"), "not-supported"),
+        ("Location/ward/Observation".to_owned(), "not-supported"),
+        (format!("Encounter/{encounter}/Patient"), "not-supported"),
         (format!("Patient/{patient}/Observation?colour=red"), "not-supported"),
     ] {
         let refused = site.doctor.get(&format!("/fhir/{path}")).await;
         assert_eq!((refused.status, refused.json()["issue"][0]["code"].as_str()), (422, Some(code)), "{path}");
     }
+}
+
+/// By who did it, with what and when, and whoever the patient is.
+#[tokio::test(flavor = "multi_thread")]
+async fn compartments_of_encounters_people_and_devices_have_what_refers_to_them_by_any_of_their_parameters() {
+    let site = Site::new().await;
+    let (patient, other) = (&site.patient, &site.other);
+    let encounter = site.encounter().await;
+    let own = site.pulse(patient, &encounter).await;
+    let others = site.pulse(other, &encounter).await;
+    let by = |who: &str, of: &str, more: serde_json::Value| {
+        let mut resource = json!({
+            "resourceType": "Observation", "status": "final", "subject": {"reference": format!("Patient/{of}")},
+            "code": {"text": "as it was seen"}, "performer": [{"reference": who}]
+        });
+        resource.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        resource
+    };
+    let performed = site.doctor.create(&by("Practitioner/anna", patient, json!({}))).await.id();
+    let told = site.doctor.create(&by("RelatedPerson/otto", other, json!({}))).await.id();
+    let device = json!({"device": {"reference": "Device/scale"}});
+    let weighed = site.doctor.create(&by("Practitioner/anna", patient, device)).await.id();
+    site.consortium.settle().await;
+    let of = async |client: &Client, asked: &str| entries(&client.get(&format!("/fhir/{asked}")).await.good());
+    let named = |ids: &[&String]| {
+        let mut names: Vec<String> = ids.iter().map(|id| format!("match Observation/{id}")).collect();
+        names.sort();
+        names
+    };
+    for (compartment, expected) in [
+        (format!("Encounter/{encounter}"), named(&[&own, &others])),
+        ("Practitioner/anna".to_owned(), named(&[&performed, &weighed])),
+        ("RelatedPerson/otto".to_owned(), named(&[&told])),
+        ("Device/scale".to_owned(), named(&[&weighed])),
+        ("Device/other".to_owned(), named(&[])),
+        ("Encounter/anna".to_owned(), named(&[])),
+    ] {
+        assert_eq!(of(&site.doctor, &format!("{compartment}/Observation")).await, expected, "{compartment}");
+        assert_eq!(of(&site.desk, &format!("{compartment}/Observation")).await, [""; 0], "{compartment}");
+    }
+    let itself = format!("Encounter/{encounter}/Encounter");
+    assert_eq!(of(&site.doctor, &itself).await, [format!("match Encounter/{encounter}")]);
+    // Beside other parameters, in an order, page by page at the same address.
+    let sorted = format!("Encounter/{encounter}/Observation?_sort=-patient&code=8867-4&_count=1");
+    let page = site.doctor.get(&format!("/fhir/{sorted}")).await.good();
+    let next = link(&page, "next").unwrap();
+    assert!(next.starts_with(&format!("/fhir/{sorted}")), "{next}");
+    let pages = [entries(&page), entries(&site.doctor.get(&next).await.good())].concat();
+    let mut expected = [(patient, &own), (other, &others)];
+    expected.sort_by(|one, other| other.cmp(one));
+    assert_eq!(pages, expected.map(|(_, id)| format!("match Observation/{id}")));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let path = "/fhir/Device/scale/Observation/_search";
+    let posted = site.doctor.try_send(Method::POST, path, &form, Some(b"status=final".to_vec())).await.unwrap().good();
+    assert_eq!(entries(&posted), named(&[&weighed]));
+    // Each patient's part is in the trail about that patient.
+    let asked = format!("Encounter/{encounter}/Observation?");
+    let part = |id: &String| BTreeSet::from([format!("Observation/{id}/_history/1")]);
+    assert!(site.trailed(patient, &asked).await.contains(&part(&own)));
+    assert!(site.trailed(other, &asked).await.contains(&part(&others)));
+
+    let metadata = site.doctor.get("/fhir/metadata").await.good().json();
+    let listed: BTreeSet<&str> =
+        metadata["rest"][0]["compartment"].as_array().unwrap().iter().filter_map(|of| of.as_str()).collect();
+    let names = ["device", "encounter", "patient", "practitioner", "relatedPerson"];
+    assert_eq!(listed.len(), names.len());
+    assert!(names.iter().all(|of| listed.contains(format!("http://hl7.org/fhir/CompartmentDefinition/{of}").as_str())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_sorted_by_what_they_say_page_by_page_and_links_tell_of_no_others() {
+    let site = Site::new().await;
+    let person = async |family: Option<&str>, born: &str, gender: &str| {
+        let name = family.map_or(json!({"text": "somebody"}), |family| json!({"family": family}));
+        let person = json!({
+            "resourceType": "Patient", "identifier": [{"system": "urn:sorted", "value": "x"}], "name": [name],
+            "birthDate": born, "gender": gender
+        });
+        site.doctor.create(&person).await.id()
+    };
+    let zeller = person(Some("Zeller"), "1970-01-01", "female").await;
+    let nameless = person(None, "1990-01-01", "male").await;
+    let angstrom = person(Some("Ångström"), "1980-01-01", "male").await;
+    let beck = person(Some("beck"), "1960-01-01", "female").await;
+    site.consortium.settle().await;
+    let query = "/fhir/Patient?identifier=urn:sorted%7C";
+    // In the order in which they stand there.
+    let ids = |answer: &Answer| {
+        let bundle = answer.json();
+        let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+        let matches = entries.iter().filter(|entry| entry["search"]["mode"] == "match");
+        matches.map(|entry| entry["resource"]["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let paged = async |client: &Client, sort: &str, count: usize| {
+        let mut next = Some(format!("{query}&_sort={sort}&_count={count}&_total=accurate"));
+        let (mut found, mut links) = (Vec::new(), Vec::new());
+        while let Some(path) = next {
+            let page = client.get(&path).await.good();
+            assert!(page.json()["total"].is_null() || page.json()["total"] == 4, "{}", page.text());
+            found.extend(ids(&page));
+            next = link(&page, "next");
+            links.extend(next.clone());
+        }
+        (found, links)
+    };
+    let [z, n, a, b] = [&zeller, &nameless, &angstrom, &beck].map(String::as_str);
+    for (sort, expected) in [
+        ("family", [a, b, z, n]),
+        ("-family", [z, b, a, n]),
+        ("-birthdate", [n, a, z, b]),
+        ("gender,-family", [z, b, a, n]),
+        ("-gender,family,_id", [a, n, b, z]),
+        ("_lastUpdated", [z, n, a, b]),
+    ] {
+        for count in [1, 3, 50] {
+            assert_eq!(paged(&site.doctor, sort, count).await.0, expected, "{sort} by {count}");
+        }
+        assert_eq!(paged(&site.desk, sort, 1).await.0, expected, "{sort}");
+    }
+    // Amounts, codes, references, and nothing.
+    let encounter = site.encounter().await;
+    let pulses = [site.pulse(&site.patient, &encounter).await, site.pulse(&site.patient, &encounter).await];
+    for sort in ["value-quantity", "-code", "encounter,-status", "_profile", "based-on", "-category"] {
+        let found = site.doctor.get(&format!("/fhir/Observation?patient={}&_sort={sort}", site.patient)).await.good();
+        let mut expected = pulses.to_vec();
+        if sort.starts_with('-') {
+            expected.reverse();
+        }
+        assert_eq!(ids(&found), expected, "{sort}");
+    }
+    for (sort, kind, said) in [
+        ("colour", "not-supported", "`colour`"),
+        ("family,colour", "not-supported", "`colour`"),
+        ("a,b,c,d", "too-costly", "3 parameters"),
+        ("family&_sort=_id,gender,birthdate", "too-costly", "3 keys"),
+        ("-", "value", "`_sort`"),
+        ("family&_cursor=5_1", "value", "page"),
+    ] {
+        let refused = site.doctor.get(&format!("{query}&_sort={sort}")).await;
+        let outcome = refused.json();
+        assert_eq!((refused.status, outcome["issue"][0]["code"].as_str()), (422, Some(kind)), "{sort}");
+        assert!(refused.text().contains(said), "{sort}: {}", refused.text());
+    }
+    let prefer = [("prefer", "handling=lenient")];
+    let path = format!("{query}&_sort=colour,-family");
+    let lenient = site.doctor.try_send(Method::GET, &path, &prefer, None).await.unwrap().good();
+    assert_eq!(ids(&lenient), [z, b, a, n]);
+    assert_eq!(link(&lenient, "self"), Some(format!("{query}&_sort=-family")));
+    assert!(said(&lenient).unwrap().contains("`colour`: it was passed over"));
+
+    // What was changed is not shown, and no link tells what it, or the index, says; the pages go on behind it.
+    site.consortium.sql(
+        "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'beck', 'somebody') AS BLOB) WHERE id = ?1",
+        [b],
+    );
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (found, links) = paged_past(&site.doctor, &format!("{query}&_sort=family&_count=1")).await;
+    assert_eq!(found, [a, z, n].map(|id| format!("match Patient/{id}")));
+    assert!(links.iter().any(|link| link.contains(&hex("angstrom"))), "{links:?}");
+    assert!(links.iter().all(|link| !link.contains(&hex("beck"))), "{links:?}");
+}
+
+/// All matches in the order of their pages, and the links from each to the next.
+async fn paged_past(client: &Client, path: &str) -> (Vec<String>, Vec<String>) {
+    let (mut next, mut found, mut links) = (Some(path.to_owned()), Vec::new(), Vec::new());
+    while let Some(path) = next {
+        let page = client.get(&path).await.good();
+        found.extend(entries(&page));
+        next = link(&page, "next");
+        links.extend(next.clone());
+    }
+    (found, links)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_types_are_searched_at_once_with_one_decision_for_each_record() {
+    let site = Site::new().await;
+    let patient = site.patient.as_str();
+    let encounter = site.encounter().await;
+    let first = site.pulse(patient, &encounter).await;
+    let second = site.pulse(patient, &encounter).await;
+    site.pulse(&site.other, "elsewhere").await;
+    site.consortium.settle().await;
+    let query = format!("/fhir?_type=Observation,Encounter,Observation&patient={patient}");
+    let of_both = [
+        format!("match Encounter/{encounter}"),
+        format!("match Observation/{first}"),
+        format!("match Observation/{second}"),
+    ];
+    let answer = site.doctor.get(&query).await.good();
+    assert_eq!((entries(&answer), answer.json()["total"].as_u64()), (sorted(of_both.clone()), Some(3)));
+    assert_eq!(link(&answer, "self"), Some(query.clone()));
+    // One order over all of them, in pages.
+    let (paged, links) = paged_past(&site.doctor, &format!("{query}&_sort=-_lastUpdated&_count=1")).await;
+    assert_eq!(paged, [of_both[2].clone(), of_both[1].clone(), of_both[0].clone()]);
+    assert!(links.iter().all(|link| link.starts_with("/fhir?_type=")), "{links:?}");
+    let page = site.doctor.get(&format!("{query}&_sort=date,_id&_count=1&_total=accurate")).await.good();
+    assert_eq!(page.json()["total"], 3);
+    let along = format!("{query}&_include=Encounter:subject&_elements=class,code");
+    let along = site.doctor.get(&along).await.good();
+    assert!(entries(&along).contains(&format!("include Patient/{patient}")));
+
+    // Who may see one of the types sees no more, and nothing tells of the others.
+    let desk = site.desk.get(&query).await.good();
+    assert_eq!((entries(&desk), desk.json()["total"].as_u64(), said(&desk)), (vec![of_both[0].clone()], Some(1), None));
+    let page = site.desk.get(&format!("{query}&_sort=-_lastUpdated&_count=1")).await.good();
+    assert_eq!((entries(&page), link(&page, "next")), (vec![of_both[0].clone()], None));
+    let counted = site.desk.get(&format!("{query}&_summary=count")).await.good();
+    assert_eq!(counted.json()["total"], 1);
+    // The trail says where it was asked, and what was shown of the patient.
+    let shown = site.trailed(patient, "?_type=Observation,Encounter,Observation").await;
+    assert!(shown.contains(&of_both.iter().map(|name| format!("{}/_history/1", &name["match ".len()..])).collect()));
+    assert_eq!(site.trailed(&site.other, "_type=Observation,Encounter").await, [] as [BTreeSet<String>; 0]);
+
+    // By a form, at the address that clients take for it, and of all types: the trail itself is not among them.
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let body = format!("_type=Encounter&patient={patient}").into_bytes();
+    let posted = site.doctor.try_send(Method::POST, "/fhir/_search", &form, Some(body)).await.unwrap().good();
+    assert_eq!(entries(&posted), [of_both[0].clone()]);
+    for path in [format!("/fhir?_id={encounter}"), format!("/fhir/?_id={encounter}")] {
+        assert_eq!(entries(&site.doctor.get(&path).await.good()), [of_both[0].clone()], "{path}");
+    }
+    let all = site.doctor.get("/fhir?_lastUpdated=gt2020-01-01&_count=500").await.good();
+    let types: BTreeSet<String> =
+        entries(&all).iter().map(|name| name["match ".len()..].split_once('/').unwrap().0.to_owned()).collect();
+    assert!(["Patient", "Encounter", "Observation"].iter().all(|rtype| types.contains(*rtype)), "{types:?}");
+    assert!(!types.contains("AuditEvent"), "{types:?}");
+    let of_trail = site.officer.get("/fhir?_type=AuditEvent,Patient&_count=5&_sort=-_lastUpdated").await.good();
+    assert!(entries(&of_trail).iter().any(|name| name.starts_with("match AuditEvent/")));
+
+    for (query, kind) in [
+        ("_type=Wombat", "value"),
+        ("patient=x", "not-supported"),
+        ("_type=Observation,Patient&code=x", "not-supported"),
+        ("_type=Slot,GraphDefinition&start=2026", "not-supported"),
+        ("_type=Slot,GraphDefinition&_sort=start", "not-supported"),
+        ("_type=Observation,Encounter&_include=Patient:link", "not-supported"),
+        ("_type=Observation,Encounter&_elements=wombat", "value"),
+    ] {
+        let refused = site.doctor.get(&format!("/fhir?{query}")).await;
+        assert_eq!((refused.status, refused.json()["issue"][0]["code"].as_str()), (422, Some(kind)), "{query}");
+    }
+    let prefer = [("prefer", "handling=lenient")];
+    let path = format!("{query}&code=8867-4");
+    let lenient = site.doctor.try_send(Method::GET, &path, &prefer, None).await.unwrap().good();
+    assert_eq!(entries(&lenient), sorted(of_both.clone()));
+    assert!(said(&lenient).unwrap().contains("no common search parameter `code`"));
+    let metadata = site.doctor.get("/fhir/metadata").await.good().json();
+    let common = metadata["rest"][0]["searchParam"].as_array().unwrap();
+    assert!(common.contains(&json!({"name": "_tag", "type": "token"})), "{common:?}");
+
+    // What is hidden or changed is said, and no total is.
+    site.consortium.sql("DELETE FROM version WHERE rtype = 'Observation' AND id = ?1", [&first]);
+    let answer = site.doctor.get(&query).await.good();
+    assert_eq!((entries(&answer).len(), answer.json()["total"].as_u64()), (2, None));
+    assert!(said(&answer).unwrap().contains("1 records on the ledger may be missing"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

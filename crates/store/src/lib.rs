@@ -20,6 +20,7 @@ mod columns;
 mod compartment;
 mod extract;
 mod holds;
+mod order;
 mod search;
 mod select;
 
@@ -42,11 +43,13 @@ mod server;
 
 pub use address::{Address, AddressError, ServerAddress};
 pub use chain::{CHAIN_LINKS_MAX, rests_on};
+pub use compartment::compartments;
 pub use extract::{
     APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, filed,
     indexed, kind, normalise, parts, reference_targets,
 };
 pub use journal::JournalError;
+pub use order::{Cursor, SORT_KEYS_MAX, Sort};
 pub use put::{
     Committed, Expected, KEY_BYTES_MAX, NewEntry, NewVersion, PUT_BYTES_MAX, Put, PutError, RECORD_BYTES_MAX, Removal,
     Unless,
@@ -58,8 +61,7 @@ pub use readers::{
 pub use row::{Attachment, EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey};
 pub use seal::{Kept, Seal, SealError, SealedSubmission};
 pub use search::{
-    ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Page, Prefix, Search, Sort,
-    TextMatch, UriMatch,
+    ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Match, PAGE_MAX, Page, Prefix, Search, TextMatch, UriMatch,
 };
 pub use store::{Config, LaneEnd, OpenError, Opened, Store};
 pub use writer::{DOUBT_WAIT_MAX, GROUP_BYTES_MAX, GROUP_MS_MAX, GROUP_PUTS_MAX, QUEUE_BYTES_MAX, QUEUE_LEN_MAX};

@@ -3,10 +3,10 @@
 use crate::{
     chain::{self, CHAIN_LINKS_MAX},
     extract::{DateRange, Kind, Written, kind, parts, typed},
+    order::{Cursor, SORT_KEYS_MAX, Sort, forms},
     row::{Malformed, Row, Rows},
     select::above,
 };
-use std::{fmt, str::FromStr};
 
 /// The most rows on one page, and of one step of a sweep.
 pub const PAGE_MAX: usize = 1_000;
@@ -14,16 +14,23 @@ pub const PAGE_MAX: usize = 1_000;
 pub const CRITERIA_MAX: usize = 32;
 /// The most alternatives of one criterion.
 pub const ALTERNATIVES_MAX: usize = 200;
+/// The most types of one search: more than FHIR R4 has.
+const TYPES_MAX: usize = 200;
+/// The most alternatives of all criteria together, counted for each type: as many as a search of one type may have.
+const ALTERNATIVES_OF_ALL_MAX: usize = CRITERIA_MAX * ALTERNATIVES_MAX;
 
-/// A search over the current versions of one FHIR type.
+/// A search over the current versions of one FHIR type, or of several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
     /// FHIR type.
     pub rtype: String,
+    /// Further FHIR types, whose records are found by the same criteria and stand in the same order. Each type once.
+    pub also: Vec<String>,
     /// All must hold.
     pub criteria: Vec<Criterion>,
-    /// Order of the answer.
-    pub sort: Sort,
+    /// The keys of the answer's order, at most [`SORT_KEYS_MAX`], the first decides first. Equal records are in order of arrival, backwards
+    /// when the first key is.
+    pub sort: Vec<Sort>,
     /// Rows on the page, at most [`PAGE_MAX`]. 0 asks for the total only.
     pub count: usize,
     /// Where the page before ended.
@@ -35,13 +42,13 @@ pub struct Search {
 impl Search {
     /// A first page of 50 in order of writing, with the total.
     pub fn of(rtype: impl Into<String>) -> Self {
-        let (criteria, after) = (Vec::new(), None);
         Self {
             rtype: rtype.into(),
-            criteria,
-            sort: Sort::Written { newest_first: false },
+            also: Vec::new(),
+            criteria: Vec::new(),
+            sort: vec![Sort::ascending("_lastUpdated")],
             count: 50,
-            after,
+            after: None,
             total: true,
         }
     }
@@ -51,50 +58,26 @@ impl Search {
         self.criteria.push(criterion);
         self
     }
-}
 
-/// Order of the answer. Equal keys are in order of arrival, backwards when the newest comes first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sort {
-    /// By `_lastUpdated`.
-    Written {
-        /// Latest first.
-        newest_first: bool,
-    },
-    /// By a parameter of kind date; records without it come last.
-    Date {
-        /// The parameter, such as `date`.
-        param: String,
-        /// Latest first.
-        newest_first: bool,
-    },
-}
-
-/// Where a page ended. Its text form may be given to outside callers and read back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    pub(crate) key: i64,
-    pub(crate) vid: i64,
-}
-impl Cursor {
-    /// What the answer is sorted by at this place, in milliseconds since 1970; the greatest or the least number where a record has none.
-    pub fn key(&self) -> i64 {
-        self.key
-    }
-}
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}", self.key, self.vid)
-    }
-}
-impl FromStr for Cursor {
-    type Err = BadSearch;
-    fn from_str(text: &str) -> Result<Self, BadSearch> {
-        let (key, vid) = text.split_once('_').ok_or(BadSearch::Cursor)?;
-        match (key.parse(), vid.parse()) {
-            (Ok(key), Ok(vid)) => Ok(Self { key, vid }),
-            _ => Err(BadSearch::Cursor),
+    /// Refuses more than the store answers in one search, and what nothing is sorted by.
+    pub fn check(&self) -> Result<(), BadSearch> {
+        let types = self.also.len() + 1;
+        if self.count > PAGE_MAX || self.criteria.len() > CRITERIA_MAX || types > TYPES_MAX {
+            return Err(BadSearch::TooMuch);
         }
+        let alternatives = || self.criteria.iter().map(|criterion| criterion.any.len());
+        if alternatives().any(|of_one| of_one > ALTERNATIVES_MAX) {
+            return Err(BadSearch::TooMuch);
+        }
+        if alternatives().sum::<usize>() * types > ALTERNATIVES_OF_ALL_MAX {
+            return Err(BadSearch::TooMuch);
+        }
+        forms(self).map(|_| ())
+    }
+
+    /// All types that are searched.
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.rtype).chain(&self.also).map(String::as_str)
     }
 }
 
@@ -292,7 +275,8 @@ pub enum BadSearch {
     Cursor,
     /// More than the store answers in one search.
     #[error(
-        "a search has at most {CRITERIA_MAX} criteria of at most {ALTERNATIVES_MAX} alternatives and {PAGE_MAX} rows a page"
+        "a search has at most {CRITERIA_MAX} criteria of at most {ALTERNATIVES_MAX} alternatives, fewer where many types are searched, \
+         {SORT_KEYS_MAX} keys of its order and {PAGE_MAX} rows a page"
     )]
     TooMuch,
 }
@@ -304,7 +288,7 @@ const NOT_OFFERED: [(&str, &str); 7] = [
     ("_query", "no named queries are known here"),
     ("_filter", "write the criteria as parameters of their own"),
     ("_list", "read the List, and search for the `_id`s that it names"),
-    ("_type", "search for one type at a time"),
+    ("_type", "it names the types of a search without one: `?_type=Condition,Observation`"),
     ("near", "distances on the globe are not computed"),
 ];
 const NO_WORDS: &str = "the whole text of records is not indexed; search for codes by `:text`, or for names";
@@ -654,6 +638,28 @@ mod tests {
             "true",
             expect!["search parameter `component-code-value-quantity` does not take modifier `missing`"],
         );
+    }
+
+    #[test]
+    fn a_search_of_many_types_has_fewer_alternatives() {
+        let of = |types: usize, criteria: usize, alternatives: usize| {
+            let also = (1..types).map(|_| "Patient".to_owned()).collect();
+            let any = vec![Match::Missing(true); alternatives];
+            let criterion = Criterion { param: "_tag".into(), negate: false, any };
+            Search { also, criteria: vec![criterion; criteria], ..Search::of("Patient") }.check()
+        };
+        assert_eq!(of(1, CRITERIA_MAX, ALTERNATIVES_MAX), Ok(()));
+        assert_eq!(of(TYPES_MAX, CRITERIA_MAX, 1), Ok(()));
+        for (types, criteria, alternatives) in [
+            (1, CRITERIA_MAX + 1, 1),
+            (1, 1, ALTERNATIVES_MAX + 1),
+            (2, CRITERIA_MAX, ALTERNATIVES_MAX),
+            (TYPES_MAX, 1, ALTERNATIVES_MAX),
+            (TYPES_MAX + 1, 1, 1),
+        ] {
+            let refused = of(types, criteria, alternatives);
+            assert_eq!(refused, Err(BadSearch::TooMuch), "{types} {criteria} {alternatives}");
+        }
     }
 
     #[test]

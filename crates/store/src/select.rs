@@ -6,14 +6,12 @@
 //! patient narrows its driving code by it. That loses nothing: a record whose patient references do not all name one patient is
 //! filed as `*`, which every such search includes, and the patient criterion is probed all the same.
 
+mod order;
 mod value;
 
 use crate::{
     extract::{IndexRow, IndexValue, WHOLE, cut, is_common, parts, stands_whole},
-    search::{
-        ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Cursor, Match, PAGE_MAX, Prefix, Search, Sort, TextMatch,
-        UriMatch,
-    },
+    search::{BadSearch, Criterion, Match, Prefix, Search, TextMatch, UriMatch},
 };
 pub(crate) use value::above;
 use value::{named, nothing, one_is, relation, table};
@@ -154,50 +152,54 @@ impl Sql {
     }
 }
 
-/// The page's rows: key, then `columns`.
-pub(crate) fn page(dialect: Dialect, search: &Search, columns: &str) -> Result<Sql, BadSearch> {
-    check(search)?;
+/// The page's rows: what each is sorted by, then its place.
+pub(crate) fn page(dialect: Dialect, search: &Search) -> Result<Sql, BadSearch> {
+    search.check()?;
     let mut sql = Sql::new(dialect);
-    sql.push("SELECT ");
-    sort_key(&mut sql, search);
-    sql.push(" AS sort_key, ").push(columns);
-    matching(&mut sql, &search.rtype, &search.criteria);
-    let (Sort::Written { newest_first: descending } | Sort::Date { newest_first: descending, .. }) = search.sort;
-    if let Some(Cursor { key, vid }) = search.after {
-        sql.push(" AND (");
-        sort_key(&mut sql, search);
-        let beyond = if descending { "<" } else { ">" };
-        sql.push(&format!(", v.vid) {beyond} (")).bind(key).push(", ").bind(vid).push(")");
+    if search.also.is_empty() {
+        page_of(&mut sql, search, &search.rtype);
+        return Ok(sql);
     }
-    let direction = if descending { "DESC" } else { "ASC" };
-    sql.push(&format!(" ORDER BY sort_key {direction}, v.vid {direction} LIMIT "));
-    let count = i64::try_from(search.count).unwrap_or(i64::MAX);
-    sql.bind(count.saturating_add(1));
+    // The first rows of all types are among the first rows of each.
+    sql.push("SELECT * FROM (");
+    for (number, rtype) in search.types().enumerate() {
+        sql.push(if number > 0 { " UNION ALL " } else { "" }).push("SELECT * FROM (");
+        page_of(&mut sql, search, rtype);
+        sql.push(&format!(") t{number}"));
+    }
+    sql.push(") u");
+    order::by(&mut sql, search, "u.vid");
     Ok(sql)
 }
 
-/// What the page is sorted by. Not every database knows the name of a column in the conditions of its own query.
-fn sort_key(sql: &mut Sql, search: &Search) {
-    match &search.sort {
-        Sort::Written { .. } => {
-            sql.push("v.written_at");
-        }
-        Sort::Date { param, newest_first } => {
-            let (bound, none) = if *newest_first { ("max", i64::MIN) } else { ("min", i64::MAX) };
-            let dates = sql.dialect.of_version("date", "x", "v", "");
-            sql.push(&format!("coalesce((SELECT {bound}(lo) {dates}"));
-            named(sql, "x", &search.rtype, param);
-            sql.push("), ").bind(none).push(")");
-        }
+/// The page's rows of one type.
+fn page_of(sql: &mut Sql, search: &Search, rtype: &str) {
+    sql.push("SELECT ");
+    order::keys(sql, search, rtype);
+    sql.push("v.vid AS vid");
+    matching(sql, rtype, &search.criteria);
+    if let Some(cursor) = &search.after {
+        sql.push(" AND ");
+        order::beyond(sql, search, rtype, cursor);
     }
+    order::by(sql, search, "v.vid");
 }
 
 /// How many match.
 pub(crate) fn total(dialect: Dialect, search: &Search) -> Result<Sql, BadSearch> {
-    check(search)?;
+    search.check()?;
     let mut sql = Sql::new(dialect);
-    sql.push("SELECT count(*)");
-    matching(&mut sql, &search.rtype, &search.criteria);
+    if search.also.is_empty() {
+        sql.push("SELECT count(*)");
+        matching(&mut sql, &search.rtype, &search.criteria);
+        return Ok(sql);
+    }
+    sql.push("SELECT count(*) FROM (");
+    for (number, rtype) in search.types().enumerate() {
+        sql.push(if number > 0 { " UNION ALL SELECT v.vid" } else { "SELECT v.vid" });
+        matching(&mut sql, rtype, &search.criteria);
+    }
+    sql.push(") u");
     Ok(sql)
 }
 
@@ -226,14 +228,6 @@ pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
         }
     }
     about
-}
-
-fn check(search: &Search) -> Result<(), BadSearch> {
-    let alternatives = search.criteria.iter().map(|criterion| criterion.any.len()).max().unwrap_or_default();
-    if search.count > PAGE_MAX || search.criteria.len() > CRITERIA_MAX || alternatives > ALTERNATIVES_MAX {
-        return Err(BadSearch::TooMuch);
-    }
-    Ok(())
 }
 
 fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {

@@ -41,10 +41,11 @@ pub(crate) enum Want {
     Batch(Vec<usize>),
 }
 
-/// A search of one type.
+/// A search of one type, or of two at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Search {
     pub(crate) rtype: &'static str,
+    pub(crate) also: Option<&'static str>,
     /// Limited to a patient.
     pub(crate) patient: Option<usize>,
     pub(crate) beyond: Beyond,
@@ -334,7 +335,9 @@ impl Draw {
         let patient = patient.filter(|_| rtype != "Practitioner");
         // What goes along is not shown with a count.
         let plain = matches!(beyond, Beyond::Nothing | Beyond::Chain(_) | Beyond::Has(_));
-        Search { rtype, patient, beyond, only_counts: only_counts && plain }
+        let other = REFERRING.into_iter().find(|other| REFERRING.contains(&rtype) && *other != rtype);
+        let of_both = matches!(beyond, Beyond::Nothing | Beyond::Chain(_)) && self.one_in(2);
+        Search { rtype, also: other.filter(|_| of_both), patient, beyond, only_counts: only_counts && plain }
     }
 }
 
@@ -383,9 +386,16 @@ fn provision_of(world: &World, ids: &[String], provision: &Provision) -> Value {
 }
 
 impl Search {
+    pub(crate) fn types(&self) -> impl Iterator<Item = &'static str> {
+        [self.rtype].into_iter().chain(self.also)
+    }
+
     /// The query, with pages so long that one holds everything.
     pub(crate) fn query(&self, world: &World, ids: &[String]) -> String {
         let mut pairs = Vec::new();
+        if let Some(also) = self.also {
+            pairs.push(format!("_type={},{also}", self.rtype));
+        }
         if let Some(patient) = self.patient {
             pairs.push(match self.rtype {
                 "Patient" => format!("_id={}", ids[patient]),
@@ -432,7 +442,7 @@ impl Search {
         };
         let asked_for = |place: &usize| self.patient.is_none() || world.records[*place].patient == self.patient;
         let matches: BTreeSet<usize> =
-            of_type(self.rtype).filter(asked_for).filter(|place| found(*place) && stands(*place)).collect();
+            self.types().flat_map(&of_type).filter(asked_for).filter(|place| found(*place) && stands(*place)).collect();
         let along: BTreeSet<usize> = match self.beyond {
             Beyond::Encounter => matches.iter().filter_map(|place| encounter(*place)).collect(),
             Beyond::Patient => {

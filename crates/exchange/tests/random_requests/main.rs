@@ -229,7 +229,11 @@ impl Run {
             },
             Want::Search(search) => {
                 let query = search.query(&self.world, &self.ids);
-                match node.search(&caller, search.rtype, &query, Handling::Strict).await {
+                let found = match search.also {
+                    Some(_) => node.search_all(&caller, &query, Handling::Strict).await,
+                    None => node.search(&caller, search.rtype, &query, Handling::Strict).await,
+                };
+                match found {
                     Ok(found) => found_in(&found),
                     Err(failure) => failed(failure),
                 }
@@ -275,7 +279,9 @@ impl Run {
                 let versions = (1..).zip(&record.versions).filter(|(_, version)| !version.deleted);
                 Came::Shown(versions.map(|(n, _)| name(record, n)).collect(), Some(record.versions.len() as u64))
             }
-            Want::Search(search) if !world.may_touch(who, Act::Search, search.rtype) => Came::Denied,
+            Want::Search(search) if !search.types().all(|rtype| world.may_touch(who, Act::Search, rtype)) => {
+                Came::Denied
+            }
             Want::Search(search) => {
                 let (matches, along) = search.finds(world, who, purpose);
                 let total = Some(matches.len() as u64);

@@ -221,6 +221,14 @@ fn of_fhir() -> Vec<Door> {
             .takes(Body::Resource(Some("Bundle")))
             .gives(200, Media::Fhir("Bundle"))
     };
+    let search_all = |path| {
+        door("get", path, get(fhir::search_all), "Searches records of several types, or of all but the audit trail.")
+            .is("search-system")
+            .asks([may("_type", Kind::Text("Condition,Observation")), may("parameters", Kind::Searches)])
+            .reads(&[Header::PreferHandling])
+            .fails(SEARCHED)
+            .gives(200, Media::Fhir("Bundle"))
+    };
     let export_of = |path, route| {
         door("get", path, route, "Begins an export; its address is in `Content-Location`.")
             .asks([
@@ -253,12 +261,36 @@ fn of_fhir() -> Vec<Door> {
             "get",
             "/fhir/{kind}/{id}/{within}",
             get(fhir::search_of),
-            "Searches records of a type in the compartment of a patient.",
+            "Searches records of a type in the compartment of a patient, or of something else that has one.",
         )
         .is("search-type")
         .asks([may("parameters", Kind::Searches)])
         .reads(&[Header::PreferHandling])
         .fails(SEARCHED)
+        .gives(200, Media::Fhir("Bundle")),
+        door(
+            "post",
+            "/fhir/{kind}/{id}/{within}/_search",
+            post(fhir::search_of_by_form),
+            "Searches records of a type in a compartment, asked for by a form.",
+        )
+        .is("search-type")
+        .reads(&[Header::PreferHandling])
+        .fails(FORM)
+        .takes(Body::Form)
+        .gives(200, Media::Fhir("Bundle")),
+        search_all("/fhir"),
+        search_all("/fhir/"),
+        door(
+            "post",
+            "/fhir/_search",
+            post(fhir::search_all_by_form),
+            "Searches records of several types or of all, asked for by a form.",
+        )
+        .is("search-system")
+        .reads(&[Header::PreferHandling])
+        .fails(FORM)
+        .takes(Body::Form)
         .gives(200, Media::Fhir("Bundle")),
         door("post", "/fhir/{kind}", post(fhir::create), "Creates a record, unless one matches the condition.")
             .is("create")

@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use exchange::{Caller, Failure, Shown, Written};
+use exchange::{Caller, Failure, Shown, Within, Written};
 use record::fhir::{Issue, IssueType, Outcome};
 
 pub(super) type Body = Result<Bytes, BytesRejection>;
@@ -245,17 +245,23 @@ pub(crate) async fn search(
 pub(crate) async fn search_of(
     State(doors): State<Doors>,
     Known(caller): Known,
-    Path((kind, id, within)): Path<(String, String, String)>,
+    Path((kind, id, sought)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    if kind != "Patient" {
-        let text =
-            format!("`{kind}` has no compartment here: ask for `Patient/{id}/{within}`, or search by a parameter");
-        return Err(Failure::invalid(IssueType::NotSupported, "", text).into());
-    }
     let query = query.as_deref().unwrap_or_default();
-    Ok(plain(doors.node.search_of(&caller, &id, &within, query, headers::handling(&headers)).await?))
+    let within = Within { rtype: kind, id };
+    Ok(plain(doors.node.search_of(&caller, &within, &sought, query, headers::handling(&headers)).await?))
+}
+
+pub(crate) async fn search_all(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let query = query.as_deref().unwrap_or_default();
+    Ok(plain(doors.node.search_all(&caller, query, headers::handling(&headers)).await?))
 }
 
 pub(crate) async fn search_by_form(
@@ -267,9 +273,36 @@ pub(crate) async fn search_by_form(
 ) -> Result<Response, Refusal> {
     headers::is_form(&headers)?;
     let body = body?;
-    let query =
-        std::str::from_utf8(&body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))?;
-    Ok(plain(doors.node.search(&caller, &kind, query, headers::handling(&headers)).await?))
+    Ok(plain(doors.node.search(&caller, &kind, form(&body)?, headers::handling(&headers)).await?))
+}
+
+pub(crate) async fn search_of_by_form(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    Path((kind, id, sought)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    headers::is_form(&headers)?;
+    let body = body?;
+    let within = Within { rtype: kind, id };
+    Ok(plain(doors.node.search_of(&caller, &within, &sought, form(&body)?, headers::handling(&headers)).await?))
+}
+
+pub(crate) async fn search_all_by_form(
+    State(doors): State<Doors>,
+    Known(caller): Known,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    headers::is_form(&headers)?;
+    let body = body?;
+    Ok(plain(doors.node.search_all(&caller, form(&body)?, headers::handling(&headers)).await?))
+}
+
+/// The query that a form asks by.
+fn form(body: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(body).map_err(|_| Failure::invalid(IssueType::Structure, "", "the form is not UTF-8"))
 }
 
 pub(crate) async fn summary(

@@ -1,7 +1,12 @@
 //! What PostgreSQL takes for parameters and gives for columns.
 
 pub(super) use crate::columns::{FRAME, VERSION, entry, frame, lane, submission, version, wrapped_key};
-use crate::{columns::Cells, select::Value};
+use crate::{
+    columns::Cells,
+    extract::Number,
+    order::{Form, Key},
+    select::Value,
+};
 use std::borrow::Cow;
 use tokio_postgres::{
     Row as Columns,
@@ -29,6 +34,15 @@ impl ToSql for Value {
         true
     }
     to_sql_checked!();
+}
+
+/// What a row is sorted by. Of what has no such form it has none.
+pub(super) fn key(columns: &Columns, index: usize, form: Form) -> Option<Key> {
+    match form {
+        Form::Int => columns.try_get(index).ok().map(Key::Int),
+        Form::Real => columns.try_get(index).ok().and_then(Number::new).map(Key::Real),
+        Form::Text => columns.try_get(index).ok().map(Key::text),
+    }
 }
 
 impl Cells for Columns {

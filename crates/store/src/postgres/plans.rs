@@ -16,7 +16,7 @@ use tokio_postgres::types::ToSql;
 
 /// The indexes that are looked into, from the outermost step to the innermost.
 fn check(connected: &Connected, search: &Search, expected: &[&str]) {
-    let sql = page(Dialect::Postgres, search, "v.vid").unwrap();
+    let sql = page(Dialect::Postgres, search).unwrap();
     let plan = connected.wait(async {
         let session = Session::open(connected, Purpose::Write).await.unwrap();
         super::schema::bring_up(&session).await.unwrap();

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::{
     int64::{clamp, natural},
+    order::{Cursor, forms},
     readers::{
         FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
         ReadError, Sweep, limit,
     },
     row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
-    search::{Cursor, Page, Search},
+    search::{Page, Search},
     select::{self, Dialect, Sql, Value},
 };
 use record::{Digest, Id16, OrgId};
@@ -114,15 +115,19 @@ pub(crate) async fn search(db: &Session, search: &Search) -> Result<Page, ReadEr
         return Ok(Page { total, ..Page::default() });
     }
     // Places first, rows after: sorting then moves two numbers per match and not its bytes.
-    let Sql { text, values, .. } = select::page(Dialect::Postgres, search, "v.vid")?;
+    let Sql { text, values, .. } = select::page(Dialect::Postgres, search)?;
+    let forms = forms(search)?;
     let places = db.pipeline(&[Step::new(SNAPSHOT, &[]), step(&text, &values)]).await?.pop().unwrap_or_default();
     let mut places = places
         .iter()
-        .map(|columns| Ok(Cursor { key: value(columns, 0)?, vid: value(columns, 1)? }))
+        .map(|columns| {
+            let sorted_by = forms.iter().enumerate().map(|(index, form)| columns::key(columns, index, *form));
+            Ok(Cursor { keys: sorted_by.collect(), vid: value(columns, forms.len())? })
+        })
         .collect::<Result<Vec<Cursor>, ReadError>>()?;
     let more = places.len() > search.count;
     places.truncate(search.count);
-    let mut page = Page { next: places.last().copied().filter(|_| more), ..Page::default() };
+    let mut page = Page { next: places.last().cloned().filter(|_| more), ..Page::default() };
 
     let wanted: Vec<i64> = places.iter().map(|place| place.vid).collect();
     let rows = format!("SELECT {} FROM version v WHERE vid = ANY($1)", columns::VERSION);

@@ -1,10 +1,10 @@
 //! What SQLite takes for parameters and gives for columns.
 
 pub(super) use crate::columns::{FRAME, VERSION, entry, frame, lane, submission, version, wrapped_key};
-use crate::{columns::Cells, select::Value};
+use crate::{columns::Cells, extract::Number, order::Key, select::Value};
 use rusqlite::{
     Row as Columns,
-    types::{ToSql, ToSqlOutput},
+    types::{ToSql, ToSqlOutput, ValueRef},
 };
 
 impl ToSql for Value {
@@ -14,6 +14,16 @@ impl ToSql for Value {
             Self::Real(number) => number.to_sql(),
             Self::Text(text) => text.to_sql(),
         }
+    }
+}
+
+/// What a row is sorted by. Of what has no such form it has none.
+pub(super) fn key(value: ValueRef<'_>) -> Option<Key> {
+    match value {
+        ValueRef::Integer(number) => Some(Key::Int(number)),
+        ValueRef::Real(number) => Number::new(number).map(Key::Real),
+        ValueRef::Text(text) => Some(Key::text(&String::from_utf8_lossy(text))),
+        ValueRef::Null | ValueRef::Blob(_) => None,
     }
 }
 

@@ -16,7 +16,7 @@ use rusqlite::params_from_iter;
 fn check(search: &Search, expected: Expect) {
     let folder = tempfile::tempdir().unwrap();
     let db = open_writer(&folder.path().join("db")).unwrap();
-    let sql = page(Dialect::Sqlite, search, "v.vid").unwrap();
+    let sql = page(Dialect::Sqlite, search).unwrap();
     let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text)).unwrap();
     let steps = statement.query_map(params_from_iter(sql.values), |row| row.get::<_, String>(3)).unwrap();
     expected.assert_eq(&steps.map(|step| step.unwrap() + "\n").collect::<String>());

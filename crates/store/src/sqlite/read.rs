@@ -3,12 +3,13 @@
 use super::columns;
 use crate::{
     int64::{clamp, natural},
+    order::Cursor,
     readers::{
         FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
         ReadError, Sweep, limit,
     },
     row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
-    search::{Cursor, PAGE_MAX, Page, Search},
+    search::{PAGE_MAX, Page, Search},
     select::{self, Dialect, Sql},
 };
 use record::{Digest, Id16, OrgId};
@@ -90,16 +91,18 @@ pub(crate) fn search(db: &Connection, search: &Search) -> Result<Page, ReadError
 
 fn first_rows(db: &Connection, search: &Search) -> Result<Page, ReadError> {
     // Places first, rows after: sorting then moves two numbers per match and not its bytes.
-    let Sql { text, values, .. } = select::page(Dialect::Sqlite, search, "v.vid")?;
+    let Sql { text, values, .. } = select::page(Dialect::Sqlite, search)?;
     let mut statement = db.prepare_cached(&text)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut places = Vec::with_capacity(search.count.saturating_add(1));
+    let keys = search.sort.len();
     while let Some(columns) = rows.next()? {
-        places.push(Cursor { key: columns.get(0)?, vid: columns.get(1)? });
+        let sorted_by = (0..keys).map(|index| Ok(columns::key(columns.get_ref(index)?)));
+        places.push(Cursor { keys: sorted_by.collect::<rusqlite::Result<_>>()?, vid: columns.get(keys)? });
     }
     let more = places.len() > search.count;
     places.truncate(search.count);
-    let mut page = Page { next: places.last().copied().filter(|_| more), ..Page::default() };
+    let mut page = Page { next: places.last().cloned().filter(|_| more), ..Page::default() };
     let mut statement = db.prepare_cached(&format!("SELECT {} FROM version v WHERE vid = ?1", columns::VERSION))?;
     for place in places {
         let row = statement.query_row([place.vid], |columns| Ok(columns::version(columns)))?;

@@ -95,6 +95,7 @@ on_every_database! {
     suite::a_patients_records_are_one_set,
     suite::a_sweep_sees_every_version_once,
     search::searches_agree_with_a_plain_filter,
+    search::every_type_of_fhir_is_searched_at_once,
     search::pages_follow_each_other_while_records_arrive,
 }
 

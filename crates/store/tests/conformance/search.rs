@@ -5,11 +5,11 @@ use crate::{
     suite::{create, row},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use record::TimeMs;
-use std::collections::BTreeSet;
+use record::{TimeMs, fhir::RESOURCE_TYPES};
+use std::{cmp::Ordering, collections::BTreeSet};
 use store::{
-    APART, CHAIN_LINKS_MAX, Criterion, DateRange, IndexRow, IndexValue, Match, Number, Page, Prefix, Put, Row, Search,
-    Sort, Store, TextMatch, UriMatch, WHOLE, Written,
+    APART, CHAIN_LINKS_MAX, Criterion, DateRange, IndexRow, IndexValue, Match, Number, Page, Prefix, Put, Row,
+    SORT_KEYS_MAX, Search, Sort, Store, TextMatch, UriMatch, WHOLE, Written, filed, normalise,
 };
 use tempfile::tempdir;
 
@@ -42,7 +42,7 @@ fn value(random: &mut StdRng, param: &'static str) -> IndexRow {
             let (code, text) = *codes.choose(random).unwrap();
             IndexValue::Token { system: pick(random, &["", "s", "t"]).into(), code: code.into(), text: text.into() }
         }
-        "name" => IndexValue::Text(pick(random, &WORDS).into()),
+        "value-string" => IndexValue::Text(pick(random, &WORDS).into()),
         "value-quantity" | "component-value-quantity" => quantity(random),
         "_profile" => IndexValue::Uri(pick(random, &ADDRESSES).into()),
         "focus" => IndexValue::Reference {
@@ -86,7 +86,7 @@ const PARAMS: [&str; 12] = [
     "component-value-quantity",
     "identifier",
     "status",
-    "name",
+    "value-string",
     "date",
     "focus",
     "patient",
@@ -98,6 +98,23 @@ const PARAMS: [&str; 12] = [
 const TOGETHER: [(&str, [&str; 2]); 2] = [
     ("combo-code", ["code", "component-code"]),
     ("combo-value-quantity", ["value-quantity", "component-value-quantity"]),
+];
+/// What Observations are sorted by here; some of it decides seldom, so that the next key does.
+const SORTABLE: [&str; 14] = [
+    "_id",
+    "_lastUpdated",
+    "_lastUpdated",
+    "date",
+    "date",
+    "code",
+    "combo-code",
+    "status",
+    "value-quantity",
+    "value-string",
+    "focus",
+    "patient",
+    "subject",
+    "_profile",
 ];
 /// Composites of Observation with their parts.
 const COMPOSITES: [(&str, [&str; 2]); 3] = [
@@ -229,13 +246,59 @@ fn meets(all: &[Stored], stored: &Stored, criterion: &Criterion) -> bool {
     any != criterion.negate
 }
 
-fn key(stored: &Stored, sort: &Sort) -> i64 {
-    let Sort::Date { param, newest_first } = sort else { return stored.row.written_at.0 as i64 };
-    let starts = stored.index.iter().filter(|row| row.param == *param).filter_map(|row| match &row.value {
-        IndexValue::Date(span) => Some(span.lo_ms),
-        _ => None,
+/// What a record is sorted by: a number, or a text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Int(i64),
+    Real(Number),
+    Text(String),
+}
+
+fn key(stored: &Stored, sort: &Sort) -> Option<Key> {
+    let names = filed("Observation", &sort.param);
+    let own = stored.index.iter().filter(|row| row.param == sort.param || names.contains(&row.param.as_ref()));
+    let keys = own.filter_map(|row| match &row.value {
+        IndexValue::Date(span) => Some(Key::Int(span.lo_ms)),
+        IndexValue::Quantity { lo, .. } => Some(Key::Real(*lo)),
+        IndexValue::Text(text) => Some(Key::Text(normalise(text))),
+        IndexValue::Reference { rtype, id } => Some(Key::Text(format!("{rtype}/{id}"))),
+        IndexValue::Token { code, .. } => Some(Key::Text(code.clone())).filter(|_| !code.is_empty()),
+        IndexValue::Uri(uri) => Some(Key::Text(uri.clone())),
     });
-    if *newest_first { starts.max().unwrap_or(i64::MIN) } else { starts.min().unwrap_or(i64::MAX) }
+    match sort.param.as_str() {
+        "_lastUpdated" => Some(Key::Int(stored.row.written_at.0 as i64)),
+        "_id" => Some(Key::Text(stored.row.id.clone())),
+        _ if sort.descending => keys.max(),
+        _ => keys.min(),
+    }
+}
+
+/// How two records stand to each other; the place of each is where it stands in the list.
+fn ordered(all: &[Stored], sort: &[Sort], one: usize, other: usize) -> Ordering {
+    for sort in sort {
+        let way = |ordering: Ordering| if sort.descending { ordering.reverse() } else { ordering };
+        let ordering = match (key(&all[one], sort), key(&all[other], sort)) {
+            (Some(one), Some(other)) => way(one.cmp(&other)),
+            // Those without come last, whichever way it goes.
+            (one, other) => one.is_none().cmp(&other.is_none()),
+        };
+        if ordering.is_ne() {
+            return ordering;
+        }
+    }
+    let backwards = sort.first().is_some_and(|sort| sort.descending);
+    if backwards { other.cmp(&one) } else { one.cmp(&other) }
+}
+
+/// Keys of any kind, up to as many as there may be.
+fn order(random: &mut StdRng, of_both: bool) -> Vec<Sort> {
+    let params: &[&str] = if of_both {
+        &["_id", "_lastUpdated", "_lastUpdated", "code", "identifier", "patient", "subject", "_profile"]
+    } else {
+        &SORTABLE
+    };
+    let many = *[1, 1, 2, SORT_KEYS_MAX].choose(random).unwrap();
+    (0..many).map(|_| Sort { param: pick(random, params).into(), descending: random.random() }).collect()
 }
 
 /// All pages of a search; each must carry the same total.
@@ -247,10 +310,10 @@ async fn all(store: &Store, mut search: Search) -> (Vec<String>, u64) {
         let Page { found, total, next, ends } = page.unwrap_or_else(|error| panic!("{error}: {search:?}"));
         assert!(found.rows.len() <= search.count && found.malformed.is_empty());
         assert_eq!(ends.len(), found.rows.len());
-        assert!(next.is_none() || next == ends.last().copied());
+        assert!(next.is_none() || next.as_ref() == ends.last());
         // A page that ends at any row goes on with the next one.
         if let [.., before, _] = ends.as_slice() {
-            let rest = Search { after: Some(*before), count: 1, total: false, ..search.clone() };
+            let rest = Search { after: Some(before.clone()), count: 1, total: false, ..search.clone() };
             let rest = store.search(rest).await.unwrap().found.rows;
             assert_eq!(rest.first().map(|row| &row.id), found.rows.last().map(|row| &row.id));
         }
@@ -282,36 +345,56 @@ pub(crate) async fn searches_agree_with_a_plain_filter(backend: &impl Backend) {
         if round == 1_000 {
             store.optimize().await.unwrap();
         }
-        let newest_first = random.random();
-        let sort = if random.random() {
-            Sort::Written { newest_first }
-        } else {
-            Sort::Date { param: "date".into(), newest_first }
+        // Of both types at once, now and then.
+        let (rtype, also) = match random.random_range(0..4) {
+            0 => ("Condition", vec!["Observation".to_owned()]),
+            1 => ("Condition", vec![]),
+            _ => ("Observation", vec![]),
         };
+        let of_both = rtype == "Condition";
+        let sort = order(&mut random, of_both);
         let criteria: Vec<Criterion> =
             (0..random.random_range(0..4)).map(|_| criterion(&mut random, CHAIN_LINKS_MAX)).collect();
         let count = *[1, 5, 100].choose(&mut random).unwrap();
-        let search = Search { criteria, sort, count, ..Search::of(pick(&mut random, &["Observation", "Condition"])) };
+        let search = Search { also, criteria, sort, count, ..Search::of(rtype) };
 
-        let mut expected: Vec<(i64, usize)> = all_stored
-            .iter()
-            .enumerate()
-            .filter(|(_, stored)| {
-                stored.row.rtype == search.rtype && search.criteria.iter().all(|c| meets(&all_stored, stored, c))
-            })
-            .map(|(number, stored)| (key(stored, &search.sort), number))
-            .collect();
-        expected.sort_unstable();
-        if newest_first {
-            expected.reverse();
-        }
-        let expected: Vec<String> = expected.into_iter().map(|(_, number)| format!("r{number}")).collect();
+        let is_meant = |stored: &Stored| {
+            search.types().any(|rtype| rtype == stored.row.rtype)
+                && search.criteria.iter().all(|c| meets(&all_stored, stored, c))
+        };
+        let mut expected: Vec<usize> = (0..STORED).filter(|number| is_meant(&all_stored[*number])).collect();
+        expected.sort_by(|one, other| ordered(&all_stored, &search.sort, *one, *other));
+        let expected: Vec<String> = expected.into_iter().map(|number| format!("r{number}")).collect();
         let (ids, total) = all(&store, search.clone()).await;
         assert_eq!(ids, expected, "{search:?}");
         assert_eq!(total, expected.len() as u64, "{search:?}");
         let only_total = store.search(Search { count: 0, ..search }).await.unwrap();
         assert_eq!((only_total.total, only_total.found.rows.len()), (Some(total), 0));
     }
+}
+
+pub(crate) async fn every_type_of_fhir_is_searched_at_once(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let tagged = |code: &str| {
+        let value = IndexValue::Token { system: "s".into(), code: code.into(), text: String::new() };
+        vec![IndexRow::whole("_tag", value)]
+    };
+    for (number, rtype) in RESOURCE_TYPES.into_iter().enumerate() {
+        let code = if number % 2 == 0 { "even" } else { "odd" };
+        store.put(create(row(rtype, &format!("r{number}"), 1, b"x"), tagged(code))).await.unwrap();
+    }
+    let (first, others) = RESOURCE_TYPES.split_first().unwrap();
+    let also = others.iter().map(|rtype| (*rtype).to_owned()).collect();
+    let sort = vec![Sort::descending("_tag"), Sort::ascending("_id")];
+    let even = Criterion::token("_tag", "s", "even");
+    let search = Search { also, sort, count: 20, ..Search::of(*first) };
+    let mut expected: Vec<String> = (0..RESOURCE_TYPES.len()).map(|number| format!("r{number}")).collect();
+    expected.sort_by_key(|id| (id[1..].parse::<usize>().unwrap().is_multiple_of(2), id.clone()));
+    assert_eq!(all(&store, search.clone()).await, (expected.clone(), RESOURCE_TYPES.len() as u64));
+    let (found, total) = all(&store, search.with(even)).await;
+    assert_eq!(found, expected[RESOURCE_TYPES.len() / 2..]);
+    assert_eq!(total, RESOURCE_TYPES.len().div_ceil(2) as u64);
 }
 
 pub(crate) async fn pages_follow_each_other_while_records_arrive(backend: &impl Backend) {
@@ -325,7 +408,7 @@ pub(crate) async fn pages_follow_each_other_while_records_arrive(backend: &impl 
     for number in 0..20 {
         store.put(new(number)).await.unwrap();
     }
-    let mut search = Search { sort: Sort::Written { newest_first: true }, count: 6, ..Search::of("Observation") };
+    let mut search = Search { sort: vec![Sort::descending("_lastUpdated")], count: 6, ..Search::of("Observation") };
     let mut ids = Vec::new();
     for number in 20.. {
         let page = store.search(search.clone()).await.unwrap();
