@@ -1,4 +1,4 @@
-//! The audit: every row of the database against the ledger, and every version on the ledger against the database.
+//! The audit: every row of the database against the ledger, and every version and every frame on the ledger against the database.
 
 use crate::{
     boxed,
@@ -15,6 +15,10 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use store::{PAGE_MAX, Row};
 
+mod frames;
+
+pub use frames::Frames;
+
 /// What is wrong with a row, or with its absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,9 +31,11 @@ pub enum Kind {
     RolledBack,
     /// A copy of another record's row.
     Duplicated,
+    /// A frame of a sensor whose columns are not what it says itself, so that it is not found where it belongs.
+    Misfiled,
     /// The ledger knows nothing of it.
     Injected,
-    /// A column is not of the form that any gateway writes.
+    /// A column is not of the form that any gateway writes; or a batch on the ledger has more frames than any gateway puts together.
     Unreadable,
     /// No row, but an access on the ledger that names the audit event of an earlier one of its organisation, so that its own is nowhere; or
     /// several accesses under the id of an earlier entry.
@@ -41,14 +47,18 @@ pub enum Kind {
 pub struct Finding {
     /// What is wrong.
     pub kind: Kind,
-    /// `Type/id`; the tag, when the record was never seen here; the entry, of an audit event that it commits to with others.
+    /// `Type/id`; the tag, when the record was never seen here; the entry, of an audit event that it commits to with others; of frames,
+    /// the Device that sent them.
     pub record: String,
     /// Which version.
     pub version: u64,
     /// Who wrote the good one; none when there never was one.
     pub author: Option<String>,
-    /// When the good one became final.
+    /// When the good one became final; of several frames, the first.
     pub written_at: Option<String>,
+    /// Of frames: which, and how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Frames>,
 }
 
 /// What an audit did and found.
@@ -60,6 +70,10 @@ pub struct Report {
     pub versions: u64,
     /// Rows whose entries are not final yet.
     pub pending: u64,
+    /// Frames compared with the batches on the ledger.
+    pub frames: u64,
+    /// Frames that no final batch has yet.
+    pub frames_pending: u64,
     /// The height compared with.
     pub height: u64,
     /// What is wrong.
@@ -67,34 +81,40 @@ pub struct Report {
 }
 
 /// How far the incremental audit is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Progress {
     /// Rows up to this place were compared since the last full audit.
     after: u64,
+    /// Frames of batches below this index of the log were.
+    batched: u64,
 }
 
 impl Node {
-    /// Compares the database with the ledger. `full` begins anew; otherwise it goes on where the last one ended, as far as rows go.
+    /// Compares the database with the ledger. `full` begins anew; otherwise it goes on where the last one ended, as far as rows and batches
+    /// go.
     #[tracing::instrument(level = "debug", skip_all)]
     #[boxed]
     pub async fn audit(&self, caller: &Caller, full: bool) -> Result<Report, Failure> {
         self.allow_operation(caller, Action::Operate).await?;
         let mut progress = self.audited.lock().await;
-        let after = if full { 0 } else { progress.after };
-        let (report, last) = self.compare(after).await?;
-        progress.after = last;
+        let begin = if full { Progress::default() } else { *progress };
+        let (report, end) = self.compare(begin).await?;
+        *progress = end;
         for finding in &report.findings {
-            tracing::warn!(kind = ?finding.kind, record = %finding.record, version = finding.version, "audit finding");
+            let frames = finding.frames.as_ref().map(|frames| frames.count);
+            tracing::warn!(kind = ?finding.kind, record = %finding.record, version = finding.version, frames, "audit finding");
         }
         Ok(report)
     }
 
-    async fn compare(&self, mut after: u64) -> Result<(Report, u64), Failure> {
+    async fn compare(&self, begin: Progress) -> Result<(Report, Progress), Failure> {
+        let mut after = begin.after;
         let from_the_start = after == 0;
         let height = self.mirror.height();
         // What is final by now stood in the database before, so the sweep passes its row.
         let below = self.mirror.next_index().await?;
-        let mut report = Report { rows: 0, versions: 0, pending: 0, height, findings: Vec::new() };
+        let mut report =
+            Report { rows: 0, versions: 0, pending: 0, frames: 0, frames_pending: 0, height, findings: Vec::new() };
         let mut seen: HashSet<(RecordTag, u64)> = HashSet::new();
         let mut current: HashMap<RecordTag, u64> = HashMap::new();
         let mut opened: HashMap<(Id16, OrgId), HashSet<RecordTag>> = HashMap::new();
@@ -108,6 +128,7 @@ impl Node {
                 version: m.version,
                 author: None,
                 written_at: None,
+                frames: None,
             }));
             let worths = self.weigh(&page.rows).await?;
             let mut names = Vec::new();
@@ -143,6 +164,7 @@ impl Node {
                         version: row.version,
                         author: None,
                         written_at: None,
+                        frames: None,
                     }),
                 }
             }
@@ -156,8 +178,9 @@ impl Node {
             self.find_ungathered(&mut report, below, &opened).await?;
             self.find_repeated(&mut report).await?;
         }
+        self.compare_frames(&mut report, begin.batched, below).await?;
         report.findings.sort();
-        Ok((report, after))
+        Ok((report, Progress { after, batched: below }))
     }
 
     /// Versions that the ledger held at the beginning, below an index of its log, and no row has. One that became final since may be of
@@ -221,6 +244,7 @@ impl Node {
                     version: 1,
                     author: Some(accesses.org.to_string()),
                     written_at: Some(accesses.time.to_instant()),
+                    frames: None,
                 }));
             }
         }
@@ -242,6 +266,7 @@ impl Node {
                 version: 1,
                 author: Some(entry.org.to_string()),
                 written_at: Some(found.time.to_instant()),
+                frames: None,
             });
         }
         Ok(())
@@ -259,5 +284,6 @@ fn of_known(kind: Kind, record: String, known: &FinalVersion) -> Finding {
         version: known.version,
         author: Some(known.org.to_string()),
         written_at: Some(known.time.to_instant()),
+        frames: None,
     }
 }

@@ -270,6 +270,7 @@ impl Node {
                 };
                 let measured = self.measured(caller, wanted, asked.reached().frames, room).await?;
                 withheld += measured.withheld;
+                lost += measured.gone;
                 let (page, next) = page_of_both(wanted, &asked, (records, next), measured);
                 (page, next.map(|next| next.to_string()))
             }
@@ -351,7 +352,7 @@ impl Node {
         let (mut total, mut withheld, mut examined) = (0, 0, 0);
         let mut by_patient: BTreeMap<Option<String>, Shared> = BTreeMap::new();
         let (mut rows, mut links) = (Vec::new(), Links::default());
-        let lost = self.hidden_matches(asked, &mut rows).await?;
+        let mut lost = self.hidden_matches(asked, &mut rows).await?;
         loop {
             let (page, worths) = self.current_page(search.clone()).await?;
             examined += page.found.rows.len();
@@ -383,7 +384,8 @@ impl Node {
                 let counted = by_patient.entry(one.row.patient).or_default();
                 counted.under = one.decided.under.or(counted.under);
             };
-            withheld += self.all_measured(caller, &wanted, count).await?;
+            let (unsound, gone) = self.all_measured(caller, &wanted, count).await?;
+            (withheld, lost) = (withheld + unsound, lost + gone);
         }
         withheld += links.withheld();
         for one in links.supports() {

@@ -11,16 +11,26 @@ pub(crate) fn packed(frame: &Frame) -> Vec<u8> {
     if packed.len() < frame.bytes().len() { packed } else { frame.bytes().to_vec() }
 }
 
-/// The frame of a row, if the row holds what its digest says. Earlier versions wrote frames as they came.
+/// The frame of a row, if the row holds what its digest says.
 pub(crate) fn frame_of(row: &Row) -> Option<Frame> {
-    let frame = match row.bytes.first() {
-        Some(&COSE_SIGN1) | None => row.bytes.clone(),
-        Some(_) => compact::unpack(&row.bytes).ok()?.into_iter().next()?,
-    };
+    let frame = unpacked(&row.bytes)?;
     if sha256(&[&frame]) != row.digest {
         return None;
     }
     Frame::decode(&frame).ok()
+}
+
+/// The frame that rests in these bytes, whatever stands beside them.
+pub(crate) fn frame_in(bytes: &[u8]) -> Option<Frame> {
+    Frame::decode(&unpacked(bytes)?).ok()
+}
+
+/// Earlier versions wrote frames as they came.
+fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
+    match bytes.first() {
+        Some(&COSE_SIGN1) | None => Some(bytes.to_vec()),
+        Some(_) => compact::unpack(bytes).ok()?.into_iter().next(),
+    }
 }
 
 /// Whether the columns by which a frame is found are its own. A frame from before there were kinds is of every one.

@@ -8,6 +8,7 @@ use sensing::{
     Signal, Value,
     sensor::{ALL, Category, Codes},
 };
+use std::collections::HashSet;
 use store::{Criterion, DateRange, Kinds, Match, Prefix};
 
 /// Names have bits below this one.
@@ -22,6 +23,27 @@ const WIDE_MS: u64 = 3_600_000;
 
 /// The kind of frames of which nothing is known.
 pub(crate) const EVERY_KIND: i64 = -1;
+
+/// So many kinds of frames of a binding are told from each other: a search steps through all kinds there are. Frames of further ones are
+/// of every kind.
+const KINDS_MAX: usize = 64;
+
+/// The kinds of a binding's frames that are told from each other.
+#[derive(Debug, Default)]
+pub(crate) struct ToldApart {
+    // INVARIANT: at most KINDS_MAX.
+    kinds: HashSet<i64>,
+}
+
+impl ToldApart {
+    /// The kind that a frame of this one is filed under.
+    pub(crate) fn filed(&mut self, kind: i64) -> i64 {
+        if self.kinds.len() < KINDS_MAX {
+            self.kinds.insert(kind);
+        }
+        if self.kinds.contains(&kind) { kind } else { EVERY_KIND }
+    }
+}
 
 /// The kind of a frame that says these. A heartbeat has none.
 pub(crate) fn kind_of(signals: &[Signal]) -> i64 {
@@ -159,6 +181,16 @@ mod tests {
         }
         assert_eq!(kind_of(&[wave("ecg-ii", 1_000, 1)]), ECG_II);
         assert_eq!(kind_of(&[wave("ecg-ii", 1_001, 1)]), ECG_II | WIDE);
+    }
+
+    #[test]
+    fn frames_of_more_kinds_than_are_told_apart_are_of_every_kind() {
+        let mut told_apart = ToldApart::default();
+        let most = i64::try_from(KINDS_MAX).unwrap();
+        for kind in 0..most {
+            assert_eq!(told_apart.filed(kind), kind);
+        }
+        assert_eq!((told_apart.filed(most), told_apart.filed(3)), (EVERY_KIND, 3));
     }
 
     const SPO2: i64 = 1 << 34;

@@ -95,6 +95,8 @@ pub(crate) struct Measured {
     pub(crate) end: Option<Place>,
     /// Frames that do not agree with the ledger and that the caller may hear of.
     pub(crate) withheld: u64,
+    /// Frames that are gone of the batches of those that were looked at, for whoever may hear of them.
+    pub(crate) gone: u64,
 }
 
 /// How far is looked.
@@ -285,17 +287,17 @@ impl Node {
         Ok(Measured { found, ..looked })
     }
 
-    /// Gives every measurement that the caller may see to `fold`, and says how many frames do not agree with the ledger. Refuses where
-    /// there are more than are looked at.
+    /// Gives every measurement that the caller may see to `fold`, and says how many frames do not agree with the ledger, and how many are
+    /// gone. Refuses where there are more than are looked at.
     pub(crate) async fn all_measured(
         &self,
         caller: &Caller,
         wanted: &Wanted,
         mut fold: impl FnMut(Cleared) + Send,
-    ) -> Result<u64, Failure> {
+    ) -> Result<(u64, u64), Failure> {
         let bounds = Bounds { room: usize::MAX, bytes: usize::MAX, frames: EXAMINED_MAX };
         let looked = self.look_through(caller, wanted, Reached::Nothing, &bounds, &mut |one, _| fold(one)).await?;
-        if looked.more { Err(too_many()) } else { Ok(looked.withheld) }
+        if looked.more { Err(too_many()) } else { Ok((looked.withheld, looked.gone)) }
     }
 
     /// Whether sensors said something that the caller may find if the search lets it: one step is looked at, by those who may see what
@@ -319,6 +321,8 @@ impl Node {
         take: &mut (dyn FnMut(Cleared, Place) + Send),
     ) -> Result<Measured, Failure> {
         let mut looked = Measured::default();
+        // By binding and batch: a batch may lie on two pages.
+        let mut gone: BTreeMap<(Id16, u64), u64> = BTreeMap::new();
         let last = match reached {
             Reached::All => return Ok(looked),
             _ if wanted.is_vain => return Ok(looked),
@@ -339,7 +343,10 @@ impl Node {
             let page = self.store.frames(query.clone()).await.map_err(search_failure)?;
             frames += page.frames.len() + page.malformed;
             let next = page.next;
-            let mut left = self.sound(caller, wanted, page, &mut looked.withheld).await?.into_iter();
+            let mut left = self.sound(caller, wanted, page, &mut looked.withheld, &mut gone).await?.into_iter();
+            if !gone.is_empty() && self.may_know(caller, wanted).await? {
+                looked.gone = gone.values().sum();
+            }
             loop {
                 let chunk: Vec<Sound> = left.by_ref().take(CHUNK_LEN).collect();
                 let Some(end) = chunk.last().map(|sound| sound.end) else { break };
@@ -420,13 +427,15 @@ impl Node {
         Ok(false)
     }
 
-    /// The frames of a page that the ledger bears out, in their order; counts the others, where the caller may hear of them.
+    /// The frames of a page that the ledger bears out, in their order; counts the others, where the caller may hear of them, and those that
+    /// are gone of the same batches.
     async fn sound(
         &self,
         caller: &Caller,
         wanted: &Wanted,
         page: FramePage,
         withheld: &mut u64,
+        gone: &mut BTreeMap<(Id16, u64), u64>,
     ) -> Result<Vec<Sound>, Failure> {
         let (malformed, ends) = (page.malformed, page.ends);
         let (mut rows, frames) = beside(move || {
@@ -447,7 +456,9 @@ impl Node {
             frames.sort_unstable_by_key(|(frame, _)| frame.counter());
             let Some((first, _)) = frames.first() else { continue };
             let Some(ties) = self.ties(first, binding, &wanted.patient).await? else { continue };
-            for (reading, pending) in self.borne_out(&ties, frames).await? {
+            let borne_out = self.borne_out(&ties, frames).await?;
+            gone.extend(borne_out.gone.into_iter().map(|(first, count)| ((binding, first), count)));
+            for (reading, pending) in borne_out.readings {
                 let Some(end) = places.get(&reading.digest) else { continue };
                 good.insert((reading.binding, reading.counter));
                 sound.push(Sound { reading, pending, org: ties.org.clone(), end: *end });

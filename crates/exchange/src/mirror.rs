@@ -157,6 +157,11 @@ impl Erased {
         self.patients.iter()
     }
 
+    /// Whether everything under a pseudonym was erased.
+    pub(crate) fn has_patient(&self, patient: &Pseudonym) -> bool {
+        self.patients.contains(patient)
+    }
+
     /// Whether a version was erased.
     pub(crate) fn has(&self, version: &FinalVersion) -> bool {
         match &version.patient {

@@ -18,7 +18,7 @@ use record::{
     Commitment, Digest, Id16, OrgId, TimeMs,
     fhir::{Interaction, IssueType},
 };
-use sensing::{Frame, Gap, Reading, Signed, track::Tracks};
+use sensing::{BATCH_FRAMES_MAX, Frame, Gap, Reading, Signed, track::Tracks};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -54,10 +54,24 @@ pub struct Recording {
     pub pending: usize,
     /// How many do not agree with the ledger and are left out.
     pub withheld: usize,
+    /// How many of the batches that they are from, and of those between, are gone.
+    pub missing: u64,
 }
 
 /// A binding's frames: where each is from, and when it came.
 type Group = Vec<(Frame, TimeMs)>;
+
+/// Those of a binding's frames that its device signed and the ledger bears out.
+#[derive(Default)]
+pub(crate) struct BorneOut {
+    /// In the order of their counters, each with whether it is not verified yet.
+    pub(crate) readings: Vec<(Reading, bool)>,
+    /// How many others are gone of their batches, by the first counter of each.
+    pub(crate) gone: BTreeMap<u64, u64>,
+}
+
+/// The most batches without a frame in a recording of which it is looked whether they are there.
+const BETWEEN_MAX: usize = 256;
 
 impl Node {
     /// A patient's frames of a range, each with its device's signature and under the ledger's batch roots. One decision and one trace.
@@ -72,7 +86,7 @@ impl Node {
         let (groups, mut withheld) = self.groups_of(range).await?;
         let mut orgs: BTreeSet<OrgId> = BTreeSet::new();
         let mut readings: Vec<Vec<Reading>> = Vec::with_capacity(groups.len());
-        let mut pending = 0;
+        let (mut pending, mut missing) = (0, 0);
         for (binding, frames) in groups {
             let all = frames.len();
             let Some((first, _)) = frames.first() else { continue };
@@ -81,7 +95,9 @@ impl Node {
                 continue;
             };
             orgs.insert(ties.org.clone());
-            let (good, waiting) = self.verified(&ties, frames).await?;
+            let borne_out = self.borne_out(&ties, frames).await?;
+            missing += borne_out.gone.values().sum::<u64>() + self.gone_between(&borne_out.readings).await?;
+            let (good, waiting) = in_order(borne_out);
             (withheld, pending) = (withheld + all - good.len(), pending + waiting);
             readings.push(good);
         }
@@ -93,7 +109,7 @@ impl Node {
         let versions: Vec<Commitment> = readings.iter().flatten().map(|reading| Commitment(reading.digest)).collect();
         let trail = Trail { query: Some(query_of(range)), under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
         self.leave_trail(caller, Some(&range.patient), &versions, &[], &trail).await?;
-        let mut recording = Recording { frames: versions.len(), pending, withheld, ..Recording::default() };
+        let mut recording = Recording { frames: versions.len(), pending, withheld, missing, ..Recording::default() };
         for mut of_device in readings {
             if let Some(name) = &range.signal {
                 of_device.iter_mut().for_each(|reading| reading.signals.retain(|signal| signal.name == *name));
@@ -148,22 +164,28 @@ impl Node {
     /// Those of a binding's frames that its device signed and the ledger bears out, in their order, with the gaps between them, and how many
     /// of them wait for a batch.
     pub(crate) async fn verified(&self, ties: &Ties, frames: Group) -> Result<(Vec<Reading>, usize), Failure> {
-        let borne_out = self.borne_out(ties, frames).await?;
-        let waiting = borne_out.iter().filter(|(_, pending)| *pending).count();
-        let mut shown: Vec<Reading> = borne_out.into_iter().map(|(reading, _)| reading).collect();
-        let mut before: Option<u64> = None;
-        for reading in &mut shown {
-            let counter = reading.counter;
-            reading.gap =
-                before.filter(|before| before + 1 < counter).map(|before| Gap { first: before + 1, last: counter - 1 });
-            before = Some(counter);
-        }
-        Ok((shown, waiting))
+        Ok(in_order(self.borne_out(ties, frames).await?))
     }
 
-    /// Those of some of a binding's frames that its device signed and the ledger bears out, in the order of their counters, each with
-    /// whether it waits for a batch.
-    pub(crate) async fn borne_out(&self, ties: &Ties, frames: Group) -> Result<Vec<(Reading, bool)>, Failure> {
+    /// How many frames are gone of the batches between the first and the last of these of which none is here. What was measured at another
+    /// time is there, only not here.
+    async fn gone_between(&self, readings: &[(Reading, bool)]) -> Result<u64, Failure> {
+        let (Some((first, _)), Some((last, _))) = (readings.first(), readings.last()) else { return Ok(0) };
+        let here: BTreeSet<u64> = readings.iter().map(|(reading, _)| reading.counter).collect();
+        let batches = self.mirror.batches(first.binding).await?;
+        let between = batches.between(first.counter, last.counter);
+        let none_is_here = between.iter().filter(|batch| here.range(batch.first..=batch.last).next().is_none());
+        let mut gone = 0;
+        for batch in none_is_here.take(BETWEEN_MAX).filter(|batch| batch.count as usize <= BATCH_FRAMES_MAX) {
+            let (device, count) = (first.device.as_str(), batch.count as usize);
+            let there = self.store.frame_digests(device, batch.first, batch.last, count).await;
+            gone += count.saturating_sub(there.map_err(crate::find::search_failure)?.len()) as u64;
+        }
+        Ok(gone)
+    }
+
+    /// Those of some of a binding's frames that its device signed and the ledger bears out.
+    pub(crate) async fn borne_out(&self, ties: &Ties, frames: Group) -> Result<BorneOut, Failure> {
         let (binding, times): (_, Vec<TimeMs>) = (ties.binding.clone(), frames.iter().map(|(_, at)| *at).collect());
         let readings = tokio::task::spawn_blocking(move || {
             let signed = Signed::all(frames.into_iter().map(|(frame, _)| (frame, binding.key)).collect());
@@ -175,13 +197,16 @@ impl Node {
         let known: BTreeMap<u64, Digest> = readings.iter().map(|reading| (reading.counter, reading.digest)).collect();
         let ours = ties.org == self.org;
         let mut verdicts: BTreeMap<u64, Standing> = BTreeMap::new();
-        let mut shown = Vec::with_capacity(readings.len());
+        let mut borne_out = BorneOut { readings: Vec::with_capacity(readings.len()), ..BorneOut::default() };
         for reading in readings {
             let standing = match batches.reaching(reading.counter) {
                 Some(batch) if batch.first <= reading.counter => match verdicts.get(&batch.first) {
                     Some(standing) => *standing,
                     None => {
                         let standing = self.standing_of(batch, &known, &reading).await?;
+                        if let Standing::Alone(gone) = standing {
+                            borne_out.gone.insert(batch.first, gone);
+                        }
                         verdicts.insert(batch.first, standing);
                         standing
                     }
@@ -191,10 +216,10 @@ impl Node {
                 None => self.waiting(reading.received_at, ours),
             };
             if standing != Standing::Contradicted {
-                shown.push((reading, standing == Standing::Pending));
+                borne_out.readings.push((reading, standing.is_pending()));
             }
         }
-        Ok(shown)
+        Ok(borne_out)
     }
 
     /// What the ledger says of a batch, by the frames that are there already where those are all of it.
@@ -211,6 +236,20 @@ impl Node {
         }
         self.under_root(one, batch).await
     }
+}
+
+/// Frames in their order, with the gaps between them, and how many of them are not verified yet.
+fn in_order(borne_out: BorneOut) -> (Vec<Reading>, usize) {
+    let waiting = borne_out.readings.iter().filter(|(_, pending)| *pending).count();
+    let mut shown: Vec<Reading> = borne_out.readings.into_iter().map(|(reading, _)| reading).collect();
+    let mut before: Option<u64> = None;
+    for reading in &mut shown {
+        let counter = reading.counter;
+        reading.gap =
+            before.filter(|before| before + 1 < counter).map(|before| Gap { first: before + 1, last: counter - 1 });
+        before = Some(counter);
+    }
+    (shown, waiting)
 }
 
 /// The range as a search of FHIR would say it.

@@ -7,6 +7,7 @@
 //!                                              deletion rebuilt ──────┼─► compared with the commitment ─► put
 //!                                              row of the backup ─────┘
 //! what is left is lost: the ledger proves that it existed
+//! frames of batches ─► filed anew where their own bytes say ─► those of the backup ─► what is left is lost
 //! ```
 //!
 //! It may be carried out while other nodes go on with the same database, and again after it was interrupted.
@@ -38,6 +39,10 @@ use std::{
 };
 use store::{Address, Expected, NewVersion, PAGE_MAX, Put, PutError, Reader, Removal, Row, WrappedKey, extract};
 
+mod frames;
+
+pub use frames::RecoveredFrames;
+
 /// The most lost versions that a report lists.
 const LOST_LISTED_MAX: usize = 1_000;
 /// Rows that are written together.
@@ -66,6 +71,8 @@ pub struct Recovered {
     pub lost: u64,
     /// Rows that were taken out because they did not agree with the ledger, whether a good one took their place or not.
     pub removed: u64,
+    /// Frames of sensors.
+    pub frames: RecoveredFrames,
     /// The first lost ones.
     pub first_lost: Vec<Lost>,
 }
@@ -73,7 +80,8 @@ pub struct Recovered {
 /// A version that the ledger proves to have existed and that was found nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// `Type/id`; the tag, when the record was never seen here.
+    /// `Type/id`; the tag, when the record was never seen here; of frames, how many they are, the Device that sent them, and between which
+    /// counters.
     pub record: String,
     /// Which version.
     pub version: u64,
@@ -113,7 +121,8 @@ impl Node {
             // The backup may have told what deleted records were called.
             recovery.rebuild_deletions().await?;
         }
-        let (report, records) = recovery.finish().await?;
+        let (mut report, records) = recovery.finish().await?;
+        self.recover_frames(backup.as_ref(), &mut report).await?;
 
         let recovered =
             Taken { subject: self.nobody(), id, step: CustodyStep::Recovered, records: records.into_iter().collect() };
@@ -125,7 +134,8 @@ impl Node {
         }
         tracing::info!(
             %id, restored = report.restored, from_backup = report.from_backup, lost = report.lost, removed = report.removed,
-            "the database was recovered"
+            frames_filed_anew = report.frames.filed_anew, frames_from_backup = report.frames.from_backup,
+            frames_lost = report.frames.lost, frames_removed = report.frames.removed, "the database was recovered"
         );
         Ok(report)
     }

@@ -3,7 +3,7 @@
 use crate::{
     beside::Threads,
     bind::Bound,
-    kinds::EVERY_KIND,
+    kinds::ToldApart,
     vigil::{Escalation, Unanswered},
 };
 use record::{Digest, TimeMs};
@@ -12,7 +12,7 @@ use sensing::{
     Watch,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,10 +23,6 @@ const REVOKED_MAX: usize = 4_096;
 
 /// Patients share so many locks for changes of alarms: those of one patient take turns, those of others seldom wait.
 const ALARM_LOCKS: usize = 32;
-
-/// So many kinds of frames of a binding are told from each other: a search steps through all kinds there are. Frames of further ones are
-/// of every kind.
-const KINDS_MAX: usize = 64;
 
 /// What a node knows of its devices, and of the analytics that they feed.
 pub(crate) struct Sensing {
@@ -161,8 +157,7 @@ pub(crate) struct Attached {
     /// Frames refused since.
     pub(crate) refused: u32,
     /// Kinds of frames since the binding was taken up.
-    // INVARIANT: at most KINDS_MAX.
-    kinds: HashSet<i64>,
+    kinds: ToldApart,
 }
 
 impl Attached {
@@ -181,7 +176,7 @@ impl Attached {
     ) -> Result<Self, BadBinding> {
         let binding = binding_of(&bound)?;
         let watch = Watch::resume_after(known, last);
-        Ok(Self { bound, binding, watch, batched: None, open: Vec::new(), refused: 0, kinds: HashSet::new() })
+        Ok(Self { bound, binding, watch, batched: None, open: Vec::new(), refused: 0, kinds: ToldApart::default() })
     }
 
     /// The binding as `sensing` sees it.
@@ -251,10 +246,7 @@ impl Attached {
 
     /// The kind that a frame of this one is filed under.
     pub(crate) fn filed_kind(&mut self, kind: i64) -> i64 {
-        if self.kinds.len() < KINDS_MAX {
-            self.kinds.insert(kind);
-        }
-        if self.kinds.contains(&kind) { kind } else { EVERY_KIND }
+        self.kinds.filed(kind)
     }
 
     /// Counts a refused frame for the next batch entry. One that came too soon comes again, and is not counted.
@@ -334,15 +326,5 @@ mod tests {
             assert_eq!(reading.gap.map(|gap| (gap.first, gap.last)), expected, "after {counted}");
             assert_eq!(trial.state().last_counter, counted + 1);
         }
-    }
-
-    #[test]
-    fn frames_of_more_kinds_than_are_told_apart_are_of_every_kind() {
-        let mut attached = attached(&SigningKey::from_bytes(&[7; 32]));
-        let most = i64::try_from(KINDS_MAX).unwrap();
-        for kind in 0..most {
-            assert_eq!(attached.filed_kind(kind), kind);
-        }
-        assert_eq!((attached.filed_kind(most), attached.filed_kind(3)), (EVERY_KIND, 3));
     }
 }

@@ -25,10 +25,19 @@ use store::Row;
 pub(crate) enum Standing {
     /// It is under the root of a final batch.
     Final,
-    /// No final batch covers it yet, or the others of its batch are not all there.
+    /// No final batch covers it yet.
     Pending,
+    /// Its device signed it, and so many others of its batch are gone, so that nobody can tell whether it is under the root.
+    Alone(u64),
     /// A final batch says that another frame, or none, has its counter.
     Contradicted,
+}
+
+impl Standing {
+    /// Whether it is shown as not verified.
+    pub(crate) fn is_pending(self) -> bool {
+        matches!(self, Self::Pending | Self::Alone(_))
+    }
 }
 
 /// Who bound the device of a frame, with which key, and for how long.
@@ -77,7 +86,7 @@ impl Node {
         let trail = Trail { under: decided.under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
         self.leave_trail(caller, Some(&row.patient), &[Commitment(digest)], &[format!("{name}/_history/1")], &trail)
             .await?;
-        let (written_at, pending) = (row.received_at, standing == Standing::Pending);
+        let (written_at, pending) = (row.received_at, standing.is_pending());
         Ok(Shown { bytes: shown.bytes, version: 1, written_at, pending, repaired: false })
     }
 
@@ -137,9 +146,13 @@ impl Node {
                 let own = frames.contains(&(reading.counter, reading.digest));
                 return Ok(if same && own { Standing::Final } else { Standing::Contradicted });
             }
+            if frames.len() < count {
+                // The device's signature holds. Which ones are gone is what an audit finds.
+                tracing::warn!(binding = %reading.binding, "frames of a final batch are gone: the others are shown as not verified");
+                return Ok(Standing::Alone((count - frames.len()) as u64));
+            }
         }
-        // The device's signature holds; that others of the batch are gone is what an audit finds.
-        tracing::warn!(binding = %reading.binding, "frames of a final batch are missing: one of them is shown as not verified");
+        tracing::warn!(binding = %reading.binding, "more frames stand under a final batch than it has: they are shown as not verified");
         Ok(Standing::Pending)
     }
 }

@@ -20,7 +20,7 @@ fn every_row_of_the_accident_holds_every_attack_is_named_and_every_essential_rec
     // Verified reads, of records and of sets, are part of the attacks: the summary is read over the changed database.
     let attacks = document["attacks"].as_array().unwrap();
     let kinds: Vec<&str> = attacks.iter().filter_map(|attack| attack["kind"].as_str()).collect();
-    assert_eq!(kinds, ["modified", "removed", "rolled-back", "duplicated", "injected"]);
+    assert_eq!(kinds, ["modified", "removed", "rolled-back", "duplicated", "injected", "misfiled"]);
     for attack in attacks {
         assert_ne!(attack["injected"], 0, "{attack}");
         assert_eq!(attack["found"], attack["injected"], "{attack}");

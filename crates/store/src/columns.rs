@@ -1,6 +1,6 @@
 //! From columns to rows, in one order for every database, with a name for every column that has not its form.
 
-use crate::row::{EntryPlace, Frame, Malformed, Row, Submission, VersionKey, WrappedKey};
+use crate::row::{EntryPlace, FiledFrame, Frame, Malformed, Row, Submission, VersionKey, WrappedKey};
 use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
 
 /// The columns of a version in the order that [`version`] reads them.
@@ -88,6 +88,22 @@ pub(crate) fn frame(columns: &impl Cells) -> Result<Frame, &'static str> {
         digest: Digest(fixed(columns, 8, "digest")?),
         bytes: bytes(columns, 9, "bytes")?,
     })
+}
+
+/// Reads the columns [`FRAME`], as far as they have their form.
+pub(crate) fn filed_frame(columns: &impl Cells) -> FiledFrame {
+    FiledFrame {
+        place: columns.number(0).unwrap_or_default(),
+        device: columns.text(1),
+        counter: count(columns, 2, "counter").ok(),
+        binding: fixed(columns, 3, "binding").ok().map(Id16),
+        patient: columns.text(4),
+        received_at: count(columns, 5, "received_at").ok().map(TimeMs),
+        measured_at: count(columns, 6, "measured_at").ok().map(TimeMs),
+        kind: columns.number(7),
+        digest: fixed(columns, 8, "digest").ok().map(Digest),
+        bytes: bytes(columns, 9, "bytes").ok(),
+    }
 }
 
 /// Reads org, lane, first_seq, count, bytes.

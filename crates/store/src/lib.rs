@@ -58,7 +58,9 @@ pub use readers::{
     FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, Kinds, ReadError, Reader,
     Sweep,
 };
-pub use row::{Attachment, EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey};
+pub use row::{
+    Attachment, EntryPlace, FiledFrame, Frame, FramePlace, Malformed, Row, Rows, Submission, VersionKey, WrappedKey,
+};
 pub use seal::{Kept, Seal, SealError, SealedSubmission};
 pub use search::{
     ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Match, PAGE_MAX, Page, Prefix, Search, TextMatch, UriMatch,

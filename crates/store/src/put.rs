@@ -20,8 +20,8 @@ pub const PUT_BYTES_MAX: usize = 128 << 20;
 pub struct Put {
     /// Checked first, inside the transaction.
     pub conditions: Vec<Unless>,
-    /// Rows to take out before anything is inserted. For recovery, which puts good rows in the place of bad ones: nothing else ever
-    /// takes a version back.
+    /// Rows to take out before anything is inserted. For recovery, which puts good rows in the place of bad ones, and files frames anew:
+    /// nothing else ever takes a version or a frame back.
     pub removals: Vec<Removal>,
     /// Versions to insert, in this order.
     pub records: Vec<NewVersion>,
@@ -57,14 +57,16 @@ pub enum Expected {
     Any,
 }
 
-/// A row to take out, with its search values. When it was the current one, the newest that is left takes its place. A row that is
-/// not there is no error.
+/// A row to take out, a version with its search values. When it was the current one, the newest that is left takes its place. A row that
+/// is not there is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {
     /// The row with this key.
     Version(VersionKey),
     /// The row in this place, as [`crate::Malformed::place`] says: its key may not be readable.
     Place(u64),
+    /// The frame in this place, as [`crate::FiledFrame::place`] says.
+    Frame(i64),
 }
 
 /// An entry for the ledger.

@@ -4,7 +4,7 @@ use crate::{
     address::Address,
     int64::clamp,
     postgres,
-    row::{EntryPlace, Frame, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
+    row::{EntryPlace, FiledFrame, Frame, FramePlace, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
     search::{BadSearch, PAGE_MAX, Page, Search},
     sqlite,
     store::OpenError,
@@ -348,6 +348,29 @@ impl Reader {
     ) -> Result<Vec<(u64, Digest)>, ReadError> {
         let device = device.to_owned();
         ask!(self, frame_digests(&device, first, last, limit))
+    }
+
+    /// Where all frames stand, in the order of devices and counters, behind `after`, at most `limit` and [`crate::PAGE_MAX`].
+    pub async fn frame_places(&self, after: Option<FramePlace>, limit: usize) -> Result<Vec<FramePlace>, ReadError> {
+        ask!(self, frame_places(after.as_ref(), limit))
+    }
+
+    /// The frames that are filed under a device and its counters from `first` to `last`, in order, whatever their columns hold, at most
+    /// `limit` and [`crate::PAGE_MAX`]. Under `first` itself only those in a place behind `after`.
+    pub async fn filed_frames(
+        &self,
+        device: &str,
+        (first, after): (u64, Option<i64>),
+        last: u64,
+        limit: usize,
+    ) -> Result<Vec<FiledFrame>, ReadError> {
+        let device = device.to_owned();
+        ask!(self, filed_frames(&device, (first, after), last, limit))
+    }
+
+    /// The frame in a place, whatever its columns hold.
+    pub async fn filed_frame(&self, place: i64) -> Result<Option<FiledFrame>, ReadError> {
+        ask!(self, filed_frame(place))
     }
 
     /// The frame of a device that is filed under the highest counter.

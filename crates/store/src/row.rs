@@ -113,6 +113,53 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
+/// A frame as it is filed, whatever its columns hold: none where one has not the form that this program writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FiledFrame {
+    /// Where it stands in the database.
+    pub place: i64,
+    /// See [`Frame::device`].
+    pub device: Option<String>,
+    /// See [`Frame::counter`].
+    pub counter: Option<u64>,
+    /// See [`Frame::binding`].
+    pub binding: Option<Id16>,
+    /// See [`Frame::patient`].
+    pub patient: Option<String>,
+    /// See [`Frame::received_at`].
+    pub received_at: Option<TimeMs>,
+    /// See [`Frame::measured_at`].
+    pub measured_at: Option<TimeMs>,
+    /// See [`Frame::kind`].
+    pub kind: Option<i64>,
+    /// See [`Frame::digest`].
+    pub digest: Option<Digest>,
+    /// See [`Frame::bytes`].
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// Where a frame stands in the order of devices and counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FramePlace {
+    /// As the database has it: text, if a gateway wrote it.
+    pub(crate) device: Vec<u8>,
+    pub(crate) counter: i64,
+    /// Where it stands in the database.
+    pub place: i64,
+}
+
+impl FramePlace {
+    /// The device that it is filed under; none when that is no text.
+    pub fn device(&self) -> Option<&str> {
+        std::str::from_utf8(&self.device).ok()
+    }
+
+    /// The counter that it is filed under; none when that is no counter.
+    pub fn counter(&self) -> Option<u64> {
+        self.counter.try_into().ok()
+    }
+}
+
 /// What the ledger names by digest and keeps beside itself: here an untrusted copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {

@@ -11,8 +11,9 @@ mod write;
 mod plans;
 
 pub(crate) use read::{
-    attachment, counts, entry, frame, frame_digests, frames, gathered, history, lanes, last_frame, patient_records,
-    read, read_beside, search, submissions_since, sweep, vread, wrapped_keys,
+    attachment, counts, entry, filed_frame, filed_frames, frame, frame_digests, frame_places, frames, gathered,
+    history, lanes, last_frame, patient_records, read, read_beside, search, submissions_since, sweep, vread,
+    wrapped_keys,
 };
 pub(crate) use schema::{check_format, open_reader};
 pub(crate) use write::Writer;

@@ -15,6 +15,8 @@ const BATCHES_KEPT_MAX: usize = 200_000;
 /// A final batch that was not refused and has frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Batch {
+    /// Index of its entry.
+    pub(crate) index: u64,
     pub(crate) root: Digest,
     pub(crate) count: u32,
     pub(crate) first: u64,
@@ -35,6 +37,18 @@ impl Batches {
     pub(crate) fn reaching(&self, counter: u64) -> Option<&Batch> {
         self.batches.get(self.batches.partition_point(|batch| batch.last < counter))
     }
+
+    /// Whether a counter lies between the first and the last of a batch.
+    pub(crate) fn covers(&self, counter: u64) -> bool {
+        self.reaching(counter).is_some_and(|batch| batch.first <= counter)
+    }
+
+    /// The batches from the one that reaches a counter to the last that ends before another.
+    pub(crate) fn between(&self, first: u64, last: u64) -> &[Batch] {
+        let begin = self.batches.partition_point(|batch| batch.last < first);
+        let end = self.batches.partition_point(|batch| batch.last < last).max(begin);
+        self.batches.get(begin..end).unwrap_or_default()
+    }
 }
 
 impl Mirror {
@@ -48,12 +62,13 @@ impl Mirror {
                 let mut rows = select.query(params![binding.as_ref(), signed(known.next)])?;
                 let (mut next, mut more) = (known.next, Vec::new());
                 while let Some(row) = rows.next()? {
-                    next = unsigned(row.get(0)?) + 1;
+                    let index = unsigned(row.get(0)?);
+                    next = index + 1;
                     let bytes: Vec<u8> = row.get(1)?;
                     if let Ok(Entry { body: Body::Batch { root, count: count @ 1.., first, last, .. }, .. }) =
                         Entry::from_bytes(&bytes)
                     {
-                        more.push(Batch { root, count, first, last });
+                        more.push(Batch { index, root, count, first, last });
                     }
                 }
                 if next == known.next {
@@ -79,11 +94,13 @@ mod tests {
 
     #[test]
     fn a_counter_is_in_the_batch_that_reaches_it_or_in_none() {
-        let batch = |first, last| Batch { root: Digest([0; 32]), count: 1, first, last };
+        let batch = |first, last| Batch { index: first, root: Digest([0; 32]), count: 1, first, last };
         let batches = Batches { next: 9, batches: vec![batch(1, 5), batch(6, 6), batch(10, 20)] };
         let reaching = |counter| batches.reaching(counter).map(|batch| batch.first);
         assert_eq!([1, 5, 6, 7, 10, 20].map(reaching), [1, 1, 6, 10, 10, 10].map(Some));
         assert_eq!(reaching(21), None);
+        let between = |first, last| batches.between(first, last).iter().map(|batch| batch.first).collect::<Vec<_>>();
+        assert_eq!([between(1, 21), between(6, 20), between(9, 3)], [vec![1, 6, 10], vec![6], vec![]]);
         assert_eq!(Batches::default().reaching(1), None);
     }
 }

@@ -140,6 +140,15 @@ impl Mirror {
         .await
     }
 
+    /// The final entry with an index.
+    pub(crate) async fn entry_at(&self, index: u64) -> Result<Option<FinalEntry>, MirrorError> {
+        self.read(move |c| {
+            let sql = format!("{SELECT_ENTRY} WHERE idx = ?1");
+            c.prepare_cached(&sql)?.query_row([signed(index)], entry_row).optional()
+        })
+        .await
+    }
+
     /// Number of final entries by kind, and how many were refused.
     pub(crate) async fn totals(&self) -> Result<(Vec<(String, u64)>, u64), MirrorError> {
         self.read(|c| {

@@ -1,7 +1,7 @@
 //! What records are called: learnt with each write, and written down with the next blocks.
 
 use super::{Inner, Mirror, MirrorError, Named, lock};
-use record::{Digest, RecordTag};
+use record::{Digest, Pseudonym, RecordTag};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,27 @@ impl Mirror {
             })
             .await?;
         Ok(written.or(learnt.map(|named| named.tag)))
+    }
+
+    /// Names of Devices behind `after`, in order, the first `limit` of those that are written down.
+    pub(crate) async fn devices(&self, after: Option<String>, limit: usize) -> Result<Vec<String>, MirrorError> {
+        self.read(move |c| {
+            // What follows the slash is the next character.
+            let sql = "SELECT name FROM name WHERE name > ?1 AND name < 'Device0' ORDER BY name LIMIT ?2";
+            let after = after.unwrap_or_else(|| "Device/".to_owned());
+            c.prepare_cached(sql)?.query_map(params![after, limit as i64], |row| row.get(0))?.collect()
+        })
+        .await
+    }
+
+    /// The Patients that records under a pseudonym are about, as far as their names are written down; the first `limit`.
+    pub(crate) async fn patients_under(&self, pseudonym: Pseudonym, limit: usize) -> Result<Vec<String>, MirrorError> {
+        self.read(move |c| {
+            let sql = "SELECT DISTINCT n.patient FROM version v JOIN name n ON n.tag = v.tag \
+                       WHERE v.patient = ?1 AND n.patient IS NOT NULL LIMIT ?2";
+            c.prepare_cached(sql)?.query_map(params![pseudonym.0.as_ref(), limit as i64], |row| row.get(0))?.collect()
+        })
+        .await
     }
 
     /// What a record is called, if this organisation ever saw it.

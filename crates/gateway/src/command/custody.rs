@@ -6,7 +6,8 @@ use clap::Args;
 use record::Role;
 use serde_json::{Value, json};
 
-/// Compares the database with the ledger and names each row that was modified, removed, rolled back, duplicated or injected.
+/// Compares the database with the ledger and names each row that was modified, removed, rolled back, duplicated or injected, and what became
+/// of the frames of sensors.
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
     #[command(flatten)]
@@ -28,9 +29,16 @@ impl Audit {
         if self.json {
             print(&serde_json::to_string_pretty(&report)?);
         } else {
-            print(&format!("{} rows compared with the ledger at height {}", report["rows"], report["height"]));
+            print(&format!(
+                "{} rows and {} frames compared with the ledger at height {}",
+                report["rows"], report["frames"], report["height"]
+            ));
             for finding in findings {
                 let text = |field: &str| finding[field].as_str().unwrap_or("unknown").to_owned();
+                if finding["frames"].is_object() {
+                    print(&of_frames(finding));
+                    continue;
+                }
                 print(&format!(
                     "{}: {} version {}, written by {} at {}",
                     text("kind"),
@@ -48,6 +56,30 @@ impl Audit {
         }
         Ok(if findings.is_empty() { Exit::Good } else { Exit::No })
     }
+}
+
+/// What an audit says of frames, in a line.
+fn of_frames(finding: &Value) -> String {
+    let frames = &finding["frames"];
+    let ranges = frames["counters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let counters: Vec<String> = ranges
+        .iter()
+        .map(|range| match (&range[0], &range[1]) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first} to {last}"),
+        })
+        .collect();
+    let text = |of: &Value| of.as_str().unwrap_or("unknown").to_owned();
+    format!(
+        "{}: {} frames of {} about {}, counters {}, batched by {} at {}",
+        text(&finding["kind"]),
+        frames["count"],
+        text(&finding["record"]),
+        text(&frames["patient"]),
+        counters.join(", "),
+        text(&finding["author"]),
+        text(&finding["written_at"])
+    )
 }
 
 /// Rebuilds the database from ledger, vaults and, if named, an untrusted backup. Needs the votes of a majority of members.
@@ -125,5 +157,24 @@ impl Erase {
         }
         print(&answer.good()?.id()?);
         Ok(Exit::Good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_about_frames_is_told_in_a_line() {
+        let frames = json!({"count": 5, "counters": [[3, 6], [9, 9]], "patient": "Patient/p", "binding": "b"});
+        let finding = json!({
+            "kind": "removed", "record": "Device/d", "version": 1, "author": "mercy", "written_at": "2026-01-01T00:00:00.000Z",
+            "frames": frames
+        });
+        let told = "removed: 5 frames of Device/d about Patient/p, counters 3 to 6, 9, batched by mercy at 2026-01-01T00:00:00.000Z";
+        assert_eq!(of_frames(&finding), told);
+        let injected = json!({"kind": "injected", "record": "Device/d", "frames": {"count": 1, "counters": [[7, 7]]}});
+        let told = "injected: 1 frames of Device/d about unknown, counters 7, batched by unknown at unknown";
+        assert_eq!(of_frames(&injected), told);
     }
 }

@@ -58,7 +58,7 @@ impl Story {
         report["findings"].as_array().cloned().context("the audit's report has no findings")
     }
 
-    /// Modifies, deletes, rolls back, duplicates and injects rows; audits before and after.
+    /// Modifies, deletes, rolls back, duplicates and injects rows, and misfiles a frame; audits before and after.
     pub(crate) async fn attack_database(&mut self) -> anyhow::Result<()> {
         self.tell.heading("Attacks: the database is changed behind everybody's back, with plain SQL");
         let before = self.audit().await?;
@@ -70,7 +70,7 @@ impl Story {
             self.tell.detail(&format!("{}: {}", victim.kind, victim.record));
         }
         let findings = self.audit().await?;
-        for kind in ["modified", "removed", "rolled-back", "duplicated", "injected"] {
+        for kind in ["modified", "removed", "rolled-back", "duplicated", "injected", "misfiled"] {
             let struck: Vec<&Victim> = victims.iter().filter(|victim| victim.kind == kind).collect();
             let about =
                 |victim: &Victim| findings.iter().find(|f| f["kind"] == kind && f["record"] == victim.record.as_str());
@@ -165,6 +165,16 @@ impl Story {
         );
         connection.execute(&sql, params![id, forged, body.as_bytes(), salt])?;
         victims.push(Victim { kind: "injected", record: format!("MedicationRequest/{forged}"), status: None });
+
+        // A frame is filed under a kind that it is not of: no search by code finds what it says.
+        let (place, device): (i64, String) = connection.query_row(
+            "SELECT fid, device FROM frame WHERE patient = ?1 ORDER BY fid LIMIT 1",
+            [&self.patient],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        connection.execute("UPDATE frame SET kind = kind + 1 WHERE fid = ?1", [place])?;
+        let id = device.strip_prefix("urn:dev:fhir:").context("a device that signs under another name")?;
+        victims.push(Victim { kind: "misfiled", record: format!("Device/{id}"), status: None });
         Ok(victims)
     }
 

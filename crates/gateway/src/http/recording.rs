@@ -41,12 +41,13 @@ async fn recorded(doors: &Doors, caller: &Caller, patient: String, asked: Asked)
     doors.node.recording(caller, &range).await
 }
 
-/// Left out and not yet final frames, for whoever reads the file.
-fn remarks(recording: &Recording) -> [(&'static str, String); 3] {
+/// Left out, missing and not yet final frames, for whoever reads the file.
+fn remarks(recording: &Recording) -> [(&'static str, String); 4] {
     [
         ("x-frames", recording.frames.to_string()),
         ("x-frames-pending", recording.pending.to_string()),
         ("x-frames-withheld", recording.withheld.to_string()),
+        ("x-frames-missing", recording.missing.to_string()),
     ]
 }
 
@@ -126,8 +127,8 @@ pub(crate) async fn signals(
     let tracks: Vec<Value> = recording.tracks.tracks.iter().map(shown).collect();
     let notes = recording.tracks.notes.iter().map(|note| json!({"at": note.at.to_instant(), "text": note.text}));
     let document = json!({
-        "frames": recording.frames, "pending": recording.pending, "withheld": recording.withheld, "signals": tracks,
-        "notes": notes.collect::<Vec<_>>()
+        "frames": recording.frames, "pending": recording.pending, "withheld": recording.withheld,
+        "missing": recording.missing, "signals": tracks, "notes": notes.collect::<Vec<_>>()
     });
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(document)).into_response())
 }

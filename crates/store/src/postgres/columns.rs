@@ -1,6 +1,6 @@
 //! What PostgreSQL takes for parameters and gives for columns.
 
-pub(super) use crate::columns::{FRAME, VERSION, entry, frame, lane, submission, version, wrapped_key};
+pub(super) use crate::columns::{FRAME, VERSION, entry, filed_frame, frame, lane, submission, version, wrapped_key};
 use crate::{
     columns::Cells,
     extract::Number,

@@ -1,7 +1,7 @@
 //! How PostgreSQL walks through the tables for a search, before it has statistics and on tables that are all but empty.
 
 use super::{
-    read::{FRAME_DIGESTS, of_device, of_kinds},
+    read::{FRAME_DIGESTS, FRAME_PLACES, filed_frames_of, of_device, of_kinds},
     server::{Server as Connected, Trust},
     session::{Purpose, Session},
 };
@@ -60,6 +60,10 @@ fn frames_on_a_server_are_looked_for_in_one_index_from_where_a_page_begins() {
         assert!(plan.contains("frame_patient") && plan.contains("frame_pkey"), "{plan}");
         assert!(!plan.contains("Seq Scan"), "{plan}");
     }
+    let plan = of_frames(&connected, FRAME_PLACES, &[&whose, &at, &at, &at]);
+    assert!(plan.contains("frame_counter") && !plan.contains("Seq Scan"), "{plan}");
+    let plan = of_frames(&connected, &filed_frames_of(), &[&whose, &at, &at, &at, &at]);
+    assert!(plan.contains("frame_counter") && !plan.contains("Seq Scan"), "{plan}");
     let plan = of_frames(&connected, FRAME_DIGESTS, &[&whose, &at, &at, &at]);
     assert!(plan.contains("frame_counter") && !plan.contains("Seq Scan"), "{plan}");
 }

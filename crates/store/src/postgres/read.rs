@@ -12,7 +12,7 @@ use crate::{
         FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
         ReadError, Sweep, limit,
     },
-    row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
+    row::{EntryPlace, FiledFrame, Frame, FramePlace, Row, Rows, Submission, VersionKey, WrappedKey},
     search::{Page, Search},
     select::{self, Dialect, Sql, Value},
 };
@@ -281,6 +281,54 @@ pub(crate) async fn frame_digests(
         Some((natural(value(columns, 0).ok()?), Digest(digest)))
     });
     Ok(found.collect())
+}
+
+/// Where frames stand, by device and counter, behind a place.
+pub(super) const FRAME_PLACES: &str = "SELECT fid, device, counter FROM frame \
+     WHERE (device, counter) >= ($1, $2) AND (device, counter, fid) > ($1, $2, $3) ORDER BY device, counter, fid LIMIT $4";
+
+pub(crate) async fn frame_places(
+    db: &Session,
+    after: Option<&FramePlace>,
+    wanted: usize,
+) -> Result<Vec<FramePlace>, ReadError> {
+    let begin = FramePlace { device: Vec::new(), counter: i64::MIN, place: i64::MIN };
+    let after = after.unwrap_or(&begin);
+    // The server has text in UTF-8 and nothing else.
+    let device = String::from_utf8_lossy(&after.device);
+    let rows = db.query(FRAME_PLACES, &[&device, &after.counter, &after.place, &limit(wanted.max(1))]).await?;
+    let places = rows.iter().map(|columns| {
+        let device = value::<String>(columns, 1)?.into_bytes();
+        Ok(FramePlace { device, counter: value(columns, 2)?, place: value(columns, 0)? })
+    });
+    places.collect()
+}
+
+/// The statement that gives a device's frames between counters, from a place on.
+pub(super) fn filed_frames_of() -> String {
+    format!(
+        "SELECT {} FROM frame WHERE device = $1 AND counter >= $2 AND counter <= $4 AND (counter, fid) > ($2, $3) \
+         ORDER BY counter, fid LIMIT $5",
+        columns::FRAME
+    )
+}
+
+pub(crate) async fn filed_frames(
+    db: &Session,
+    device: &str,
+    (first, after): (u64, Option<i64>),
+    last: u64,
+    wanted: usize,
+) -> Result<Vec<FiledFrame>, ReadError> {
+    let after = after.unwrap_or(i64::MIN);
+    let values: [&(dyn ToSql + Sync); 5] =
+        [&columns::filed(device), &clamp(first), &after, &clamp(last), &limit(wanted.max(1))];
+    Ok(db.query(&filed_frames_of(), &values).await?.iter().map(columns::filed_frame).collect())
+}
+
+pub(crate) async fn filed_frame(db: &Session, place: i64) -> Result<Option<FiledFrame>, ReadError> {
+    let sql = format!("SELECT {} FROM frame WHERE fid = $1", columns::FRAME);
+    Ok(db.query(&sql, &[&place]).await?.first().map(columns::filed_frame))
 }
 
 pub(crate) async fn last_frame(db: &Session, device: &str) -> Result<Option<Frame>, ReadError> {

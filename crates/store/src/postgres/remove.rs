@@ -15,7 +15,8 @@ use crate::{
 };
 use record::Digest;
 
-/// Takes out one version. When it was the newest, the one below becomes current and is found by its own values again.
+/// Takes out one version, or one frame. When it was the newest version, the one below becomes current and is found by its own values
+/// again.
 pub(super) async fn remove(session: &Session, removal: &Removal) -> Result<(), ServerError> {
     let vid = match removal {
         Removal::Version(key) => {
@@ -24,6 +25,10 @@ pub(super) async fn remove(session: &Session, removal: &Removal) -> Result<(), S
             rows.first().map(|columns| columns.try_get::<_, i64>(0)).transpose()?
         }
         Removal::Place(place) => i64::try_from(*place).ok(),
+        Removal::Frame(place) => {
+            session.execute("DELETE FROM frame WHERE fid = $1", &[place]).await?;
+            None
+        }
     };
     let Some(vid) = vid else { return Ok(()) };
     let left = "SELECT v.vid, v.current FROM version o CROSS JOIN LATERAL (SELECT * FROM version v WHERE v.rtype = o.rtype AND v.id = o.id \

@@ -1,7 +1,7 @@
 //! How SQLite walks through the tables for a search.
 
 use super::{
-    read::{FRAME_DIGESTS, OF_DEVICE, OF_KIND, places_of},
+    read::{FRAME_DIGESTS, FRAME_PLACES, OF_DEVICE, OF_KIND, filed_frames_of, places_of},
     schema::open_writer,
 };
 use crate::{
@@ -164,6 +164,9 @@ fn frames_are_looked_for_in_one_index_from_where_a_page_begins() {
         );
         assert!(!device.contains("TEMP B-TREE") && !kind.contains("TEMP B-TREE"), "{device}\n{kind}");
     }
+    let (places, filed) = (plan(FRAME_PLACES, 4), plan(&filed_frames_of(), 5));
+    assert!(places.contains("COVERING INDEX frame_counter") && !places.contains("TEMP B-TREE"), "{places}");
+    assert!(filed.contains("INDEX frame_counter (device=? AND") && !filed.contains("TEMP B-TREE"), "{filed}");
     let digests = plan(FRAME_DIGESTS, 4);
     assert!(digests.contains("INDEX frame_counter (device=? AND counter>? AND counter<?)"), "{digests}");
 }

@@ -8,12 +8,15 @@ use crate::{
         FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
         ReadError, Sweep, limit,
     },
-    row::{EntryPlace, Frame, Row, Rows, Submission, VersionKey, WrappedKey},
+    row::{EntryPlace, FiledFrame, Frame, FramePlace, Row, Rows, Submission, VersionKey, WrappedKey},
     search::{PAGE_MAX, Page, Search},
     select::{self, Dialect, Sql},
 };
 use record::{Digest, Id16, OrgId};
-use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
+use rusqlite::{
+    Connection, OptionalExtension, Params, params, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
+};
 
 pub(crate) fn read(db: &Connection, rtype: &str, id: &str) -> Result<Option<Row>, ReadError> {
     let sql = format!(
@@ -175,11 +178,11 @@ pub(crate) fn frames(db: &Connection, query: &FrameQuery) -> Result<FramePage, R
     let mut places = Vec::new();
     match &query.of {
         FrameFilter::Device(device) => {
-            frame_places(&snapshot, query, OF_DEVICE, device, None, &mut places)?;
+            places_in(&snapshot, query, OF_DEVICE, device, None, &mut places)?;
         }
         FrameFilter::Patient(patient) | FrameFilter::Kinds(patient, _) => {
             for kind in frame_kinds(&snapshot, patient)? {
-                frame_places(&snapshot, query, OF_KIND, patient, Some(kind), &mut places)?;
+                places_in(&snapshot, query, OF_KIND, patient, Some(kind), &mut places)?;
                 // What is beyond the page of some kinds is beyond that of all.
                 if query.newest_first {
                     places.sort_unstable_by(|a, b| b.cmp(a));
@@ -217,7 +220,7 @@ fn frame_kinds(db: &Connection, patient: &str) -> Result<Vec<i64>, ReadError> {
 }
 
 /// Adds where the first frames stand, by time of measurement and place, of those that `whose` names by `?1` and `?2`.
-fn frame_places(
+fn places_in(
     db: &Connection,
     query: &FrameQuery,
     whose: &str,
@@ -270,6 +273,56 @@ pub(crate) fn frame_digests(
         Ok(digest.and_then(|digest| Ok((natural(columns.get(0).map_err(|_| "counter")?), digest))))
     })?;
     Ok(readable(found)?)
+}
+
+/// Where frames stand, by device and counter, behind a place.
+pub(super) const FRAME_PLACES: &str = "SELECT fid, device, counter FROM frame \
+     WHERE (device, counter, fid) > (?1, ?2, ?3) ORDER BY device, counter, fid LIMIT ?4";
+
+pub(crate) fn frame_places(
+    db: &Connection,
+    after: Option<&FramePlace>,
+    wanted: usize,
+) -> Result<Vec<FramePlace>, ReadError> {
+    let begin = FramePlace { device: Vec::new(), counter: i64::MIN, place: i64::MIN };
+    let after = after.unwrap_or(&begin);
+    // What is no text in UTF-8 stands in the order as well.
+    let device = ToSqlOutput::Borrowed(ValueRef::Text(&after.device));
+    let mut statement = db.prepare_cached(FRAME_PLACES)?;
+    let places = statement.query_map(params![device, after.counter, after.place, limit(wanted.max(1))], |columns| {
+        let device = columns.get_ref(1)?.as_bytes().map(<[u8]>::to_vec).unwrap_or_default();
+        Ok(FramePlace { device, counter: columns.get(2)?, place: columns.get(0)? })
+    })?;
+    Ok(places.collect::<Result<_, _>>()?)
+}
+
+/// The statement that gives a device's frames between counters, from a place on.
+pub(super) fn filed_frames_of() -> String {
+    format!(
+        "SELECT {} FROM frame WHERE device = ?1 AND counter <= ?4 AND (counter, fid) > (?2, ?3) ORDER BY counter, fid LIMIT ?5",
+        columns::FRAME
+    )
+}
+
+pub(crate) fn filed_frames(
+    db: &Connection,
+    device: &str,
+    (first, after): (u64, Option<i64>),
+    last: u64,
+    wanted: usize,
+) -> Result<Vec<FiledFrame>, ReadError> {
+    let after = after.unwrap_or(i64::MIN);
+    let mut statement = db.prepare_cached(&filed_frames_of())?;
+    let frames = statement
+        .query_map(params![device, clamp(first), after, clamp(last), limit(wanted.max(1))], |columns| {
+            Ok(columns::filed_frame(columns))
+        })?;
+    Ok(frames.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn filed_frame(db: &Connection, place: i64) -> Result<Option<FiledFrame>, ReadError> {
+    let mut statement = db.prepare_cached(&format!("SELECT {} FROM frame WHERE fid = ?1", columns::FRAME))?;
+    Ok(statement.query_row([place], |columns| Ok(columns::filed_frame(columns))).optional()?)
 }
 
 pub(crate) fn last_frame(db: &Connection, device: &str) -> Result<Option<Frame>, ReadError> {

@@ -10,7 +10,8 @@ use record::Digest;
 use rusqlite::{OptionalExtension, params};
 
 impl Writer {
-    /// Takes out one version. When it was the newest, the one below becomes current and is found by its own values again.
+    /// Takes out one version, or one frame. When it was the newest version, the one below becomes current and is found by its own values
+    /// again.
     pub(super) fn remove(&self, removal: &Removal) -> Result<(), PutError> {
         let place = match removal {
             Removal::Version(key) => self
@@ -21,6 +22,10 @@ impl Writer {
                 })
                 .optional()?,
             Removal::Place(place) => i64::try_from(*place).ok(),
+            Removal::Frame(place) => {
+                self.db.prepare_cached("DELETE FROM frame WHERE fid = ?1")?.execute([*place])?;
+                None
+            }
         };
         let Some(vid) = place else { return Ok(()) };
         let newest_left: Option<(i64, bool)> = self

@@ -2,7 +2,7 @@
 
 use crate::{
     Backend, Sqlite,
-    suite::{Numbering, create, row, token},
+    suite::{Numbering, create, frame, row, token},
 };
 use rusqlite::Connection;
 use store::{Criterion, Malformed, OpenError, Put, ReadError, Reader, Removal, Search, Store, VersionKey};
@@ -127,4 +127,31 @@ async fn a_row_that_cannot_be_read_is_taken_out_by_its_place() {
     store.put(Put { removals, ..Put::default() }).await.unwrap();
     let left = store.rows(0, 10).await.unwrap().found;
     assert_eq!((left.rows.len(), left.malformed.len()), (1, 0));
+}
+
+/// Somebody gave columns another form: the frames are still all there for whoever looks at every place.
+#[tokio::test]
+async fn a_frame_whose_columns_cannot_be_read_has_its_place_all_the_same() {
+    let folder = tempdir().unwrap();
+    let store = Sqlite.store(folder.path());
+    let frames = (1..=5).map(|counter| frame("ox1", counter, &[counter as u8])).collect();
+    store.put(Put { frames, ..Put::default() }).await.unwrap();
+    let db = Connection::open(folder.path().join("cloud.db")).unwrap();
+    for (set, counter) in [
+        ("device = CAST(x'ff' AS TEXT)", 1),
+        ("binding = x''", 2),
+        ("counter = -4", 4),
+        ("digest = x'01', received_at = -1", 5),
+    ] {
+        assert_eq!(db.execute(&format!("UPDATE frame SET {set} WHERE counter = {counter}"), []), Ok(1));
+    }
+    let (mut after, mut seen) = (None, Vec::new());
+    while let Some(at) = store.frame_places(after, 1).await.unwrap().pop() {
+        let filed = store.filed_frame(at.place).await.unwrap().unwrap();
+        assert_eq!((filed.device.as_deref(), filed.counter), (at.device(), at.counter()));
+        seen.push((filed.bytes.unwrap(), filed.binding.is_some(), filed.digest.is_some(), filed.received_at.is_some()));
+        after = Some(at);
+    }
+    let whole = |n: u8| (vec![n], true, true, true);
+    assert_eq!(seen, [whole(4), (vec![2], false, true, true), whole(3), (vec![5], true, false, false), whole(1)]);
 }

@@ -8,9 +8,9 @@ use std::sync::{
     mpsc::{Receiver, Sender, channel},
 };
 use store::{
-    Attachment, Committed, Criterion, Expected, Frame, FrameCursor, FrameFilter, FrameQuery, IndexRow, IndexValue,
-    Kinds, NewEntry, NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Removal, Row, Seal,
-    SealError, SealedSubmission, Search, Store, Unless, VersionKey, WrappedKey,
+    Attachment, Committed, Criterion, Expected, FiledFrame, Frame, FrameCursor, FrameFilter, FrameQuery, IndexRow,
+    IndexValue, Kinds, NewEntry, NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Removal, Row,
+    Seal, SealError, SealedSubmission, Search, Store, Unless, VersionKey, WrappedKey,
 };
 use tempfile::tempdir;
 
@@ -428,6 +428,71 @@ pub(crate) async fn digests_of_frames_are_found_between_counters(backend: &impl 
     assert_eq!(store.last_frame("ox1").await.unwrap().as_ref(), frames.last());
     assert_eq!(store.last_frame("ox2").await.unwrap().map(|frame| frame.counter), Some(21));
     assert_eq!(store.last_frame("ox3").await.unwrap(), None);
+}
+
+pub(crate) async fn every_frame_has_a_place_and_is_filed_anew_by_it(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let of = |device: &str, count: u64| -> Vec<Frame> {
+        let bytes = |counter: u64| [device.as_bytes(), &counter.to_be_bytes()].concat();
+        (1..=count).map(|counter| frame(device, counter, &bytes(counter))).collect()
+    };
+    let (one, other) = (of("ox1", 40), of("ox2", 9));
+    let put = |removals: Vec<Removal>, frames: Vec<Frame>| store.put(Put { removals, frames, ..Put::default() });
+    put(vec![], other.iter().chain(&one).rev().cloned().collect()).await.unwrap();
+    // All places, a few at a time.
+    for limit in [1, 7, 1_000] {
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let page = store.frame_places(after.clone(), limit).await.unwrap();
+            let Some(last) = page.last() else { break };
+            assert!(page.len() <= limit);
+            after = Some(last.clone());
+            seen.extend(page.into_iter().map(|at| (at.device().unwrap().to_owned(), at.counter().unwrap(), at.place)));
+        }
+        let expected: Vec<_> = one.iter().chain(&other).map(|frame| (frame.device.clone(), frame.counter)).collect();
+        assert_eq!(seen.iter().map(|(device, counter, _)| (device.clone(), *counter)).collect::<Vec<_>>(), expected);
+        for (device, counter, place) in seen {
+            let found = store.filed_frame(place).await.unwrap().unwrap();
+            assert_eq!((found.place, found.device, found.counter), (place, Some(device), Some(counter)));
+        }
+    }
+    assert_eq!(store.filed_frame(-1).await.unwrap(), None);
+    // Between counters, from any place on.
+    let found = store.filed_frames("ox1", (11, None), 20, 4).await.unwrap();
+    assert_eq!(found.iter().filter_map(|frame| frame.counter).collect::<Vec<_>>(), [11, 12, 13, 14]);
+    let last = found.last().unwrap();
+    let rest = store.filed_frames("ox1", (14, Some(last.place)), 20, 100).await.unwrap();
+    assert_eq!(rest.iter().filter_map(|frame| frame.counter).collect::<Vec<_>>(), (15..=20).collect::<Vec<_>>());
+    let whole = one[10].clone();
+    let expected = FiledFrame {
+        place: found[0].place,
+        device: Some(whole.device),
+        counter: Some(whole.counter),
+        binding: Some(whole.binding),
+        patient: Some(whole.patient),
+        received_at: Some(whole.received_at),
+        measured_at: Some(whole.measured_at),
+        kind: Some(whole.kind),
+        digest: Some(whole.digest),
+        bytes: Some(whole.bytes),
+    };
+    assert_eq!(found[0], expected);
+    assert!(store.filed_frames("ox3", (0, None), u64::MAX, 100).await.unwrap().is_empty());
+    // Two that stand in each other's place change places; what was to be inserted and was not takes nothing out.
+    let swapped = |counter: u64, with: u64| Frame { counter: with, ..one[counter as usize - 1].clone() };
+    let remove = |at: usize| Removal::Frame(found[at].place);
+    let taken = put(vec![remove(0)], vec![swapped(11, 30)]).await;
+    assert_eq!(taken, Err(PutError::FrameConflict { device: "ox1".into(), counter: 30 }));
+    assert_eq!(store.filed_frame(found[0].place).await.unwrap().as_ref(), Some(&found[0]));
+    put(vec![remove(0), remove(1)], vec![swapped(11, 12), swapped(12, 11)]).await.unwrap();
+    let digests = store.frame_digests("ox1", 10, 13, 10).await.unwrap();
+    let digest = |at: usize| one[at].digest;
+    assert_eq!(digests, [(10, digest(9)), (11, digest(11)), (12, digest(10)), (13, digest(12))]);
+    // Taken out for good; one that is not there is no error.
+    put(vec![remove(2), remove(2), remove(0)], vec![]).await.unwrap();
+    assert_eq!(store.frame(digest(12)).await.unwrap(), None);
+    assert_eq!(store.frame_digests("ox1", 1, 40, 100).await.unwrap().len(), 39);
 }
 
 pub(crate) async fn attachments_and_keys_take_the_place_of_earlier_copies(backend: &impl Backend) {

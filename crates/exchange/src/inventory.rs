@@ -1,0 +1,969 @@
+//! Taking stock of frames: each that a batch on the ledger names is looked for in the database, and each in the database on the ledger.
+//!
+//! ```text
+//! rows by device and counter ─► in the range of a batch ─no─► waits for one, was injected, or lies in the place of another frame
+//!                                     │ yes
+//! batches in their order ─► rows of the range ─► bytes, signature, root ─► the columns beside them, which searches go by
+//! ```
+//!
+//! The database is asked for one batch at a time, and a page of it. What stays in memory are the bindings, and up to [`STRAYS_MAX`] frames that
+//! lie in places of others.
+
+use crate::{
+    bind::{device_digest, device_id},
+    failure::Failure,
+    find::search_failure,
+    kept::frame_in,
+    kinds::{EVERY_KIND, kind_of},
+    measured::beside,
+    mirror::{Batches, Erased, FinalEntry},
+    node::Node,
+    recent::Recent,
+    row::PENDING_MS_MAX,
+    sensed::read_signed,
+};
+use contract::{Body, DeviceStep, Entry, Gap, may_hold, merkle, state};
+use record::{Digest, Id16, OrgId, Pseudonym, TimeMs};
+use sensing::{BATCH_FRAMES_MAX, Binding, CLOCK_AHEAD_MS_MAX, CLOCK_BEHIND_MS_MAX, DeviceId, Frame, Signed};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+use store::{FiledFrame, FramePlace, PAGE_MAX, Reader};
+
+/// The most frames in places of others that are remembered. Further ones count as injected.
+const STRAYS_MAX: usize = 100_000;
+/// Rows that are read together, of some kilobytes each.
+const ROWS_AT_ONCE: usize = 256;
+/// Batches that are read from the mirror together.
+const BATCHES_AT_ONCE: usize = 64;
+/// Ties of bindings that are kept.
+const TIES_KEPT: usize = 1_024;
+/// The most Patients under one pseudonym that are tried.
+const PATIENTS_MAX: usize = 8;
+
+/// A final batch with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FinalBatch {
+    pub(crate) binding: Id16,
+    root: Digest,
+    pub(crate) count: u32,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    gaps: Vec<Gap>,
+    /// Who said it.
+    pub(crate) org: OrgId,
+    patient: Option<Pseudonym>,
+    /// When, by its own clock: its frames had come by then.
+    said_at: TimeMs,
+    /// When it became final.
+    pub(crate) time: TimeMs,
+}
+
+impl FinalBatch {
+    /// The batch of an entry that was not refused, if it has frames.
+    fn of(place: &FinalEntry) -> Option<Self> {
+        let entry = Entry::from_bytes(&place.bytes).ok().filter(|_| place.refused == 0)?;
+        let Body::Batch { binding, root, count: count @ 1.., first, last, gaps, .. } = entry.body else { return None };
+        let (org, patient, said_at, time) = (entry.org, entry.patient, entry.time, place.time);
+        Some(Self { binding, root, count, first, last, gaps, org, patient, said_at, time })
+    }
+
+    /// Whether it has no more frames than gateways put together. Of one that has, nothing can be told.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.count as usize <= BATCH_FRAMES_MAX
+    }
+
+    /// Whether a frame of it has this counter.
+    fn names(&self, counter: u64) -> bool {
+        let within = (self.first..=self.last).contains(&counter);
+        within && !self.gaps.iter().any(|gap| (gap.first..=gap.last).contains(&counter))
+    }
+
+    /// The counters of its frames, as many as the contract let it have.
+    fn counters(&self) -> Vec<u64> {
+        let mut counters = Vec::new();
+        let mut next = self.first;
+        for gap in self.gaps.iter().filter(|gap| gap.first > self.first) {
+            counters.extend(next..gap.first);
+            next = gap.last.saturating_add(1);
+        }
+        counters.extend(next..=self.last);
+        counters
+    }
+}
+
+/// Whose frames those of a binding are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Whose {
+    /// Of the Patient with this id.
+    Of(String),
+    /// Of none that the database names, as far as this organisation can tell.
+    Unknown,
+    /// This organisation may not hold patient keys, and has seen no record that says it.
+    NotToTell,
+}
+
+/// What the ledger says of a binding.
+pub(crate) struct Tie {
+    pub(crate) device: Digest,
+    key: sensing::VerifyingKey,
+    binding: Id16,
+    pseudonym: Pseudonym,
+    /// Whether frames may still be batched under it, those behind `last`.
+    is_open: bool,
+    last: u64,
+}
+
+/// A device on the ledger.
+#[derive(Debug, Default)]
+struct Device {
+    /// What it signs under; none when nobody here ever heard it.
+    name: Option<DeviceId>,
+    bindings: Vec<Id16>,
+}
+
+/// A frame of a batch in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) place: i64,
+    /// How it is filed where it belongs, by its own bytes and its binding.
+    pub(crate) right: store::Frame,
+    /// Whether it is filed otherwise. A frame of every kind is found whatever is searched for.
+    pub(crate) is_misfiled: bool,
+    /// Whether it is of every kind.
+    pub(crate) is_kindless: bool,
+    /// Whether it is known whose it is.
+    pub(crate) is_whose_known: bool,
+}
+
+/// A row in which there is no frame of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stranger {
+    pub(crate) place: i64,
+    /// The device that it is filed under, as far as that can be read.
+    pub(crate) device: String,
+    pub(crate) counter: u64,
+    pub(crate) verdict: Verdict,
+}
+
+/// What such a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A batch may still come.
+    Pending,
+    /// No batch has it, and none will.
+    Injected,
+    /// A frame of a batch, in a place that is not its own.
+    Misfiled,
+    /// The same, where the frame is in its own place as well.
+    Copy,
+}
+
+/// What the database has of a batch.
+pub(crate) struct Assessed {
+    pub(crate) batch: FinalBatch,
+    /// What the device signs under, and whose its frames are, as far as it is known.
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) patient: Option<String>,
+    pub(crate) tie: Arc<Tie>,
+    /// Frames that are there as they were signed.
+    pub(crate) held: Vec<Held>,
+    /// Counters whose row is there and is not the frame, with the places of those that stand under them.
+    pub(crate) modified: BTreeMap<u64, i64>,
+    /// Counters of which nothing is there.
+    pub(crate) removed: Vec<u64>,
+    /// Rows under its counters that hold no frame of any batch.
+    pub(crate) strangers: Vec<Stranger>,
+}
+
+impl Assessed {
+    /// A frame that has its counter lies elsewhere: what stands in its place belongs to nobody.
+    fn clear_the_way(&mut self, counter: u64) {
+        if let Some(place) = self.modified.remove(&counter) {
+            let device = self.device.as_ref().map(|device| device.as_str().to_owned()).unwrap_or_default();
+            self.strangers.push(Stranger { place, device, counter, verdict: Verdict::Injected });
+        }
+    }
+
+    /// Everything about the patient was erased: what is there of it is nothing that belongs there.
+    fn disown(&mut self) {
+        let back = self.held.drain(..).map(|held| (held.right.counter, held.place));
+        for (counter, place) in back.chain(std::mem::take(&mut self.modified)) {
+            let device = self.device.as_ref().map(|device| device.as_str().to_owned()).unwrap_or_default();
+            self.strangers.push(Stranger { place, device, counter, verdict: Verdict::Injected });
+        }
+    }
+}
+
+/// What some rows hold of a batch.
+#[derive(Debug, Default)]
+struct Looked {
+    held: Vec<Held>,
+    modified: BTreeMap<u64, i64>,
+    /// Rows of other frames, with the device and counter that they say themselves.
+    elsewhere: Vec<(i64, DeviceId, u64)>,
+    strangers: Vec<Stranger>,
+}
+
+/// A stock-taking under way.
+pub(crate) struct Inventory<'a> {
+    node: &'a Node,
+    erased: Erased,
+    devices: HashMap<Digest, Device>,
+    ties: Recent<Id16, Arc<Tie>>,
+    patients: Recent<Pseudonym, Whose>,
+    /// Places of frames that lie where others belong, by the device and counter that they say themselves.
+    // INVARIANT: at most STRAYS_MAX places.
+    strays: BTreeMap<(String, u64), Vec<i64>>,
+    strays_count: usize,
+    /// Those that were found missing where they belong.
+    placed: HashSet<i64>,
+    /// Whether some were found while batches were gone through that might have missed them.
+    came_late: bool,
+    /// The batches of the device whose rows are looked at.
+    current: Option<(String, Vec<Arc<Batches>>)>,
+}
+
+impl<'a> Inventory<'a> {
+    /// Learns which devices the ledger knows, and what they are called.
+    pub(crate) async fn begin(node: &'a Node) -> Result<Self, Failure> {
+        node.mirror.write_names().await?;
+        let mut devices: HashMap<Digest, Device> = HashMap::new();
+        let mut from = 0;
+        loop {
+            let page = node.mirror.entries(from, Some("device".to_owned()), PAGE_MAX).await?;
+            let Some(last) = page.last() else { break };
+            from = last.index + 1;
+            for place in page.iter().filter(|place| place.refused == 0) {
+                let entry =
+                    Entry::from_bytes(&place.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
+                if let Body::Device { device, step: DeviceStep::Bound(id, _) } = entry.body {
+                    devices.entry(device).or_default().bindings.push(id);
+                }
+            }
+        }
+        let mut after = None;
+        loop {
+            let names = node.mirror.devices(after, PAGE_MAX).await?;
+            for id in names.iter().filter_map(|name| name.strip_prefix("Device/")) {
+                if let Ok(name) = crate::bind::device_name(id) {
+                    learn(&mut devices, &name);
+                }
+            }
+            after = names.into_iter().next_back();
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(Self {
+            node,
+            erased: node.mirror.erased().await?,
+            devices,
+            ties: Recent::new(TIES_KEPT),
+            patients: Recent::new(TIES_KEPT),
+            strays: BTreeMap::new(),
+            strays_count: 0,
+            placed: HashSet::new(),
+            came_late: false,
+            current: None,
+        })
+    }
+
+    /// Of the next rows of the database behind `after`, in the order of devices and counters, those that no batch has, and where to go on;
+    /// none at the end.
+    pub(crate) async fn rows(
+        &mut self,
+        after: Option<FramePlace>,
+    ) -> Result<Option<(Vec<Stranger>, FramePlace)>, Failure> {
+        let places = self.node.store.frame_places(after, PAGE_MAX).await.map_err(search_failure)?;
+        let Some(last) = places.last().cloned() else { return Ok(None) };
+        // What became final meanwhile counts: the rows were read before.
+        self.current = None;
+        let mut strangers = Vec::new();
+        for at in &places {
+            let is_covered = match (at.device(), at.counter()) {
+                (Some(device), Some(counter)) => self.is_covered(device, counter).await?,
+                _ => false,
+            };
+            if is_covered {
+                continue;
+            }
+            let row = self.node.store.filed_frame(at.place).await.map_err(search_failure)?;
+            let Some(row) = row else { continue };
+            strangers.extend(self.without_batch(row).await?);
+        }
+        Ok(Some((strangers, last)))
+    }
+
+    /// What the database has of the next batches from an index of the log on and below another, and where to go on; none at the end.
+    pub(crate) async fn batches(&mut self, from: u64, below: u64) -> Result<Option<(Vec<Assessed>, u64)>, Failure> {
+        let page = self.node.mirror.entries(from, Some("batch".to_owned()), BATCHES_AT_ONCE).await?;
+        let Some(next) = page.last().map(|last| last.index + 1) else { return Ok(None) };
+        let mut assessed = Vec::new();
+        let batches: Vec<FinalBatch> =
+            page.iter().filter(|place| place.index < below).filter_map(FinalBatch::of).collect();
+        for batch in batches {
+            assessed.push(self.assess(batch).await?);
+        }
+        Ok(Some((assessed, next)).filter(|_| page.first().is_some_and(|first| first.index < below)))
+    }
+
+    /// Whether frames in places of others were found behind batches that may lack them: then the batches are to be gone through again.
+    pub(crate) fn is_to_be_repeated(&mut self) -> bool {
+        std::mem::take(&mut self.came_late)
+    }
+
+    /// The frames in places of others that no batch lacked, and what they are.
+    pub(crate) async fn left_over(&self) -> Result<Vec<Stranger>, Failure> {
+        let mut strangers = Vec::new();
+        for place in self.strays() {
+            if self.placed.contains(&place) {
+                continue;
+            }
+            let row = self.node.store.filed_frame(place).await.map_err(search_failure)?;
+            let Some(row) = row else { continue };
+            let verdict = self.verdict_of(&row).await?;
+            strangers.push(stranger(&row, verdict));
+        }
+        Ok(strangers)
+    }
+
+    /// What a row is that lies in the place of another frame.
+    pub(crate) async fn verdict_of(&self, row: &FiledFrame) -> Result<Verdict, Failure> {
+        if let Some(frame) = frame_of(row) {
+            return self.verdict_on_stray(row, &frame).await;
+        }
+        let name = row.device.as_deref().and_then(|device| device.parse::<DeviceId>().ok());
+        if let (Some(name), Some(counter)) = (name, row.counter)
+            && self.batches_of(&name).await?.iter().any(|batches| batches.covers(counter))
+        {
+            // The frame that belongs there came, and this is none.
+            return Ok(Verdict::Injected);
+        }
+        self.verdict(row, None).await
+    }
+
+    /// Places of frames that lie where others belong.
+    pub(crate) fn strays(&self) -> Vec<i64> {
+        self.strays.values().flatten().copied().collect()
+    }
+
+    /// The frame in a place, as it is filed where it belongs; none where no batch has it.
+    pub(crate) async fn right_of(&self, row: &FiledFrame) -> Result<Option<store::Frame>, Failure> {
+        let Some(frame) = frame_of(row) else { return Ok(None) };
+        let Some((batch, tie)) = self.batch_of(&frame).await? else { return Ok(None) };
+        let whose = self.whose(tie.pseudonym, std::slice::from_ref(row)).await?;
+        let (device, row) = (frame.device().clone(), row.clone());
+        let looked = beside(move || look_at(vec![row], &batch, &tie, &device, &whose)).await?;
+        Ok(looked.held.into_iter().find(|held| held.is_whose_known).map(|held| held.right))
+    }
+
+    /// What a database has of a batch that others lack: the frames with these counters, as far as they are what the device signed and,
+    /// where they make the batch complete, what the ledger has of it.
+    pub(crate) async fn copies(
+        &self,
+        backup: &Reader,
+        of: &Assessed,
+        wanted: &BTreeSet<u64>,
+    ) -> Result<Vec<store::Frame>, Failure> {
+        let Some(device) = &of.device else { return Ok(Vec::new()) };
+        let looked = self.look_through(backup, &of.batch, &of.tie, device).await?;
+        let mut copies: BTreeMap<u64, store::Frame> = BTreeMap::new();
+        for held in looked.held.into_iter().filter(|held| held.is_whose_known) {
+            if wanted.contains(&held.right.counter) {
+                copies.entry(held.right.counter).or_insert(held.right);
+            }
+        }
+        let here = of.held.iter().map(|held| (held.right.counter, held.right.digest));
+        let all: BTreeMap<u64, Digest> =
+            here.chain(copies.values().map(|frame| (frame.counter, frame.digest))).collect();
+        if all.len() == of.batch.count as usize && root(&all) != of.batch.root {
+            return Ok(Vec::new());
+        }
+        Ok(copies.into_values().collect())
+    }
+
+    async fn assess(&mut self, batch: FinalBatch) -> Result<Assessed, Failure> {
+        let tie = self.tie(batch.binding).await?;
+        let device = self.devices.get(&tie.device).and_then(|device| device.name.clone());
+        let is_erased = batch.patient.is_some_and(|patient| self.erased.has_patient(&patient));
+        let mut looked = Looked::default();
+        if let Some(device) = device.as_ref().filter(|_| batch.is_readable()) {
+            looked = self.look_through(&self.node.store, &batch, &tie, device).await?;
+        }
+        let Looked { held, modified, elsewhere, strangers } = looked;
+        let (device_shown, removed) = (device.clone(), Vec::new());
+        let mut assessed =
+            Assessed { batch, device: device_shown, patient: None, tie, held, modified, removed, strangers };
+        for (place, of, counter) in elsewhere {
+            self.remember(place, &of, counter, &mut assessed.strangers);
+        }
+        match &device {
+            _ if is_erased => assessed.disown(),
+            _ if !assessed.batch.is_readable() => {}
+            Some(device) => self.complete(&mut assessed, device).await?,
+            None => assessed.removed = assessed.batch.counters(),
+        }
+        assessed.patient = match self.whose(assessed.tie.pseudonym, &[]).await? {
+            Whose::Of(patient) => Some(patient),
+            Whose::Unknown | Whose::NotToTell => None,
+        };
+        Ok(assessed)
+    }
+
+    /// Looks for what a batch lacks among the frames that lie elsewhere, and compares it with its root when it is complete.
+    async fn complete(&mut self, assessed: &mut Assessed, device: &DeviceId) -> Result<(), Failure> {
+        let mut all: BTreeMap<u64, Digest> =
+            assessed.held.iter().map(|held| (held.right.counter, held.right.digest)).collect();
+        for counter in assessed.batch.counters() {
+            if all.contains_key(&counter) {
+                assessed.clear_the_way(counter);
+                continue;
+            }
+            let places = self.strays.get(&(device.as_str().to_owned(), counter)).cloned().unwrap_or_default();
+            let mut found = None;
+            for place in places {
+                let row = self.node.store.filed_frame(place).await.map_err(search_failure)?;
+                let Some(row) = row else { continue };
+                let whose = self.whose(assessed.tie.pseudonym, std::slice::from_ref(&row)).await?;
+                let (batch, tie, device) = (assessed.batch.clone(), assessed.tie.clone(), device.clone());
+                let looked = beside(move || look_at(vec![row], &batch, &tie, &device, &whose)).await?;
+                found = looked.held.into_iter().next();
+                if found.is_some() {
+                    break;
+                }
+            }
+            match found {
+                Some(held) => {
+                    self.placed.insert(held.place);
+                    all.insert(counter, held.right.digest);
+                    assessed.clear_the_way(counter);
+                    assessed.held.push(held);
+                }
+                None if !assessed.modified.contains_key(&counter) => assessed.removed.push(counter),
+                None => {}
+            }
+        }
+        let is_whole = all.len() == assessed.batch.count as usize;
+        if is_whole && root(&all) != assessed.batch.root {
+            // The device signed all of them, and something else before.
+            assessed.modified = assessed.held.drain(..).map(|held| (held.right.counter, held.place)).collect();
+        }
+        Ok(())
+    }
+
+    /// What a database has under a batch's counters, a page at a time. Each frame is held once.
+    async fn look_through(
+        &self,
+        database: &Reader,
+        batch: &FinalBatch,
+        tie: &Arc<Tie>,
+        device: &DeviceId,
+    ) -> Result<Looked, Failure> {
+        let mut all = Looked::default();
+        let mut seen: HashSet<u64> = HashSet::new();
+        let mut from = (batch.first, None);
+        loop {
+            let rows = database.filed_frames(device.as_str(), from, batch.last, ROWS_AT_ONCE).await;
+            let rows = rows.map_err(search_failure)?;
+            let Some(next) = rows.last().map(|row| (row.counter.unwrap_or(batch.last), Some(row.place))) else { break };
+            let is_last = rows.len() < ROWS_AT_ONCE;
+            from = next;
+            let whose = self.whose(tie.pseudonym, &rows).await?;
+            let (batch, tie, device) = (batch.clone(), tie.clone(), device.clone());
+            let looked = beside(move || look_at(rows, &batch, &tie, &device, &whose)).await?;
+            for held in looked.held {
+                if seen.insert(held.right.counter) {
+                    all.held.push(held);
+                } else {
+                    all.elsewhere.push((held.place, tie_name(&held)?, held.right.counter));
+                }
+            }
+            all.modified.extend(looked.modified);
+            all.elsewhere.extend(looked.elsewhere);
+            all.strangers.extend(looked.strangers);
+            if is_last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Remembers a frame that lies in the place of another one.
+    fn remember(&mut self, place: i64, device: &DeviceId, counter: u64, strangers: &mut Vec<Stranger>) {
+        learn(&mut self.devices, device);
+        let places = self.strays.entry((device.as_str().to_owned(), counter)).or_default();
+        if places.contains(&place) {
+            return;
+        }
+        if self.strays_count == STRAYS_MAX {
+            let (device, verdict) = (device.as_str().to_owned(), Verdict::Injected);
+            strangers.push(Stranger { place, device, counter, verdict });
+            return;
+        }
+        places.push(place);
+        self.strays_count += 1;
+        self.came_late = true;
+    }
+
+    /// What a row is that stands in the range of no batch; none while it may be missing elsewhere.
+    async fn without_batch(&mut self, row: FiledFrame) -> Result<Option<Stranger>, Failure> {
+        let frame = frame_of(&row);
+        if let Some(frame) = &frame {
+            let is_own = row.device.as_deref() == Some(frame.device().as_str()) && row.counter == Some(frame.counter());
+            if !is_own && self.batch_of(frame).await?.is_some() {
+                let (device, counter) = (frame.device().clone(), frame.counter());
+                let mut strangers = Vec::new();
+                self.remember(row.place, &device, counter, &mut strangers);
+                // Nothing was gone through yet that might have missed it.
+                self.came_late = false;
+                return Ok(strangers.pop());
+            }
+        }
+        let verdict = self.verdict(&row, frame.as_ref()).await?;
+        Ok(Some(stranger(&row, verdict)))
+    }
+
+    /// Whether a place is in the range of a final batch of the device.
+    async fn is_covered(&mut self, device: &str, counter: u64) -> Result<bool, Failure> {
+        if self.current.as_ref().is_none_or(|(of, _)| of != device) {
+            let batches = match device.parse::<DeviceId>() {
+                Ok(name) => {
+                    learn(&mut self.devices, &name);
+                    self.batches_of(&name).await?
+                }
+                Err(_) => Vec::new(),
+            };
+            self.current = Some((device.to_owned(), batches));
+        }
+        let mut batches = self.current.iter().flat_map(|(_, batches)| batches);
+        Ok(batches.any(|batches| batches.covers(counter)))
+    }
+
+    /// The final batches of all bindings of a device.
+    async fn batches_of(&self, device: &DeviceId) -> Result<Vec<Arc<Batches>>, Failure> {
+        let mut all = Vec::new();
+        for binding in self.bindings_of(device) {
+            all.push(self.node.mirror.batches(*binding).await?);
+        }
+        Ok(all)
+    }
+
+    fn bindings_of(&self, device: &DeviceId) -> &[Id16] {
+        self.devices.get(&device_digest(device)).map(|device| device.bindings.as_slice()).unwrap_or_default()
+    }
+
+    /// The batch that names a frame's counter under a binding whose key signed the frame.
+    async fn batch_of(&self, frame: &Frame) -> Result<Option<(FinalBatch, Arc<Tie>)>, Failure> {
+        for binding in self.bindings_of(frame.device()) {
+            let batches = self.node.mirror.batches(*binding).await?;
+            let Some(known) = batches.reaching(frame.counter()).filter(|batch| batch.first <= frame.counter()) else {
+                continue;
+            };
+            let tie = self.tie(*binding).await?;
+            if !frame.is_signed_by(&tie.key) {
+                continue;
+            }
+            let place = self.node.mirror.entry_at(known.index).await?;
+            let batch = place.as_ref().and_then(FinalBatch::of).filter(|batch| batch.names(frame.counter()));
+            if let Some(batch) = batch
+                && !batch.patient.is_some_and(|patient| self.erased.has_patient(&patient))
+            {
+                return Ok(Some((batch, tie)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn verdict_on_stray(&self, row: &FiledFrame, frame: &Frame) -> Result<Verdict, Failure> {
+        if self.batch_of(frame).await?.is_none() {
+            return self.verdict(row, Some(frame)).await;
+        }
+        let (device, counter) = (frame.device().as_str(), frame.counter());
+        let there = self.node.store.filed_frames(device, (counter, None), counter, ROWS_AT_ONCE).await;
+        let there = there.map_err(search_failure)?;
+        let mut others = there.iter().filter(|other| other.place != row.place);
+        let is_copy = others.any(|other| frame_of(other).is_some_and(|other| other.digest() == frame.digest()));
+        Ok(if is_copy { Verdict::Copy } else { Verdict::Misfiled })
+    }
+
+    /// Whether a batch may still come for a row: for one that is young, and for a frame of a binding that is open, whose gateway may be
+    /// away.
+    async fn verdict(&self, row: &FiledFrame, frame: Option<&Frame>) -> Result<Verdict, Failure> {
+        let cadence_s = self.node.policies().derivation.batch_cadence_s();
+        let delay_ms = PENDING_MS_MAX + u64::from(cadence_s) * 1_000;
+        let is_young = row.received_at.is_some_and(|at| self.node.now().0.abs_diff(at.0) <= delay_ms);
+        if is_young || self.node.is_stalled() {
+            return Ok(Verdict::Pending);
+        }
+        let Some(frame) = frame else { return Ok(Verdict::Injected) };
+        for binding in self.bindings_of(frame.device()) {
+            let tie = self.tie(*binding).await?;
+            if tie.is_open && frame.counter() > tie.last && frame.is_signed_by(&tie.key) {
+                return Ok(Verdict::Pending);
+            }
+        }
+        // A binding of ours may be on its way to the ledger.
+        let bound = self.node.bound_here(frame.device()).await.filter(|_| self.node.in_lane() > 0);
+        let key = bound.and_then(|bound| sensing::device_key(bound.key.as_bytes()).ok());
+        Ok(if key.is_some_and(|key| frame.is_signed_by(&key)) { Verdict::Pending } else { Verdict::Injected })
+    }
+
+    async fn tie(&self, id: Id16) -> Result<Arc<Tie>, Failure> {
+        if let Some(tie) = self.ties.get(&id) {
+            return Ok(tie);
+        }
+        let known: Option<state::Binding> = self.node.ledger_value(state::binding_key(&id)).await?;
+        let known = known.ok_or_else(|| Failure::Ours("the ledger's state lacks a binding".to_owned()))?;
+        let key = sensing::device_key(known.key.as_bytes());
+        let tie = Arc::new(Tie {
+            device: known.device,
+            key: key.map_err(|e| Failure::ours("a binding's key cannot be used", e))?,
+            binding: id,
+            pseudonym: known.patient,
+            is_open: known.until.is_none(),
+            last: known.last,
+        });
+        self.ties.put(id, tie.clone());
+        Ok(tie)
+    }
+
+    /// Whose the frames under a pseudonym are: by what records under it are about, else by what these rows say, as far as the patient's key
+    /// bears it out.
+    async fn whose(&self, pseudonym: Pseudonym, rows: &[FiledFrame]) -> Result<Whose, Failure> {
+        if let Some(whose) = self.patients.get(&pseudonym) {
+            let is_answer = rows.is_empty() || whose != Whose::Unknown;
+            if is_answer {
+                return Ok(whose);
+            }
+        }
+        let known = self.node.mirror.patients_under(pseudonym, PATIENTS_MAX).await?;
+        let whose = if may_hold(self.node.role) {
+            let said: BTreeSet<&String> = rows.iter().filter_map(|row| row.patient.as_ref()).collect();
+            let (mut whose, mut has_key) = (Whose::Unknown, false);
+            for (at, patient) in known.iter().chain(said.into_iter().take(PATIENTS_MAX)).enumerate() {
+                let key = match self.node.patient_key(patient).await {
+                    // Somebody changed the Patient's row, and the vaults do not answer for it either.
+                    Err(Failure::Tampered(_)) => None,
+                    other => other?,
+                };
+                let Some(key) = key else { continue };
+                has_key |= at < known.len();
+                if self.node.pseudonyms(&key).contains(&pseudonym) {
+                    whose = Whose::Of(patient.clone());
+                    break;
+                }
+            }
+            match (whose, known.as_slice()) {
+                // No vault gives its key. What records were about, while they agreed with the ledger, stays true.
+                (Whose::Unknown, [one]) if !has_key => Whose::Of(one.clone()),
+                (whose, _) => whose,
+            }
+        } else {
+            match known.as_slice() {
+                [one] => Whose::Of(one.clone()),
+                _ => Whose::NotToTell,
+            }
+        };
+        self.patients.put(pseudonym, whose.clone());
+        Ok(whose)
+    }
+}
+
+/// What a device is called in a finding.
+pub(crate) fn shown(device: Option<&DeviceId>, digest: &Digest) -> String {
+    match device.map(|device| (device_id(device), device)) {
+        Some((Some(id), _)) => format!("Device/{id}"),
+        Some((None, name)) => name.as_str().to_owned(),
+        None => format!("Device {digest}"),
+    }
+}
+
+/// Notes what a device of the ledger is called.
+fn learn(devices: &mut HashMap<Digest, Device>, name: &DeviceId) {
+    if let Some(device) = devices.get_mut(&device_digest(name)) {
+        device.name.get_or_insert_with(|| name.clone());
+    }
+}
+
+fn tie_name(held: &Held) -> Result<DeviceId, Failure> {
+    held.right.device.parse::<DeviceId>().map_err(|e| Failure::ours("a device's name cannot be read", e))
+}
+
+fn frame_of(row: &FiledFrame) -> Option<Frame> {
+    frame_in(row.bytes.as_ref()?)
+}
+
+fn stranger(row: &FiledFrame, verdict: Verdict) -> Stranger {
+    let (device, counter) = (row.device.clone().unwrap_or_default(), row.counter.unwrap_or_default());
+    Stranger { place: row.place, device, counter, verdict }
+}
+
+fn root(all: &BTreeMap<u64, Digest>) -> Digest {
+    merkle::root(all.values().map(|digest| merkle::leaf(digest.as_ref())))
+}
+
+/// Sorts rows out: which hold frames of the batch as the device signed them, and how those are filed.
+fn look_at(rows: Vec<FiledFrame>, batch: &FinalBatch, tie: &Tie, device: &DeviceId, whose: &Whose) -> Looked {
+    let mut looked = Looked::default();
+    let (mut likely, mut frames) = (Vec::new(), Vec::new());
+    for row in rows {
+        match frame_of(&row) {
+            Some(frame) if frame.device() == device && batch.names(frame.counter()) => {
+                frames.push((frame, tie.key));
+                likely.push(row);
+            }
+            Some(frame) => looked.elsewhere.push((row.place, frame.device().clone(), frame.counter())),
+            None => not_the_frame(&row, batch, &mut looked),
+        }
+    }
+    // When it was measured and whose it was then was judged when it came: here its clock alone counts.
+    let binding = Binding {
+        device: device.clone(),
+        key: tie.key,
+        patient: String::new(),
+        binding: tie.binding,
+        from: TimeMs(0),
+        until: None,
+    };
+    for (row, signed) in likely.into_iter().zip(Signed::all(frames)) {
+        match signed {
+            Ok(signed) => looked.held.push(held(row, signed, batch, &binding, whose)),
+            Err(_) => not_the_frame(&row, batch, &mut looked),
+        }
+    }
+    looked
+}
+
+/// A row that holds nothing that a device signed: in the place of a frame of the batch, or in nobody's.
+fn not_the_frame(row: &FiledFrame, batch: &FinalBatch, looked: &mut Looked) {
+    match row.counter.filter(|counter| batch.names(*counter)) {
+        Some(counter) => _ = looked.modified.insert(counter, row.place),
+        None => looked.strangers.push(stranger(row, Verdict::Injected)),
+    }
+}
+
+fn held(row: FiledFrame, signed: Signed, batch: &FinalBatch, binding: &Binding, whose: &Whose) -> Held {
+    let frame = signed.frame();
+    let (counter, digest, measured_at) = (frame.counter(), frame.digest(), frame.device_time());
+    let (device, kind) = (frame.device().as_str().to_owned(), kind_of(frame.signals()));
+    // Nobody signed when it came. What its clock contradicts was not written by a gateway: it had come when it was batched.
+    let received_at = row.received_at.filter(|at| read_signed(signed, binding, *at).is_some());
+    let earliest = TimeMs(measured_at.0.saturating_sub(CLOCK_AHEAD_MS_MAX));
+    let latest = measured_at.plus_ms(CLOCK_BEHIND_MS_MAX);
+    let patient = match whose {
+        Whose::Of(patient) => Some(patient.clone()),
+        Whose::NotToTell => row.patient.clone(),
+        Whose::Unknown => None,
+    };
+    let is_misfiled = row.device.as_ref() != Some(&device)
+        || row.counter != Some(counter)
+        || row.binding != Some(batch.binding)
+        || row.patient.is_none()
+        || row.patient != patient
+        || received_at.is_none()
+        || row.measured_at != Some(measured_at)
+        || row.kind.is_none_or(|filed| filed != kind && filed != EVERY_KIND)
+        || row.digest != Some(digest);
+    Held {
+        place: row.place,
+        is_misfiled,
+        is_kindless: row.kind == Some(EVERY_KIND),
+        is_whose_known: patient.is_some(),
+        right: store::Frame {
+            device,
+            counter,
+            binding: batch.binding,
+            patient: patient.unwrap_or_default(),
+            received_at: received_at.unwrap_or_else(|| batch.said_at.clamp(earliest, latest)),
+            measured_at,
+            kind,
+            digest,
+            bytes: row.bytes.unwrap_or_default(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kept::packed;
+    use sensing::{Decimal, Sequence, Signal, SigningKey, Value};
+
+    const BEGIN: u64 = 1_795_255_200_000;
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[7; 32])
+    }
+
+    fn device() -> DeviceId {
+        crate::device_name("d1").unwrap()
+    }
+
+    fn tie() -> Tie {
+        Tie {
+            device: device_digest(&device()),
+            key: key().verifying_key(),
+            binding: Id16([3; 16]),
+            pseudonym: Pseudonym(Digest([5; 32])),
+            is_open: true,
+            last: 0,
+        }
+    }
+
+    /// Six frames, the first of which has counter 5, as they are filed.
+    fn rows() -> Vec<FiledFrame> {
+        let mut sequence = Sequence::resume(device(), key(), 4, Digest([1; 32]));
+        let row = |n: u64| {
+            let value = Value::Number { unit: "%".into(), value: Decimal::whole(90 + n as i32) };
+            let signals = vec![Signal { name: "spo2".into(), offset_ms: 0, value }];
+            let frame = sequence.next(TimeMs(BEGIN + n * 1_000), signals).unwrap();
+            FiledFrame {
+                place: n as i64,
+                device: Some(device().as_str().to_owned()),
+                counter: Some(frame.counter()),
+                binding: Some(Id16([3; 16])),
+                patient: Some("p1".into()),
+                received_at: Some(TimeMs(BEGIN + n * 1_000 + 400)),
+                measured_at: Some(frame.device_time()),
+                kind: Some(kind_of(frame.signals())),
+                digest: Some(frame.digest()),
+                bytes: Some(packed(&frame)),
+            }
+        };
+        (0..6).map(row).collect()
+    }
+
+    /// A batch from counter 5 to 10.
+    fn batch() -> FinalBatch {
+        let digests = rows().iter().map(|row| (row.counter.unwrap(), row.digest.unwrap())).collect();
+        FinalBatch {
+            binding: Id16([3; 16]),
+            root: root(&digests),
+            count: 6,
+            first: 5,
+            last: 10,
+            gaps: Vec::new(),
+            org: "mercy".parse().unwrap(),
+            patient: None,
+            said_at: TimeMs(BEGIN + 9_000),
+            time: TimeMs(BEGIN + 10_000),
+        }
+    }
+
+    fn look(rows: Vec<FiledFrame>) -> Looked {
+        look_at(rows, &batch(), &tie(), &device(), &Whose::Of("p1".into()))
+    }
+
+    #[test]
+    fn a_batch_names_its_counters_without_its_gaps() {
+        let gap = |first, last| Gap { first, last };
+        let batch = FinalBatch { count: 4, gaps: vec![gap(2, 4), gap(6, 7)], ..batch() };
+        assert_eq!(batch.counters(), [5, 8, 9, 10]);
+        for counter in 0..12 {
+            assert_eq!(batch.names(counter), batch.counters().contains(&counter), "{counter}");
+        }
+        let huge = FinalBatch { first: 1, last: u64::MAX, count: 2, gaps: vec![gap(2, u64::MAX - 1)], ..batch };
+        assert_eq!(huge.counters(), [1, u64::MAX]);
+        assert!(huge.is_readable());
+        assert!(!FinalBatch { count: BATCH_FRAMES_MAX as u32 + 1, ..huge }.is_readable());
+    }
+
+    #[test]
+    fn frames_that_are_filed_as_they_say_are_held_and_nothing_else_is_said() {
+        let looked = look(rows());
+        assert!(looked.held.iter().all(|held| !held.is_misfiled && !held.is_kindless && held.is_whose_known));
+        let digests: BTreeMap<u64, Digest> =
+            looked.held.iter().map(|held| (held.right.counter, held.right.digest)).collect();
+        assert_eq!((digests.len(), root(&digests)), (6, batch().root));
+        assert!(looked.modified.is_empty() && looked.elsewhere.is_empty() && looked.strangers.is_empty());
+    }
+
+    /// Whoever has the database rewrote a column by which frames are found: no search found the frame, and nobody was told.
+    #[test]
+    fn a_frame_with_any_other_column_is_misfiled_and_its_bytes_say_where_it_belongs() {
+        let whole = rows();
+        let right = look(whole.clone()).held.swap_remove(2).right;
+        let later = TimeMs(BEGIN + 86_400_000);
+        let far = TimeMs(BEGIN + 10 * 86_400_000);
+        let changes: [(&str, fn(&mut FiledFrame, TimeMs), TimeMs); 14] = [
+            ("device", |row, _| row.device = Some("urn:dev:fhir:d2".into()), later),
+            ("no device", |row, _| row.device = None, later),
+            ("counter", |row, _| row.counter = Some(6), later),
+            ("binding", |row, _| row.binding = Some(Id16([4; 16])), later),
+            ("no binding", |row, _| row.binding = None, later),
+            ("patient", |row, _| row.patient = Some("p2".into()), later),
+            ("no patient", |row, _| row.patient = None, later),
+            ("measured_at", |row, at| row.measured_at = Some(at), later),
+            ("no measured_at", |row, _| row.measured_at = None, later),
+            ("received_at", |row, at| row.received_at = Some(at), far),
+            ("no received_at", |row, _| row.received_at = None, later),
+            ("kind", |row, _| row.kind = Some(0), later),
+            ("no kind", |row, _| row.kind = None, later),
+            ("digest", |row, _| row.digest = Some(Digest([0; 32])), later),
+        ];
+        for (what, change, at) in changes {
+            let mut changed = whole.clone();
+            change(&mut changed[2], at);
+            let looked = look(changed);
+            let held: Vec<&Held> = looked.held.iter().filter(|held| held.is_misfiled).collect();
+            assert_eq!((held.len(), looked.held.len(), held[0].place), (1, 6, 2), "{what}");
+            let received_at = if what.ends_with("received_at") { batch().said_at } else { right.received_at };
+            assert_eq!(held[0].right, store::Frame { received_at, ..right.clone() }, "{what}");
+        }
+        // Of every kind is a frame from before there were kinds: it is found, and can be filed anew.
+        let mut before = whole.clone();
+        before[2].kind = Some(EVERY_KIND);
+        let looked = look(before);
+        let kindless: Vec<&Held> = looked.held.iter().filter(|held| held.is_kindless).collect();
+        assert_eq!((kindless.len(), kindless[0].is_misfiled, &kindless[0].right), (1, false, &right));
+    }
+
+    #[test]
+    fn whose_a_frame_is_is_judged_as_far_as_it_is_known() {
+        let rows = || rows().into_iter().take(1).collect::<Vec<_>>();
+        let judged = |rows: Vec<FiledFrame>, whose: &Whose| {
+            let held = look_at(rows, &batch(), &tie(), &device(), whose).held.swap_remove(0);
+            (held.is_misfiled, held.is_whose_known, held.right.patient)
+        };
+        assert_eq!(judged(rows(), &Whose::NotToTell), (false, true, "p1".into()));
+        assert_eq!(judged(rows(), &Whose::Unknown), (true, false, String::new()));
+        assert_eq!(judged(rows(), &Whose::Of("p2".into())), (true, true, "p2".into()));
+        let mut nobodys = rows();
+        nobodys[0].patient = None;
+        assert_eq!(judged(nobodys, &Whose::NotToTell), (true, false, String::new()));
+    }
+
+    #[test]
+    fn what_the_device_did_not_sign_is_changed_where_a_frame_belongs_and_a_stranger_elsewhere() {
+        let mut changed = rows();
+        changed[0].bytes = Some(vec![0; 100]);
+        changed[1].bytes = None;
+        // Signed by somebody else.
+        let mut thief = Sequence::resume(device(), SigningKey::from_bytes(&[8; 32]), 6, Digest([1; 32]));
+        let forged = thief.next(TimeMs(BEGIN), Vec::new()).unwrap();
+        (changed[2].bytes, changed[2].digest) = (Some(packed(&forged)), Some(forged.digest()));
+        // Another device's frame in the place of this one's; and one of this device that another batch has.
+        let other = crate::device_name("d2").unwrap();
+        let foreign = Sequence::new(other.clone(), key()).next(TimeMs(BEGIN), Vec::new()).unwrap();
+        changed[3].bytes = Some(packed(&foreign));
+        let later = Sequence::resume(device(), key(), 76, Digest([1; 32])).next(TimeMs(BEGIN), Vec::new()).unwrap();
+        changed[4].bytes = Some(packed(&later));
+        let looked = look(changed);
+        assert_eq!(looked.held.iter().map(|held| held.right.counter).collect::<Vec<_>>(), [10]);
+        assert_eq!(looked.modified, BTreeMap::from([(5, 0), (6, 1), (7, 2)]));
+        assert_eq!(looked.elsewhere, [(3, other, 1), (4, device(), 77)]);
+        assert!(looked.strangers.is_empty());
+        // In a gap of the batch.
+        let gaps = vec![Gap { first: 6, last: 9 }];
+        let sparse = FinalBatch { gaps, count: 2, ..batch() };
+        let mut rows = rows();
+        rows[1].bytes = Some(vec![0; 100]);
+        let looked = look_at(rows, &sparse, &tie(), &device(), &Whose::Of("p1".into()));
+        assert_eq!(looked.held.iter().map(|held| held.right.counter).collect::<Vec<_>>(), [5, 10]);
+        let stranger = Stranger { place: 1, device: device().as_str().into(), counter: 6, verdict: Verdict::Injected };
+        assert_eq!(looked.strangers, [stranger]);
+        assert_eq!(looked.elsewhere.iter().map(|(_, _, counter)| *counter).collect::<Vec<_>>(), [7, 8, 9]);
+    }
+}
