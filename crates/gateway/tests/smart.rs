@@ -99,6 +99,8 @@ async fn an_app_does_what_it_was_given_with_its_patient_alone() {
         "/fhir/Observation/of-otto/_history/1",
         "/fhir/AllergyIntolerance/allergy-ilse",
         "/fhir/AllergyIntolerance?patient=ilse",
+        "/fhir?_type=Observation,AllergyIntolerance&patient=ilse",
+        "/fhir/Patient/ilse/AllergyIntolerance",
         "/fhir/AllergyIntolerance/_history",
         "/fhir/Patient/ilse",
         "/fhir/Patient/otto/$summary",
@@ -118,6 +120,9 @@ async fn an_app_does_what_it_was_given_with_its_patient_alone() {
         "/fhir/Observation?subject:Patient.identifier=urn:mrn%7Cmrn-otto",
         "/fhir/Observation?subject:Patient.family=ilse",
         "/fhir/Observation?patient=otto&_summary=count",
+        "/fhir/Patient/otto/Observation",
+        "/fhir?_type=Observation&patient=otto&_sort=-code&_count=1",
+        "/fhir?_id=of-otto,allergy-ilse",
     ];
     for path in empty {
         let found = app.get(path).await.good();
@@ -125,6 +130,7 @@ async fn an_app_does_what_it_was_given_with_its_patient_alone() {
         assert_eq!(found.json()["total"].as_u64().unwrap_or(0), 0, "{path}: {}", found.text());
         assert_eq!(app.next(&found), None, "{path}: that there is another page tells of another record");
     }
+    assert_eq!(total(&app.get("/fhir?_id=of-ilse,of-otto,allergy-ilse").await.good().json()), 1);
     // A page ends where the app's own records end.
     let first = app.get("/fhir/Observation?_id=of-ilse,of-otto&_count=1").await.good();
     assert_eq!((total(&first.json()), app.next(&first)), (1, None));

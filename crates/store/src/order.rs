@@ -251,6 +251,6 @@ mod tests {
         let another = "`_sort=start` is not offered: its values are of another form for each type";
         let start = Search { sort: one("start"), also: vec!["Slot".into()], ..Search::of("GraphDefinition") };
         assert_eq!(forms(&start).map_err(|bad| bad.to_string()), Err(another.to_owned()));
-        refused(one("_id").repeat(SORT_KEYS_MAX + 1), &[], &BadSearch::TooMuch.to_string());
+        refused(vec![Sort::ascending("_id"); SORT_KEYS_MAX + 1], &[], &BadSearch::TooMuch.to_string());
     }
 }
