@@ -880,6 +880,9 @@ mod tests {
         assert!(looked.modified.is_empty() && looked.elsewhere.is_empty() && looked.strangers.is_empty());
     }
 
+    /// What somebody does to a row.
+    type Change = fn(&mut FiledFrame, TimeMs);
+
     /// Whoever has the database rewrote a column by which frames are found: no search found the frame, and nobody was told.
     #[test]
     fn a_frame_with_any_other_column_is_misfiled_and_its_bytes_say_where_it_belongs() {
@@ -887,7 +890,7 @@ mod tests {
         let right = look(whole.clone()).held.swap_remove(2).right;
         let later = TimeMs(BEGIN + 86_400_000);
         let far = TimeMs(BEGIN + 10 * 86_400_000);
-        let changes: [(&str, fn(&mut FiledFrame, TimeMs), TimeMs); 14] = [
+        let changes: [(&str, Change, TimeMs); 14] = [
             ("device", |row, _| row.device = Some("urn:dev:fhir:d2".into()), later),
             ("no device", |row, _| row.device = None, later),
             ("counter", |row, _| row.counter = Some(6), later),

@@ -224,9 +224,9 @@ mod tests {
         assert_eq!(sorted(&[date.clone(), code.clone()], "n_n_1"), Ok(vec![Form::Int, Form::Text]));
         for (sort, after) in [
             (&[date.clone(), code.clone()][..], "5_1"),
-            (&[date.clone()], "5_t61_1"),
+            (std::slice::from_ref(&date), "5_t61_1"),
             (&[code], "5_1"),
-            (&[date], "t61_1"),
+            (std::slice::from_ref(&date), "t61_1"),
             (&[Sort::ascending("_id")], "n_1"),
         ] {
             assert_eq!(sorted(sort, after), Err(BadSearch::Cursor), "{after}");

@@ -207,7 +207,9 @@ mod tests {
         mirror.execute_batch(crate::mirror::SCHEMA).unwrap();
         let plan = |sql: &str| {
             let mut explained = mirror.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let steps = explained.query_map([], |row| row.get::<_, String>(3)).unwrap();
+            let nothing = (0..explained.parameter_count()).map(|_| 0);
+            let steps =
+                explained.query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3)).unwrap();
             steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
         };
         assert_eq!(plan(&select_entries(true)), "SEARCH entry USING INDEX entry_kind (kind=? AND idx>?)");
