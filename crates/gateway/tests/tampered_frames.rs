@@ -9,7 +9,6 @@
 
 mod consortium;
 #[path = "../../store/tests/server/mod.rs"]
-#[allow(dead_code, reason = "each test file uses its part")]
 mod server;
 
 use consortium::{
