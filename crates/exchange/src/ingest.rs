@@ -10,7 +10,6 @@ use crate::{
     failure::Failure,
     find::Handling,
     keys,
-    login::PRACTITIONER_ROLE,
     node::Node,
     subject::Subject,
     subscription::{SUBSCRIPTION, not_alone},
@@ -599,10 +598,9 @@ impl Node {
             return self.leave_trail(caller, None, &[], &[], trail).await;
         }
         self.takes_writes()?;
-        let is_of_directory = drafts.iter().any(|draft| draft.rtype == PRACTITIONER_ROLE);
-        if is_of_directory {
-            conditions.extend(self.check_logins(caller, &drafts).await?);
-        }
+        let of_logins = self.check_logins(caller, &drafts).await?;
+        let is_about_logins = of_logins.is_some();
+        conditions.extend(of_logins.into_iter().flatten());
         let mut gathered = self.gather(caller, time, drafts)?;
         let consequences = self.consequences(&gathered).await?;
         let author = self.author(caller, time);
@@ -610,7 +608,7 @@ impl Node {
             consequence.add(self, &mut gathered, &author)?;
         }
         self.commit(caller, time, gathered, conditions, trail).await?;
-        if is_of_directory {
+        if is_about_logins {
             self.follow_directory().await;
         }
         Ok(())

@@ -20,7 +20,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use store::{Criterion, PAGE_MAX, Row, Search, Unless};
 
 /// The FHIR type.
-pub(crate) const PRACTITIONER_ROLE: &str = "PractitionerRole";
+const PRACTITIONER_ROLE: &str = "PractitionerRole";
 /// Logins that the directory keeps at most.
 const LOGINS_MAX: usize = 10_000;
 /// How often it is looked whether a period has begun or ended.
@@ -196,9 +196,10 @@ impl Node {
             .map_err(|e| Failure::ours("logins cannot be looked for", e))
     }
 
-    /// Refuses what the directory cannot say of logins, and says under which conditions the drafts may be written.
-    pub(crate) async fn check_logins(&self, caller: &Caller, drafts: &[Draft]) -> Result<Vec<Unless>, Failure> {
-        let (mut conditions, mut names) = (Vec::new(), HashSet::new());
+    /// Refuses what the directory cannot say of logins, and says under which conditions the drafts may be written; none when they are about
+    /// no login of ours.
+    pub(crate) async fn check_logins(&self, caller: &Caller, drafts: &[Draft]) -> Result<Option<Vec<Unless>>, Failure> {
+        let (mut conditions, mut names, mut is_about_logins) = (Vec::new(), HashSet::new(), false);
         for draft in drafts.iter().filter(|draft| draft.rtype == PRACTITIONER_ROLE) {
             let system = user_system(&self.org);
             let before = match draft.version {
@@ -210,6 +211,7 @@ impl Node {
                 Said::read(&value, &system)
             });
             let said = Said::read(&draft.value, &system).filter(|_| !draft.deleted);
+            is_about_logins |= before.is_some() || said.is_some();
             let is_own = |said: &&Said| said.name == caller.user;
             if before.iter().chain(&said).any(|said| is_own(&said)) {
                 return Err(Failure::Denied {
@@ -238,7 +240,7 @@ impl Node {
                 conditions.push(Unless { rtype: PRACTITIONER_ROLE.to_owned(), criteria });
             }
         }
-        Ok(conditions)
+        Ok(is_about_logins.then_some(conditions))
     }
 
     /// What a record would say of a login, if that can be said.

@@ -26,7 +26,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{ConnectInfo, FromRequestParts, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use exchange::{App, Caller, Came, Failure, GoesOn, clock::now};
@@ -164,6 +164,18 @@ enum NoLogin {
     Token(TokenError),
     /// Too many are being looked at, or it cannot be written down.
     Busy,
+}
+
+impl NoLogin {
+    /// How a page answers, and what it says.
+    fn on_page(self) -> (StatusCode, String) {
+        match self {
+            Self::Token(error) => (outcome::status_of(&error), format!("{error}.")),
+            Self::Busy => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Too many people log in at once: try again in a moment.".to_owned())
+            }
+        }
+    }
 }
 
 /// The user of that name and password, who comes from somewhere. It is in the trail, however it ends.

@@ -188,7 +188,8 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_password(password: &str) -> anyhow::Result<()> {
+/// Refuses what is no password, whosever it is.
+pub(crate) fn check_password(password: &str) -> anyhow::Result<()> {
     if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
         bail!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
     }

@@ -1,7 +1,7 @@
 //! `/account/apps`: which apps somebody let in, and the end of that; as a page for people and as documents for programs of theirs.
 
 use super::{
-    Known, NoLogin,
+    Known,
     fields::Fields,
     pages::Page,
     refusal::Refused,
@@ -9,7 +9,7 @@ use super::{
     trace::{self, Origin},
 };
 use crate::{
-    http::{Doors, desk, outcome, outcome::Refusal},
+    http::{Doors, desk, outcome::Refusal},
     identity::{drawn, grant::Given, pending::LoggedIn, refusals::SaidToBe, sessions::Session},
 };
 use axum::{
@@ -110,13 +110,9 @@ async fn log_in(doors: &Doors, from: Origin<'_>, fields: &Fields) -> Result<Page
     let (name, password) = (fields.get("username").unwrap_or_default(), fields.get("password").unwrap_or_default());
     let user = match super::authenticate(doors, name, password, from).await {
         Ok(user) => user,
-        Err(NoLogin::Token(error)) => {
-            let text = format!("{error}.");
-            return Ok(login_page(doors, Some(&text)).status(outcome::status_of(&error)));
-        }
-        Err(NoLogin::Busy) => {
-            let text = "Too many people log in at once: try again in a moment.";
-            return Ok(login_page(doors, Some(text)).status(StatusCode::SERVICE_UNAVAILABLE));
+        Err(no_login) => {
+            let (status, text) = no_login.on_page();
+            return Ok(login_page(doors, Some(&text)).status(status));
         }
     };
     let person = LoggedIn::new(name, &user, now());

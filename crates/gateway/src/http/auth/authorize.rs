@@ -246,14 +246,9 @@ async fn log_in(doors: &Doors, from: Origin<'_>, id: &str, mut asked: Asked, fie
     let logged_in = super::authenticate(doors, name, password, from).await;
     let user = match logged_in {
         Ok(user) => user,
-        Err(super::NoLogin::Token(error)) => {
-            let status = crate::http::outcome::status_of(&error);
-            let text = format!("{error}.");
+        Err(no_login) => {
+            let (status, text) = no_login.on_page();
             return login_page(doors, id, &asked, Some(&text)).status(status).into_response();
-        }
-        Err(super::NoLogin::Busy) => {
-            let text = "Too many people log in at once: try again in a moment.";
-            return login_page(doors, id, &asked, Some(text)).status(StatusCode::SERVICE_UNAVAILABLE).into_response();
         }
     };
     if asked.launch.as_ref().is_some_and(|launch| launch.user != name) {

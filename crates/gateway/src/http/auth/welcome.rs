@@ -2,8 +2,11 @@
 
 use super::{Known, NoLogin, account::is_of_another_origin, fields::Fields, let_in, pages::Page, trace::Origin};
 use crate::{
-    http::{Doors, outcome, outcome::Refusal},
-    identity::users::{INVITATION_SECONDS, Users},
+    http::{Doors, outcome::Refusal},
+    identity::{
+        issuer::TokenError,
+        users::{INVITATION_SECONDS, Users, check_password},
+    },
 };
 use axum::{
     Json,
@@ -73,7 +76,7 @@ pub(crate) async fn choose(
     let fields = Fields::read(&body).unwrap_or_default();
     let get = |name| fields.get(name).unwrap_or_default().to_owned();
     let (name, secret, password) = (get("username"), get("invitation"), get("password"));
-    let wrong = match Users::may_choose(&password) {
+    let wrong = match check_password(&password) {
         Err(why) => Some(format!("{why:#}.")),
         Ok(()) if password != get("again") => Some("The two passwords differ.".to_owned()),
         Ok(()) => None,
@@ -90,18 +93,13 @@ pub(crate) async fn choose(
     let origin = Origin { headers: &headers, ip: address.ip() };
     match let_in(&doors, &name, origin, says, check).await {
         Ok(_) => Page::new("You can log in now").paragraph("Your password is taken.").into_response(),
-        Err(NoLogin::Token(error)) => {
-            let status = outcome::status_of(&error);
-            let text = if status == StatusCode::TOO_MANY_REQUESTS {
-                format!("{error}.")
-            } else {
-                "The name or the invitation is not right, or the invitation is over: ask for another.".to_owned()
-            };
-            page(&doors, Some(&text)).status(status).into_response()
+        Err(NoLogin::Token(TokenError::Refused)) => {
+            let text = "The name or the invitation is not right, or the invitation is over: ask for another.";
+            page(&doors, Some(text)).status(StatusCode::UNAUTHORIZED).into_response()
         }
-        Err(NoLogin::Busy) => {
-            let text = "Too many people log in at once: try again in a moment.";
-            page(&doors, Some(text)).status(StatusCode::SERVICE_UNAVAILABLE).into_response()
+        Err(no_login) => {
+            let (status, text) = no_login.on_page();
+            page(&doors, Some(&text)).status(status).into_response()
         }
     }
 }

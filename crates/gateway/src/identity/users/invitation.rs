@@ -59,11 +59,6 @@ impl Users {
         users.write(path)?;
         Ok(Some(user))
     }
-
-    /// Whether a password may be chosen at all.
-    pub(crate) fn may_choose(password: &str) -> anyhow::Result<()> {
-        check_password(password)
-    }
 }
 
 #[cfg(test)]
