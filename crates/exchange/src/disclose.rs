@@ -7,7 +7,7 @@ use crate::{
     consent::{reading_beside, reading_once},
     facts::{Decided, Target},
     failure::Failure,
-    find::{Asked, Handling, Reached, Show, Total, Within, on_page},
+    find::{ALL_TYPES, Asked, Handling, Reached, Show, Total, Within, on_page},
     include::EXAMINED_MAX,
     ingest::{Shown, check_type},
     measured::{Wanted, page_of_both},
@@ -190,7 +190,7 @@ impl Node {
         self.answer(caller, self.asked(rtype, query, handling)?).await
     }
 
-    /// The same of the records in one compartment.
+    /// The same of the records of a type in one compartment, or, where the type is `*`, of all that are in it.
     #[tracing::instrument(level = "debug", skip_all)]
     #[boxed]
     pub async fn search_of(
@@ -201,17 +201,21 @@ impl Node {
         query: &str,
         handling: Handling,
     ) -> Result<Vec<u8>, Failure> {
-        check_type(rtype)?;
-        self.answer(caller, self.asked_of(within, rtype, query, handling)?).await
+        let asked = match rtype {
+            ALL_TYPES => self.asked_of_all_within(within, query, handling, searchable(caller))?,
+            _ => {
+                check_type(rtype)?;
+                self.asked_of(within, rtype, query, handling)?
+            }
+        };
+        self.answer(caller, asked).await
     }
 
     /// The same of the records of several types, or of all.
     #[tracing::instrument(level = "debug", skip_all)]
     #[boxed]
     pub async fn search_all(&self, caller: &Caller, query: &str, handling: Handling) -> Result<Vec<u8>, Failure> {
-        let app = caller.app.as_ref();
-        let may = |rtype: &str| app.is_none_or(|app| app.refusal_of_type(Action::Search, rtype).is_none());
-        self.answer(caller, self.asked_of_all(query, handling, may)?).await
+        self.answer(caller, self.asked_of_all(query, handling, searchable(caller))?).await
     }
 
     async fn answer(&self, caller: &Caller, asked: Asked) -> Result<Vec<u8>, Failure> {
@@ -656,6 +660,12 @@ fn merge(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from.clone());
     }
+}
+
+/// Which types whoever asks may look at, as far as an app that asks for them is limited.
+fn searchable(caller: &Caller) -> impl Fn(&str) -> bool {
+    let app = caller.app.as_ref();
+    move |rtype| app.is_none_or(|app| app.refusal_of_type(Action::Search, rtype).is_none())
 }
 
 /// An address with a query, as the caller would ask for it again.

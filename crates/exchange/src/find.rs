@@ -5,7 +5,11 @@ use record::fhir::{IssueType, Parameter, RESOURCE_TYPES, SearchUrl, Subset};
 use std::{borrow::Cow, fmt, str::FromStr};
 use store::{
     BadSearch, Criterion, Cursor, Kind, Match, PAGE_MAX, ReadError, SORT_KEYS_MAX, Search, Sort, compartments, kind,
+    types_within,
 };
+
+/// What stands for all types behind a record whose compartment is searched.
+pub(crate) const ALL_TYPES: &str = "*";
 
 /// Rows on a page when the client does not say.
 pub(crate) const PAGE_DEFAULT: usize = 50;
@@ -157,18 +161,7 @@ impl Node {
         handling: Handling,
         may: impl Fn(&str) -> bool,
     ) -> Result<Asked, Failure> {
-        let mut types: Vec<&str> = Vec::new();
-        for (parameter, _) in pairs(query)?.iter().filter(|(parameter, _)| parameter.name == "_type") {
-            for value in &parameter.values {
-                let name = value.text();
-                let known = RESOURCE_TYPES.iter().find(|rtype| **rtype == name).ok_or_else(|| {
-                    Failure::invalid(IssueType::Value, "", format!("`_type`: there is no resource type `{name}`"))
-                })?;
-                if !types.contains(known) {
-                    types.push(known);
-                }
-            }
-        }
+        let mut types = named_types(query)?;
         if types.is_empty() {
             types = RESOURCE_TYPES.into_iter().filter(|rtype| *rtype != AUDIT_EVENT && may(rtype)).collect();
         }
@@ -177,6 +170,37 @@ impl Node {
             types.push("Patient");
         }
         Asked::read(&types, "", query, handling)
+    }
+
+    /// The same of all records in the compartment of a patient, or of something else that has one, or of those of the types that `_type`
+    /// names. What is left out where it names none is the same, too.
+    pub(crate) fn asked_of_all_within(
+        &self,
+        within: &Within,
+        query: &str,
+        handling: Handling,
+        may: impl Fn(&str) -> bool,
+    ) -> Result<Asked, Failure> {
+        let Within { rtype: of, id } = within;
+        of_compartments(of)?;
+        let inside = types_within(of);
+        let mut types = named_types(query)?;
+        if let Some(outside) = types.iter().find(|rtype| !inside.contains(rtype)) {
+            return Err(not_within(of, outside));
+        }
+        if types.is_empty() {
+            types = inside.iter().copied().filter(|rtype| *rtype != AUDIT_EVENT && may(rtype)).collect();
+        }
+        if types.is_empty() {
+            // It is told that it may not look at them.
+            types.extend(inside.first());
+        }
+        let mut asked = Asked::read(&types, &format!("{of}/{id}/{ALL_TYPES}"), query, handling)?;
+        asked.search.criteria.push(Criterion::in_compartment(of, id));
+        if of == "Patient" {
+            asked.patient = Some(id.clone());
+        }
+        Ok(asked)
     }
 
     /// The same of the records of a type in the compartment of a patient, or of something else that has one.
@@ -188,16 +212,9 @@ impl Node {
         handling: Handling,
     ) -> Result<Asked, Failure> {
         let Within { rtype: of, id } = within;
-        if !compartments().iter().any(|(known, _)| known == of) {
-            let known = compartments().map(|(of, _)| format!("`{of}`")).join(", ");
-            let text = format!("`{of}` has no compartments: there are those of {known}; or search by a parameter");
-            return Err(Failure::invalid(IssueType::NotSupported, "", text));
-        }
+        of_compartments(of)?;
         let mut asked = self.asked(rtype, query, handling)?;
-        let criterion = Criterion::in_compartment_of(of, id, rtype).ok_or_else(|| {
-            let text = format!("no `{rtype}` is in the compartment of a `{of}`: search for it by `/{rtype}`");
-            Failure::invalid(IssueType::NotSupported, "", text)
-        })?;
+        let criterion = Criterion::in_compartment_of(of, id, rtype).ok_or_else(|| not_within(of, rtype))?;
         asked.search.criteria.push(criterion);
         if of == "Patient" {
             asked.patient = Some(id.clone());
@@ -255,7 +272,7 @@ impl Asked {
                 "_summary" => summary = summarised(&value)?,
                 "_format" | "_pretty" => {}
                 // The types were read before.
-                "_type" if place.is_empty() => {}
+                "_type" if place.is_empty() || place.ends_with(ALL_TYPES) => {}
                 _ if handling == Handling::Lenient && !is_known(types, name) => {
                     ignored.push(name.to_owned());
                     continue;
@@ -359,6 +376,39 @@ impl Asked {
             }
         }
     }
+}
+
+/// Refuses compartments of what has none.
+fn of_compartments(of: &str) -> Result<(), Failure> {
+    if compartments().iter().any(|(known, _)| *known == of) {
+        return Ok(());
+    }
+    let known = compartments().map(|(of, _)| format!("`{of}`")).join(", ");
+    let text = format!("`{of}` has no compartments: there are those of {known}; or search by a parameter");
+    Err(Failure::invalid(IssueType::NotSupported, "", text))
+}
+
+/// That no record of a type is in such a compartment.
+fn not_within(of: &str, rtype: &str) -> Failure {
+    let text = format!("no `{rtype}` is in the compartment of a `{of}`: search for it by `/{rtype}`");
+    Failure::invalid(IssueType::NotSupported, "", text)
+}
+
+/// The types that `_type` names, each once.
+fn named_types(query: &str) -> Result<Vec<&'static str>, Failure> {
+    let mut types = Vec::new();
+    for (parameter, _) in pairs(query)?.iter().filter(|(parameter, _)| parameter.name == "_type") {
+        for value in &parameter.values {
+            let name = value.text();
+            let known = RESOURCE_TYPES.into_iter().find(|rtype| *rtype == name).ok_or_else(|| {
+                Failure::invalid(IssueType::Value, "", format!("`_type`: there is no resource type `{name}`"))
+            })?;
+            if !types.contains(&known) {
+                types.push(known);
+            }
+        }
+    }
+    Ok(types)
 }
 
 /// Whether the types have the parameter, whatever modifier or chain follows its name.

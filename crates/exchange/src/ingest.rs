@@ -8,7 +8,6 @@ use crate::{
     disclose::{Shared, shared},
     facts::Target,
     failure::Failure,
-    find::Handling,
     keys,
     node::Node,
     subject::Subject,
@@ -18,7 +17,7 @@ use crate::{
     write::{Draft, Trail, new_record_id},
 };
 use contract::AccessAction;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use policy::Action;
 use record::{
     Commitment, OrgRole, PatientKey, TimeMs, commit,
@@ -26,7 +25,10 @@ use record::{
         self, BundleKind, EntryAnswer, Interaction, Issue, IssueType, Limits, Outcome, Plan, Question, Resource, Step,
     },
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::AtomicUsize,
+};
 use store::{Row, Unless};
 
 /// How often a write that lost against another one is tried again before the caller is told.
@@ -194,10 +196,11 @@ impl Node {
     }
 
     async fn batch(&self, caller: &Caller, bundle: fhir::Bundle) -> Result<Vec<u8>, Failure> {
+        let shown = AtomicUsize::default();
         // Entries are carried out side by side, so that many share one commit.
         let answers = stream::iter(bundle.entries).map(|entry| async {
             let answer = match entry {
-                Ok(entry) => self.batch_entry(caller, entry).await,
+                Ok(entry) => self.batch_entry(caller, entry, &shown).await,
                 Err(error) => Err(Failure::Invalid(vec![error.into()])),
             };
             answer.unwrap_or_else(|failure| failed(&failure))
@@ -206,32 +209,31 @@ impl Node {
         Ok(fhir::bundle_response(BundleKind::Batch, &answers))
     }
 
-    async fn batch_entry(&self, caller: &Caller, entry: fhir::Entry) -> Result<EntryAnswer, Failure> {
-        use fhir::{Method, Target};
-        match (entry.method, &entry.target) {
-            (Method::Get, Target::Instance(rtype, id)) => {
-                let shown = self.read(caller, rtype.as_str(), id, None).await?;
-                Ok(EntryAnswer {
-                    status: 200,
-                    version: Some(shown.version),
-                    resource: Some(shown.bytes),
-                    ..EntryAnswer::default()
-                })
-            }
-            (Method::Get, Target::Query(rtype, query)) => {
-                let found = self.search(caller, rtype.as_str(), query, Handling::Strict).await?;
-                Ok(EntryAnswer { status: 200, resource: Some(found), ..EntryAnswer::default() })
-            }
-            _ => {
-                let plan = Plan::of_one(entry, |_| new_record_id());
-                let plan = plan.map_err(|e| Failure::Invalid(vec![e.into()]))?;
-                let answers = self.carry_out(caller, plan, Interaction::Batch).await?;
-                answers.into_iter().next().ok_or_else(|| Failure::Ours("a batch entry came to nothing".to_owned()))
-            }
+    async fn batch_entry(
+        &self,
+        caller: &Caller,
+        entry: fhir::Entry,
+        shown: &AtomicUsize,
+    ) -> Result<EntryAnswer, Failure> {
+        if entry.method == fhir::Method::Get {
+            return self.got(caller, &entry, shown).await;
         }
+        let plan = Plan::of_one(entry, |_| new_record_id()).map_err(|e| Failure::Invalid(vec![e.into()]))?;
+        let answers = self.carry_out(caller, plan, Interaction::Batch).await?;
+        answers.into_iter().next().ok_or_else(|| Failure::Ours("a batch entry came to nothing".to_owned()))
     }
 
     async fn transaction(&self, caller: &Caller, bundle: fhir::Bundle) -> Result<Vec<u8>, Failure> {
+        let is_get = |entry: &Result<fhir::Entry, _>| entry.as_ref().is_ok_and(|of| of.method == fhir::Method::Get);
+        if !bundle.entries.is_empty() && bundle.entries.iter().all(is_get) {
+            let shown = AtomicUsize::default();
+            let read = stream::iter(bundle.entries.into_iter().flatten()).map(|entry| async {
+                let got = self.got(caller, &entry, &shown).await;
+                got.map_err(|failure| at(failure, &format!("{}.request.url", entry.expression())))
+            });
+            let answers: Vec<EntryAnswer> = read.buffered(BATCH_AT_ONCE).try_collect().await?;
+            return Ok(fhir::bundle_response(BundleKind::Transaction, &answers));
+        }
         let plan = Plan::new(bundle, |_| new_record_id()).map_err(|e| Failure::Invalid(vec![e.into()]))?;
         let answers = self.carry_out(caller, plan, Interaction::Transaction).await?;
         Ok(fhir::bundle_response(BundleKind::Transaction, &answers))
@@ -386,7 +388,8 @@ impl Node {
                 Ok(Drafted::Draft(Box::new(draft)))
             }
             fhir::Action::Other => {
-                Err(Failure::Unsupported("this kind of entry is not offered in a transaction".to_owned()))
+                let text = "this kind of entry is not offered in a transaction that writes: read by a batch, or by a transaction that only reads";
+                Err(Failure::Unsupported(text.to_owned()))
             }
         }
     }

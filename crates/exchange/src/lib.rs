@@ -27,6 +27,7 @@ mod disclose;
 mod everything;
 mod export;
 mod find;
+mod get;
 mod history;
 mod include;
 mod lastn;

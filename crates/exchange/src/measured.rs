@@ -134,11 +134,15 @@ struct Made {
     bytes: usize,
 }
 
+/// Whether Observations are searched for, among others or alone.
+fn is_for_observations(asked: &Asked) -> bool {
+    asked.search.types().any(|rtype| rtype == "Observation")
+}
+
 impl Wanted {
-    /// What of a search frames answer. None where it is not about one patient's Observations.
+    /// What of a search frames answer. None where it is not about one patient's Observations, among others or alone.
     pub(crate) fn of(asked: &Asked) -> Option<Self> {
-        let is_theirs = asked.search.rtype == "Observation" && asked.search.also.is_empty();
-        let patient = asked.patient.clone().filter(|_| is_theirs)?;
+        let patient = asked.patient.clone().filter(|_| is_for_observations(asked))?;
         let order = match asked.search.sort.as_slice() {
             _ if !asked.sorted => Order::Behind,
             [Sort { param, descending }] if param == "date" => Order::ByDate { newest_first: *descending },
@@ -150,10 +154,9 @@ impl Wanted {
         (!criteria.iter().any(Criterion::is_chained)).then_some(Self { patient, criteria, order, is_vain, at: None })
     }
 
-    /// What of a search for one patient's Observations frames would answer, if its order, its chains and the other types that it is for let
-    /// them.
+    /// What of a search for one patient's Observations frames would answer, if its order and its chains let them.
     pub(crate) fn left_out_of(asked: &Asked) -> Option<Self> {
-        let patient = asked.patient.clone().filter(|_| asked.search.types().any(|rtype| rtype == "Observation"))?;
+        let patient = asked.patient.clone().filter(|_| is_for_observations(asked))?;
         let criteria: Vec<Criterion> = asked.search.criteria.iter().filter(|of| !of.is_chained()).cloned().collect();
         let is_vain = criteria.iter().any(says_none);
         Self::of(asked).is_none().then_some(Self { patient, criteria, order: Order::Behind, is_vain, at: None })
@@ -253,9 +256,7 @@ impl Node {
             [Match::Token { code: Some(id), .. }] => id.parse::<Named>().ok(),
             _ => None,
         });
-        let Some(named) =
-            named.next_back().filter(|_| asked.search.rtype == "Observation" && asked.search.also.is_empty())
-        else {
+        let Some(named) = named.next_back().filter(|_| is_for_observations(asked)) else {
             return Ok(Wanted::of(asked));
         };
         if criteria.iter().any(Criterion::is_chained) {

@@ -278,6 +278,16 @@ async fn what_sensors_said_is_found_by_those_alone_who_may_see_it_and_never_when
         let frame = &matches(&doctor.get(&site.path("code=2708-6&_count=1")).await.good())[0];
         assert_eq!(client.get(&format!("/fhir/Observation/{}", frame["id"].as_str().unwrap())).await.status, 403);
     }
+    // Among other types it is found all the same, and shown to the same people.
+    let alone = matches(&doctor.get(&site.path("_count=500")).await.good());
+    for path in [
+        format!("/fhir?_type=Condition,Observation&patient={}&_count=500", site.patient),
+        format!("/fhir/Patient/{}/*?_type=Observation&_count=500", site.patient),
+    ] {
+        let page = doctor.get(&path).await.good();
+        assert_eq!((ids(&matches(&page)), said(&page)), (ids(&alone), String::new()), "{path}");
+        assert_eq!(ids(&matches(&desk.get(&path).await.good())), BTreeSet::new(), "{path}");
+    }
     // Every measurement that was shown stands in the trail.
     let query = format!("{HEART_RATE}&date=ge{}&_sort=date&_count=5", site.at(3));
     let shown = matches(&doctor.get(&site.path(&query)).await.good());

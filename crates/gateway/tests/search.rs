@@ -652,6 +652,136 @@ async fn records_are_sorted_by_what_they_say_page_by_page_and_links_tell_of_no_o
     assert!(links.iter().all(|link| !link.contains(&hex("beck"))), "{links:?}");
 }
 
+/// `Patient/x/*`: each by the parameters that put its type there.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_records_of_a_compartment_are_found_at_once_each_by_the_ways_of_its_type() {
+    let site = Site::new().await;
+    let (patient, other) = (&site.patient, &site.other);
+    let encounter = site.encounter().await;
+    let own = site.pulse(patient, &encounter).await;
+    let others = site.pulse(other, &encounter).await;
+    let resource = json!({
+        "resourceType": "Observation", "status": "final", "subject": {"reference": format!("Patient/{other}")},
+        "performer": [{"reference": format!("Patient/{patient}")}], "code": {"text": "as a relative saw it"}
+    });
+    let performed = site.doctor.create(&resource).await.id();
+    site.consortium.settle().await;
+    let of = async |client: &Client, asked: &str| entries(&client.get(&format!("/fhir/{asked}")).await.good());
+    let [of_patient, of_encounter, of_own, of_others, of_performed] = [
+        format!("match Patient/{patient}"),
+        format!("match Encounter/{encounter}"),
+        format!("match Observation/{own}"),
+        format!("match Observation/{others}"),
+        format!("match Observation/{performed}"),
+    ];
+    let all = sorted([of_patient.clone(), of_encounter.clone(), of_own.clone(), of_performed.clone()]);
+    let answer = site.doctor.get(&format!("/fhir/Patient/{patient}/*")).await.good();
+    assert_eq!((entries(&answer), answer.json()["total"].as_u64()), (all.clone(), Some(4)));
+    let in_encounter = sorted([of_encounter.clone(), of_own.clone(), of_others.clone()]);
+    assert_eq!(of(&site.doctor, &format!("Encounter/{encounter}/*")).await, in_encounter);
+    let named = of(&site.doctor, &format!("Patient/{patient}/*?_type=Encounter,Patient")).await;
+    assert_eq!(named, sorted([of_encounter.clone(), of_patient.clone()]));
+    // Beside other parameters, page by page in one order at the same address, and by a form.
+    let (paged, links) =
+        paged_past(&site.doctor, &format!("/fhir/Patient/{patient}/*?_sort=_lastUpdated&_count=1")).await;
+    assert_eq!(paged, [of_patient, of_encounter.clone(), of_own.clone(), of_performed]);
+    assert!(links.iter().all(|link| link.starts_with(&format!("/fhir/Patient/{patient}/*?"))), "{links:?}");
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let (path, body) = (format!("/fhir/Encounter/{encounter}/*/_search"), format!("_id={own}").into_bytes());
+    let posted = site.doctor.try_send(Method::POST, &path, &form, Some(body)).await.unwrap().good();
+    assert_eq!(entries(&posted), [of_own]);
+    // A clerk sees no narrative, however it is asked for, and the trail says where it was.
+    let seen = of(&site.desk, &format!("Patient/{patient}/*")).await;
+    assert!(seen.contains(&of_encounter) && !seen.iter().any(|name| name.contains("Observation/")), "{seen:?}");
+    let part: BTreeSet<String> = [format!("Observation/{others}/_history/1")].into();
+    assert!(site.trailed(other, &format!("Encounter/{encounter}/*?")).await.contains(&part));
+    for (path, code) in [
+        ("Location/ward/*".to_owned(), "not-supported"),
+        (format!("Patient/{patient}/*?_type=Medication"), "not-supported"),
+        (format!("Patient/{patient}/*?_type=Wombat"), "value"),
+    ] {
+        let refused = site.doctor.get(&format!("/fhir/{path}")).await;
+        assert_eq!((refused.status, refused.json()["issue"][0]["code"].as_str()), (422, Some(code)), "{path}");
+    }
+
+    // What somebody hid in the database is told of.
+    site.consortium.sql("DELETE FROM version WHERE rtype = 'Observation' AND id = ?1", [&own]);
+    let hidden = site.doctor.get(&format!("/fhir/Patient/{patient}/*")).await.good();
+    assert_eq!(hidden.json()["total"], serde_json::Value::Null);
+    assert!(said(&hidden).is_some(), "{}", hidden.text());
+}
+
+/// The addresses of a Bundle are those of the doors.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_reads_what_the_doors_show_under_the_same_decisions() {
+    let site = Site::new().await;
+    let patient = site.patient.as_str();
+    let encounter = site.encounter().await;
+    let pulse = site.pulse(patient, &encounter).await;
+    site.consortium.settle().await;
+    let asked = [
+        format!("Observation/{pulse}"),
+        format!("Observation/{pulse}/_history/1"),
+        format!("Observation/{pulse}/_history"),
+        format!("Encounter?_id={encounter}"),
+        "Encounter".to_owned(),
+        format!("?_type=Encounter,Observation&patient={patient}"),
+        format!("Patient/{patient}/Observation?code=8867-4"),
+        format!("Patient/{patient}/*"),
+        format!("Patient/{patient}/$everything"),
+        format!("Patient/{patient}/$summary"),
+        format!("Observation/$lastn?patient={patient}"),
+        "Encounter/_history".to_owned(),
+        "_history?_count=1".to_owned(),
+    ];
+    let bundle = |kind: &str, urls: &[&str]| {
+        let entries = urls.iter().map(|url| json!({"request": {"method": "GET", "url": url}}));
+        json!({"resourceType": "Bundle", "type": kind, "entry": entries.collect::<Vec<_>>()})
+    };
+    // The ids, and what is stored as it stands: a summary has an id of its own.
+    let shown = |resource: &serde_json::Value| {
+        let all = resource["entry"].as_array().cloned().unwrap_or_else(|| vec![json!({"resource": resource})]);
+        let named = |of: &serde_json::Value| format!("{}/{}", of["resource"]["resourceType"], of["resource"]["id"]);
+        let mut names: Vec<String> = all.iter().map(named).filter(|name| !name.contains("Composition")).collect();
+        names.sort();
+        names
+    };
+    let urls: Vec<&str> = asked.iter().map(String::as_str).collect();
+    for kind in ["batch", "transaction"] {
+        let answer = site.doctor.post("/fhir", &bundle(kind, &urls)).await.good().json();
+        assert_eq!(answer["type"], format!("{kind}-response"));
+        for (url, entry) in asked.iter().zip(answer["entry"].as_array().unwrap()) {
+            assert_eq!(entry["response"]["status"].as_str().map(|status| &status[..3]), Some("200"), "{url}: {entry}");
+            let path = format!("/fhir{}{url}", if url.starts_with('?') { "" } else { "/" });
+            let alone = site.doctor.get(&path).await.good().json();
+            if !url.contains("_history?") {
+                assert_eq!(shown(&entry["resource"]), shown(&alone), "{url}");
+            }
+        }
+    }
+    // Who has the version is told so.
+    let known = json!({"resourceType": "Bundle", "type": "batch", "entry": [
+        {"request": {"method": "GET", "url": asked[0], "ifNoneMatch": "W/\"1\""}}
+    ]});
+    let known = site.doctor.post("/fhir", &known).await.good().json();
+    assert!(known["entry"][0]["response"]["status"].as_str().unwrap().starts_with("304"), "{known}");
+    assert_eq!(known["entry"][0]["resource"], serde_json::Value::Null);
+    // Each entry of a batch is decided over by itself; a transaction that only reads is answered as a whole or not at all.
+    let some = [asked[0].as_str(), asked[3].as_str(), "Encounter/none", "Patient/a/$wombat"];
+    let answer = site.desk.post("/fhir", &bundle("batch", &some)).await.good().json();
+    let statuses: Vec<&str> =
+        answer["entry"].as_array().unwrap().iter().map(|of| &of["response"]["status"].as_str().unwrap()[..3]).collect();
+    assert_eq!(statuses, ["403", "200", "404", "422"]);
+    assert_eq!(site.desk.post("/fhir", &bundle("transaction", &some[..2])).await.status, 403);
+    let mixed = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"request": {"method": "GET", "url": asked[0]}},
+        {"request": {"method": "POST", "url": "Basic"}, "resource": {"resourceType": "Basic", "code": {"text": "x"}}}
+    ]});
+    let refused = site.doctor.post("/fhir", &mixed).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("a transaction that only reads"), "{}", refused.text());
+}
+
 /// All matches in the order of their pages, and the links from each to the next.
 async fn paged_past(client: &Client, path: &str) -> (Vec<String>, Vec<String>) {
     let (mut next, mut found, mut links) = (Some(path.to_owned()), Vec::new(), Vec::new());

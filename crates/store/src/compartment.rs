@@ -7,6 +7,7 @@ use crate::{
     extract::kind,
     search::{Criterion, Match},
 };
+use std::borrow::Cow;
 
 /// A type that has records in a compartment, with the parameters that put them there.
 type Row = (&'static str, &'static [&'static str]);
@@ -271,7 +272,35 @@ const DEVICE: &[Row] = &[
 /// What a criterion is called that no single parameter decides.
 const COMPARTMENT: &str = "_compartment";
 
+/// The types of which records are in compartments of this kind, in the order of their names; none if there is no such kind.
+pub fn types_within(of: &str) -> Vec<&'static str> {
+    let Some(compartment) = COMPARTMENTS.iter().find(|compartment| compartment.of == of) else { return Vec::new() };
+    let mut types: Vec<&str> = compartment.types.iter().map(|(rtype, _)| *rtype).collect();
+    if compartment.has_its_own && !types.contains(&compartment.of) {
+        types.push(compartment.of);
+        types.sort_unstable();
+    }
+    types
+}
+
 impl Criterion {
+    /// That a record, whatever its type, is in the compartment of the record `of/id`.
+    pub fn in_compartment(of: &str, id: &str) -> Self {
+        Self::one(COMPARTMENT, Match::Within { of: of.to_owned(), id: id.to_owned() })
+    }
+
+    /// What it asks of records of a type.
+    pub(crate) fn of_type(&self, rtype: &str) -> Cow<'_, Self> {
+        match self.any.as_slice() {
+            [Match::Within { of, id }] => {
+                let nothing = || Self { param: COMPARTMENT.to_owned(), negate: false, any: Vec::new() };
+                let within = Self::in_compartment_of(of, id, rtype).unwrap_or_else(nothing);
+                Cow::Owned(Self { negate: self.negate, ..within })
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
     /// That a record of a type is in the compartment of the record `of/id`; none where no record of the type is in any.
     pub fn in_compartment_of(of: &str, id: &str, rtype: &str) -> Option<Self> {
         let compartment = COMPARTMENTS.iter().find(|compartment| compartment.of == of)?;
@@ -322,5 +351,15 @@ mod tests {
         assert_eq!(within("Practitioner", "a", "Claim").unwrap().any.len(), 4);
         assert_eq!(within("Device", "a", "Device"), None);
         assert_eq!(within("Location", "a", "Encounter"), None);
+        for Compartment { of, has_its_own, .. } in COMPARTMENTS {
+            let types = types_within(of);
+            assert!(types.is_sorted_by(|one, other| one < other), "{types:?}");
+            assert!(types.iter().all(|rtype| within(of, "a", rtype).is_some()), "{of}");
+            assert_eq!(types.contains(&of), has_its_own, "{of}");
+        }
+        assert!(types_within("Location").is_empty());
+        let any = Criterion::in_compartment("Patient", "a");
+        assert_eq!(any.of_type("Encounter").into_owned(), within("Patient", "a", "Encounter").unwrap());
+        assert!(any.of_type("Medication").any.is_empty());
     }
 }

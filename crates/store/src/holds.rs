@@ -9,9 +9,10 @@ use crate::{
 impl Criterion {
     /// Whether `row`, whose search values are `values`, meets it. None for chains, which other records decide.
     pub fn holds(&self, row: &Row, values: &[IndexRow]) -> Option<bool> {
+        let of_type = self.of_type(&row.rtype);
         let mut any = false;
-        for wanted in &self.any {
-            any |= meets(row, values, &self.param, wanted)?;
+        for wanted in &of_type.any {
+            any |= meets(row, values, &of_type.param, wanted)?;
         }
         Some(any != self.negate)
     }

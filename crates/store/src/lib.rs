@@ -43,7 +43,7 @@ mod server;
 
 pub use address::{Address, AddressError, ServerAddress};
 pub use chain::{CHAIN_LINKS_MAX, rests_on};
-pub use compartment::compartments;
+pub use compartment::{compartments, types_within};
 pub use extract::{
     APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, filed,
     indexed, kind, normalise, parts, reference_targets,

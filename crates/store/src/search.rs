@@ -186,6 +186,13 @@ pub enum Match {
         /// Its value.
         of: Box<Match>,
     },
+    /// The record is in the compartment of this one, by any of the parameters that put records of its type there.
+    Within {
+        /// FHIR type of what the compartment is about.
+        of: String,
+        /// Its logical id.
+        id: String,
+    },
     /// Values that stand together, one for each part of the composite in its order.
     Composite(Vec<Match>),
     /// `:missing`: the record has no value (true) or some value (false).

@@ -13,8 +13,10 @@ use crate::{
     extract::{IndexRow, IndexValue, WHOLE, cut, is_common, parts, stands_whole},
     search::{BadSearch, Criterion, Match, Prefix, Search, TextMatch, UriMatch},
 };
-pub(crate) use value::above;
+use std::borrow::Cow;
 use value::{named, nothing, one_is, relation, table};
+
+pub(crate) use value::above;
 
 /// The tables that hold search values, all with a column `vid`.
 pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference", "quantity"];
@@ -231,7 +233,8 @@ pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
 }
 
 fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
-    let about = patient_of(criteria);
+    let criteria: Vec<Cow<'_, Criterion>> = criteria.iter().map(|criterion| criterion.of_type(rtype)).collect();
+    let about = patient_of(&criteria);
     let driver = (0..criteria.len()).filter_map(|i| Some((rank(rtype, &criteria[i], about.is_some())?, i))).min();
     let driver = driver.map(|(_, index)| index);
     match driver {
@@ -257,7 +260,7 @@ fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
 }
 
 /// The patient that all matches are about, if a criterion says so.
-fn patient_of(criteria: &[Criterion]) -> Option<&str> {
+fn patient_of<'a>(criteria: &'a [Cow<'_, Criterion>]) -> Option<&'a str> {
     criteria.iter().find_map(|criterion| match criterion.any.as_slice() {
         [Match::Reference { rtype, id }]
             if !criterion.negate
@@ -356,6 +359,7 @@ fn drive_value(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
 
 /// Whether version `of` meets one of the alternatives.
 fn any(sql: &mut Sql, of: &str, rtype: &str, criterion: &Criterion) {
+    let criterion = criterion.of_type(rtype);
     if criterion.any.is_empty() {
         nothing(sql, of);
     }

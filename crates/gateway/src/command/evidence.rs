@@ -1,20 +1,29 @@
 //! `vitaltrace prove` and `vitaltrace verify`: evidence files.
 
 use super::{BadInput, Connection, Exit, print, tell};
-use crate::config::read_genesis;
+use crate::{
+    client::{Answer, Client},
+    config::read_genesis,
+};
 use anyhow::Context;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use contract::PublicKey;
 use record::{Digest, RecordTag, Role};
+use reqwest::StatusCode;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// The largest evidence file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long `prove` waits for a record to become final, which an essential one is when two organisations hold it.
+const FINAL_WAIT: Duration = Duration::from_secs(60);
+/// How often it asks meanwhile.
+const FINAL_POLL: Duration = Duration::from_millis(500);
 
 /// Writes a file that anybody can verify: a patient's complete log with its records, signed by every member that answers; or one record alone.
 #[derive(Debug, Args)]
@@ -73,7 +82,7 @@ impl Prove {
             (None, Some(patient)) => format!("/evidence/{patient}"),
             (None, None) => return Err(BadInput("name a patient or a record".to_owned()).into()),
         };
-        let bytes = client.get(&format!("{path}?{}", asked.join("&"))).await?.good()?.bytes;
+        let bytes = when_final(&client, &format!("{path}?{}", asked.join("&"))).await?.good()?.bytes;
         std::fs::write(&self.output, &bytes).with_context(|| format!("cannot write `{}`", self.output.display()))?;
         tell(&format!(
             "{} bytes written to {}; check them with `vitaltrace verify`",
@@ -81,6 +90,23 @@ impl Prove {
             self.output.display()
         ));
         Ok(Exit::Good)
+    }
+}
+
+/// What the gateway answers, once it no longer says that something has to become final first.
+async fn when_final(client: &Client, path: &str) -> anyhow::Result<Answer> {
+    let since = Instant::now();
+    let mut told = false;
+    loop {
+        let answer = client.get(path).await?;
+        if answer.status != StatusCode::CONFLICT || since.elapsed() >= FINAL_WAIT {
+            return Ok(answer);
+        }
+        if !told {
+            tell(&format!("waiting up to {} s: {}", FINAL_WAIT.as_secs(), answer.diagnostics()));
+            told = true;
+        }
+        tokio::time::sleep(FINAL_POLL).await;
     }
 }
 

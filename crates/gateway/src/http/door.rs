@@ -261,7 +261,7 @@ fn of_fhir() -> Vec<Door> {
             "get",
             "/fhir/{kind}/{id}/{within}",
             get(fhir::search_of),
-            "Searches records of a type in the compartment of a patient, or of something else that has one.",
+            "Searches records of a type, or of all (`*`), in the compartment of a patient, or of something else that has one.",
         )
         .is("search-type")
         .asks([may("parameters", Kind::Searches)])
@@ -272,7 +272,7 @@ fn of_fhir() -> Vec<Door> {
             "post",
             "/fhir/{kind}/{id}/{within}/_search",
             post(fhir::search_of_by_form),
-            "Searches records of a type in a compartment, asked for by a form.",
+            "Searches records of a type, or of all (`*`), in a compartment, asked for by a form.",
         )
         .is("search-type")
         .reads(&[Header::PreferHandling])

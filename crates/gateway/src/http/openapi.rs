@@ -121,7 +121,11 @@ fn path_parameter(path: &str, name: &str) -> Value {
     let fhir = path.starts_with("/fhir") || path.starts_with("/evidence");
     let schema = match name {
         "kind" if path.contains("/{within}") => json!({"enum": store::compartments().map(|(of, _)| of)}),
-        "kind" | "type" | "within" => json!({"enum": RESOURCE_TYPES.as_slice(), "examples": ["Patient"]}),
+        "within" => {
+            let types = RESOURCE_TYPES.iter().copied().chain(["*"]).collect::<Vec<_>>();
+            json!({"enum": types, "examples": ["Observation"]})
+        }
+        "kind" | "type" => json!({"enum": RESOURCE_TYPES.as_slice(), "examples": ["Patient"]}),
         "id" | "patient" if fhir => json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$", "examples": ["ilse"]}),
         "id" => json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
         "digest" => json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),

@@ -18,7 +18,7 @@ pub(super) fn table(value: &Match) -> (&'static str, &'static str) {
         Match::Quantity { .. } => ("quantity", ""),
         Match::Composite(values) => values.first().map_or(("token", "token_code"), table),
         Match::Under { of, .. } => table(of),
-        Match::Reference { .. } | Match::To { .. } | Match::From { .. } | Match::Missing(_) => {
+        Match::Reference { .. } | Match::To { .. } | Match::From { .. } | Match::Missing(_) | Match::Within { .. } => {
             ("reference", "reference_target")
         }
     }
@@ -146,8 +146,13 @@ fn value_is(sql: &mut Sql, alias: &str, value: &Match) {
             }
         }
         // Composites have no composites as parts; what is missing, and what links lead to, is no value.
-        // What stands under another parameter is asked for by that one.
-        Match::Composite(_) | Match::To { .. } | Match::From { .. } | Match::Missing(_) | Match::Under { .. } => {
+        // What stands under another parameter is asked for by that one, and a compartment by those of the record's type.
+        Match::Composite(_)
+        | Match::To { .. }
+        | Match::From { .. }
+        | Match::Missing(_)
+        | Match::Under { .. }
+        | Match::Within { .. } => {
             nothing(sql, alias);
         }
     }

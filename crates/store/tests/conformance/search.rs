@@ -197,7 +197,7 @@ fn criterion(random: &mut StdRng, links: usize) -> Criterion {
     if links > 0 && random.random_range(0..5) == 0 {
         return link(random, links - 1);
     }
-    match random.random_range(0..14) {
+    match random.random_range(0..15) {
         12 => {
             let (param, parts) = *COMPOSITES.choose(random).unwrap();
             let any = (0..*[1, 1, 2].choose(random).unwrap())
@@ -207,6 +207,11 @@ fn criterion(random: &mut StdRng, links: usize) -> Criterion {
         13 => {
             let (param, _) = *TOGETHER.choose(random).unwrap();
             Criterion { param: param.into(), negate: random.random_bool(0.2), any: vec![alternative(random, param)] }
+        }
+        14 => {
+            let of = pick(random, &["Patient", "Patient", "Device", "Location"]);
+            let within = Criterion::in_compartment(of, pick(random, &["1", "2", "3"]));
+            Criterion { negate: random.random_bool(0.2), ..within }
         }
         0 => Criterion::code("_id", format!("r{}", random.random_range(0..STORED))),
         1 => {
