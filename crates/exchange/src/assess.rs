@@ -14,7 +14,7 @@ use crate::{
 use analytics::{Chart, Finding, Input, Measured, Monitor, Person, Severity, fhir};
 use contract::{AccessAction, Event, Priority};
 use policy::Action;
-use record::{Commitment, Digest, Id16, TimeMs, fhir::Interaction};
+use record::{Commitment, Digest, Id16, TimeMs, fhir::Interaction, sha256};
 use sensing::{Reading, Signal, Value};
 use serde_json::Value as Json;
 use std::{
@@ -108,7 +108,7 @@ impl Node {
         let (charts, mut chart) = mpsc::channel(1);
         work.learn(self.charted(&patient).await);
         let reading = tokio::spawn(self.clone().read_charts(patient.clone(), charts));
-        let mut cadence = Cadence::default();
+        let mut cadence = Cadence::of(&patient);
         let (alarms, alarms_to_write) = mpsc::channel(ALARMS_LEN_MAX);
         let (findings, to_write) = mpsc::channel(FINDINGS_LEN_MAX);
         let run = Arc::clone(&work.run);
@@ -415,13 +415,26 @@ pub fn assess(monitor: &mut Monitor, frame: Digest, measured_at: TimeMs, signals
     found
 }
 
-/// When a finding of each rule and signal was last written, and how serious it was.
-#[derive(Default)]
+/// When a finding of each rule and signal of a patient was last written, and how serious it was.
 struct Cadence {
+    patient: String,
     last: BTreeMap<(&'static str, Option<String>), (TimeMs, Severity)>,
 }
 
 impl Cadence {
+    fn of(patient: &str) -> Self {
+        Self { patient: patient.to_owned(), last: BTreeMap::new() }
+    }
+
+    /// How much earlier than usual the second finding of a rule and signal is written. All begin with the patient's first reading, and
+    /// a department's with the start of its gateway: in the same second of every minute hundreds of findings would be written, and alarms
+    /// wait behind them.
+    fn lead_ms(&self, (rule, signal): &(&'static str, Option<String>), every_ms: u64) -> u64 {
+        let signal = signal.as_deref().unwrap_or_default();
+        let [one, two, ..] = sha256(&[self.patient.as_bytes(), b"/", rule.as_bytes(), b"/", signal.as_bytes()]).0;
+        u64::from(u16::from_be_bytes([one, two])) % (every_ms * 3 / 4)
+    }
+
     /// Whether a finding is to be written. Alarms always are.
     fn is_due(&mut self, finding: &Finding) -> bool {
         if finding.alarm.is_some() {
@@ -437,7 +450,8 @@ impl Cadence {
                 || finding.until < *at
         });
         if due {
-            self.last.insert(key, (finding.until, finding.severity));
+            let lead_ms = if self.last.contains_key(&key) { 0 } else { self.lead_ms(&key, every_ms) };
+            self.last.insert(key, (TimeMs(finding.until.0.saturating_sub(lead_ms)), finding.severity));
         }
         due
     }
@@ -486,7 +500,7 @@ mod tests {
     #[test]
     fn a_deteriorating_patient_shows_all_four_kinds_as_valid_fhir() {
         let found = findings();
-        let mut cadence = Cadence::default();
+        let mut cadence = Cadence::of("p1");
         let written: Vec<&Finding> = found.iter().filter(|finding| cadence.is_due(finding)).collect();
         let mut shown = BTreeSet::new();
         for finding in &written {
@@ -515,7 +529,7 @@ mod tests {
     #[test]
     fn a_finding_is_written_again_when_it_is_due_or_more_serious() {
         let heart_rate = findings().into_iter().find(|finding| finding.rule == "ecg-heart-rate").unwrap();
-        let mut cadence = Cadence::default();
+        let mut cadence = Cadence::of("p1");
         let mut check = |ms: u64, severity, expected| {
             let finding = Finding { until: TimeMs(1_000_000 + ms), severity, ..heart_rate.clone() };
             assert_eq!(cadence.is_due(&finding), expected, "{ms} {severity:?}");
@@ -528,5 +542,20 @@ mod tests {
         check(17_000, Severity::None, true);
         check(76_000, Severity::None, false);
         check(77_000, Severity::None, true);
+    }
+
+    #[test]
+    fn findings_that_begin_together_are_not_written_in_the_same_second_of_every_minute() {
+        let heart_rate = findings().into_iter().find(|finding| finding.rule == "ecg-heart-rate").unwrap();
+        let mut seconds = BTreeMap::new();
+        for patient in 0..200 {
+            let mut cadence = Cadence::of(&format!("p{patient}"));
+            let at = |second: u64| Finding { until: TimeMs(1_000_000 + second * 1_000), ..heart_rate.clone() };
+            assert!(cadence.is_due(&at(0)), "the first is written at once");
+            let again: Vec<u64> = (1..200).filter(|second| cadence.is_due(&at(*second))).collect();
+            assert!(again[0] >= 15 && again.windows(2).all(|two| two[1] - two[0] == 60), "{again:?}");
+            *seconds.entry(again[0]).or_insert(0) += 1;
+        }
+        assert!(seconds.values().all(|together| *together < 20), "{seconds:?}");
     }
 }

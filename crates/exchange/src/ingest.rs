@@ -227,8 +227,9 @@ impl Node {
         let is_get = |entry: &Result<fhir::Entry, _>| entry.as_ref().is_ok_and(|of| of.method == fhir::Method::Get);
         if !bundle.entries.is_empty() && bundle.entries.iter().all(is_get) {
             let shown = AtomicUsize::default();
-            let read = stream::iter(bundle.entries.into_iter().flatten()).map(|entry| async {
-                let got = self.got(caller, &entry, &shown).await;
+            let shown = &shown;
+            let read = stream::iter(bundle.entries.into_iter().flatten()).map(|entry| async move {
+                let got = self.got(caller, &entry, shown).await;
                 got.map_err(|failure| at(failure, &format!("{}.request.url", entry.expression())))
             });
             let answers: Vec<EntryAnswer> = read.buffered(BATCH_AT_ONCE).try_collect().await?;

@@ -18,9 +18,12 @@ const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 const TIMES_MAX: usize = 20_000;
 /// A submission that is not final after this time is brought to the ledger again.
 pub(crate) const RESUBMIT_AFTER: Duration = Duration::from_secs(3);
-/// How far apart submissions are brought to the ledger: what is written meanwhile goes together into a block. The first after a pause
-/// goes at once.
-pub(crate) const APART: Duration = Duration::from_millis(40);
+/// How far apart submissions are brought to the ledger at least and at most: what is written meanwhile goes together into a block. The first
+/// after a pause goes at once.
+///
+/// In between it is as long as the ledger takes to make one final, and as long again. A block costs every member the same whatever is in
+/// it: where members share processors that are all in use, blocks for each write slowed down everything, themselves included.
+const APART: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(300)];
 /// A signed submission's bytes beyond its entries'.
 const OVERHEAD_BYTES: usize = 1024;
 
@@ -51,6 +54,8 @@ struct State {
     pending: BTreeMap<u64, Pending>,
     pending_bytes: usize,
     times_ms: VecDeque<f64>,
+    /// How long the ledger took for what became final last.
+    took: Duration,
 }
 
 struct Pending {
@@ -134,6 +139,7 @@ impl Lane {
         while let Some(first) = state.pending.first_entry().filter(|first| first.get().last <= seq) {
             let pending = first.remove();
             state.pending_bytes -= pending.bytes.len();
+            state.took = pending.submitted.map_or(state.took, |at| at.elapsed());
             if state.times_ms.len() == TIMES_MAX {
                 state.times_ms.pop_front();
             }
@@ -185,6 +191,12 @@ impl Lane {
         if let Some(pending) = self.state().pending.get_mut(&first) {
             pending.submitted = Some(Instant::now());
         }
+    }
+
+    /// How long to wait before more is brought to the ledger.
+    pub(crate) fn apart(&self) -> Duration {
+        let [least, most] = APART;
+        (self.state().took * 2).clamp(least, most)
     }
 
     /// Waits until something may be due, `at_most` that long.
@@ -346,6 +358,23 @@ mod tests {
         assert_eq!(lane.unsettled(), 1);
         lane.settle(1);
         assert_eq!(lane.unsettled(), 0);
+    }
+
+    #[test]
+    fn more_is_brought_later_when_the_ledger_takes_longer() {
+        let lane = new_lane();
+        let [least, most] = APART;
+        for (took, apart) in [(0, least), (15, least), (60, Duration::from_millis(120)), (5_000, most)] {
+            lane.state().took = Duration::from_millis(took);
+            assert_eq!(lane.apart(), apart, "after {took} ms");
+        }
+        // What became final says how long it took.
+        let mut sealer = sealer(&lane);
+        let sealed = sealer.seal(&[entry(1)]).unwrap();
+        sealer.committed(&sealed);
+        lane.submitted(1);
+        lane.settle(1);
+        assert!(lane.apart() < most);
     }
 
     #[test]

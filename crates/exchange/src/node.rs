@@ -12,7 +12,7 @@ use crate::{
     inforce::Policies,
     keyring::Keyring,
     keys::OrgKeys,
-    lane::{APART, Lane, RESUBMIT_AFTER},
+    lane::{Lane, RESUBMIT_AFTER},
     login::Logins,
     members::NamedKeys,
     meters::Meters,
@@ -389,7 +389,7 @@ impl Node {
                 }
             }
             if brought {
-                tokio::time::sleep(APART).await;
+                tokio::time::sleep(self.lane.apart()).await;
             }
             self.lane.wait(RESUBMIT_AFTER).await;
         }
