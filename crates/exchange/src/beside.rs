@@ -36,6 +36,16 @@ pub(crate) fn with_the_ledgers_niceness<T: Send + 'static>(start: impl FnOnce() 
     thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
 }
 
+/// Starts a thread of this name that follows the ledger, and gives way as it does.
+pub(crate) fn beside_the_ledger(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let niceness = nicer(LEDGER_NICENESS);
+    let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        give_way(niceness);
+        run();
+    });
+    started.map(drop)
+}
+
 /// The threads of analytics: as many as there are processors. A second of one patient's signals takes milliseconds; among the tasks that answer
 /// people, those of two hundred patients held up every answer.
 pub(crate) struct Threads(Option<Runtime>);
@@ -84,6 +94,9 @@ mod tests {
         assert_eq!(heard.await.unwrap(), (expected(ANALYTICS_NICENESS), expected(ANALYTICS_NICENESS)));
         let started = with_the_ledgers_niceness(move || (niceness(), thread::spawn(niceness).join().unwrap()));
         assert_eq!(started, (expected(LEDGER_NICENESS), expected(LEDGER_NICENESS)));
+        let (told, heard) = std::sync::mpsc::channel();
+        beside_the_ledger("follows", move || told.send(niceness()).unwrap()).unwrap();
+        assert_eq!(heard.recv().unwrap(), expected(LEDGER_NICENESS));
         assert_eq!(niceness(), own);
         threads.run(std::future::pending());
         drop(threads);

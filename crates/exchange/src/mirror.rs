@@ -3,7 +3,7 @@
 //! It is a private SQLite file, filled from final blocks only, so it may be trusted where the cloud database may not; and because the
 //! ledger can fill it again from height 1, it is written without waiting for the disk.
 
-use crate::recent::Recent;
+use crate::{beside::beside_the_ledger, recent::Recent};
 use contract::{Entry, merkle};
 use record::{Commitment, Digest, Id16, OrgId, Pseudonym, RecordTag, RecordType, TimeMs};
 use rusqlite::{Connection, OptionalExtension};
@@ -11,10 +11,10 @@ use std::{
     collections::HashSet,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
 };
 use store::Row;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 mod batches;
 mod entries;
@@ -214,15 +214,23 @@ pub enum MirrorError {
         /// The height offered.
         got: u64,
     },
+    /// The operating system gave no thread.
+    #[error("no thread could be started: {0}")]
+    Thread(std::io::Error),
     /// The program is stopping.
     #[error("the mirror is closed")]
     Closed,
 }
 
+/// Blocks that somebody waits for.
+type Extension = (Vec<FinalBlock>, oneshot::Sender<Result<(), MirrorError>>);
+
 /// Readers and the one writer of the mirror's file. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Mirror {
     inner: Arc<Inner>,
+    /// To the thread that adds blocks. It holds as many as there are callers, who wait.
+    blocks: mpsc::Sender<Extension>,
 }
 
 struct Inner {
@@ -260,18 +268,26 @@ impl Mirror {
             .unwrap_or(0);
         let with_consents = with_consents(&writer).map_err(database)?;
         let readers = (0..READERS).map(|_| connect()).collect::<Result<Vec<_>, _>>().map_err(database)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                path: path.to_owned(),
-                writer: Mutex::new(writer),
-                lately: Lately::new(with_consents),
-                batches: Recent::new(batches::BINDINGS_KEPT),
-                learnt: Mutex::default(),
-                readers: Mutex::new(readers),
-                permits: Arc::new(Semaphore::new(READERS)),
-                height: watch::Sender::new(height.unsigned_abs()),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            lately: Lately::new(with_consents),
+            batches: Recent::new(batches::BINDINGS_KEPT),
+            learnt: Mutex::default(),
+            readers: Mutex::new(readers),
+            permits: Arc::new(Semaphore::new(READERS)),
+            height: watch::Sender::new(height.unsigned_abs()),
+        });
+        let (blocks, coming) = mpsc::channel::<Extension>();
+        let extended = Arc::clone(&inner);
+        let run = move || {
+            for (blocks, answer) in coming {
+                // Who has gone does not ask for blocks any more.
+                let _gone = answer.send(extended.extend(&blocks));
+            }
+        };
+        beside_the_ledger("mirror", run).map_err(MirrorError::Thread)?;
+        Ok(Self { inner, blocks })
     }
 
     /// Bytes that the mirror's files take up as allocated on the disk.
@@ -302,8 +318,9 @@ impl Mirror {
 
     /// Adds consecutive blocks.
     pub(crate) async fn extend(&self, blocks: Vec<FinalBlock>) -> Result<(), MirrorError> {
-        let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || inner.extend(&blocks)).await.map_err(|_| MirrorError::Closed)?
+        let (answer, answered) = oneshot::channel();
+        self.blocks.send((blocks, answer)).map_err(|_| MirrorError::Closed)?;
+        answered.await.map_err(|_| MirrorError::Closed)?
     }
 
     async fn read<T: Send + 'static>(
