@@ -65,7 +65,9 @@ impl Consortium {
         without: &[Part],
     ) -> anyhow::Result<Self> {
         let address = address.unwrap_or_else(|| folder.join("cloud.db").into());
-        Ok(Self { without: without.to_vec(), ..Self::found_as(MEASURED, folder, address)? })
+        let mut measured = Self::found_as(MEASURED, folder, address)?;
+        measured.without = without.to_vec();
+        Ok(measured)
     }
 
     fn found_as(name: &str, folder: &Path, address: store::Address) -> anyhow::Result<Self> {
