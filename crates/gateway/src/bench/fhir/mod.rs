@@ -119,10 +119,9 @@ impl Fhir {
             ));
         }
         let runs = Runs::of(runs);
-        if self.json {
-            print(&serde_json::to_string_pretty(&runs)?);
-        } else {
-            print(&table(&runs));
+        let shown = if self.json { serde_json::to_string_pretty(&runs)? } else { table(&runs) };
+        if !shown.is_empty() {
+            print(&shown);
         }
         Ok(if failed == 0 { Exit::Good } else { Exit::No })
     }

@@ -4,6 +4,9 @@ use exchange::Part;
 use serde::Serialize;
 use std::fmt;
 
+/// The narrowest column of the table.
+const CELL_MIN: usize = 15;
+
 /// What one run showed.
 #[derive(Debug, Serialize)]
 pub(super) struct Run {
@@ -46,12 +49,10 @@ impl Run {
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, connections, per_s, failed, .. } = self;
-        let (p50, p99) = (self.p50_ms.unwrap_or(f64::NAN), self.p99_ms.unwrap_or(f64::NAN));
+        let ms = |ms: Option<f64>| ms.map_or_else(|| "none".to_owned(), |ms| format!("{ms:.2} ms"));
+        let (p50, p99) = (ms(self.p50_ms), ms(self.p99_ms));
         let setting = self.setting();
-        write!(
-            f,
-            "{what:>18} at {connections:>2} connections, {setting}: {per_s:>8.0}/s, p50 {p50:.2} ms, p99 {p99:.2} ms"
-        )?;
+        write!(f, "{what:>18} at {connections:>2} connections, {setting}: {per_s:>8.0}/s, p50 {p50}, p99 {p99}")?;
         if *failed > 0 { write!(f, ", {failed} FAILED") } else { Ok(()) }
     }
 }
@@ -70,7 +71,7 @@ fn remains(part: Part) -> &'static str {
         Part::Audit => "audit: logins leave their traces all the same",
         Part::Consent => "consent: the access policy decides all the same",
         Part::Anchoring => {
-            "anchoring: entries are made all the same, as rows take their salts and tags from them, and then neither signed nor journaled nor submitted"
+            "anchoring: entries are made all the same, as rows take their salts and tags from them, and whether the patient's log has begun is looked up; then they are neither signed nor journaled nor submitted"
         }
         Part::Verification => {
             "verification: searches and summaries look up all the same which records the ledger has of the patient"
@@ -93,24 +94,21 @@ pub(super) fn table(runs: &Runs) -> String {
     }
     let find = |kind: &str, setting: &str| runs.runs.iter().find(|run| run.what == kind && run.setting() == setting);
     let mut lines = Vec::new();
-    if let [first, others @ ..] = settings.as_slice()
-        && !others.is_empty()
-    {
-        lines.push(format!(
-            "{:>18}{}",
-            "requests/s",
-            settings.iter().map(|of| format!("  {of:>32}")).collect::<String>()
-        ));
+    if let [first, _, ..] = settings.as_slice() {
+        let width = |setting: &str| setting.len().max(CELL_MIN);
+        let head: String = settings.iter().map(|of| format!("  {of:>0$}", width(of))).collect();
+        lines.push(format!("{:>18}{head}", "requests/s"));
         for kind in &kinds {
             let base = find(kind, first).map(|run| run.per_s);
-            let cells = settings.iter().map(|setting| match (find(kind, setting), base) {
+            let cell = |setting: &String| match (find(kind, setting), base) {
                 (Some(run), Some(base)) if setting != first && base > 0.0 => {
-                    format!("  {:>23.0} ({:+5.0} %)", run.per_s, (run.per_s / base - 1.0) * 100.0)
+                    format!("{:.0} ({:+.0} %)", run.per_s, (run.per_s / base - 1.0) * 100.0)
                 }
-                (Some(run), _) => format!("  {:>32.0}", run.per_s),
-                (None, _) => format!("  {:>32}", "-"),
-            });
-            lines.push(format!("{kind:>18}{}", cells.collect::<String>()));
+                (Some(run), _) => format!("{:.0}", run.per_s),
+                (None, _) => "-".to_owned(),
+            };
+            let cells: String = settings.iter().map(|of| format!("  {:>1$}", cell(of), width(of))).collect();
+            lines.push(format!("{kind:>18}{cells}"));
         }
     }
     let reads = |without: &[&str]| {
@@ -157,8 +155,8 @@ mod tests {
         let table = table(&runs);
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["requests/s", "all", "on", "without", "verification"]);
-        assert_eq!(lines[1], ["creates", "1000", "1100", "(", "+10", "%)"]);
-        assert_eq!(lines[2], ["reads", "900", "1000", "(", "+11", "%)"]);
+        assert_eq!(lines[1], ["creates", "1000", "1100", "(+10", "%)"]);
+        assert_eq!(lines[2], ["reads", "900", "1000", "(+11", "%)"]);
         assert_eq!(lines[3].join(" "), "verified reads: 900/s, unverified 1000/s: 90 % of them");
         assert!(lines[4].join(" ").starts_with("not separable: verification:"));
         assert_eq!(lines.len(), 5);
