@@ -1,7 +1,7 @@
 //! Another FHIR server under the same load as ours, on this machine, one after the other: `helios-hfs` with its defaults on SQLite.
 
 use crate::{
-    demo,
+    definitions, demo,
     run::{cargo, say, shown, streamed, target, vitaltrace},
     site::{answers, free_ports},
 };
@@ -22,6 +22,8 @@ const VERSION: &str = "0.2.7";
 const PROGRAM: &str = "hfs";
 /// Below the folder of what was built: the rival, and what it writes.
 const FOLDER: &str = "rival";
+/// Where it looks for FHIR R4's search parameters, below the folder that it is started in.
+const PARAMETERS: &str = "data/search-parameters-r4.json";
 /// How long it may take until it answers.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// What is measured, and how many times as much of it as the rival ours is meant to answer.
@@ -77,10 +79,15 @@ pub(crate) fn rival(root: &Path, arguments: &[String]) -> anyhow::Result<bool> {
     }
     let folder = target(root)?.join(FOLDER);
     let (rival, ours) = (installed(root, &folder)?, vitaltrace(root)?);
+    let published = definitions::fetched(root)?.join("search-parameters.json");
 
     let data = folder.join("data");
     demo::remove(&data)?;
-    fs::create_dir_all(&data)?;
+    // It looks for the search parameters of R4 there, which its package does not bring; without them it knows next to none, writes no
+    // index, and answers whatever is searched with everything.
+    let parameters = data.join(PARAMETERS);
+    fs::create_dir_all(parameters.parent().context("a file is in a folder")?)?;
+    fs::copy(published, parameters)?;
     let server = Server::start(&rival, &data)?;
     let mut command = asked.measurement(&ours);
     command.args(["--backend", PACKAGE, "--url"]).arg(format!("http://{}", server.http));
@@ -137,7 +144,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts it with its defaults in an empty folder, where its database goes, and waits until it answers.
+    /// Starts it with its defaults in a folder, where its database goes, and waits until it answers.
     fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
         let port = free_ports(1)?.into_iter().next().context("no port")?;
         let http = SocketAddr::from(([127, 0, 0, 1], port));

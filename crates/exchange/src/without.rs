@@ -8,7 +8,7 @@
 //! |---|---|
 //! | audit | `leave_trails` (facts), `trail` (write) |
 //! | consent | `consented` (consent), `current_row` (current) |
-//! | anchoring | `keep` (write) |
+//! | anchoring | `put`, `keep` (write) |
 //! | verification | `weigh_with`, `weigh_current` (row) |
 
 use crate::node::{Node, StartError};

@@ -1,6 +1,6 @@
 //! One node of a measured consortium that leaves parts of custody out; otherwise `vitaltrace serve`.
 //!
-//! The measurement starts it, and it starts in no other consortium ([`exchange::Without`]). Its doors are on loopback as well.
+//! The measurement starts it, and it starts in no other consortium ([`exchange::Without`]). All its doors are on loopback.
 
 use crate::{
     command::{BadInput, Exit, serve::Serve},
@@ -26,9 +26,10 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let http = Config::load(&self.config)?.http;
-        if !http.ip().is_loopback() {
-            return Err(BadInput(format!("`{http}` is open to other machines: nothing is left out there")).into());
+        let config = Config::load(&self.config)?;
+        let doors = [Some(config.http), config.https.map(|https| https.address)];
+        if let Some(open) = doors.into_iter().flatten().find(|door| !door.ip().is_loopback()) {
+            return Err(BadInput(format!("`{open}` is open to other machines: nothing is left out there")).into());
         }
         Serve { config: self.config }.run_without(Without::parts(&self.without)).await
     }
