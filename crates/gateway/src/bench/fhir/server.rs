@@ -63,12 +63,14 @@ impl Server {
     pub(super) async fn ours(place: &Place, folder: &Path, without: &[Part]) -> anyhow::Result<Self> {
         let mut consortium = place.found(folder, without)?;
         consortium.add_user(ORGANISATION, "doctor", Role::Doctor, None)?;
-        let expected = json!(Without::parts(without).names());
-        tell(&format!("starting four organisations, without {expected} of custody"));
+        let without = Without::parts(without).names();
+        let setting =
+            if without.is_empty() { "everything on".to_owned() } else { format!("without {}", without.join(", ")) };
+        tell(&format!("starting four organisations, {setting}"));
         consortium.start_all().await?;
         let client = consortium.login(ORGANISATION, "doctor").await?;
         let said = client.get("/ledger/status").await?.good()?.json()?["without"].take();
-        ensure!(said == expected, "the gateway leaves out {said} of custody, and not {expected}");
+        ensure!(said == json!(without), "the gateway says that it leaves out {said}: it was to be {setting}");
         let consortium = Some(consortium);
         Ok(Self { client, base: "/fhir", consortium, patients: Vec::new(), observations: Vec::new() })
     }
