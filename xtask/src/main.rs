@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | demo | sim | mutants | fuzz | definitions | help`.
+//! The project's own chores: `cargo xtask tidy | test | demo | sim | mutants | fuzz | rival | definitions | help`.
 
 mod failures;
 mod packages;
@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod mutants;
 mod oracle;
+mod rival;
 mod sim;
 mod site;
 mod test;
@@ -28,6 +29,9 @@ cargo xtask mutants [--count N] [--seed S] [--jobs J]
                                   N mutants of evidence (100000), on which the two verifiers must agree; a file of them on which they do not stays, and is named
 cargo xtask fuzz admit|contract [--runs N] [--jobs J]
                                   N inputs (10000000) of libFuzzer's making for what decodes bytes from outside, with the nightly compiler and cargo-fuzz
+cargo xtask rival [--patients N] [--seconds S] [--json FILE]
+                                  the same load on another FHIR server with its defaults, `helios-hfs` on SQLite, and on four organisations of ours with everything on,
+                                  one after the other and side by side; installs it once, which takes 35 to 45 minutes of processor time
 cargo xtask definitions [--check] writes the tables of FHIR R4's elements and search parameters anew from the published definitions, which it
                                   fetches; --check only tells whether they are what would be written
 cargo xtask tidy                  the house rules alone, in a second
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Some("sim") => sim::sim(&root(), rest).map(code),
         Some("mutants") => mutants::mutants(&root(), rest).map(code),
         Some("fuzz") => fuzz::fuzz(&root(), rest).map(code),
+        Some("rival") => rival::rival(&root(), rest).map(code),
         Some("demo") => demo::demo(&root(), rest),
         None | Some("help" | "--help" | "-h") => {
             run::say(HELP);

@@ -93,7 +93,7 @@ impl Site {
         let begin = Instant::now();
         for (at, (org, _)) in MEMBERS.iter().enumerate() {
             let http: SocketAddr = address(2 * at).parse()?;
-            while !is_ready(http) {
+            while !answers(http, "/ready") {
                 site.must_run()?;
                 if begin.elapsed() > READY_LIMIT {
                     bail!("`{}` is not ready after {READY_LIMIT:?}: its log is below {}", org, folder.display());
@@ -158,7 +158,7 @@ impl Drop for Site {
 }
 
 /// Ports on loopback that nobody listens on.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     // Another run beside this one begins elsewhere.
     let begin = PORTS.start + (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
     let all = (begin..PORTS.end).chain(PORTS.start..begin);
@@ -168,12 +168,12 @@ fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     Ok(free)
 }
 
-/// Whether a node says that requests may be sent to it.
-fn is_ready(http: SocketAddr) -> bool {
+/// Whether a server's answer to `GET` of this path is good.
+pub(crate) fn answers(http: SocketAddr, path: &str) -> bool {
     let asked = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(http)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(format!("GET /ready HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").as_bytes())?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -192,6 +192,6 @@ mod tests {
         assert_eq!(ports.len(), 8);
         let held = TcpListener::bind(("127.0.0.1", ports[0])).unwrap();
         assert!(!free_ports(8).unwrap().contains(&held.local_addr().unwrap().port()));
-        assert!(!is_ready(SocketAddr::from(([127, 0, 0, 1], ports[1]))));
+        assert!(!answers(SocketAddr::from(([127, 0, 0, 1], ports[1])), "/ready"));
     }
 }

@@ -116,6 +116,7 @@ mod tests {
             escalation: Default::default(),
             begin: ledger::Begin::Blocks,
             policies: Vec::new(),
+            without: Default::default(),
         };
         Node::start(settings).await.unwrap()
     }

@@ -3,7 +3,9 @@
 //! They are read for each decision, from the database that all gateways share and against the ledger, so that a consent and its
 //! withdrawal count at once, wherever they were written. An answer with many rows reads them once for each patient.
 
-use crate::{caller::Caller, facts::Target, failure::Failure, mirror::FinalVersion, node::Node, row::Worth};
+use crate::{
+    caller::Caller, facts::Target, failure::Failure, mirror::FinalVersion, node::Node, row::Worth, without::Part,
+};
 use policy::{Action, Consented, Directive, Matter, Meant, Person, Sensitive, Use};
 use record::{Role, fhir::Confidentiality};
 use serde_json::Value;
@@ -219,6 +221,9 @@ impl Node {
         target: &Target<'_>,
         labelled: &Labelled,
     ) -> Result<Consented, Failure> {
+        if !self.does(Part::Consent) {
+            return Ok(Consented::None);
+        }
         let given = self.given(patient).await?;
         let Some(directives) = &given.directives else {
             // What was said cannot be known: as little is allowed as if it had been no.

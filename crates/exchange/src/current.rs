@@ -8,6 +8,7 @@ use crate::{
     mirror::FinalVersion,
     node::Node,
     row::Worth,
+    without::Part,
 };
 use record::RecordTag;
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ type Heads = HashMap<RecordTag, Box<FinalVersion>>;
 impl Node {
     /// The current row of a record, a deletion included. In an answer about one record its patient's consents come with it.
     pub(crate) async fn current_row(&self, rtype: &str, id: &str) -> Result<Option<(Row, Worth)>, Failure> {
-        let row = if wants_beside() {
+        let row = if self.does(Part::Consent) && wants_beside() {
             let (row, beside) = self.store.read_beside(rtype, id, &[CONSENT]).await.map_err(search_failure)?;
             keep_beside(row.as_ref().and_then(|row| row.patient.as_deref()), beside);
             row

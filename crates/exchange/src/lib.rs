@@ -92,6 +92,7 @@ mod sample;
 mod signer;
 mod status;
 mod votes;
+mod without;
 mod witness;
 mod wrap;
 
@@ -129,3 +130,4 @@ pub use subscription::{Channels, Notice, Say, Served, Status as SubscriptionStat
 pub use take::FRAMES_AT_ONCE_MAX;
 pub use vigil::{Escalation, PAUSE_MINUTES_MAX};
 pub use votes::remembers_its_votes;
+pub use without::{MEASURED, Part, Without};

@@ -24,6 +24,7 @@ use crate::{
     signer::{Signer, Standing},
     subscription::{Channels, Subscriptions},
     vigil::Escalation,
+    without::Without,
     witness::Voice,
 };
 use contract::{Genesis, PolicyKind, SubmissionError, from_cbor, state};
@@ -75,6 +76,8 @@ pub struct Settings {
     /// Policy documents beside those that the program comes with: the ones that the genesis document names, when it founds itself on
     /// others.
     pub policies: Vec<(PolicyKind, Vec<u8>)>,
+    /// Parts of custody that a measurement leaves out: nothing, anywhere else.
+    pub without: Without,
 }
 
 /// Why a node does not start. The operator's to mend.
@@ -114,6 +117,9 @@ pub enum StartError {
         "`{0}` signs its entries by another key since: put the latest `entry.key` into its folder of keys, and `entry.older` beside it, as the ledger refuses the older one"
     )]
     SpentKey(OrgId),
+    /// Something is to be left out of the custody of records that may be somebody's.
+    #[error("`{0}` was not founded to be measured on one machine: nothing is left out of its custody")]
+    NotMeasured(String),
     /// The operating system failed.
     #[error("the operating system gave no random bytes: {0}")]
     Randomness(String),
@@ -130,6 +136,7 @@ pub struct Inner {
     pub(crate) org: OrgId,
     pub(crate) role: OrgRole,
     pub(crate) genesis: Genesis,
+    pub(crate) without: Without,
     /// Signs this organisation's entries.
     pub(crate) signer: Signer,
     /// One replacement of the entry key at a time.
@@ -182,7 +189,8 @@ impl Node {
     #[boxed]
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let Settings { org, role, genesis, keys, data, database, ledger: listen, part, .. } = settings;
-        let Settings { peers, peers_max, cache_bytes, escalation, begin, policies, .. } = settings;
+        let Settings { peers, peers_max, cache_bytes, escalation, begin, policies, without, .. } = settings;
+        without.check(&genesis.name, listen)?;
         private_folder(&data).map_err(|source| StartError::Folder { path: data.clone(), source })?;
         let threads = Threads::start().map_err(|e| StartError::Threads(e.to_string()))?;
         let desk = Desk::open(&data.join("desk.db"))?;
@@ -262,6 +270,7 @@ impl Node {
                 org,
                 role,
                 genesis,
+                without,
                 signer,
                 replacing: tokio::sync::Mutex::default(),
                 named_keys: tokio::sync::Mutex::default(),

@@ -6,6 +6,7 @@ use crate::{
     mirror::{FinalEntry, FinalVersion},
     node::Node,
     set::AUDIT_EVENT,
+    without::Part,
 };
 use contract::{Body, Entry, Gathered, PublicKey, SignedSubmission};
 use record::{
@@ -61,6 +62,9 @@ impl Node {
 
     /// The same, for rows that are weighed one after the other.
     pub(crate) async fn weigh_with(&self, rows: &[Row], news: &mut News) -> Result<Vec<Worth>, Failure> {
+        if !self.does(Part::Verification) {
+            return Ok(vec![Worth::Pending; rows.len()]);
+        }
         let wanted = rows.iter().map(|row| (row.tag, row.version)).collect();
         let mut finals = self.mirror.versions(wanted).await?;
         self.open_gathered(rows, &mut finals).await?;
@@ -76,6 +80,9 @@ impl Node {
 
     /// Weighs rows that the database calls current: a good one that is not the ledger's latest is rolled back.
     pub(crate) async fn weigh_current(&self, rows: &[Row]) -> Result<Vec<Worth>, Failure> {
+        if !self.does(Part::Verification) {
+            return self.weigh(rows).await;
+        }
         // The heads first: a version that becomes final between the two reads is then not mistaken for a hidden one.
         let heads = self.mirror.heads(rows.iter().map(|row| row.tag).collect()).await?;
         let worths = self.weigh(rows).await?;

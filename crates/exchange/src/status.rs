@@ -34,6 +34,7 @@ impl Node {
         let kinds: serde_json::Map<String, Value> = kinds.into_iter().map(|(kind, n)| (kind, json!(n))).collect();
         Ok(json!({
             "org": self.org, "role": self.role, "chain": self.genesis.id(), "consortium": self.genesis.name,
+            "without": self.without.names(),
             "height": self.mirror.height(), "ledger_height": ledger.height, "blocks_from": ledger.blocks_from,
             "time": ledger.time.to_instant(), "entries": ledger.log_size,
             "head": ledger.head, "state_root": ledger.state_root, "log_root": ledger.log_root,

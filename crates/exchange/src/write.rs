@@ -2,7 +2,7 @@
 
 use crate::{
     accesses::Access, caller::Caller, failure::Failure, keyring::custodians, mirror::Named, node::Node,
-    subject::Subject,
+    subject::Subject, without::Part,
 };
 use contract::{AccessAction, Author, Event, RecordWritten, derive};
 use record::{
@@ -204,6 +204,9 @@ impl Node {
         touched: &Touched<'_>,
         trail: &Trail,
     ) -> Result<(), Failure> {
+        if !self.does(Part::Audit) {
+            return Ok(());
+        }
         let Access { new, entry } = self.access(caller, time, touched, trail)?;
         gathered.names.push(Named::of(&new.row));
         gathered.put.records.push(new);
@@ -316,17 +319,26 @@ impl Node {
     /// Puts attachments into the vault, then everything else into database and journal.
     #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn put(&self, gathered: Gathered) -> Result<(), Failure> {
-        if !gathered.attachments.is_empty() {
+        if !gathered.attachments.is_empty() && self.does(Part::Anchoring) {
             self.ledger
                 .put_attachments(gathered.attachments)
                 .await
                 .map_err(|e| Failure::ours("the vault did not take an essential copy", e))?;
         }
-        self.store.put(gathered.put).await.map_err(put_failure)?;
+        self.keep(gathered.put).await?;
         // Written is written: a name that is not remembered is found again by the next audit.
         if let Err(error) = self.mirror.learn_names(gathered.names).await {
             tracing::warn!(%error, "names of records could not be remembered");
         }
+        Ok(())
+    }
+
+    /// Hands rows and their entries to the database.
+    pub(crate) async fn keep(&self, mut put: Put) -> Result<(), Failure> {
+        if !self.does(Part::Anchoring) {
+            put.entries.clear();
+        }
+        self.store.put(put).await.map_err(put_failure)?;
         Ok(())
     }
 

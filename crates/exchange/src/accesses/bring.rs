@@ -1,7 +1,7 @@
 //! From the file to the database: accesses that wait, written together.
 
 use super::{Access, First, PUT_BYTES_MAX, PUT_LEN_MAX, Request, SET_BYTES_MAX, SET_LEN_MAX};
-use crate::{failure::Failure, members::News, mirror::Named, node::Node, row::access_in, write::put_failure};
+use crate::{failure::Failure, members::News, mirror::Named, node::Node, row::access_in};
 use contract::{Entry, GATHERED_MS_MAX, gather, may_be_gathered};
 use record::{Digest, Id16, Pseudonym, Purpose};
 use std::{collections::HashMap, time::Duration};
@@ -94,7 +94,7 @@ impl Node {
 
     async fn put_sets(&self, put: Put) -> Result<(), Failure> {
         let names = put.records.iter().map(|new| Named::of(&new.row)).collect();
-        self.store.put(put).await.map_err(put_failure)?;
+        self.keep(put).await?;
         if let Err(error) = self.mirror.learn_names(names).await {
             tracing::warn!(%error, "names of records could not be remembered");
         }

@@ -6,6 +6,7 @@ mod decide;
 mod ecg;
 mod emergency;
 mod fhir;
+mod gateway;
 mod ledger;
 mod member;
 mod sample;
@@ -30,6 +31,8 @@ pub(crate) enum Bench {
     Sense(sense::Sense),
     Verify(verify::Verify),
     #[command(hide = true)]
+    Gateway(gateway::Gateway),
+    #[command(hide = true)]
     Member(member::Member),
 }
 
@@ -45,6 +48,7 @@ impl Bench {
             Self::Ledger(ledger) => ledger.run().await,
             Self::Sense(sense) => sense.run().await,
             Self::Verify(verify) => verify.run().await,
+            Self::Gateway(gateway) => gateway.run().await,
             Self::Member(member) => member.run().await,
         }
     }

@@ -8,9 +8,14 @@ const LOINC: &str = "http://loinc.org";
 const SIGNS: [(&str, &str, u32, u32); 4] =
     [("8867-4", "/min", 50, 120), ("9279-1", "/min", 10, 30), ("59408-5", "%", 88, 100), ("8310-5", "Cel", 35, 40)];
 /// Observations of each patient.
-const OBSERVATIONS: usize = 12;
+pub(super) const OBSERVATIONS: usize = 12;
 /// Observations of one transaction.
 const BUNDLE_LEN: usize = 100;
+
+/// The codes that observations have.
+pub(super) fn codes() -> impl Iterator<Item = &'static str> {
+    SIGNS.iter().map(|(code, ..)| *code)
+}
 
 /// A code that some observations have.
 pub(super) fn code(rng: &mut StdRng) -> &'static str {

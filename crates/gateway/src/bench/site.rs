@@ -9,14 +9,14 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use clap::Args;
-use exchange::clock::now;
+use exchange::{Part, clock::now};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use record::{Role, TimeMs};
 use sensing::{Sequence, SigningKey};
 use serde_json::json;
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -53,12 +53,11 @@ impl Place {
         Ok(tempfile::Builder::new().prefix("vitaltrace-bench-").tempdir_in(parent)?)
     }
 
-    /// Founds four organisations there.
-    pub(super) fn found(&self, folder: &std::path::Path) -> anyhow::Result<Consortium> {
+    /// Founds four organisations there, without some parts of custody.
+    pub(super) fn found(&self, folder: &Path, without: &[Part]) -> anyhow::Result<Consortium> {
         match &self.database {
             Some(file @ store::Address::File(_)) => Err(BadInput(format!("`{file}` is no address of a server")).into()),
-            Some(server) => Consortium::found_on(folder, server.clone()),
-            None => Consortium::found(folder),
+            address => Consortium::found_measured(folder, address.clone(), without),
         }
     }
 }
@@ -94,7 +93,7 @@ impl Site {
     /// Founds them in a folder below `parent`, or in a temporary one, and enrols patients.
     pub(super) async fn start(place: &Place, patients: usize) -> anyhow::Result<Self> {
         let folder = place.folder()?;
-        let mut consortium = place.found(folder.path())?;
+        let mut consortium = place.found(folder.path(), &[])?;
         consortium.add_user(ORGANISATION, "doctor", Role::Doctor, None)?;
         tell("starting four organisations");
         consortium.start_all().await?;

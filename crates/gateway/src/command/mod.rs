@@ -12,7 +12,7 @@ mod member;
 mod policy;
 mod replay;
 pub(crate) mod sense;
-mod serve;
+pub(crate) mod serve;
 mod user;
 
 use crate::{

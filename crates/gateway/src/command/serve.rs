@@ -19,7 +19,7 @@ use crate::{
 use anyhow::Context;
 use axum::{middleware, serve::Listener as _};
 use clap::Args;
-use exchange::{Node, Settings, keys::OrgKeys};
+use exchange::{Node, Settings, Without, keys::OrgKeys};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -35,12 +35,17 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Serve {
     /// The configuration file, or the folder with `vitaltrace.toml`.
     #[arg(long, env = "VITALTRACE_CONFIG", default_value = ".")]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 impl Serve {
     /// Runs the node.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        self.run_without(Without::default()).await
+    }
+
+    /// Runs the node without some parts of custody, for a measurement.
+    pub(crate) async fn run_without(self, without: Without) -> anyhow::Result<Exit> {
         let filter = tracing_subscriber::EnvFilter::try_from_env("VITALTRACE_LOG").unwrap_or_else(|_| {
             tracing_subscriber::EnvFilter::new("warn,vitaltrace=info,exchange=info,ledger=info,store=info")
         });
@@ -82,6 +87,7 @@ impl Serve {
             escalation: config.alarms.escalation()?,
             begin: config.begin()?,
             policies: config.policies()?,
+            without,
         };
         let hooks = hook::Allowed::new(&config.subscriptions.allow).context("in `[subscriptions]`")?;
         let mqtt = config.mqtt.as_ref().map(|mqtt| Door::new(mqtt, &config.org)).transpose().context("in `[mqtt]`")?;

@@ -7,7 +7,7 @@ use crate::{
     identity::users::{New, Users},
 };
 use anyhow::{Context, bail};
-use exchange::clock::now;
+use exchange::{MEASURED, Part, clock::now};
 use rand::RngExt as _;
 use record::{OrgId, OrgRole, Role};
 use std::{
@@ -48,16 +48,29 @@ pub(crate) struct Consortium {
     is_file: bool,
     pub(crate) nodes: Vec<Node>,
     password: String,
+    /// What its nodes leave out of custody.
+    without: Vec<Part>,
 }
 
 impl Consortium {
     /// Makes keys, configurations and the genesis document below `folder`.
     pub(crate) fn found(folder: &Path) -> anyhow::Result<Self> {
-        Self::found_on(folder, folder.join("cloud.db").into())
+        Self::found_as("accident", folder, folder.join("cloud.db").into())
     }
 
-    /// The same, on this database.
-    pub(crate) fn found_on(folder: &Path, address: store::Address) -> anyhow::Result<Self> {
+    /// The same to be measured, on this database or on a file of its own, and without some parts of custody.
+    pub(crate) fn found_measured(
+        folder: &Path,
+        address: Option<store::Address>,
+        without: &[Part],
+    ) -> anyhow::Result<Self> {
+        let address = address.unwrap_or_else(|| folder.join("cloud.db").into());
+        let mut measured = Self::found_as(MEASURED, folder, address)?;
+        measured.without = without.to_vec();
+        Ok(measured)
+    }
+
+    fn found_as(name: &str, folder: &Path, address: store::Address) -> anyhow::Result<Self> {
         let database = folder.join("cloud.db");
         let mut nodes = Vec::new();
         let addresses = free_addresses(ORGANISATIONS.len() * 2)?;
@@ -81,7 +94,7 @@ impl Consortium {
         MakeGenesis {
             epoch_blocks: contract::EPOCH_BLOCKS_DEFAULT,
             policies: None,
-            name: "accident".to_owned(),
+            name: name.to_owned(),
             output: genesis.clone(),
             members: nodes.iter().map(|node| node.dir.join(MEMBER_FILE)).collect(),
         }
@@ -92,7 +105,14 @@ impl Consortium {
         let mut secret = [0u8; 16];
         getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
         let is_file = matches!(address, store::Address::File(_));
-        Ok(Self { folder: folder.to_owned(), database, is_file, nodes, password: hex::encode(secret) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            database,
+            is_file,
+            nodes,
+            password: hex::encode(secret),
+            without: Vec::new(),
+        })
     }
 
     /// The organisation's node.
@@ -119,7 +139,7 @@ impl Consortium {
     pub(crate) async fn start_all(&mut self) -> anyhow::Result<()> {
         let database = self.is_file.then(|| self.database.clone());
         for node in &mut self.nodes {
-            node.start(database.as_deref())?;
+            node.start(database.as_deref(), &self.without)?;
         }
         for node in &mut self.nodes {
             node.wait_until_up().await?;
@@ -143,8 +163,9 @@ impl Consortium {
     /// Starts one organisation's process again, and waits until it answers.
     pub(crate) async fn restart(&mut self, org: &str) -> anyhow::Result<()> {
         let database = self.is_file.then(|| self.database.clone());
+        let without = self.without.clone();
         let node = self.node_mut(org)?;
-        node.start(database.as_deref())?;
+        node.start(database.as_deref(), &without)?;
         node.wait_until_up().await
     }
 
@@ -189,11 +210,16 @@ impl Node {
         self.process.as_ref().map(Child::id)
     }
 
-    fn start(&mut self, database: Option<&Path>) -> anyhow::Result<()> {
+    fn start(&mut self, database: Option<&Path>, without: &[Part]) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("cannot find the program itself")?;
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("node.log"))?;
-        let child = Command::new(program)
-            .arg("serve")
+        let without: Vec<&str> = without.iter().map(|part| part.name()).collect();
+        let mut command = Command::new(program);
+        match without.as_slice() {
+            [] => command.arg("serve"),
+            parts => command.args(["bench", "gateway", "--without"]).arg(parts.join(",")),
+        };
+        let child = command
             .arg("--config")
             .arg(self.dir.join(CONFIG_FILE))
             .envs(database.map(|file| ("VITALTRACE_DATABASE", file)))
