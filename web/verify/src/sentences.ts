@@ -113,7 +113,7 @@ function shown({ height, current, devices, letGo, log, witnesses }: Said): strin
   }
   for (const { binding, last, frames, rollUps, policy, height: at } of letGo) {
     sentences.push(
-      `Binding ${hex(binding)}: its frames up to counter ${last} were let go at height ${at} by the derivation policy \`${hex(policy)}\`, as old as it asks, under no hold known to the ledger; ${counted(rollUps, "record is", "records are")} with a roll-up of ${counted(frames, "frame", "frames")} on the ledger then.`,
+      `Binding ${hex(binding)}: its frames up to counter ${last} were let go at height ${at} by the derivation policy \`${hex(policy)}\`, as old as it asks, under no hold known to the ledger; what is left of ${counted(frames, "frame", "frames")} stood there in ${counted(rollUps, "record", "records")}.`,
     );
   }
   if (log.placed > 0) {

@@ -98,9 +98,9 @@ fn shown(report: &Report, said: &mut Vec<String>) {
     }
     for LetGoReport { binding, last, frames, roll_ups, policy, height, .. } in &report.let_go {
         said.push(format!(
-            "Binding {binding}: its frames up to counter {last} were let go at height {height} by the derivation policy `{policy}`, as old as it asks, under no hold known to the ledger; {} with a roll-up of {} on the ledger then.",
-            records(*roll_ups),
-            frames_only(*frames)
+            "Binding {binding}: its frames up to counter {last} were let go at height {height} by the derivation policy `{policy}`, as old as it asks, under no hold known to the ledger; what is left of {} stood there in {}.",
+            frames_only(*frames),
+            records_only(*roll_ups)
         ));
     }
     let LogReport { size, root, placed } = &report.ledger_log;
