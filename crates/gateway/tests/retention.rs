@@ -193,7 +193,7 @@ async fn frames_past_their_term_are_rolled_up_and_let_go_and_nobody_takes_them_f
     let genesis = site.consortium.node(MERCY).dir.join("genesis.json").display().to_string();
     let report = good(vitaltrace(["verify", &file, "--genesis", &genesis, "--json"]));
     let report: Value = serde_json::from_str(&report).unwrap();
-    let told = &report["let_go"];
+    let told = &report["report"]["let_go"];
     assert_eq!((&told[0]["frames"], &told[0]["gone_before"]), (&json!(FRAMES), &json!(0)), "{told}");
 
     // What somebody took is gone for a second term, then the rest goes, and it stays said that one was gone.
