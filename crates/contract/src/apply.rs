@@ -6,6 +6,7 @@
 mod care;
 mod claim;
 mod device;
+mod disposal;
 mod governance;
 mod member;
 mod permission;
@@ -17,6 +18,7 @@ mod versions;
 mod tests;
 
 pub use device::BATCH_CLOSE_MS;
+pub use disposal::{CASES_MAX, CUT_MS, CUTS_MAX, ROLL_UPS_MAX, TIMELINE_MS};
 pub use permission::{OVERRIDE_MS_MAX, must_rest_on_something};
 pub use policy::{Class, Lack, POLICY_GRACE_MS, is_lost, lacking};
 pub use reject::Reject;
@@ -61,7 +63,8 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
         Body::Grant { id, .. } => keys.push(state::grant_key(id)),
         Body::Override { id, .. } => keys.push(state::override_key(id)),
         Body::Device { device, step } => device::reads(device, step, keys),
-        Body::Batch { binding, .. } => keys.push(state::binding_key(binding)),
+        Body::Batch { binding, .. } => keys.extend([state::binding_key(binding), state::timeline_key(binding)]),
+        Body::Disposal { .. } => disposal::reads(entry, keys),
         Body::Analytics { .. } | Body::Link { .. } | Body::Accesses { .. } => {}
         Body::Alarm { id, .. } => keys.push(state::alarm_key(id)),
         Body::Handoff { id, to, .. } => keys.extend([state::handoff_key(id), state::organisation_key(to)]),
@@ -69,7 +72,10 @@ pub(crate) fn reads(entry: &Entry, keys: &mut Vec<Key>) {
             keys.extend([state::claim_key(id), state::organisation_key(insurer)]);
             keys.extend(services.iter().map(state::nullifier_key));
         }
-        Body::Investigation { id, .. } => keys.push(state::investigation_key(id)),
+        Body::Investigation { id, .. } => {
+            keys.push(state::investigation_key(id));
+            keys.extend(entry.patient.as_ref().map(state::cases_key));
+        }
         Body::Custody { id, .. } => {
             keys.extend([state::custody_key(id), state::held_key(id), state::roll_key()]);
             keys.extend(entry.patient.as_ref().map(state::hold_key));
@@ -107,6 +113,7 @@ pub(crate) fn apply_of(
         Body::Override { id, step, .. } => permission::overriding(&mut case, id, *step),
         Body::Device { device, step } => device::device(&mut case, device, step),
         Body::Batch { .. } => device::batch(&mut case),
+        Body::Disposal { .. } => disposal::disposal(&mut case),
         Body::Analytics { .. } => care::analytics(&mut case),
         Body::Alarm { id, step, .. } => care::alarm(&mut case, id, *step),
         Body::Handoff { id, step, from, to } => care::handoff(&mut case, id, *step, from, to),

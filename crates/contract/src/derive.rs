@@ -8,7 +8,7 @@ use crate::{
     ENTRY_BYTES_MAX, Entry, GrantStep, HandoffStep, InvestigationStep, MonthOpening, OverrideStep,
     batch::{BatchError, summary},
     essential::{attachment_digest, seal_copy},
-    event::{AuditEvent, Event, Frames, RecordWritten},
+    event::{AuditEvent, Event, Frames, LetGo, RecordWritten},
     merkle,
     month::LastMonth,
 };
@@ -182,6 +182,7 @@ impl Scribe<'_> {
                 alone(Body::Device { device: *device, step: DeviceStep::Revoked(*key, *binding) })
             }
             Event::FramesBatched(frames) => alone(batch(frames)?),
+            Event::FramesLetGo(frames) => alone(self.disposal(frames)?),
             Event::Analysed { result, inputs, model, priority } => {
                 let inputs = merkle::root(inputs.iter().map(|input| merkle::leaf(input.as_ref())));
                 let result = record_tag(self.key()?, result);
@@ -293,6 +294,17 @@ impl Scribe<'_> {
             Some(row),
             Vec::new(),
         ))
+    }
+
+    fn disposal(&self, frames: &LetGo<'_>) -> Result<Body, DeriveError> {
+        let key = self.key()?;
+        let mut roll_ups: Vec<RecordTag> = frames.roll_ups.iter().map(|record| record_tag(key, record)).collect();
+        let mut concluded = frames.concluded.to_vec();
+        roll_ups.sort();
+        concluded.sort();
+        let LetGo { binding, bound, after, last, count, .. } = *frames;
+        let document = self.policy.digest();
+        Ok(Body::Disposal { binding, bound, after, last, count, document, roll_ups, concluded })
     }
 
     fn key(&self) -> Result<&PatientKey, DeriveError> {

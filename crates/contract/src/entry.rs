@@ -362,6 +362,34 @@ pub enum Body {
         #[n(2)]
         ms: u32,
     },
+    /// Frames of a binding were let go by the derivation policy, after a roll-up of them was written.
+    #[n(17)]
+    Disposal {
+        /// The binding.
+        #[n(0)]
+        binding: Id16,
+        /// The pseudonym that the binding was made under.
+        #[n(1)]
+        bound: Pseudonym,
+        /// Counter of the last frame that was let go before; 0 when none was.
+        #[n(2)]
+        after: u64,
+        /// Counter of the last frame that is let go: the last of a batch.
+        #[n(3)]
+        last: u64,
+        /// How many frames there were, as their device signed them. Batches may have had more: those were gone before.
+        #[n(4)]
+        count: u64,
+        /// Digest of the derivation policy that says how long frames are kept.
+        #[n(5)]
+        document: Digest,
+        /// The records that hold the roll-up, sorted.
+        #[n(6)]
+        roll_ups: Vec<RecordTag>,
+        /// Concluded investigations that were opened under the entry's pseudonym or the binding's, sorted.
+        #[n(7)]
+        concluded: Vec<Id16>,
+    },
 }
 
 /// What was asked for in an access.
@@ -686,6 +714,7 @@ impl Entry {
             Body::Policy { .. } => "policy",
             Body::Member { .. } => "member",
             Body::Accesses { .. } => "accesses",
+            Body::Disposal { .. } => "disposal",
         }
     }
 }

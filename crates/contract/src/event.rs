@@ -97,6 +97,8 @@ pub enum Event<'a> {
     },
     /// Frames of a few seconds.
     FramesBatched(Frames<'a>),
+    /// Frames are let go by the derivation policy.
+    FramesLetGo(LetGo<'a>),
     /// Analytics came to a result, which is a record of its own.
     Analysed {
         /// The record `Type/id` with the result.
@@ -229,6 +231,25 @@ pub struct AuditEvent<'a> {
     pub record: &'a str,
     /// The exact stored bytes.
     pub bytes: &'a [u8],
+}
+
+/// Frames that are let go, and what is left of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LetGo<'a> {
+    /// The binding.
+    pub binding: Id16,
+    /// The pseudonym that it was made under.
+    pub bound: Pseudonym,
+    /// Counter of the last frame that was let go before; 0 when none was.
+    pub after: u64,
+    /// Counter of the last frame that is let go.
+    pub last: u64,
+    /// How many there were.
+    pub count: u64,
+    /// Records `Type/id` of the roll-up, in any order.
+    pub roll_ups: &'a [String],
+    /// Concluded investigations of the patient, in any order.
+    pub concluded: &'a [Id16],
 }
 
 /// Frames of one binding.

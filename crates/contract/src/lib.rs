@@ -32,8 +32,9 @@ mod testing;
 mod vectors;
 
 pub use apply::{
-    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CODE_BYTES_MAX, CODES_MAX, Class, ENTRY_AHEAD_MS, Lack,
-    OVERRIDE_MS_MAX, POLICY_GRACE_MS, Reject, is_lost, lacking, may_write, must_rest_on_something,
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, BATCH_CLOSE_MS, CASES_MAX, CODE_BYTES_MAX, CODES_MAX, CUT_MS, CUTS_MAX,
+    Class, ENTRY_AHEAD_MS, Lack, OVERRIDE_MS_MAX, POLICY_GRACE_MS, ROLL_UPS_MAX, Reject, TIMELINE_MS, is_lost, lacking,
+    may_write, must_rest_on_something,
 };
 pub use batch::{BatchError, GAPS_MAX};
 pub use cbor::{FormatError, from_cbor, to_cbor};
@@ -44,7 +45,7 @@ pub use entry::{
     OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority, Reach,
 };
 pub use essential::{COPY_FORMAT, COPY_PAD_BYTES, CopyError, OpenedCopy, open_copy, seal_copy};
-pub use event::{AuditEvent, Event, Frames, RecordWritten};
+pub use event::{AuditEvent, Event, Frames, LetGo, RecordWritten};
 pub use execute::{Executed, InvalidBlock, Parent, Receipt, execute, genesis_state, touched};
 pub use gathered::{
     GATHERED_BYTES_MAX, GATHERED_MAX, GATHERED_MS_MAX, Gathered, NotGathered, are_alike, gather, may_be_gathered,
@@ -56,5 +57,8 @@ pub use genesis::{
 pub use header::{BLOCK_BYTES_MAX, Block, HEADER_BYTES_MAX, HEADER_VERSION, Header};
 pub use holding::{BadHolding, CUSTODIANS_MIN, Custodians, Holding, NotHeld, may_hold};
 pub use month::{LastMonth, MonthOpening};
-pub use policy::{BadDerivationPolicy, DERIVATION_POLICY_BYTES_MAX, DerivationPolicy};
+pub use policy::{
+    BadDerivationPolicy, DERIVATION_POLICY_BYTES_MAX, DerivationPolicy, KEEP_S_MAX, KEEP_S_MIN, ROLL_UP_S_MAX,
+    ROLL_UP_S_MIN, Retention,
+};
 pub use submission::{ENTRIES_MAX, SUBMISSION_BYTES_MAX, Signature, SignedSubmission, Submission, SubmissionError};

@@ -11,6 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The longest policy document, in bytes.
 pub const DERIVATION_POLICY_BYTES_MAX: usize = 64 * 1024;
 
+/// The shortest time that frames may be kept for, in seconds: the last of a binding may be batched for a minute after its end.
+pub const KEEP_S_MIN: u32 = 60;
+/// The longest time that frames may be let go after, in seconds: a hundred years. Who wants to keep them for ever names none.
+pub const KEEP_S_MAX: u32 = 3_155_760_000;
+/// The narrowest window of a roll-up, in seconds.
+pub const ROLL_UP_S_MIN: u32 = 10;
+/// The widest window of a roll-up, in seconds.
+pub const ROLL_UP_S_MAX: u32 = 3_600;
+
 const BUILTIN: &str = include_str!("../../../policies/derivation.toml");
 
 /// The system of the code that names a resource's FHIR type.
@@ -37,6 +46,19 @@ struct Document {
     #[serde(default)]
     refine: Vec<Refinement>,
     show: Show,
+    retention: Option<Retention>,
+}
+
+/// How long frames of sensors are kept whole, and what is left of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// So many seconds after their batch became final frames may be let go.
+    // INVARIANT: KEEP_S_MIN..=KEEP_S_MAX.
+    pub keep_s: u32,
+    /// The width of a roll-up's windows, in seconds.
+    // INVARIANT: ROLL_UP_S_MIN..=ROLL_UP_S_MAX.
+    pub roll_up_s: u32,
 }
 
 /// A resource of `fhir_type` that has the element `having` is of the record type `kind`.
@@ -98,6 +120,14 @@ pub enum BadDerivationPolicy {
     /// Zero, or longer than an hour.
     #[error("`{0}` must be 1 to 3600 seconds")]
     Seconds(&'static str),
+    /// Frames would be kept for too short or too long a time.
+    #[error(
+        "`retention.keep_s` must be {KEEP_S_MIN} to {KEEP_S_MAX} seconds: without `[retention]` frames are kept for ever"
+    )]
+    KeepSeconds,
+    /// Windows of a roll-up that are too narrow or too wide.
+    #[error("`retention.roll_up_s` must be {ROLL_UP_S_MIN} to {ROLL_UP_S_MAX} seconds")]
+    RollUpSeconds,
 }
 
 impl DerivationPolicy {
@@ -114,6 +144,14 @@ impl DerivationPolicy {
         let cadences = [("batch_cadence_s", document.batch_cadence_s), ("access_window_s", document.access_window_s)];
         if let Some((name, _)) = cadences.into_iter().find(|(_, seconds)| !(1..=3600).contains(seconds)) {
             return Err(BadDerivationPolicy::Seconds(name));
+        }
+        if let Some(Retention { keep_s, roll_up_s }) = document.retention {
+            if !(KEEP_S_MIN..=KEEP_S_MAX).contains(&keep_s) {
+                return Err(BadDerivationPolicy::KeepSeconds);
+            }
+            if !(ROLL_UP_S_MIN..=ROLL_UP_S_MAX).contains(&roll_up_s) {
+                return Err(BadDerivationPolicy::RollUpSeconds);
+            }
         }
         let kinds = kinds(&document)?;
         if let Some(unlisted) = document.essential.iter().find(|name| !kinds.contains_key(*name)) {
@@ -192,6 +230,11 @@ impl DerivationPolicy {
     /// How often frames are summed up by an entry, in seconds.
     pub fn batch_cadence_s(&self) -> u32 {
         self.document.batch_cadence_s
+    }
+
+    /// How long frames of sensors are kept; none where they are kept for ever.
+    pub fn retention(&self) -> Option<Retention> {
+        self.document.retention
     }
 
     /// How long reads may be gathered into one access entry, in seconds.
@@ -327,10 +370,25 @@ mod tests {
         check("\"DeviceMetric\"", "\"Device Metric\"", BadDerivationPolicy::TypeName("Device Metric".into()));
         check("\"8867-4\"", "\"heart rate\"", BadDerivationPolicy::BadCode("heart rate".into()));
         check("essential = [", "essential = [\"Dream\",", BadDerivationPolicy::EssentialUnlisted("Dream".into()));
+        let retention = |text: &str| DerivationPolicy::parse(&format!("{BUILTIN}\n[retention]\n{text}\n"));
+        assert_eq!(retention("keep_s = 59\nroll_up_s = 60"), Err(BadDerivationPolicy::KeepSeconds));
+        assert_eq!(retention("keep_s = 3155760001\nroll_up_s = 60"), Err(BadDerivationPolicy::KeepSeconds));
+        assert_eq!(retention("keep_s = 60\nroll_up_s = 9"), Err(BadDerivationPolicy::RollUpSeconds));
+        assert_eq!(retention("keep_s = 60\nroll_up_s = 3601"), Err(BadDerivationPolicy::RollUpSeconds));
+        assert!(matches!(retention("keep_s = 60"), Err(BadDerivationPolicy::Malformed(_))));
+        assert!(matches!(retention("keep_days = 60\nroll_up_s = 60"), Err(BadDerivationPolicy::Malformed(_))));
         let unknown = DerivationPolicy::parse(&BUILTIN.replacen("version = 1", "version = 1\nextra = 1", 1));
         assert!(matches!(unknown, Err(BadDerivationPolicy::Malformed(_))), "{unknown:?}");
         let long = " ".repeat(DERIVATION_POLICY_BYTES_MAX + 1);
         assert_eq!(DerivationPolicy::parse(&long), Err(BadDerivationPolicy::TooLarge));
+    }
+
+    #[test]
+    fn frames_are_kept_for_ever_unless_a_policy_says_for_how_long() {
+        assert_eq!(DerivationPolicy::builtin().unwrap().retention(), None);
+        let text = format!("{BUILTIN}\n[retention]\nkeep_s = 7776000\nroll_up_s = 60\n");
+        let retention = DerivationPolicy::parse(&text).unwrap().retention();
+        assert_eq!(retention, Some(Retention { keep_s: 90 * 86_400, roll_up_s: 60 }));
     }
 
     #[test]

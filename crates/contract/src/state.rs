@@ -82,6 +82,18 @@ pub fn log_key(patient: &Pseudonym) -> Key {
 pub fn device_key(device: &Digest) -> Key {
     key("device", &[device.as_ref()])
 }
+/// [`Timeline`] of a binding's batches, by the binding's id.
+pub fn timeline_key(binding: &Id16) -> Key {
+    key("timeline", &[binding.as_ref()])
+}
+/// [`Retention`] of a derivation policy that lets frames go, by its digest.
+pub fn retention_key(document: &Digest) -> Key {
+    key("retention", &[document.as_ref()])
+}
+/// [`Cases`] that were opened under a pseudonym.
+pub fn cases_key(patient: &Pseudonym) -> Key {
+    key("cases", &[patient.0.as_ref()])
+}
 /// [`DeviceKey`] of a key that frames are signed by.
 pub fn device_signer_key(public: &PublicKey) -> Key {
     key("device-signer", &[public.as_bytes()])
@@ -452,6 +464,57 @@ pub struct Binding {
     /// How many batches there were.
     #[n(7)]
     pub batches: u64,
+}
+
+/// When a binding's batches became final, as far as frames are let go by that.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Timeline {
+    /// Counter of the last frame that was let go; 0 when none was.
+    #[n(0)]
+    pub let_go: u64,
+    /// Every batch so far was final before this block time.
+    #[n(1)]
+    pub before: TimeMs,
+    /// The first batch from this block time on leaves a cut.
+    #[n(2)]
+    pub next_cut: TimeMs,
+    /// Where frames may be let go while later ones are kept; counters and times rise.
+    #[n(3)]
+    pub cuts: Vec<Cut>,
+}
+
+/// The end of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Cut {
+    /// Counter of the batch's last frame.
+    #[n(0)]
+    pub last: u64,
+    /// The batch, and all before it, were final before this block time.
+    #[n(1)]
+    pub before: TimeMs,
+}
+
+/// How long a derivation policy has frames kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Retention {
+    /// In seconds from the block of their batch on.
+    #[n(0)]
+    pub keep_s: u32,
+}
+
+/// Investigations that were opened under a pseudonym.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Cases {
+    /// In the order of their opening.
+    #[n(0)]
+    pub ids: Vec<Id16>,
+    /// Whether there were more than are listed.
+    #[n(1)]
+    pub more: bool,
 }
 
 /// A patient's permission.

@@ -125,6 +125,16 @@ fn bodies() -> Vec<Body> {
         Body::Member { member: org("valley"), step: MemberStep::Moved(joining().reach) },
         Body::Member { member: org("valley"), step: MemberStep::Left },
         Body::Accesses { root: digest(27), count: 3, ms: 250 },
+        Body::Disposal {
+            binding: id(11),
+            bound: key().pseudonym(time().month().previous()),
+            after: 15,
+            last: 7215,
+            count: 7198,
+            document: digest(26),
+            roll_ups: vec![tag(14), tag(29)],
+            concluded: vec![id(20)],
+        },
     ]
 }
 

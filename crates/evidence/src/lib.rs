@@ -26,6 +26,7 @@ mod part;
 
 mod current;
 mod device;
+mod let_go;
 
 mod checkpoint;
 mod place;
@@ -53,8 +54,8 @@ pub use part::part;
 pub use receipt::{BadReceipt, Inclusion, RECEIPT_BYTES_MAX, read_receipt, receipt};
 pub use record_proof::{RECORD_PROOF_FORMAT, RecordProof, is_record_proof, verify_record, verify_record_through};
 pub use report::{
-    CurrentReport, Decided, DeviceReport, EntryReport, Link, LogReport, MonthReport, OpenedBytes, PartReport,
-    PolicyReport, RecordProven, RecordReport, Report, VersionReport, WitnessReport,
+    CurrentReport, Decided, DeviceReport, EntryReport, LetGoReport, Link, LogReport, MonthReport, OpenedBytes,
+    PartReport, PolicyReport, RecordProven, RecordReport, Report, VersionReport, WitnessReport,
 };
 pub use state::{CHUNK_BYTES, PROOF_BYTES_MAX, PROOF_DIGESTS_MAX, absent, current};
 pub use unreviewed::{

@@ -5,6 +5,7 @@ use crate::{
     device::Device,
     finality::Final,
     gathered::Accesses,
+    let_go::let_go,
     log::{Checked, Filed},
     opened::{Committed, Contents, committed},
     place::Places,
@@ -73,6 +74,8 @@ pub struct Report {
     pub devices: Vec<DeviceReport>,
     /// Batches of frames in the file that it does not show this of.
     pub devices_unshown: u64,
+    /// Frames that were let go by policy, in order of the entries.
+    pub let_go: Vec<LetGoReport>,
     /// The log over all entries.
     pub ledger_log: LogReport,
     /// Members with their keys at the header, and whether they signed that log.
@@ -150,6 +153,27 @@ pub struct DeviceReport {
     pub good: u64,
     /// Batches of the file that were made when it was revoked already.
     pub late: u64,
+}
+
+/// Frames of a binding that were let go by policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LetGoReport {
+    /// The binding.
+    pub binding: Id16,
+    /// Counter of the last frame that was let go before.
+    pub after: u64,
+    /// Counter of the last frame.
+    pub last: u64,
+    /// How many there were.
+    pub frames: u64,
+    /// How many more the batches of the file name, which were gone before.
+    pub gone_before: u64,
+    /// Records with their roll-up, all on the ledger.
+    pub roll_ups: u64,
+    /// Digest of the derivation policy.
+    pub policy: Digest,
+    /// Height of the block that made it final.
+    pub height: u64,
 }
 
 /// The log over all entries, which the header commits to.
@@ -438,6 +462,7 @@ pub(crate) fn report(verified: &Verified<'_>) -> Report {
         devices_unshown: batches.values().map(|times| times.len() as u64).sum::<u64>()
             - devices.iter().map(|device| device.good + device.late).sum::<u64>(),
         devices: devices.iter().map(device_report).collect(),
+        let_go: let_go(all()),
         ledger_log: LogReport { size: at.header.log_size, root: at.header.log_root, placed: places.len() as u64 },
         witnesses: witnesses.iter().map(witness_report).collect(),
         entries: months.iter().flat_map(|month| lines(month, accesses, places)).collect(),

@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use store::{PAGE_MAX, Row};
 
+mod disposals;
 mod frames;
 
 pub use frames::Frames;
@@ -35,6 +36,10 @@ pub enum Kind {
     Misfiled,
     /// The ledger knows nothing of it.
     Injected,
+    /// A frame that was let go by policy long enough ago to be gone, and is there still.
+    LeftOver,
+    /// Frames that were let go while an investigation of the patient, or a hold, was open.
+    LetGoWhileHeld,
     /// A column is not of the form that any gateway writes; or a batch on the ledger has more frames than any gateway puts together.
     Unreadable,
     /// No row, but an access on the ledger that names the audit event of an earlier one of its organisation, so that its own is nowhere; or
@@ -74,6 +79,8 @@ pub struct Report {
     pub frames: u64,
     /// Frames that no final batch has yet.
     pub frames_pending: u64,
+    /// Frames of batches that were let go by policy, with a roll-up: they are not missing.
+    pub frames_let_go: u64,
     /// The height compared with.
     pub height: u64,
     /// What is wrong.
@@ -113,8 +120,16 @@ impl Node {
         let height = self.mirror.height();
         // What is final by now stood in the database before, so the sweep passes its row.
         let below = self.mirror.next_index().await?;
-        let mut report =
-            Report { rows: 0, versions: 0, pending: 0, frames: 0, frames_pending: 0, height, findings: Vec::new() };
+        let mut report = Report {
+            rows: 0,
+            versions: 0,
+            pending: 0,
+            frames: 0,
+            frames_pending: 0,
+            frames_let_go: 0,
+            height,
+            findings: Vec::new(),
+        };
         let mut seen: HashSet<(RecordTag, u64)> = HashSet::new();
         let mut current: HashMap<RecordTag, u64> = HashMap::new();
         let mut opened: HashMap<(Id16, OrgId), HashSet<RecordTag>> = HashMap::new();
@@ -179,6 +194,7 @@ impl Node {
             self.find_repeated(&mut report).await?;
         }
         self.compare_frames(&mut report, begin.batched, below).await?;
+        self.compare_disposals(&mut report, begin.batched, below).await?;
         report.findings.sort();
         Ok((report, Progress { after, batched: below }))
     }

@@ -164,7 +164,7 @@ impl Node {
     }
 
     /// Nobody erases what anybody holds: by the ledger's state, and by holds of ours that are on their way there.
-    async fn refuse_held(&self, patient: &str, pseudonyms: &[Pseudonym]) -> Result<(), Failure> {
+    pub(crate) async fn refuse_held(&self, patient: &str, pseudonyms: &[Pseudonym]) -> Result<(), Failure> {
         let held =
             || Failure::Conflict("these records are held: they can be erased when every hold is released".to_owned());
         let papers = self.desk.list::<Procedure>(Some(patient)).await?;

@@ -22,6 +22,9 @@ pub enum Failure {
     /// The record was deleted or erased.
     #[error("`{0}` was deleted")]
     Gone(String),
+    /// A frame that was let go by policy, and what is left of it.
+    #[error("{0}")]
+    LetGo(String),
     /// The record has moved on since the caller read it. The caller's.
     #[error("{0}")]
     Precondition(String),

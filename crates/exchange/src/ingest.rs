@@ -720,7 +720,7 @@ fn failed(failure: &Failure) -> EntryAnswer {
             return EntryAnswer { status: 422, outcome: Outcome::of(issues.clone()), ..EntryAnswer::default() };
         }
         Failure::NotFound(_) => (404, IssueType::NotFound),
-        Failure::Gone(_) => (410, IssueType::Deleted),
+        Failure::Gone(_) | Failure::LetGo(_) => (410, IssueType::Deleted),
         Failure::Precondition(_) => (412, IssueType::Conflict),
         Failure::Conflict(_) => (409, IssueType::Conflict),
         Failure::Duplicate(_) => (409, IssueType::Duplicate),

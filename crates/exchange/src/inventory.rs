@@ -18,7 +18,7 @@ use crate::{
     failure::Failure,
     find::search_failure,
     measured::beside,
-    mirror::{Batches, Erased},
+    mirror::{Batches, Erased, LetGo},
     node::Node,
     recent::Recent,
     row::PENDING_MS_MAX,
@@ -67,6 +67,8 @@ pub(crate) struct Assessed {
     pub(crate) removed: Vec<u64>,
     /// Rows under its counters that hold no frame of any batch.
     pub(crate) strangers: Vec<Stranger>,
+    /// By what its frames were let go, if they were: then those that are held are there still, and none is missing.
+    pub(crate) let_go: Option<LetGo>,
 }
 
 impl Assessed {
@@ -76,6 +78,17 @@ impl Assessed {
             let device = self.device.as_ref().map(|device| device.as_str().to_owned()).unwrap_or_default();
             self.strangers.push(Stranger { place, device, counter, verdict: Verdict::Injected });
         }
+    }
+
+    /// The frames were let go: a row that holds none of them stands in nobody's place.
+    fn modified_are_strangers(&mut self) {
+        let device = self.device.as_ref().map(|device| device.as_str().to_owned()).unwrap_or_default();
+        self.strangers.extend(std::mem::take(&mut self.modified).into_iter().map(|(counter, place)| Stranger {
+            place,
+            device: device.clone(),
+            counter,
+            verdict: Verdict::Injected,
+        }));
     }
 
     /// Everything about the patient was erased: what is there of it is nothing that belongs there.
@@ -191,6 +204,15 @@ impl<'a> Inventory<'a> {
         Ok(Some((assessed, next)).filter(|_| page.first().is_some_and(|first| first.index < below)))
     }
 
+    /// What the database has of one batch, by the index of its entry.
+    pub(crate) async fn batch(&mut self, index: u64) -> Result<Option<Assessed>, Failure> {
+        let place = self.node.mirror.entry_at(index).await?;
+        match place.as_ref().and_then(FinalBatch::of) {
+            Some(batch) => Ok(Some(self.assess(batch).await?)),
+            None => Ok(None),
+        }
+    }
+
     /// Whether frames in places of others were found behind batches that may lack them: then the batches are to be gone through again.
     pub(crate) fn is_to_be_repeated(&mut self) -> bool {
         std::mem::take(&mut self.came_late)
@@ -276,13 +298,15 @@ impl<'a> Inventory<'a> {
         }
         let Looked { held, modified, elsewhere, strangers } = looked;
         let (device_shown, removed) = (device.clone(), Vec::new());
+        let let_go = self.node.mirror.batches(batch.binding).await?.let_go_with(batch.first).cloned();
         let mut assessed =
-            Assessed { batch, device: device_shown, patient: None, tie, held, modified, removed, strangers };
+            Assessed { batch, device: device_shown, patient: None, tie, held, modified, removed, strangers, let_go };
         for (place, of, counter) in elsewhere {
             self.remember(place, &of, counter, &mut assessed.strangers);
         }
         match &device {
             _ if is_erased => assessed.disown(),
+            _ if assessed.let_go.is_some() => assessed.modified_are_strangers(),
             _ if !assessed.batch.is_readable() => {}
             Some(device) => self.complete(&mut assessed, device).await?,
             None => assessed.removed = assessed.batch.counters(),
@@ -443,6 +467,9 @@ impl<'a> Inventory<'a> {
             let Some(known) = batches.reaching(frame.counter()).filter(|batch| batch.first <= frame.counter()) else {
                 continue;
             };
+            if batches.let_go_with(frame.counter()).is_some() {
+                continue;
+            }
             let tie = self.tie(*binding).await?;
             if !frame.is_signed_by(&tie.key) {
                 continue;

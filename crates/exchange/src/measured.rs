@@ -458,6 +458,7 @@ impl Node {
             let Some((first, _)) = frames.first() else { continue };
             let Some(ties) = self.ties(first, binding, &wanted.patient).await? else { continue };
             let borne_out = self.borne_out(&ties, frames).await?;
+            good.extend(borne_out.let_go.iter().map(|counter| (binding, *counter)));
             gone.extend(borne_out.gone.into_iter().map(|(first, count)| ((binding, first), count)));
             for (reading, pending) in borne_out.readings {
                 let Some(end) = places.get(&reading.digest) else { continue };

@@ -29,6 +29,11 @@ pub(crate) struct Meters {
     weighed: Family<Label, Counter>,
     decisions: Family<Label, Counter>,
     frames: Family<Label, Counter>,
+    /// Rows of frames that were let go by policy and taken out here.
+    pub(crate) frames_let_go: Counter,
+    /// Bindings with frames past their term, and those of them that something keeps.
+    pub(crate) frames_due: Gauge,
+    pub(crate) frames_held_back: Gauge,
     alarms: Family<Label, Counter>,
     escalated: Counter,
     watched: Counter<f64, AtomicU64>,
@@ -70,6 +75,9 @@ impl Meters {
             weighed: Family::default(),
             decisions: Family::default(),
             frames: Family::default(),
+            frames_let_go: Counter::default(),
+            frames_due: Gauge::default(),
+            frames_held_back: Gauge::default(),
             alarms: Family::default(),
             escalated: Counter::default(),
             watched: Counter::default(),
@@ -96,6 +104,12 @@ impl Meters {
             "Policies in force that this program cannot read; when the access policy is one, it denies after a day";
         registry.register("policy_unreadable", help, self.policy_unreadable.clone());
         registry.register("frames", "Frames of sensors, by what became of them", self.frames.clone());
+        let help = "Frames that were let go by policy, and that this gateway took out of the database";
+        registry.register("frames_let_go", help, self.frames_let_go.clone());
+        let help = "Bindings of this organisation with frames past the term of the policy";
+        registry.register("frames_due_bindings", help, self.frames_due.clone());
+        let help = "Those of them that a hold, an investigation or missing frames keep: see `vitaltrace audit`";
+        registry.register("frames_held_back_bindings", help, self.frames_held_back.clone());
         let help =
             "Alarms that were raised, by priority, or technical; beside the hours watched, alarms per patient-hour";
         registry.register("alarms", help, self.alarms.clone());

@@ -25,7 +25,7 @@ mod names;
 mod tree;
 mod versions;
 
-pub(crate) use batches::{Batch, Batches};
+pub(crate) use batches::{Batch, Batches, LetGo};
 pub(crate) use gathered::FinalAccesses;
 use lately::Lately;
 
@@ -52,6 +52,7 @@ CREATE INDEX IF NOT EXISTS entry_id ON entry (id);
 CREATE INDEX IF NOT EXISTS entry_about ON entry (about) WHERE about IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entry_kind ON entry (kind, idx);
 CREATE INDEX IF NOT EXISTS entry_lane ON entry (org, lane, seq);
+CREATE INDEX IF NOT EXISTS entry_disposal ON entry (patient) WHERE kind = 'disposal';
 CREATE INDEX IF NOT EXISTS entry_refused ON entry (idx) WHERE refused <> 0;
 CREATE TABLE IF NOT EXISTS version (
   tag BLOB NOT NULL, version INTEGER NOT NULL, commitment BLOB NOT NULL, org TEXT NOT NULL, idx INTEGER NOT NULL,

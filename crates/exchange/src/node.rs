@@ -306,6 +306,7 @@ impl Node {
             tokio::spawn(node.clone().follow()),
             tokio::spawn(node.clone().submit(orphans, later)),
             tokio::spawn(node.clone().batch_frames()),
+            tokio::spawn(node.clone().let_frames_go()),
             tokio::spawn(node.clone().keep_vigil()),
             tokio::spawn(node.clone().write_accesses()),
             tokio::spawn(node.clone().activate_policies()),

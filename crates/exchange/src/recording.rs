@@ -56,6 +56,8 @@ pub struct Recording {
     pub withheld: usize,
     /// How many of the batches that they are from, and of those between, are gone.
     pub missing: u64,
+    /// Roll-ups of the time that was asked for, `Observation/id`: of frames that were let go by policy. None of these is missing.
+    pub let_go: Vec<String>,
 }
 
 /// A binding's frames: where each is from, and when it came.
@@ -68,6 +70,8 @@ pub(crate) struct BorneOut {
     pub(crate) readings: Vec<(Reading, bool)>,
     /// How many others are gone of their batches, by the first counter of each.
     pub(crate) gone: BTreeMap<u64, u64>,
+    /// Counters of those that were let go and whose rows are on their way out.
+    pub(crate) let_go: BTreeSet<u64>,
 }
 
 /// The most batches without a frame in a recording of which it is looked whether they are there.
@@ -97,8 +101,9 @@ impl Node {
             orgs.insert(ties.org.clone());
             let borne_out = self.borne_out(&ties, frames).await?;
             missing += borne_out.gone.values().sum::<u64>() + self.gone_between(&borne_out.readings).await?;
+            let let_go = borne_out.let_go.len();
             let (good, waiting) = in_order(borne_out);
-            (withheld, pending) = (withheld + all - good.len(), pending + waiting);
+            (withheld, pending) = (withheld + all - let_go - good.len(), pending + waiting);
             readings.push(good);
         }
         let mut under = own.under;
@@ -109,7 +114,9 @@ impl Node {
         let versions: Vec<Commitment> = readings.iter().flatten().map(|reading| Commitment(reading.digest)).collect();
         let trail = Trail { query: Some(query_of(range)), under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
         self.leave_trail(caller, Some(&range.patient), &versions, &[], &trail).await?;
-        let mut recording = Recording { frames: versions.len(), pending, withheld, missing, ..Recording::default() };
+        let let_go = self.rolled_up(range).await?;
+        let frames = versions.len();
+        let mut recording = Recording { frames, pending, withheld, missing, let_go, ..Recording::default() };
         for mut of_device in readings {
             if let Some(name) = &range.signal {
                 of_device.iter_mut().for_each(|reading| reading.signals.retain(|signal| signal.name == *name));
@@ -175,6 +182,7 @@ impl Node {
         let batches = self.mirror.batches(first.binding).await?;
         let between = batches.between(first.counter, last.counter);
         let none_is_here = between.iter().filter(|batch| here.range(batch.first..=batch.last).next().is_none());
+        let none_is_here = none_is_here.filter(|batch| batches.let_go_with(batch.first).is_none());
         let mut gone = 0;
         for batch in none_is_here.take(BETWEEN_MAX).filter(|batch| batch.count as usize <= BATCH_FRAMES_MAX) {
             let (device, count) = (first.device.as_str(), batch.count as usize);
@@ -199,6 +207,10 @@ impl Node {
         let mut verdicts: BTreeMap<u64, Standing> = BTreeMap::new();
         let mut borne_out = BorneOut { readings: Vec::with_capacity(readings.len()), ..BorneOut::default() };
         for reading in readings {
+            if batches.let_go_with(reading.counter).is_some() {
+                borne_out.let_go.insert(reading.counter);
+                continue;
+            }
             let standing = match batches.reaching(reading.counter) {
                 Some(batch) if batch.first <= reading.counter => match verdicts.get(&batch.first) {
                     Some(standing) => *standing,

@@ -5,13 +5,14 @@
 
 use crate::{
     assess::{assess, show},
-    bind::{device_name, sensed},
+    bind::{device_digest, device_name, sensed},
     boxed,
     caller::Caller,
     chart::{Charted, counts},
     facts::Target,
     failure::Failure,
     kept::frame_of,
+    mirror::LetGo,
     node::Node,
     row::Worth,
     run::{Content, Place, Step, Told, after, begun, taken_out},
@@ -60,6 +61,9 @@ pub struct Replayed {
     pub records: usize,
     /// What was changed or is gone: frames by device and counter, records by version; the first of them.
     pub changed: Vec<String>,
+    /// Frames that were let go by policy, by device, with when and by which entry; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub let_go: Vec<String>,
     /// In words.
     pub said: String,
     /// The results of the same run that were written before, where they were asked for.
@@ -104,6 +108,7 @@ struct Held {
     frames: BTreeMap<(String, u64), Reading>,
     records: BTreeMap<String, Charted>,
     changed: Vec<String>,
+    let_go: Vec<String>,
 }
 
 impl Node {
@@ -194,6 +199,7 @@ impl Node {
             }
         }
         let mut held = Held::default();
+        let thinned = self.thinned(&asked.patient).await?;
         let (from, to) = asked.measured.map_or((TimeMs(0), TimeMs(u64::MAX)), |(from, to)| (from, to.plus_ms(1)));
         for (device, counters) in wanted {
             let of = FrameFilter::Device(device.as_str().to_owned());
@@ -223,9 +229,24 @@ impl Node {
                 held.frames.extend(good.into_iter().map(|reading| ((id.clone(), reading.counter), reading)));
             }
             let gone = counters.iter().filter(|counter| !held.frames.contains_key(&(id.clone(), **counter)));
-            let gone: Vec<String> =
-                gone.take(NAMED_MAX).map(|counter| format!("frame {counter} of Device/{id}")).collect();
-            held.changed.extend(gone);
+            // By the index of the entry: which frames went together.
+            let (mut went, mut changed) = (BTreeMap::<u64, (&LetGo, u64, u64, u64)>::new(), Vec::new());
+            let device = device_digest(&device);
+            for counter in gone {
+                let mut of = thinned.iter().filter(|one| one.device == device);
+                match of.find_map(|one| one.batches.let_go_with(*counter)) {
+                    Some(let_go) => {
+                        let (_, _, last, count) = went.entry(let_go.index).or_insert((let_go, *counter, *counter, 0));
+                        (*last, *count) = (*counter, *count + 1);
+                    }
+                    None => changed.push(format!("frame {counter} of Device/{id}")),
+                }
+            }
+            held.changed.extend(changed.into_iter().take(NAMED_MAX));
+            held.let_go.extend(went.into_values().take(NAMED_MAX).map(|(let_go, first, last, count)| {
+                let (at, entry) = (let_go.time.to_instant(), let_go.entry);
+                format!("{count} frames of Device/{id}, counters {first} to {last}: {at}, entry {entry}")
+            }));
         }
         Ok(held)
     }
@@ -301,12 +322,20 @@ fn compute(asked: &Asked, mut held: Held) -> Replayed {
         frames: held.frames.len(),
         records: held.records.len(),
         changed: std::mem::take(&mut held.changed),
+        let_go: std::mem::take(&mut held.let_go),
         said: String::new(),
         run: None,
     };
     if !replayed.changed.is_empty() {
         replayed.changed.truncate(NAMED_MAX);
         replayed.said = "not equal: what it was computed from was changed, or is gone".to_owned();
+        return replayed;
+    }
+    if !replayed.let_go.is_empty() {
+        replayed.let_go.truncate(NAMED_MAX);
+        replayed.said =
+            "not computed: frames that it was computed from were let go by policy, and only their roll-up is left"
+                .to_owned();
         return replayed;
     }
     let mut earlier = Earlier::default();

@@ -31,6 +31,8 @@ pub(crate) enum Standing {
     Alone(u64),
     /// A final batch says that another frame, or none, has its counter.
     Contradicted,
+    /// It was let go by policy: its row is on its way out.
+    LetGo,
 }
 
 impl Standing {
@@ -55,7 +57,7 @@ impl Node {
         let digest = named.frame;
         let name = format!("Observation/{named}");
         let row = self.store.frame(digest).await.map_err(crate::find::search_failure)?;
-        let Some(row) = row else { return Err(Failure::NotFound(name)) };
+        let Some(row) = row else { return Err(self.gone_or_unknown(caller, name, digest).await?) };
         let tampered = || Failure::Tampered(name.clone());
         let frame = frame_of(&row).filter(|frame| frame.digest() == digest).ok_or_else(tampered)?;
         let ties = self.ties(&frame, row.binding, &row.patient).await?.ok_or_else(tampered)?;
@@ -65,6 +67,11 @@ impl Node {
             true => self.standing(&reading, row.received_at, ours).await?,
             false => self.waiting(row.received_at, ours),
         };
+        if standing == Standing::LetGo {
+            let id = named.to_string();
+            self.allow(caller, Action::Read, &sensed(&row.patient, Some(&id), &ties.org)).await?;
+            return Err(self.was_let_go(name, row.binding, reading.counter).await?);
+        }
         if standing == Standing::Contradicted {
             tracing::warn!(binding = %row.binding, "a frame does not agree with the ledger and is withheld");
             return Err(tampered());
@@ -120,7 +127,9 @@ impl Node {
 
     /// Whether a frame stands under a final batch of its binding.
     async fn standing(&self, reading: &Reading, received_at: TimeMs, ours: bool) -> Result<Standing, Failure> {
-        match self.mirror.batches(reading.binding).await?.reaching(reading.counter) {
+        let batches = self.mirror.batches(reading.binding).await?;
+        match batches.reaching(reading.counter) {
+            _ if batches.let_go_with(reading.counter).is_some() => Ok(Standing::LetGo),
             Some(batch) if batch.first <= reading.counter => self.under_root(reading, batch).await,
             // Batches come in order of counters: one that went past without this frame says that it never came.
             Some(_) => Ok(Standing::Contradicted),

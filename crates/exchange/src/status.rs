@@ -42,7 +42,7 @@ impl Node {
             "pending": self.unsettled(), "waiting_submissions": ledger.pending,
             "pending_for_holding": ledger.pending_for_holding, "custodians": ledger.custodians,
             "finality_ms_p50": percentile(0.5), "finality_ms_p99": percentile(0.99),
-            "validators": validators,
+            "validators": validators, "retention": self.retention_shown(),
             "vault": {"held": vault.held, "missing": vault.missing},
             "disk_bytes": used, "disk_bytes_per_entry": per_entry
         }))

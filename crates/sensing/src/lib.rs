@@ -3,7 +3,7 @@
 //! A device numbers its [`Frame`]s, links each to the one before and signs it. [`admit`] checks signature, binding, sequence
 //! and clock and gives a [`Reading`]: [`observation`] serves it as FHIR, [`Batch`] sums it up for the ledger. A [`Watch`]
 //! stands over one device for longer, and [`Signed`] checks the signatures of many frames at once. [`wfdb`] and [`edf`] write
-//! readings as recordings, [`compact`] packs frames for storage. [`wfdb`] reads recordings, [`generated`] makes signals and
+//! readings as recordings, [`rollup`] keeps what is left of frames, [`compact`] packs frames for storage. [`wfdb`] reads recordings, [`generated`] makes signals and
 //! [`fault`] spoils them, so that a reference device has something to send.
 //!
 //! Everything here is pure: no clock is read, nothing is spawned, no randomness is drawn.
@@ -21,6 +21,7 @@ mod verify;
 mod watch;
 
 pub mod observation;
+pub mod rollup;
 pub mod sensor;
 
 pub mod compact;

@@ -65,7 +65,7 @@ fn observation(reading: &Reading, context: &Context<'_>, group: &Group) -> Json 
     let known = sensor::channel(&first.name);
     let (code, category) = match group.panel {
         Some((sensor, panel)) => (concept(&panel.codes, sensor.name), panel.category),
-        None => (concept_of(first, known), known.map_or(Category::Exam, |channel| channel.category)),
+        None => (concept_of(&first.name, known), known.map_or(Category::Exam, |channel| channel.category)),
     };
     let mut out = Map::new();
     out.insert("resourceType".into(), "Observation".into());
@@ -109,15 +109,16 @@ fn component(reading: &Reading, at: usize) -> Json {
     if !doubts.is_empty() {
         out.insert("extension".into(), doubts.into());
     }
-    out.insert("code".into(), concept_of(signal, sensor::channel(&signal.name)));
+    out.insert("code".into(), concept_of(&signal.name, sensor::channel(&signal.name)));
     insert_value(&mut out, signal);
     Json::Object(out)
 }
 
-fn concept_of(signal: &Signal, known: Option<&Channel>) -> Json {
+/// The code of a signal.
+pub(crate) fn concept_of(signal: &str, known: Option<&Channel>) -> Json {
     match known {
         Some(channel) => concept(&channel.codes, channel.name),
-        None => json!({"coding": [{"system": SIGNAL, "code": signal.name}], "text": signal.name}),
+        None => json!({"coding": [{"system": SIGNAL, "code": signal}], "text": signal}),
     }
 }
 
@@ -131,7 +132,8 @@ fn concept(codes: &Codes, name: &str) -> Json {
     json!({"coding": coding, "text": codes.display})
 }
 
-fn reference(to: Option<&str>, display: Option<&str>) -> Json {
+/// A reference, with what people call it.
+pub(crate) fn reference(to: Option<&str>, display: Option<&str>) -> Json {
     let mut out = Map::new();
     if let Some(to) = to {
         out.insert("reference".into(), to.into());

@@ -59,7 +59,8 @@ pub use readers::{
     Sweep,
 };
 pub use row::{
-    Attachment, EntryPlace, FiledFrame, Frame, FramePlace, Malformed, Row, Rows, Submission, VersionKey, WrappedKey,
+    Attachment, EntryPlace, FiledFrame, Frame, FramePlace, Malformed, Row, Rows, Submission, Trace, VersionKey,
+    WrappedKey,
 };
 pub use seal::{Kept, Seal, SealError, SealedSubmission};
 pub use search::{

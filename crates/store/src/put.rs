@@ -67,6 +67,8 @@ pub enum Removal {
     Place(u64),
     /// The frame in this place, as [`crate::FiledFrame::place`] says.
     Frame(i64),
+    /// The same, of a frame that is let go: its digest stays, with binding, counter and patient.
+    LetGo(i64),
 }
 
 /// An entry for the ledger.

@@ -4,7 +4,7 @@ use crate::{
     address::Address,
     int64::clamp,
     postgres,
-    row::{EntryPlace, FiledFrame, Frame, FramePlace, Malformed, Row, Rows, Submission, VersionKey, WrappedKey},
+    row::{EntryPlace, FiledFrame, Frame, FramePlace, Malformed, Row, Rows, Submission, Trace, VersionKey, WrappedKey},
     search::{BadSearch, PAGE_MAX, Page, Search},
     sqlite,
     store::OpenError,
@@ -382,6 +382,22 @@ impl Reader {
     /// The frame that was filed under this digest.
     pub async fn frame(&self, digest: Digest) -> Result<Option<Frame>, ReadError> {
         ask!(self, frame(&digest))
+    }
+
+    /// What stays of the frame that was let go with this digest.
+    pub async fn trace(&self, digest: Digest) -> Result<Option<Trace>, ReadError> {
+        ask!(self, trace(&digest))
+    }
+
+    /// Counters of a binding's frames from `first` to `last` that were let go, with their digests, in order, at most `limit`.
+    pub async fn traces(
+        &self,
+        binding: Id16,
+        first: u64,
+        last: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Digest)>, ReadError> {
+        ask!(self, traces(&binding, first, last, limit))
     }
 
     /// The attachment that was filed under this digest; whether it has it, the caller checks.

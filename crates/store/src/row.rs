@@ -160,6 +160,19 @@ impl FramePlace {
     }
 }
 
+/// What stays of a frame that was let go. It is read as anything else in the database: whoever asks checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The frame's digest.
+    pub digest: Digest,
+    /// The binding that it was filed under.
+    pub binding: Id16,
+    /// Its counter.
+    pub counter: u64,
+    /// The id of the Patient.
+    pub patient: String,
+}
+
 /// What the ledger names by digest and keeps beside itself: here an untrusted copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {

@@ -12,8 +12,8 @@ mod plans;
 
 pub(crate) use read::{
     attachment, counts, entry, filed_frame, filed_frames, frame, frame_digests, frame_places, frames, gathered,
-    history, lanes, last_frame, patient_records, read, read_beside, search, submissions_since, sweep, vread,
-    wrapped_keys,
+    history, lanes, last_frame, patient_records, read, read_beside, search, submissions_since, sweep, trace, traces,
+    vread, wrapped_keys,
 };
 pub(crate) use schema::{check_format, open_reader};
 pub(crate) use write::Writer;

@@ -197,6 +197,22 @@ export type Body =
       readonly count: number;
       /** From the first access, whose time is the entry's, to the last. */
       readonly ms: number;
+    }
+  | {
+      readonly kind: "disposal";
+      readonly binding: Uint8Array;
+      /** The pseudonym that the binding was made under. */
+      readonly bound: Digest;
+      /** Counter of the last frame that was let go before. */
+      readonly after: bigint;
+      readonly last: bigint;
+      /** How many frames there were. */
+      readonly count: bigint;
+      /** The derivation policy. */
+      readonly document: Digest;
+      readonly rollUps: readonly Digest[];
+      /** Investigations that are over. */
+      readonly concluded: readonly Uint8Array[];
     };
 type Priority = (typeof PRIORITIES)[number];
 
@@ -358,6 +374,20 @@ const BODIES: readonly ((reader: Reader) => Body)[] = [
   (reader) => {
     reader.fields(3);
     return { kind: "accesses", root: digest(reader), count: reader.u32(), ms: reader.u32() };
+  },
+  (reader) => {
+    reader.fields(8);
+    return {
+      kind: "disposal",
+      binding: id(reader),
+      bound: digest(reader),
+      after: reader.u64(),
+      last: reader.u64(),
+      count: reader.u64(),
+      document: digest(reader),
+      rollUps: reader.array(ENTRY_BYTES_MAX, digest),
+      concluded: reader.array(ENTRY_BYTES_MAX, id),
+    };
   },
 ];
 

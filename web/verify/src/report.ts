@@ -6,6 +6,7 @@ import type { Current } from "./current.js";
 import type { Device } from "./device.js";
 import type { Final } from "./finality.js";
 import type { Accesses } from "./gathered.js";
+import { letGoOf } from "./letGo.js";
 import { type CheckedMonth, type Filed, type Link, misdated } from "./log.js";
 import type { Purpose, RecordType } from "./names.js";
 import { committedBy, type Contents } from "./opened.js";
@@ -63,6 +64,8 @@ export type Report = {
   readonly devices: readonly DeviceReport[];
   /** Batches of frames in the file that it does not show this of. */
   readonly devices_unshown: number;
+  /** Frames that were let go by policy, in order of the entries. */
+  readonly let_go: readonly LetGoReport[];
   /** The log over all entries. */
   readonly ledger_log: { readonly size: bigint; readonly root: string; readonly placed: number };
   /** Members with their keys at the header, and when they signed that log. */
@@ -120,6 +123,24 @@ export type DeviceReport = {
   readonly revoked: bigint | null;
   readonly good: number;
   readonly late: number;
+};
+
+/** Frames of a binding that were let go by policy. */
+export type LetGoReport = {
+  readonly binding: string;
+  /** Counter of the last frame that was let go before. */
+  readonly after: bigint;
+  /** Counter of the last frame. */
+  readonly last: bigint;
+  /** How many there were. */
+  readonly frames: bigint;
+  /** How many more the batches of the file name, which were gone before. */
+  readonly gone_before: bigint;
+  /** Records with their roll-up. */
+  readonly roll_ups: number;
+  /** Digest of the derivation policy. */
+  readonly policy: string;
+  readonly height: bigint;
 };
 
 /** A member at the header. */
@@ -235,6 +256,7 @@ export function report(verified: Verified): Report {
   const { at, access, derivation, months, accesses, contents, current } = verified;
   const { devices, devicesUnshown, places, witnesses, bytes } = verified;
   const all = months.flatMap((month) => month.entries);
+  const letGo = letGoOf(all);
   const several = all.flatMap(({ entry: { body } }) => (body.kind === "accesses" ? [body.count] : []));
   const given = months.flatMap((month) => givenOf(month, accesses));
   const records = recordsOf(
@@ -266,6 +288,7 @@ export function report(verified: Verified): Report {
     currentUnshown: unshownOf(records, current),
     devices,
     devicesUnshown,
+    letGo,
     log: { size: at.header.logSize, root: at.header.logRoot, placed: places.size },
     witnesses,
   };
@@ -309,6 +332,16 @@ export function report(verified: Verified): Report {
       late,
     })),
     devices_unshown: devicesUnshown,
+    let_go: letGo.map(({ binding, after, last, frames, goneBefore, rollUps, policy, height }) => ({
+      binding: hex(binding),
+      after,
+      last,
+      frames,
+      gone_before: goneBefore,
+      roll_ups: rollUps,
+      policy: hex(policy),
+      height,
+    })),
     ledger_log: { size: said.log.size, root: hex(said.log.root), placed: said.log.placed },
     witnesses: witnesses.map(({ org, key, cosigned }) => ({
       organisation: org,

@@ -3,6 +3,7 @@
 import { type Digest, hex } from "./bytes.js";
 import type { Current } from "./current.js";
 import type { Device } from "./device.js";
+import type { LetGo } from "./letGo.js";
 import { type CheckedMonth, misdated } from "./log.js";
 import type { ActivePolicy } from "./state.js";
 import { instant, type Month, monthText, previous } from "./time.js";
@@ -32,6 +33,7 @@ export type Said = {
   readonly currentUnshown: number;
   readonly devices: readonly Device[];
   readonly devicesUnshown: number;
+  readonly letGo: readonly LetGo[];
   /** The log over all entries, and how many entries of the file have a place in it. */
   readonly log: { readonly size: bigint; readonly root: Digest; readonly placed: number };
   readonly witnesses: readonly CheckedWitness[];
@@ -88,7 +90,7 @@ export function proven(said: Said): string[] {
 }
 
 /** What is proven of the state at the header, and of the log over all entries. */
-function shown({ height, current, devices, log, witnesses }: Said): string[] {
+function shown({ height, current, devices, letGo, log, witnesses }: Said): string[] {
   const sentences: string[] = [];
   const has = current.filter(({ head }) => head !== undefined).length;
   const none = current.length - has;
@@ -108,6 +110,11 @@ function shown({ height, current, devices, log, witnesses }: Said): string[] {
     if (good > 0) {
       sentences.push(`Binding ${hex(binding)}: ${batchesWere(good)} made by the device key \`${hex(key)}\`, ${state}.`);
     }
+  }
+  for (const { binding, last, frames, rollUps, policy, height: at } of letGo) {
+    sentences.push(
+      `Binding ${hex(binding)}: its frames up to counter ${last} were let go at height ${at} by the derivation policy \`${hex(policy)}\`, as old as it asks, under no hold known to the ledger; what is left of ${counted(frames, "frame", "frames")} stood there in ${counted(rollUps, "record", "records")}.`,
+    );
   }
   if (log.placed > 0) {
     sentences.push(
@@ -166,7 +173,8 @@ const NEVER_PROVEN: readonly string[] = [
 ];
 
 /** What the file could show of the state at the header and does not. */
-function unshown({ current, currentUnshown, devices, devicesUnshown, entries, log, witnesses }: Said): string[] {
+function unshown(said: Said): string[] {
+  const { current, currentUnshown, devices, devicesUnshown, entries, letGo, log, witnesses } = said;
   const sentences: string[] = [];
   if (currentUnshown > 0) {
     sentences.push(
@@ -192,6 +200,14 @@ function unshown({ current, currentUnshown, devices, devicesUnshown, entries, lo
     sentences.push(
       `Whether the device key was revoked is not shown for ${counted(devicesUnshown, "batch of frames", "batches of frames")}.`,
     );
+  }
+  for (const { binding, last, goneBefore } of letGo.filter((one) => one.goneBefore > 0n)) {
+    sentences.push(
+      `Binding ${hex(binding)}: of the frames up to counter ${last}, ${goneBefore} that batches name were gone before they could be let go, and are in no roll-up.`,
+    );
+  }
+  if (letGo.length > 0) {
+    sentences.push("That a roll-up follows from the frames that were let go is the word of the organisation that wrote it.");
   }
   const unplaced = entries - log.placed;
   if (unplaced > 0) {

@@ -32,6 +32,8 @@ export function what(body: Body): string {
       return body.step.is === "revoked" ? "device key revoked" : `device ${body.step.is}`;
     case "batch":
       return `${body.count} frames, counters ${body.first} to ${body.last}, ${body.gaps.length} gaps, ${body.refused} refused`;
+    case "disposal":
+      return `frames let go by policy up to counter ${body.last}: ${body.count}, rolled up in ${body.rollUps.length} records`;
     case "analytics":
       return body.priority === undefined ? "finding" : `finding of ${body.priority} priority`;
     case "alarm":

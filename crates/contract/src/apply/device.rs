@@ -1,6 +1,6 @@
 //! Rules for devices and their frames: one patient at a time, one key per device, every counter once.
 
-use super::{Case, PROVIDERS, Reject, ensure};
+use super::{Case, PROVIDERS, Reject, disposal, ensure};
 use crate::{
     Body, DeviceStep, Gap, PublicKey, merkle,
     state::{self, Binding, DeviceHead, DeviceKey, Key},
@@ -112,6 +112,7 @@ pub(super) fn batch(case: &mut Case<'_>) -> Result<(), Reject> {
     let missing = span(*first, *last)?.checked_sub(u64::from(*count)).ok_or(Reject::Gaps)?;
     ensure(missing_within(*first, *last, gaps) == Some(missing), Reject::Gaps)?;
     let batches = binding.batches.saturating_add(1);
+    disposal::note(case, id, &binding);
     case.put(key, &Binding { last: *last, batches, ..binding });
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Rules for who may and who did: accesses, grants, break-glass overrides, investigations.
 
-use super::{Case, PROVIDERS, Reject, ensure};
+use super::{CASES_MAX, Case, PROVIDERS, Reject, ensure};
 use crate::{
     AccessAction, Body, GATHERED_MAX, GATHERED_MS_MAX, GrantStep, InvestigationStep, OverrideStep, merkle,
-    state::{self, Claim, Grant, Investigation, Override},
+    state::{self, Cases, Claim, Grant, Investigation, Override},
 };
 use record::{Commitment, Id16, OrgRole, Purpose, TimeMs};
 
@@ -154,6 +154,18 @@ fn count_unreviewed(case: &mut Case<'_>, change: impl Fn(u64) -> u64) {
     case.put(state::organisation_key(&case.entry.org), &member);
 }
 
+/// Lists a case under its patient's pseudonym: while it is open, no frames are let go under that.
+fn list(case: &mut Case<'_>, id: &Id16) {
+    let Some(key) = case.entry.patient.as_ref().map(state::cases_key) else { return };
+    let mut cases = case.get::<Cases>(&key).unwrap_or_default();
+    if cases.ids.len() < CASES_MAX {
+        cases.ids.push(*id);
+    } else {
+        cases.more = true;
+    }
+    case.put(key, &cases);
+}
+
 /// Compliance opens a case and concludes its own.
 pub(super) fn investigation(case: &mut Case<'_>, id: &Id16, step: InvestigationStep) -> Result<(), Reject> {
     case.role_is(&[OrgRole::Compliance])?;
@@ -163,6 +175,7 @@ pub(super) fn investigation(case: &mut Case<'_>, id: &Id16, step: InvestigationS
     let held = match (step, case.get::<Investigation>(&key)) {
         (InvestigationStep::Opened, Some(_)) => return Err(Reject::NotNew),
         (InvestigationStep::Opened, None) => {
+            list(case, id);
             Investigation { org: case.entry.org.clone(), patient: case.entry.patient, concluded: None, from: at }
         }
         (InvestigationStep::Concluded, None) => return Err(Reject::Unknown),

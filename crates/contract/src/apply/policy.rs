@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     DerivationPolicy, PolicyKind, PolicyPart, PolicyStep, document,
-    state::{self, ActivePolicy, Key, PolicyBytes, PolicyTerm, PolicyText, Proposal, Voter},
+    state::{self, ActivePolicy, Key, PolicyBytes, PolicyTerm, PolicyText, Proposal, Retention, Voter},
 };
 use record::{Digest, OrgId, OrgRole};
 
@@ -88,7 +88,7 @@ pub(super) fn check_policy(case: &Case<'_>) -> Result<(), Reject> {
 
 /// Every key that a step on a document may read or write, but the term that an activation ends.
 pub(super) fn reads(org: &OrgId, kind: PolicyKind, document: &Digest, step: &PolicyStep, keys: &mut Vec<Key>) {
-    keys.push(state::policy_text_key(kind, document));
+    keys.extend([state::policy_text_key(kind, document), state::retention_key(document)]);
     if let PolicyStep::Written(PolicyPart { part, of, .. }) = step {
         let last = part.checked_add(1) == Some(*of);
         // The last part is where the document is put together.
@@ -165,13 +165,18 @@ fn write(case: &mut Case<'_>, kind: PolicyKind, document: &Digest, part: &Policy
         }
         bytes.extend(&part.bytes);
         ensure(document::digest(kind, &bytes) == *document, Reject::Document)?;
-        ensure(kind != PolicyKind::Derivation || is_derivation_policy(&bytes), Reject::Document)?;
+        if kind == PolicyKind::Derivation {
+            let policy = derivation_policy(&bytes).ok_or(Reject::Document)?;
+            if let Some(retention) = policy.retention() {
+                case.put(state::retention_key(document), &Retention { keep_s: retention.keep_s });
+            }
+        }
         case.put(text, &PolicyText { org: org.clone(), parts: part.of });
     }
     case.put(state::policy_part_key(kind, document, &org, part.part), &PolicyBytes { bytes: part.bytes.clone() });
     Ok(())
 }
 
-fn is_derivation_policy(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| DerivationPolicy::parse(text).is_ok())
+fn derivation_policy(bytes: &[u8]) -> Option<DerivationPolicy> {
+    DerivationPolicy::parse(std::str::from_utf8(bytes).ok()?).ok()
 }

@@ -118,6 +118,14 @@ rejects! {
     46 AuditTag = "the tag is not one of the organisation's audit events";
     /// Fewer than two or more than [`crate::GATHERED_MAX`] accesses, or not within [`crate::GATHERED_MS_MAX`].
     47 Gathered = "too few or too many accesses, or not within a second";
+    /// The derivation policy named is not in force, keeps frames for ever, or is not on the ledger.
+    48 NoRetention = "the derivation policy in force lets no frames go";
+    /// The frames were final too short a time before.
+    49 TooEarly = "the frames are to be kept for longer";
+    /// A roll-up is not on the ledger, deleted, no sensed record or another organisation's.
+    50 NotRolledUp = "a roll-up that it names is not on the ledger as a sensed record of the organisation";
+    /// An investigation under one of the pseudonyms is open, or is not named.
+    51 CaseOpen = "an investigation of the patient is open, or is not named as concluded";
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod care;
 mod claim;
 mod device;
+mod disposal;
 mod governance;
 mod log;
 mod member;

@@ -1,6 +1,6 @@
 //! What changes between two derivation policies, in words.
 
-use super::{DerivationPolicy, Document};
+use super::{DerivationPolicy, Document, Retention};
 use record::RecordType;
 use std::collections::BTreeSet;
 
@@ -59,8 +59,33 @@ impl DerivationPolicy {
                 said.push(format!("{what} every {is} s instead of every {was} s"));
             }
         }
+        if before.retention != after.retention {
+            said.push(match after.retention {
+                None => "frames of sensors are kept for ever".to_owned(),
+                Some(Retention { keep_s, roll_up_s }) => format!(
+                    "frames of sensors are let go {} after their batch, and of them stays a roll-up of every {}, while {}",
+                    span(keep_s),
+                    span(roll_up_s),
+                    match before.retention {
+                        None => "they are kept for ever today".to_owned(),
+                        Some(was) => {
+                            format!("today it is {} and every {}", span(was.keep_s), span(was.roll_up_s))
+                        }
+                    }
+                ),
+            });
+        }
         said
     }
+}
+
+/// So many seconds in the largest unit that measures them wholly.
+fn span(seconds: u32) -> String {
+    let units = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
+    let whole = units.into_iter().find(|(_, length)| seconds.is_multiple_of(*length));
+    let (unit, length) = whole.unwrap_or(("second", 1));
+    let count = seconds / length;
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 fn refinements(before: &Document, after: &Document) -> Vec<String> {
@@ -116,6 +141,17 @@ mod tests {
         );
         check("hidden_types = [\"Flag\", ", "hidden_types = [", &["the type `Flag` shows on the ledger"]);
         check("batch_cadence_s = 5", "batch_cadence_s = 9", &["frames are summed up every 9 s instead of every 5 s"]);
+        let at_the_end = "\n[retention]\nkeep_s = 7776000\nroll_up_s = 60\n";
+        let new = DerivationPolicy::parse(&format!("{}{at_the_end}", DerivationPolicy::builtin_text())).unwrap();
+        let said = "frames of sensors are let go 90 days after their batch, and of them stays a roll-up of every 1 minute, while they are \
+                    kept for ever today";
+        assert_eq!(old.changes(&new), [said]);
+        assert_eq!(new.changes(&old), ["frames of sensors are kept for ever"]);
+        let shorter = at_the_end.replace("7776000", "36000").replace("60\n", "90\n");
+        let shorter = DerivationPolicy::parse(&format!("{}{shorter}", DerivationPolicy::builtin_text())).unwrap();
+        let said = "frames of sensors are let go 10 hours after their batch, and of them stays a roll-up of every 90 seconds, while today \
+                    it is 90 days and every 1 minute";
+        assert_eq!(new.changes(&shorter), [said]);
         check(
             "having = \"derivedFrom\"",
             "having = \"method\"",

@@ -64,7 +64,7 @@ fn code(rng: &mut StdRng) -> Code {
 
 /// A body of any kind.
 pub(crate) fn any(rng: &mut StdRng) -> Body {
-    match rng.random_range(0..17) {
+    match rng.random_range(0..18) {
         0 => Body::Record {
             tag: RecordTag(digest(rng)).of_record(),
             kind: one(&RecordType::ALL, rng),
@@ -180,6 +180,16 @@ pub(crate) fn any(rng: &mut StdRng) -> Body {
                     PolicyStep::Written(PolicyPart { part: small(rng), of: small(rng), bytes })
                 }
             },
+        },
+        16 => Body::Disposal {
+            binding: id(rng),
+            bound: Pseudonym(digest(rng)),
+            after: integer(rng),
+            last: integer(rng),
+            count: integer(rng),
+            document: digest(rng),
+            roll_ups: (0..rng.random_range(0..3)).map(|_| RecordTag(digest(rng))).collect(),
+            concluded: (0..rng.random_range(0..3)).map(|_| id(rng)).collect(),
         },
         15 => Body::Accesses { root: digest(rng), count: small(rng), ms: small(rng) },
         _ => Body::Member {

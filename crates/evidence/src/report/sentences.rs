@@ -1,6 +1,6 @@
 //! The report in plain sentences. Whoever reads only these must not come to believe more than was checked.
 
-use super::{DeviceReport, Link, LogReport, MonthReport, PartReport, Report, words::AUDIT_EVENT};
+use super::{DeviceReport, LetGoReport, Link, LogReport, MonthReport, PartReport, Report, words::AUDIT_EVENT};
 
 /// The kind of entries that commit to several accesses.
 const ACCESSES: &str = "accesses";
@@ -95,6 +95,13 @@ fn shown(report: &Report, said: &mut Vec<String>) {
                 key.0
             ));
         }
+    }
+    for LetGoReport { binding, last, frames, roll_ups, policy, height, .. } in &report.let_go {
+        said.push(format!(
+            "Binding {binding}: its frames up to counter {last} were let go at height {height} by the derivation policy `{policy}`, as old as it asks, under no hold known to the ledger; what is left of {} stood there in {}.",
+            frames_only(*frames),
+            records_only(*roll_ups)
+        ));
     }
     let LogReport { size, root, placed } = &report.ledger_log;
     if *placed > 0 {
@@ -206,6 +213,17 @@ fn unshown(report: &Report, said: &mut Vec<String>) {
     if report.devices_unshown > 0 {
         said.push(format!("Whether the device key was revoked is not shown for {}.", batches(report.devices_unshown)));
     }
+    for LetGoReport { binding, last, gone_before, .. } in report.let_go.iter().filter(|one| one.gone_before > 0) {
+        said.push(format!(
+            "Binding {binding}: of the frames up to counter {last}, {gone_before} that batches name were gone before they could be let go, and are in no roll-up."
+        ));
+    }
+    if !report.let_go.is_empty() {
+        said.push(
+            "That a roll-up follows from the frames that were let go is the word of the organisation that wrote it."
+                .to_owned(),
+        );
+    }
     let unplaced = report.entry_count.saturating_sub(report.ledger_log.placed);
     if unplaced > 0 {
         said.push(format!("The place in the ledger's log of all entries is not shown of {}.", entries(unplaced)));
@@ -312,6 +330,10 @@ fn entries_of_log(count: u64) -> String {
 
 fn records(count: u64) -> String {
     if count == 1 { "1 record is".to_owned() } else { format!("{count} records are") }
+}
+
+fn frames_only(count: u64) -> String {
+    if count == 1 { "1 frame".to_owned() } else { format!("{count} frames") }
 }
 
 fn records_only(count: u64) -> String {

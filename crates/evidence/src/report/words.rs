@@ -28,6 +28,9 @@ pub(crate) fn what(body: &Body) -> String {
             format!("{}: {count} versions disclosed{resting}", action_name(*action))
         }
         Body::Access { action, denied: true, .. } => format!("{}: denied", action_name(*action)),
+        Body::Disposal { last, count, roll_ups, .. } => {
+            format!("frames let go by policy up to counter {last}: {count}, rolled up in {} records", roll_ups.len())
+        }
         Body::Accesses { count, ms, .. } => format!("{count} accesses within {ms} ms"),
         Body::Grant { step: GrantStep::Issued, .. } => "permission issued".to_owned(),
         Body::Grant { step: GrantStep::Revoked, .. } => "permission revoked".to_owned(),

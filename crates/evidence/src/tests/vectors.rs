@@ -123,6 +123,34 @@ fn the_published_bundle_with_gathered_accesses_has_the_published_report() {
     each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
 }
 
+/// A device measures through a night in October, and its frames are let go in November: of the second batch one was gone before.
+fn let_go() -> World {
+    let mut world = World::new(1);
+    world.keep_frames(20 * 86_400);
+    world.block(Some("2026-10-31T22:15:00Z"));
+    world.record("mercy", "Patient/p1", "admitted");
+    let binding = world.bind("mercy", "monitor", 40);
+    let bound = world.pseudonym();
+    world.batch("mercy", binding, 1);
+    world.batch("mercy", binding, 4);
+    world.block(Some("2026-11-30T08:00:00Z"));
+    world.record("mercy", "Observation/roll-up-1", "pulse: 120 windows of a minute");
+    world.let_go("mercy", binding, bound, "Observation/roll-up-1");
+    world
+}
+
+#[test]
+fn the_published_bundle_with_frames_that_were_let_go_has_the_published_report() {
+    let world = let_go();
+    let bytes = assemble(world.prove()).to_bytes();
+    let report = verify(&bytes, &world.id(), &Limits::default()).unwrap();
+    let told: Vec<_> = report.let_go.iter().map(|one| (one.after, one.last, one.frames, one.gone_before)).collect();
+    assert_eq!(told, [(0, 6, 5, 1)]);
+    check(expect_file!["../../../../spec/vectors/evidence-1-let-go.hex"], &bytes);
+    expect_file!["../../../../spec/vectors/evidence-1-let-go.json"].assert_eq(&json(&report));
+    each_byte_changed(&bytes, |bytes| verify(bytes, &world.id(), &Limits::default()).is_err());
+}
+
 #[test]
 fn the_published_bundle_with_a_late_month_has_the_published_report() {
     let world = late();

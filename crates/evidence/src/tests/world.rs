@@ -38,8 +38,8 @@ use contract::{
     Member, MonthOpening, OverrideStep, Parent, PolicyKind, Signature, SignedSubmission, Submission, execute,
     merkle::{self, Frontier},
     state::{
-        Key, LogHead, VALUE_BYTES_MAX, binding_key, device_signer_key, entry_leaf, log_key, log_leaf, organisation_key,
-        policy_key, record_key, roll_key,
+        Key, LogHead, Retention, VALUE_BYTES_MAX, binding_key, device_signer_key, entry_leaf, log_key, log_leaf,
+        organisation_key, policy_key, record_key, retention_key, roll_key,
     },
     to_cbor,
 };
@@ -276,7 +276,7 @@ impl World {
             id,
             Body::Record {
                 tag,
-                kind: RecordType::MedicalRecord,
+                kind: if resource_type == "Observation" { RecordType::Sensed } else { RecordType::MedicalRecord },
                 version,
                 previous: previous.map(|(_, commitment)| commitment),
                 commitment,
@@ -436,6 +436,25 @@ impl World {
             id,
             Body::Batch { binding, root, count: 3, first, last: first + 2, gaps: Vec::new(), refused: 0 },
         );
+    }
+
+    /// The patient's pseudonym of the block's month.
+    pub(crate) fn pseudonym(&self) -> Pseudonym {
+        self.patient.pseudonym(self.block.time.month())
+    }
+
+    /// The policy in force keeps frames for so many seconds; that it was written on the ledger is not shown.
+    pub(crate) fn keep_frames(&mut self, keep_s: u32) {
+        let key = retention_key(&self.genesis.derivation_policy);
+        self.state.insert(key, to_cbor(&Retention { keep_s }));
+    }
+
+    /// Files that five frames of a binding made under that pseudonym, up to counter 6, were let go, and rolled up in a record.
+    pub(crate) fn let_go(&mut self, org: &str, binding: Id16, bound: Pseudonym, record: &str) {
+        let id = self.next_id();
+        let (roll_ups, document) = (vec![record_tag(&self.patient, record)], self.genesis.derivation_policy);
+        let (after, last, count, concluded) = (0, 6, 5, Vec::new());
+        self.file(org, id, Body::Disposal { binding, bound, after, last, count, document, roll_ups, concluded });
     }
 
     /// The audit event of a disclosure.

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most ranges of counters that a finding lists.
 const RANGES_MAX: usize = 32;
+/// How long frames that were let go may take to be gone, in milliseconds: a day, for a gateway that is away.
+const LEFT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// The most devices that the ledger does not know whose frames are told apart: their names are whatever somebody wrote.
 const STRANGERS_MAX: usize = 1_000;
 
@@ -51,6 +53,8 @@ struct Tally {
     sums: BTreeMap<(Kind, Of), Sum>,
     frames: u64,
     pending: u64,
+    /// Now, by the clock of the last final block: what was let go takes a while to be gone.
+    now: TimeMs,
 }
 
 impl Node {
@@ -58,15 +62,16 @@ impl Node {
     pub(super) async fn compare_frames(&self, report: &mut Report, from: u64, below: u64) -> Result<(), Failure> {
         let is_full = from == 0;
         let mut inventory = Inventory::begin(self).await?;
-        let mut others = Tally::default();
+        let now = self.ledger.status().time;
+        let mut others = Tally { now, ..Tally::default() };
         let mut after = None;
         while is_full && let Some((strangers, next)) = inventory.rows(after).await? {
             strangers.iter().for_each(|one| others.stranger(one));
             after = Some(next);
         }
-        let mut batched = gone_through(&mut inventory, from, below).await?;
+        let mut batched = gone_through(&mut inventory, from, below, now).await?;
         if is_full && inventory.is_to_be_repeated() {
-            batched = gone_through(&mut inventory, from, below).await?;
+            batched = gone_through(&mut inventory, from, below, now).await?;
         }
         inventory.left_over().await?.iter().for_each(|one| others.stranger(one));
         report.frames += batched.frames + others.frames;
@@ -77,8 +82,8 @@ impl Node {
     }
 }
 
-async fn gone_through(inventory: &mut Inventory<'_>, from: u64, below: u64) -> Result<Tally, Failure> {
-    let (mut tally, mut from) = (Tally::default(), from);
+async fn gone_through(inventory: &mut Inventory<'_>, from: u64, below: u64, now: TimeMs) -> Result<Tally, Failure> {
+    let (mut tally, mut from) = (Tally { now, ..Tally::default() }, from);
     while let Some((batches, next)) = inventory.batches(from, below).await? {
         batches.iter().for_each(|batch| tally.batch(batch));
         from = next;
@@ -89,6 +94,15 @@ async fn gone_through(inventory: &mut Inventory<'_>, from: u64, below: u64) -> R
 impl Tally {
     fn batch(&mut self, of: &Assessed) {
         self.frames += (of.held.len() + of.modified.len()) as u64;
+        of.strangers.iter().for_each(|one| self.stranger(one));
+        if let Some(let_go) = &of.let_go {
+            let counters: Vec<u64> = of.held.iter().map(|held| held.right.counter).collect();
+            if let_go.time.plus_ms(LEFT_MS_MAX) < self.now {
+                let count = counters.len() as u64;
+                self.add(Kind::LeftOver, of, counters.into_iter().map(|counter| (counter, counter)), count);
+            }
+            return;
+        }
         if !of.batch.is_readable() {
             self.add(Kind::Unreadable, of, [(of.batch.first, of.batch.last)], of.batch.count.into());
         }
@@ -102,7 +116,6 @@ impl Tally {
             let count = counters.len() as u64;
             self.add(kind, of, counters.into_iter().map(|counter| (counter, counter)), count);
         }
-        of.strangers.iter().for_each(|one| self.stranger(one));
     }
 
     fn add(&mut self, kind: Kind, of: &Assessed, counters: impl IntoIterator<Item = (u64, u64)>, count: u64) {

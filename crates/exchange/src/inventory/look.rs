@@ -16,6 +16,8 @@ use store::FiledFrame;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FinalBatch {
     pub(crate) binding: Id16,
+    /// Index of its entry in the log.
+    pub(crate) index: u64,
     pub(super) root: Digest,
     pub(crate) count: u32,
     pub(crate) first: u64,
@@ -36,7 +38,8 @@ impl FinalBatch {
         let entry = Entry::from_bytes(&place.bytes).ok().filter(|_| place.refused == 0)?;
         let Body::Batch { binding, root, count: count @ 1.., first, last, gaps, .. } = entry.body else { return None };
         let (org, patient, said_at, time) = (entry.org, entry.patient, entry.time, place.time);
-        Some(Self { binding, root, count, first, last, gaps, org, patient, said_at, time })
+        let index = place.index;
+        Some(Self { binding, index, root, count, first, last, gaps, org, patient, said_at, time })
     }
 
     /// Whether it has no more frames than gateways put together. Of one that has, nothing can be told.
@@ -287,6 +290,7 @@ mod tests {
         let digests = rows().iter().map(|row| (row.counter.unwrap(), row.digest.unwrap())).collect();
         FinalBatch {
             binding: Id16([3; 16]),
+            index: 0,
             root: root(&digests),
             count: 6,
             first: 5,

@@ -149,6 +149,34 @@ impl Mirror {
         .await
     }
 
+    /// Applied entries about investigations and custody that are filed under a pseudonym, in order.
+    pub(crate) async fn holds_under(&self, patient: Pseudonym) -> Result<Vec<FinalEntry>, MirrorError> {
+        self.read(move |c| {
+            let sql = format!(
+                "{SELECT_ENTRY} WHERE patient = ?1 AND kind IN ('investigation', 'custody') AND refused = 0 ORDER BY idx"
+            );
+            c.prepare_cached(&sql)?.query_map([patient.0.as_ref()], entry_row)?.collect()
+        })
+        .await
+    }
+
+    /// The bindings of which frames were let go by entries under some pseudonyms, each once.
+    pub(crate) async fn bindings_thinned(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<Id16>, MirrorError> {
+        self.read(move |c| {
+            let sql = "SELECT DISTINCT about FROM entry \
+                       WHERE patient = ?1 AND kind = 'disposal' AND refused = 0 AND about IS NOT NULL";
+            let mut select = c.prepare_cached(sql)?;
+            let mut bindings = std::collections::BTreeSet::new();
+            for pseudonym in &pseudonyms {
+                for binding in select.query_map([pseudonym.0.as_ref()], |row| row.get(0))? {
+                    bindings.insert(binding?);
+                }
+            }
+            Ok(bindings.into_iter().map(Id16).collect())
+        })
+        .await
+    }
+
     /// Number of final entries by kind, and how many were refused.
     pub(crate) async fn totals(&self) -> Result<(Vec<(String, u64)>, u64), MirrorError> {
         self.read(|c| {

@@ -68,7 +68,7 @@ fn about(entry: &Entry) -> Option<Id16> {
         | Body::Claim { id, .. }
         | Body::Investigation { id, .. }
         | Body::Custody { id, .. } => Some(*id),
-        Body::Batch { binding, .. } => Some(*binding),
+        Body::Batch { binding, .. } | Body::Disposal { binding, .. } => Some(*binding),
         _ => None,
     }
 }

@@ -166,6 +166,11 @@ impl<'a> Refiling<'a> {
     }
 
     async fn batch(&mut self, inventory: &Inventory<'_>, of: Assessed) -> Result<(), Failure> {
+        if of.let_go.is_some() {
+            // None of them is lost, and none is to be there.
+            let injected = of.strangers.iter().filter(|one| one.verdict == Verdict::Injected).map(|one| one.place);
+            return self.take_out(of.held.iter().map(|held| held.place).chain(injected).collect()).await;
+        }
         let wanted: BTreeSet<u64> = of.modified.keys().chain(&of.removed).copied().collect();
         let copies = match self.backup {
             Some(backup) if !wanted.is_empty() => inventory.copies(backup, &of, &wanted).await?,

@@ -180,6 +180,24 @@ fn another_frame_another_record_and_another_order_are_noticed() {
     check_one(other_number, "the rule finds something else in the same frames");
 }
 
+/// Somebody who asked whether a result was computed as it says was told that it was changed, when its frames had gone by policy.
+#[test]
+fn a_result_whose_frames_were_let_go_is_not_called_changed() {
+    let (asked, mut held) = accident();
+    let let_go = "40 frames of Device/d1, counters 1 to 40: 2027-02-19T10:00:00.000Z, entry 1";
+    held.frames.retain(|(_, counter), _| *counter > 40);
+    held.let_go.push(let_go.to_owned());
+    let replayed = compute(&asked, held);
+    assert!(!replayed.equal && replayed.changed.is_empty());
+    assert_eq!(replayed.let_go, [let_go]);
+    assert!(replayed.said.contains("let go by policy"), "{}", replayed.said);
+    // What was changed beside is said first.
+    let (asked, mut held) = accident();
+    held.let_go.push(let_go.to_owned());
+    held.changed.push("frame 3 of Device/d1".to_owned());
+    assert!(compute(&asked, held).said.contains("was changed, or is gone"));
+}
+
 /// A change of the asked result alone.
 fn check_one(change: fn(&mut Asked, &mut Held), expected: &str) {
     let (mut asked, mut held) = accident();

@@ -33,6 +33,9 @@ impl Audit {
                 "{} rows and {} frames compared with the ledger at height {}",
                 report["rows"], report["frames"], report["height"]
             ));
+            if report["frames_let_go"].as_u64().is_some_and(|frames| frames > 0) {
+                print(&format!("{} frames were let go by policy, with their roll-ups", report["frames_let_go"]));
+            }
             for finding in findings {
                 let text = |field: &str| finding[field].as_str().unwrap_or("unknown").to_owned();
                 if finding["frames"].is_object() {

@@ -59,6 +59,9 @@ fn tell_people(replayed: &Value) {
     for changed in replayed["changed"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         print(&format!("changed or gone: {changed}"));
     }
+    for let_go in replayed["let_go"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        print(&format!("let go by policy: {let_go}"));
+    }
     let run = &replayed["run"];
     if run.is_null() {
         return;

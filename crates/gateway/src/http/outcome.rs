@@ -90,7 +90,7 @@ pub(crate) fn said(failure: &Failure) -> (StatusCode, Outcome) {
             return (status, outcome.unwrap_or_else(wrong));
         }
         Failure::NotFound(_) => (StatusCode::NOT_FOUND, IssueType::NotFound),
-        Failure::Gone(_) => (StatusCode::GONE, IssueType::Deleted),
+        Failure::Gone(_) | Failure::LetGo(_) => (StatusCode::GONE, IssueType::Deleted),
         Failure::Precondition(_) => (StatusCode::PRECONDITION_FAILED, IssueType::Conflict),
         Failure::Conflict(_) => (StatusCode::CONFLICT, IssueType::Conflict),
         Failure::Duplicate(_) => (StatusCode::CONFLICT, IssueType::Duplicate),

@@ -41,13 +41,14 @@ async fn recorded(doors: &Doors, caller: &Caller, patient: String, asked: Asked)
     doors.node.recording(caller, &range).await
 }
 
-/// Left out, missing and not yet final frames, for whoever reads the file.
-fn remarks(recording: &Recording) -> [(&'static str, String); 4] {
+/// Left out, missing and not yet final frames, and how many roll-ups there are of those that were let go, for whoever reads the file.
+fn remarks(recording: &Recording) -> [(&'static str, String); 5] {
     [
         ("x-frames", recording.frames.to_string()),
         ("x-frames-pending", recording.pending.to_string()),
         ("x-frames-withheld", recording.withheld.to_string()),
         ("x-frames-missing", recording.missing.to_string()),
+        ("x-frames-let-go", recording.let_go.len().to_string()),
     ]
 }
 
@@ -59,19 +60,30 @@ pub(crate) async fn edf(
 ) -> Result<Response, Refusal> {
     let recording = recorded(&doors, &caller, patient.clone(), asked).await?;
     let equipment = doors.identity.issuer.org().to_string();
-    let headers = remarks(&recording);
+    let (headers, let_go) = (remarks(&recording), recording.let_go.clone());
     let written = tokio::task::spawn_blocking(move || {
         let about = edf::About { patient: Some(&patient), equipment: Some(&equipment) };
         edf::write(&recording.tracks, &about)
     });
     let written = written.await.map_err(|e| Failure::Ours(format!("a recording was not written to its end: {e}")))?;
     let file = written.map_err(|why| match why {
-        edf::NotWritten::Nothing => Failure::NotFound("anything that was measured then".to_owned()),
+        edf::NotWritten::Nothing => nothing(&let_go),
         edf::NotWritten::TooLarge(_) => Failure::TooLarge(format!("{why}: ask for a shorter time")),
         other => Failure::Unsupported(format!("EDF+ cannot say this: {other}; ask for one signal or device")),
     })?;
     let name = if file.first() == Some(&0xff) { "recording.bdf" } else { "recording.edf" };
     Ok((attached(name), headers, file).into_response())
+}
+
+/// Why there is no file: nothing was measured, or it was let go by policy.
+fn nothing(let_go: &[String]) -> Failure {
+    match let_go {
+        [] => Failure::NotFound("anything that was measured then".to_owned()),
+        some => Failure::LetGo(format!(
+            "what was measured then was let go by policy; what is left is in {}",
+            some.join(", ")
+        )),
+    }
 }
 
 /// A file that a browser keeps and nobody else does.
@@ -90,7 +102,7 @@ pub(crate) async fn wfdb(
     Query(asked): Query<Asked>,
 ) -> Result<Response, Refusal> {
     let recording = recorded(&doors, &caller, patient, asked).await?;
-    let headers = remarks(&recording);
+    let (headers, let_go) = (remarks(&recording), recording.let_go.clone());
     let written = tokio::task::spawn_blocking(move || {
         wfdb::write(RECORD, &recording.tracks).map(|wfdb::Written { header, signals, notes }| {
             let files = [("hea", header.as_bytes()), ("dat", &signals), ("note", &notes)];
@@ -100,7 +112,7 @@ pub(crate) async fn wfdb(
     });
     let written = written.await.map_err(|e| Failure::Ours(format!("a recording was not written to its end: {e}")))?;
     let file = written.map_err(|why| match why {
-        wfdb::NotWritten::Nothing => Failure::NotFound("anything that was measured then".to_owned()),
+        wfdb::NotWritten::Nothing => nothing(&let_go),
         wfdb::NotWritten::TooLarge(_) => Failure::TooLarge(format!("{why}: ask for a shorter time")),
         other => Failure::Unsupported(format!("WFDB cannot say this: {other}; ask for one signal or device")),
     })?;
@@ -128,7 +140,7 @@ pub(crate) async fn signals(
     let notes = recording.tracks.notes.iter().map(|note| json!({"at": note.at.to_instant(), "text": note.text}));
     let document = json!({
         "frames": recording.frames, "pending": recording.pending, "withheld": recording.withheld,
-        "missing": recording.missing, "signals": tracks, "notes": notes.collect::<Vec<_>>()
+        "missing": recording.missing, "let_go": recording.let_go, "signals": tracks, "notes": notes.collect::<Vec<_>>()
     });
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(document)).into_response())
 }

@@ -12,7 +12,7 @@ use crate::{
         FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
         ReadError, Sweep, limit,
     },
-    row::{EntryPlace, FiledFrame, Frame, FramePlace, Row, Rows, Submission, VersionKey, WrappedKey},
+    row::{EntryPlace, FiledFrame, Frame, FramePlace, Row, Rows, Submission, Trace, VersionKey, WrappedKey},
     search::{Page, Search},
     select::{self, Dialect, Sql, Value},
 };
@@ -276,6 +276,37 @@ pub(crate) async fn frame_digests(
 ) -> Result<Vec<(u64, Digest)>, ReadError> {
     let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
     let rows = db.query(FRAME_DIGESTS, &[&columns::filed(device), &clamp(first), &clamp(last), &wanted]).await?;
+    let found = rows.iter().filter_map(|columns| {
+        let digest = <[u8; 32]>::try_from(value::<&[u8]>(columns, 1).ok()?).ok()?;
+        Some((natural(value(columns, 0).ok()?), Digest(digest)))
+    });
+    Ok(found.collect())
+}
+
+pub(crate) async fn trace(db: &Session, digest: &Digest) -> Result<Option<Trace>, ReadError> {
+    let rows = db
+        .query("SELECT binding, counter, patient FROM let_go WHERE digest = $1", &[&digest.as_bytes().as_slice()])
+        .await?;
+    Ok(rows.iter().find_map(|columns| {
+        // What nobody of ours wrote is as if it was not there.
+        let binding = <[u8; 16]>::try_from(value::<&[u8]>(columns, 0).ok()?).ok()?;
+        let (counter, patient) = (natural(value(columns, 1).ok()?), value(columns, 2).ok()?);
+        Some(Trace { digest: *digest, binding: Id16(binding), counter, patient })
+    }))
+}
+
+/// The digests of a binding's frames between counters that were let go.
+pub(super) const TRACES: &str = "SELECT counter, digest FROM let_go WHERE binding = $1 AND counter >= $2 AND counter <= $3 ORDER BY counter LIMIT $4";
+
+pub(crate) async fn traces(
+    db: &Session,
+    binding: &Id16,
+    first: u64,
+    last: u64,
+    wanted: usize,
+) -> Result<Vec<(u64, Digest)>, ReadError> {
+    let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+    let rows = db.query(TRACES, &[&binding.0.as_slice(), &clamp(first), &clamp(last), &wanted]).await?;
     let found = rows.iter().filter_map(|columns| {
         let digest = <[u8; 32]>::try_from(value::<&[u8]>(columns, 1).ok()?).ok()?;
         Some((natural(value(columns, 0).ok()?), Digest(digest)))

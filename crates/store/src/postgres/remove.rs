@@ -25,6 +25,13 @@ pub(super) async fn remove(session: &Session, removal: &Removal) -> Result<(), S
             rows.first().map(|columns| columns.try_get::<_, i64>(0)).transpose()?
         }
         Removal::Place(place) => i64::try_from(*place).ok(),
+        Removal::LetGo(place) => {
+            let stays = "INSERT INTO let_go (binding, counter, digest, patient) \
+                 SELECT binding, counter, digest, patient FROM frame WHERE fid = $1 ON CONFLICT DO NOTHING";
+            session.execute(stays, &[place]).await?;
+            session.execute("DELETE FROM frame WHERE fid = $1", &[place]).await?;
+            None
+        }
         Removal::Frame(place) => {
             session.execute("DELETE FROM frame WHERE fid = $1", &[place]).await?;
             None
@@ -82,7 +89,7 @@ async fn erase(session: &Session, patient: &str, attachments: &[Digest]) -> Resu
     session.execute(forget, &[&entries]).await?;
     delete_versions(session, &vids).await?;
     let mut rows = vids.len() as u64;
-    for table in ["frame", "wrapped_key"] {
+    for table in ["frame", "let_go", "wrapped_key"] {
         rows += session.execute(&format!("DELETE FROM {table} WHERE patient = $1"), &[&patient]).await?;
     }
     let digests: Vec<&[u8]> = attachments.iter().map(|digest| digest.as_bytes().as_slice()).collect();

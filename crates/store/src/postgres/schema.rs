@@ -8,16 +8,18 @@ use super::{
 use crate::{extract::COMMON, store::OpenError};
 
 /// Version of the tables below.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 /// The version in which all tokens stood in the index, and no row opened its commitment.
 const FORMAT_1: i64 = 1;
 /// The version in which frames had no kind.
 const FORMAT_2: i64 = 2;
+/// The version in which nothing stayed of frames that were let go.
+const FORMAT_3: i64 = 3;
 /// Held while the tables are looked at and made: several gateways may start at once. "VtTr", and 1.
 const FORMAT_LOCK: i64 = 0x5674_5472_0000_0001;
 /// The tables that statistics are gathered of and that are vacuumed: all that are large.
 pub(super) const TABLES_LARGE: &str =
-    "version, token, text, date, reference, quantity, submission, entry, frame, attachment, wrapped_key";
+    "version, token, text, date, reference, quantity, submission, entry, frame, let_go, attachment, wrapped_key";
 
 /// The tables have the names and columns that they have in SQLite. Texts are compared byte for byte.
 ///
@@ -97,7 +99,15 @@ const BRING_UP: [&str; 2] = [
      UPDATE vitaltrace SET format = 2;",
 ];
 
-/// From format 2 to this one. Of the frames that are there nothing is known: they may be of every kind.
+/// What stays of frames that were let go: one is found by its digest, and those of a batch by binding and counter.
+const LET_GO: &str = r#"
+CREATE TABLE let_go (
+  binding BYTEA NOT NULL, counter BIGINT NOT NULL, digest BYTEA NOT NULL, patient TEXT COLLATE "C" NOT NULL,
+  PRIMARY KEY (binding, counter));
+CREATE INDEX let_go_digest ON let_go (digest);
+"#;
+
+/// From format 2 to the next. Of the frames that are there nothing is known: they may be of every kind.
 const KINDS: &str = "
 ALTER TABLE frame ADD COLUMN kind BIGINT NOT NULL DEFAULT -1;
 DROP INDEX frame_patient;
@@ -115,6 +125,7 @@ pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
     let tables: i64 = client.query_one(tables, &[]).await.map_err(failed)?.try_get(0).map_err(failed)?;
     if tables == 0 {
         client.batch_execute(TABLES).await.map_err(failed)?;
+        client.batch_execute(LET_GO).await.map_err(failed)?;
         client.execute("INSERT INTO vitaltrace (format) VALUES ($1)", &[&FORMAT]).await.map_err(failed)?;
     } else {
         if found(session).await? == [FORMAT_1] {
@@ -127,6 +138,10 @@ pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
         }
         if found(session).await? == [FORMAT_2] {
             client.batch_execute(KINDS).await.map_err(failed)?;
+        }
+        if found(session).await? == [FORMAT_3] {
+            client.batch_execute(LET_GO).await.map_err(failed)?;
+            client.execute("UPDATE vitaltrace SET format = $1", &[&FORMAT]).await.map_err(failed)?;
         }
     }
     client.batch_execute("COMMIT").await.map_err(failed)?;

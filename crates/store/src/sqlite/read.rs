@@ -8,7 +8,7 @@ use crate::{
         FrameCursor, FrameFilter, FramePage, FrameQuery, GATHERED_BYTES_MAX, GATHERED_ROWS_MAX, PATIENT_RECORDS_MAX,
         ReadError, Sweep, limit,
     },
-    row::{EntryPlace, FiledFrame, Frame, FramePlace, Row, Rows, Submission, VersionKey, WrappedKey},
+    row::{EntryPlace, FiledFrame, Frame, FramePlace, Row, Rows, Submission, Trace, VersionKey, WrappedKey},
     search::{PAGE_MAX, Page, Search},
     select::{self, Dialect, Sql},
 };
@@ -269,6 +269,39 @@ pub(crate) fn frame_digests(
     let mut statement = db.prepare_cached(FRAME_DIGESTS)?;
     let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
     let found = statement.query_map(params![device, clamp(first), clamp(last), wanted], |columns| {
+        let digest = columns.get::<_, [u8; 32]>(1).map(Digest).map_err(|_| "digest");
+        Ok(digest.and_then(|digest| Ok((natural(columns.get(0).map_err(|_| "counter")?), digest))))
+    })?;
+    Ok(readable(found)?)
+}
+
+pub(crate) fn trace(db: &Connection, digest: &Digest) -> Result<Option<Trace>, ReadError> {
+    let sql = "SELECT binding, counter, patient FROM let_go WHERE digest = ?1";
+    let mut statement = db.prepare_cached(sql)?;
+    let found = statement.query_map([digest.as_bytes()], |columns| {
+        let read = || -> rusqlite::Result<Trace> {
+            let (binding, counter) = (Id16(columns.get(0)?), natural(columns.get(1)?));
+            Ok(Trace { digest: *digest, binding, counter, patient: columns.get(2)? })
+        };
+        // What nobody of ours wrote is as if it was not there.
+        Ok(read().map_err(|_| "trace"))
+    })?;
+    Ok(first_readable(found)?)
+}
+
+/// The digests of a binding's frames between counters that were let go.
+pub(super) const TRACES: &str = "SELECT counter, digest FROM let_go WHERE binding = ?1 AND counter >= ?2 AND counter <= ?3 ORDER BY counter LIMIT ?4";
+
+pub(crate) fn traces(
+    db: &Connection,
+    binding: &Id16,
+    first: u64,
+    last: u64,
+    wanted: usize,
+) -> Result<Vec<(u64, Digest)>, ReadError> {
+    let mut statement = db.prepare_cached(TRACES)?;
+    let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+    let found = statement.query_map(params![binding.as_ref(), clamp(first), clamp(last), wanted], |columns| {
         let digest = columns.get::<_, [u8; 32]>(1).map(Digest).map_err(|_| "digest");
         Ok(digest.and_then(|digest| Ok((natural(columns.get(0).map_err(|_| "counter")?), digest))))
     })?;

@@ -22,6 +22,12 @@ impl Writer {
                 })
                 .optional()?,
             Removal::Place(place) => i64::try_from(*place).ok(),
+            Removal::LetGo(place) => {
+                let stays = "INSERT OR IGNORE INTO let_go (binding, counter, digest, patient) \
+                     SELECT binding, counter, digest, patient FROM frame WHERE fid = ?1";
+                self.db.prepare_cached(stays)?.execute([*place])?;
+                return self.remove(&Removal::Frame(*place));
+            }
             Removal::Frame(place) => {
                 self.db.prepare_cached("DELETE FROM frame WHERE fid = ?1")?.execute([*place])?;
                 None
@@ -79,7 +85,7 @@ impl Writer {
             self.delete_version(*vid)?;
         }
         let mut rows = versions.len();
-        for table in ["frame", "wrapped_key"] {
+        for table in ["frame", "let_go", "wrapped_key"] {
             rows += self.db.prepare_cached(&format!("DELETE FROM {table} WHERE patient = ?1"))?.execute([patient])?;
         }
         for digest in attachments {

@@ -12,13 +12,15 @@ use std::{
 /// Marks a database file as ours: "VtTr".
 const APPLICATION_ID: i64 = 0x5674_5472;
 /// Version of the tables below.
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 /// The version whose search values are filed anew.
 const FORMAT_1: i64 = 1;
 /// The version in which all tokens stood in the index, and no row opened its commitment.
 const FORMAT_2: i64 = 2;
 /// The version in which frames had no kind.
 const FORMAT_3: i64 = 3;
+/// The version in which nothing stayed of frames that were let go.
+const FORMAT_4: i64 = 4;
 
 /// The largest value or statement that SQLite may handle, in bytes.
 const VALUE_BYTES_MAX: i32 = 64 << 20;
@@ -75,6 +77,14 @@ const KINDS: &str = "
 ALTER TABLE frame ADD COLUMN kind INTEGER NOT NULL DEFAULT -1;
 DROP INDEX frame_patient;
 CREATE INDEX frame_patient ON frame (patient, kind, measured_at);
+";
+
+/// What stays of frames that were let go: one is found by its digest, and those of a batch by binding and counter.
+const LET_GO: &str = "
+CREATE TABLE let_go (
+  binding BLOB NOT NULL, counter INTEGER NOT NULL, digest BLOB NOT NULL, patient TEXT NOT NULL,
+  PRIMARY KEY (binding, counter)) STRICT, WITHOUT ROWID;
+CREATE INDEX let_go_digest ON let_go (digest);
 ";
 
 /// Search values are filed under the version (`vid`), so that they go with it, and indexed by value. `about` is the patient that
@@ -142,6 +152,7 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     if tables == 0 {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(VALUES)?;
+        transaction.execute_batch(LET_GO)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
@@ -153,10 +164,10 @@ fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
     let (application, format) = (pragma("application_id")?, pragma("user_version")?);
-    if application != APPLICATION_ID || ![FORMAT_1, FORMAT_2, FORMAT_3].contains(&format) {
+    if application != APPLICATION_ID || ![FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4].contains(&format) {
         return Ok(());
     }
-    if format != FORMAT_3 {
+    if [FORMAT_1, FORMAT_2].contains(&format) {
         transaction.execute_batch(GATHERED).map_err(failed)?;
         let values = match format {
             FORMAT_1 => values::file_anew(&transaction, VALUES),
@@ -164,7 +175,10 @@ fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
         };
         values.map_err(failed)?;
     }
-    transaction.execute_batch(KINDS).map_err(failed)?;
+    if format != FORMAT_4 {
+        transaction.execute_batch(KINDS).map_err(failed)?;
+    }
+    transaction.execute_batch(LET_GO).map_err(failed)?;
     transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
@@ -398,6 +412,22 @@ mod tests {
             let kinds = Kinds { any: 4, wide: 0, wider_ms: 0 };
             let found = crate::sqlite::frames(&db, &FrameQuery::of(FrameFilter::Kinds("p".into(), kinds))).unwrap();
             assert_eq!(found.frames.iter().map(|frame| frame.counter).collect::<Vec<_>>(), [1, 2, 3]);
+        }
+    }
+
+    #[test]
+    fn a_database_of_format_4_gets_a_place_for_what_stays_of_frames() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloud.db");
+        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
+        db.execute_batch(&format!("{TABLES}{VALUES}")).unwrap();
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        db.pragma_update(None, "user_version", FORMAT_4).unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let db = open_writer(&path).unwrap();
+            assert_eq!(check_format(&path), Ok(()));
+            assert_eq!(db.query_row("SELECT count(*) FROM let_go", [], |row| row.get::<_, i64>(0)), Ok(0));
         }
     }
 

@@ -87,6 +87,7 @@ on_every_database! {
     suite::frames_of_some_kinds_are_found_from_both_ends_of_time,
     suite::digests_of_frames_are_found_between_counters,
     suite::every_frame_has_a_place_and_is_filed_anew_by_it,
+    suite::of_a_frame_that_is_let_go_its_digest_stays_until_the_patient_is_erased,
     suite::attachments_and_keys_take_the_place_of_earlier_copies,
     suite::entries_stand_where_the_answer_says,
     suite::a_group_that_cannot_be_sealed_is_not_written,

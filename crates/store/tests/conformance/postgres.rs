@@ -234,6 +234,7 @@ async fn a_server_of_format_1_is_brought_to_this_one_by_whoever_opens_it_first()
     store.put(Put { frames: vec![frame("ox1", 1, b"frame")], ..Put::default() }).await.unwrap();
     store.close().await;
     for statement in [
+        "DROP TABLE let_go",
         "DROP INDEX frame_patient",
         "ALTER TABLE frame DROP COLUMN kind",
         "CREATE INDEX frame_patient ON frame (patient, measured_at, fid)",
@@ -267,7 +268,7 @@ fn a_server_with_a_later_format_is_left_alone() {
     drop(postgres.store(folder.path()));
     let tables = "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'";
     let before = postgres.sql(folder.path(), tables);
-    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 4");
+    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 5");
     assert!(matches!(Store::open(postgres.config(folder.path(), "ems")), Err(OpenError::Format { .. })));
     assert!(matches!(Reader::open(&postgres.database(folder.path()), 1), Err(OpenError::Format { .. })));
     assert_eq!(postgres.sql(folder.path(), tables), before);

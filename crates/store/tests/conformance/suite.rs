@@ -10,7 +10,7 @@ use std::sync::{
 use store::{
     Attachment, Committed, Criterion, Expected, FiledFrame, Frame, FrameCursor, FrameFilter, FrameQuery, IndexRow,
     IndexValue, Kinds, NewEntry, NewVersion, PAGE_MAX, Put, PutError, QUEUE_LEN_MAX, RECORD_BYTES_MAX, Removal, Row,
-    Seal, SealError, SealedSubmission, Search, Store, Unless, VersionKey, WrappedKey,
+    Seal, SealError, SealedSubmission, Search, Store, Trace, Unless, VersionKey, WrappedKey,
 };
 use tempfile::tempdir;
 
@@ -493,6 +493,35 @@ pub(crate) async fn every_frame_has_a_place_and_is_filed_anew_by_it(backend: &im
     put(vec![remove(2), remove(2), remove(0)], vec![]).await.unwrap();
     assert_eq!(store.frame(digest(12)).await.unwrap(), None);
     assert_eq!(store.frame_digests("ox1", 1, 40, 100).await.unwrap().len(), 39);
+}
+
+pub(crate) async fn of_a_frame_that_is_let_go_its_digest_stays_until_the_patient_is_erased(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    let frames: Vec<Frame> = (1..=9).map(|counter| frame("ox1", counter, &counter.to_be_bytes())).collect();
+    store.put(Put { frames: frames.clone(), ..Put::default() }).await.unwrap();
+    let found = store.filed_frames("ox1", (1, None), 6, 100).await.unwrap();
+    let removals: Vec<Removal> = found.iter().map(|frame| Removal::LetGo(frame.place)).collect();
+    // Twice is as once: a process may end between the write and its answer.
+    for _ in 0..2 {
+        store.put(Put { removals: removals.clone(), ..Put::default() }).await.unwrap();
+    }
+    assert_eq!(store.frame_digests("ox1", 1, 9, 100).await.unwrap().len(), 3);
+    for frame in &frames {
+        let Frame { digest, binding, counter, patient, .. } = frame.clone();
+        let trace = Trace { digest, binding, counter, patient };
+        let is_gone = counter <= 6;
+        assert_eq!(store.frame(digest).await.unwrap().is_none(), is_gone);
+        assert_eq!(store.trace(digest).await.unwrap(), is_gone.then_some(trace));
+    }
+    let of = |first: u64, last: u64| (first..=last).map(|at| (at, frames[at as usize - 1].digest)).collect::<Vec<_>>();
+    let binding = frames[0].binding;
+    assert_eq!(store.traces(binding, 2, 8, 100).await.unwrap(), of(2, 6));
+    assert_eq!(store.traces(binding, 1, 6, 4).await.unwrap(), of(1, 4));
+    assert_eq!(store.traces(Id16([0xee; 16]), 1, 6, 4).await.unwrap(), []);
+    store.erase(&frames[0].patient, &[]).await.unwrap();
+    assert_eq!(store.trace(frames[0].digest).await.unwrap(), None);
+    assert_eq!(store.traces(binding, 1, 9, 100).await.unwrap(), []);
 }
 
 pub(crate) async fn attachments_and_keys_take_the_place_of_earlier_copies(backend: &impl Backend) {

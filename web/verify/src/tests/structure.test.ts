@@ -188,7 +188,7 @@ function check(name: string, verifier: (bytes: Uint8Array, id: Uint8Array) => Ve
 }
 
 test("a bundle with any part left out, doubled, exchanged or changed is refused, or says what is left out", () => {
-  for (const name of ["evidence-1", "evidence-1-shown", "evidence-1-part", "evidence-1-gathered"]) check(name, verify);
+  for (const name of ["evidence-1", "evidence-1-shown", "evidence-1-part", "evidence-1-gathered", "evidence-1-let-go"]) check(name, verify);
 });
 
 test("a record proof with any part left out, doubled, exchanged or changed is refused", () => {

@@ -21,6 +21,7 @@ export const FILES: readonly [string, (bytes: Uint8Array, genesisId: Uint8Array)
   ["evidence-1-shown", verify],
   ["evidence-1-part", verify],
   ["evidence-1-gathered", verify],
+  ["evidence-1-let-go", verify],
   ["record-proof-1", verifyRecord],
   ["unreviewed-1", verifyUnreviewed],
 ];

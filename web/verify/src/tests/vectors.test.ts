@@ -57,6 +57,18 @@ test("signatures are verified by the rules of ZIP 215, as the engine does", () =
   assert.equal(`${document(verdict.report)}\n`, vector("evidence-1").report);
 });
 
+test("frames that were let go are told by binding and so is what was gone before", () => {
+  const verdict = verify(vector("evidence-1-let-go").bytes, GENESIS_ID);
+  assert.ok(verdict.ok);
+  const { let_go, proven, not_proven } = verdict.report;
+  assert.deepEqual(
+    let_go.map(({ after, last, frames, gone_before, roll_ups }) => ({ after, last, frames, gone_before, roll_ups })),
+    [{ after: 0n, last: 6n, frames: 5n, gone_before: 1n, roll_ups: 1 }],
+  );
+  assert.ok(proven.some((said) => said.includes("its frames up to counter 6 were let go")));
+  assert.ok(not_proven.some((said) => said.includes("1 that batches name were gone before they could be let go")));
+});
+
 test("a month that was named as empty and filled late is accepted and not linked", () => {
   // The first entry is made in December and names November, in which nothing was filed; then November's only entry arrives.
   const { bytes, report } = vector("evidence-1-late");

@@ -3,6 +3,7 @@
 use super::{
     claim::{claim, to},
     device::{batch, bound, revoked, unbound},
+    disposal::{FOUNDING, counting, disposal, naming, roll_up, with},
     governance::custody,
     log::alarm,
     permission::{HOUR_MS, access, after_ms, asked, case, gathered, grant, overriding},
@@ -10,15 +11,15 @@ use super::{
 };
 use crate::{
     AlarmStep, AttachmentKind, Body, ClaimStep, CustodyStep, GrantStep, HandoffStep, InvestigationStep, MemberStep,
-    OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority, Reject, apply, merkle,
+    OverrideStep, PolicyKind, PolicyPart, PolicyStep, Priority, Reject, apply, merkle, state,
     testing::{Said, World, commitment, digest, id, org, pseudonym, public, said, tag},
 };
-use crate::{Reach, testing::joining};
+use crate::{Reach, testing::joining, to_cbor};
 use record::{Purpose, RecordType};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each kind can be refused for, besides what holds for all: [`EVERY_KIND`].
-const RULES: [(&str, &[Reject]); 17] = {
+const RULES: [(&str, &[Reject]); 18] = {
     use Reject::*;
     [
         ("record", &[Role, Codes, Attachments, Version, Previous, NothingToDelete, AuditIsFinal]),
@@ -57,6 +58,23 @@ const RULES: [(&str, &[Reject]); 17] = {
             ],
         ),
         ("batch", &[Role, PatientMissing, Unknown, OtherOrg, OtherPatient, BindingEnded, Set, Counter, Gaps]),
+        (
+            "disposal",
+            &[
+                Role,
+                PatientMissing,
+                Unknown,
+                OtherOrg,
+                OtherPatient,
+                NoRetention,
+                Counter,
+                TooEarly,
+                Set,
+                NotRolledUp,
+                Held,
+                CaseOpen,
+            ],
+        ),
         ("analytics", &[Role, PatientMissing, NotNew]),
         ("alarm", &[Role, NotNew, Unknown, Over, OtherOrg]),
         ("handoff", &[Role, PatientMissing, NotNew, OtherOrg, Same, NoMember, Unknown, Over]),
@@ -249,6 +267,37 @@ fn batches() -> Vec<Case> {
         bad(&[first(), frames()], frames(), Reject::Counter),
         bad(&[first(), frames()], batch("rescue", 1, 5, 5, 1, &[]), Reject::Gaps),
         bad(&[first()], without_frames(1, 1), Reject::Gaps),
+    ]
+}
+
+/// The frames are as old as the state knows to half a minute; the policy keeps them no longer.
+fn disposals() -> Vec<Case> {
+    let young =
+        [bound("rescue", 1, 1, 1), batch("rescue", 1, 1, 10, 10, &[]), roll_up("rescue", 1, RecordType::Sensed)];
+    let old = |more: &[Said]| {
+        let waiting = (0..30).map(|n| alarm(100 + n));
+        young.iter().cloned().chain(waiting).chain(more.iter().cloned()).collect::<Vec<_>>()
+    };
+    let elsewhere = with(disposal(0, 10), |body| {
+        if let Body::Disposal { document, .. } = body {
+            *document = digest(2);
+        }
+    });
+    let held = said("mercy", Body::Custody { id: id(9), step: CustodyStep::Held, records: digest(1), count: 1 });
+    vec![
+        good(&old(&[]), disposal(0, 10)),
+        bad(&old(&[]), said("acme", disposal(0, 10).entry.body), Reject::Role),
+        bad(&old(&[]), disposal(0, 10).nobody(), Reject::PatientMissing),
+        bad(&[], disposal(0, 10), Reject::Unknown),
+        bad(&old(&[]), said("mercy", disposal(0, 10).entry.body), Reject::OtherOrg),
+        bad(&old(&[]), disposal(0, 10).patient(2), Reject::OtherPatient),
+        bad(&old(&[]), elsewhere, Reject::NoRetention),
+        bad(&old(&[disposal(0, 10)]), disposal(0, 10), Reject::Counter),
+        bad(&young, disposal(0, 10), Reject::TooEarly),
+        bad(&old(&[]), counting(disposal(0, 10), 11), Reject::Set),
+        bad(&old(&[]), naming(disposal(0, 10), &[2], &[]), Reject::NotRolledUp),
+        bad(&old(&[held]), disposal(0, 10), Reject::Held),
+        bad(&old(&[case("watch", InvestigationStep::Opened)]), disposal(0, 10), Reject::CaseOpen),
     ]
 }
 
@@ -455,7 +504,9 @@ fn members() -> Vec<Case> {
 
 fn all() -> Vec<Case> {
     let mut all = records();
-    all.extend([accesses(), grants(), overrides(), devices(), batches(), care(), claims()].into_iter().flatten());
+    all.extend(
+        [accesses(), grants(), overrides(), devices(), batches(), disposals(), care(), claims()].into_iter().flatten(),
+    );
     all.extend([cases_and_disputes(), custodies(), policies(), members()].into_iter().flatten());
     all
 }
@@ -466,6 +517,7 @@ fn world() -> World {
     let mut second = world.genesis.members[4].clone();
     (second.org, second.entry_key, second.consensus_key) = (org("audit"), public(110), public(160));
     world.genesis.members.insert(1, second);
+    world.state.insert(state::retention_key(&FOUNDING), to_cbor(&state::Retention { keep_s: 0 }));
     world
 }
 
