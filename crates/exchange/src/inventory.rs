@@ -72,6 +72,15 @@ pub(crate) struct Assessed {
 }
 
 impl Assessed {
+    /// A batch of these counters, all frames of which are in the database, and by what they were let go.
+    #[cfg(test)]
+    pub(crate) fn sample(first: u64, last: u64, let_go: Option<LetGo>) -> Self {
+        let (batch, tie, held) = look::sample(first, last);
+        let (removed, strangers) = (Vec::new(), Vec::new());
+        let (modified, tie) = (BTreeMap::new(), Arc::new(tie));
+        Self { batch, device: None, patient: None, tie, held, modified, removed, strangers, let_go }
+    }
+
     /// A frame that has its counter lies elsewhere: what stands in its place belongs to nobody.
     fn clear_the_way(&mut self, counter: u64) {
         if let Some(place) = self.modified.remove(&counter) {

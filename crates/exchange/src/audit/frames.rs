@@ -216,6 +216,33 @@ mod tests {
         assert_eq!((sparse.len(), sparse.last()), (RANGES_MAX, Some(&(62, 62))));
     }
 
+    #[test]
+    fn rows_of_frames_that_were_let_go_are_left_over_after_a_day_and_none_before_is_missing() {
+        let at = TimeMs(1_000_000);
+        let let_go = || crate::mirror::LetGo {
+            index: 9,
+            entry: Id16([9; 16]),
+            org: "mercy".parse().unwrap(),
+            time: at,
+            patient: None,
+            bound: record::Pseudonym(Digest([2; 32])),
+            after: 0,
+            last: 4,
+            count: 4,
+            roll_ups: Vec::new(),
+        };
+        let found = |now: u64, let_go| {
+            let mut tally = Tally { now: TimeMs(now), ..Tally::default() };
+            tally.batch(&Assessed::sample(1, 4, let_go));
+            let of_frames = |one: Finding| one.frames.map(|of| (one.kind, of.count, of.counters));
+            tally.findings().filter_map(of_frames).collect::<Vec<_>>()
+        };
+        let day = at.0 + LEFT_MS_MAX;
+        assert!(found(day, Some(let_go())).is_empty());
+        assert_eq!(found(day + 1, Some(let_go())), [(Kind::LeftOver, 4, vec![(1, 4)])]);
+        assert!(found(day + 1, None).is_empty());
+    }
+
     /// Whoever writes rows into the database writes whatever names they like.
     #[test]
     fn names_of_strangers_are_told_apart_up_to_a_bound_and_all_rows_are_counted() {

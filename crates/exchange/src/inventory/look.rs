@@ -102,6 +102,47 @@ pub(crate) struct Held {
     pub(crate) is_whose_known: bool,
 }
 
+/// A batch with a frame under each of these counters, all of them in the database.
+#[cfg(test)]
+pub(super) fn sample(first: u64, last: u64) -> (FinalBatch, Tie, Vec<Held>) {
+    let (binding, digest) = (Id16([1; 16]), Digest([2; 32]));
+    let count = u32::try_from(last - first + 1).unwrap();
+    let (org, said_at) = ("mercy".parse().unwrap(), TimeMs(1_000));
+    let batch = FinalBatch {
+        binding,
+        index: 1,
+        root: digest,
+        count,
+        first,
+        last,
+        gaps: Vec::new(),
+        org,
+        patient: None,
+        said_at,
+        time: said_at,
+    };
+    let key = sensing::SigningKey::from_bytes(&[3; 32]).verifying_key();
+    let tie = Tie { device: digest, key, binding, pseudonym: Pseudonym(digest), is_open: false, last };
+    let held = (first..=last).map(|counter| Held {
+        place: counter.cast_signed(),
+        right: store::Frame {
+            device: "urn:dev:fhir:d1".to_owned(),
+            counter,
+            binding,
+            patient: "p1".to_owned(),
+            received_at: said_at,
+            measured_at: said_at,
+            kind: 0,
+            digest,
+            bytes: Vec::new(),
+        },
+        is_misfiled: false,
+        is_kindless: false,
+        is_whose_known: true,
+    });
+    (batch, tie, held.collect())
+}
+
 /// A row in which there is no frame of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stranger {
