@@ -26,11 +26,12 @@ use contract::{
     state::{self, Binding, Cases, Investigation, Timeline},
 };
 use policy::Action;
-use record::{Digest, Id16, Pseudonym, Role, TimeMs, fhir::Interaction, sha256};
+use record::{Digest, Id16, Pseudonym, Role, TimeMs, commit, fhir::Interaction, sha256};
 use sensing::{
     Frame,
     rollup::{Context, NotRolledUp, RollUp},
 };
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -41,7 +42,9 @@ use store::{PAGE_MAX, Put, Removal};
 const WHO: &str = "retention";
 /// How often frames are looked for that may go.
 const EVERY: Duration = Duration::from_secs(15);
-/// The most disposals that are written in one round: each is of six hours of a device as a rule.
+/// How soon again while rows of what was let go are still there: others write in between.
+const EVERY_WITH_ROWS: Duration = Duration::from_millis(200);
+/// The most bindings whose frames are rolled up in one round: six hours of a device as a rule.
 const DISPOSALS_AT_ONCE: usize = 4;
 /// Rows that are taken out in one transaction.
 const ROWS_AT_ONCE: usize = 256;
@@ -49,8 +52,9 @@ const ROWS_AT_ONCE: usize = 256;
 const WRITES_AT_ONCE: usize = 64;
 /// Bindings that are looked up in the ledger's state together, each by two keys.
 const LOOKED_UP_AT_ONCE: usize = 128;
-/// After how long a disposal that was refused is tried again, in milliseconds.
-const AGAIN_MS: u64 = 60 * 60 * 1000;
+/// After how long frames that stayed are looked at again, in milliseconds, the first time and at most: each time twice as long, and never
+/// longer than half the term.
+const AGAIN_MS: [u64; 2] = [10 * 60 * 1000, 6 * 60 * 60 * 1000];
 /// After how long a document that is not on the ledger yet is written there again, in milliseconds.
 const WRITTEN_AGAIN_MS: u64 = 5 * 60 * 1000;
 /// Frames of which some are missing or changed go after so many terms: until then an audit may name it, and a recovery may mend it.
@@ -68,12 +72,28 @@ pub(crate) struct Keeper {
     bindings: BTreeMap<Id16, Watched>,
     /// Disposals on their way, by their entries.
     sent: HashMap<Id16, Id16>,
-    /// Not before this time, as the ledger refused it.
-    again: HashMap<Id16, TimeMs>,
-    /// Whether no row is left of what was let go.
+    /// Bindings whose frames stayed, and when they are looked at again.
+    again: HashMap<Id16, Again>,
+    /// Whether no row is left of what was let go, and no disposal is on its way.
     is_clear: bool,
     /// When the document that the consortium was founded on was last written on the ledger.
     written: Option<TimeMs>,
+}
+
+/// When frames that stayed are looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Again {
+    not_before: TimeMs,
+    after_ms: u64,
+}
+
+impl Again {
+    /// Frames that are kept for so many seconds stayed now, as they had `before`.
+    fn later(before: Option<Self>, now: TimeMs, keep_s: u32) -> Self {
+        let [first, most] = AGAIN_MS.map(|ms| ms.min(u64::from(keep_s) * 500));
+        let after_ms = before.map_or(first, |before| (before.after_ms * 2).min(most));
+        Self { not_before: now.plus_ms(after_ms), after_ms }
+    }
 }
 
 /// A binding of this organisation.
@@ -123,66 +143,94 @@ impl Node {
     /// Lets frames go as long as the node runs.
     pub(crate) async fn let_frames_go(self) {
         let mut keeper = Keeper::default();
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            if let Err(error) = self.let_go_once(&mut keeper).await {
-                tracing::warn!(%error, "frames past their term could not be let go; trying again");
-            }
+            let wait = match self.let_go_once(&mut keeper).await {
+                Ok(true) => EVERY_WITH_ROWS,
+                Ok(false) => EVERY,
+                Err(error) => {
+                    tracing::warn!(%error, "frames past their term could not be let go; trying again");
+                    EVERY
+                }
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 
-    /// One round: takes out rows of what was let go, and lets go what is due.
-    async fn let_go_once(&self, keeper: &mut Keeper) -> Result<(), Failure> {
+    /// One round: takes out rows of what was let go, and lets go what is due. Tells whether more rows wait to be taken out.
+    async fn let_go_once(&self, keeper: &mut Keeper) -> Result<bool, Failure> {
         self.learn_bindings(keeper).await?;
         let retention = self.retention_in_force(keeper).await?;
         let now = TimeMs(self.now().0.saturating_sub(CLOCK_MARGIN_MS));
-        if retention.is_none() && keeper.is_clear {
-            return Ok(());
+        if retention.is_none() {
+            keeper.again.clear();
+            self.meters.frames_due.set(0);
+            self.meters.frames_held_back.set(0);
+            if keeper.is_clear {
+                return Ok(false);
+            }
         }
-        keeper.is_clear = true;
-        let (mut writes, mut disposals, mut due_count, mut held_back) = (WRITES_AT_ONCE, DISPOSALS_AT_ONCE, 0, 0);
+        keeper.is_clear = false;
+        let erased = self.mirror.erased().await?;
+        let (mut writes, mut disposals, mut due_count) = (WRITES_AT_ONCE, DISPOSALS_AT_ONCE, 0);
+        let (mut rows_wait, mut is_clear) = (false, true);
         let all: Vec<Id16> = keeper.bindings.keys().copied().collect();
         for some in all.chunks(LOOKED_UP_AT_ONCE) {
             for known in self.known(some).await? {
                 let watched = keeper.bindings.get(&known.id).copied().unwrap_or(Watched { cleared: 0 });
+                if erased.has_patient(&known.binding.patient) {
+                    // Nothing of theirs is left to let go.
+                    keeper.forget(known.id);
+                    continue;
+                }
                 let let_go = known.timeline.let_go;
                 if let_go > watched.cleared {
-                    match self.take_out_let_go(&known, &mut writes).await? {
-                        true => _ = keeper.bindings.insert(known.id, Watched { cleared: let_go }),
-                        false => keeper.is_clear = false,
+                    // One binding's trouble is not another's.
+                    match self.take_out_let_go(&known, &mut writes).await {
+                        Ok(cleared) => {
+                            keeper.bindings.insert(known.id, Watched { cleared: cleared.min(let_go) });
+                            rows_wait |= writes == 0 && cleared < let_go;
+                            is_clear &= cleared >= let_go;
+                        }
+                        Err(error) => {
+                            tracing::warn!(binding = %known.id, %error, "rows of frames that were let go stay; trying again");
+                            is_clear = false;
+                        }
                     }
                 }
                 let is_over = known.binding.until.is_some_and(|until| until.plus_ms(2 * BATCH_CLOSE_MS) < now);
                 if is_over && known.binding.last == let_go && watched.cleared == let_go {
-                    keeper.bindings.remove(&known.id);
+                    keeper.forget(known.id);
                     continue;
                 }
+                let is_under_way = keeper.sent.contains_key(&known.id) && self.is_waiting(keeper, known.id).await?;
                 let Some(retention) = retention else { continue };
-                let Some(due) = due(&known.timeline, known.binding.last, retention.keep_s, now) else { continue };
+                let Some(due) = due(&known.timeline, known.binding.last, retention.keep_s, now) else {
+                    keeper.again.remove(&known.id);
+                    continue;
+                };
                 due_count += 1;
-                if disposals == 0 || self.is_waiting(keeper, known.id).await? {
+                if is_under_way || disposals == 0 || self.is_waiting(keeper, known.id).await? {
                     continue;
                 }
-                match self.dispose(&known, due, retention, now).await {
-                    Ok(Outcome::Sent(entry)) => {
-                        disposals -= 1;
+                disposals -= 1;
+                let outcome = self.dispose(&known, due, retention, now).await.unwrap_or_else(|error| {
+                    tracing::warn!(binding = %known.id, %error, "frames past their term could not be let go; trying again");
+                    Outcome::HeldBack
+                });
+                match outcome {
+                    Outcome::Sent(entry) => {
+                        keeper.again.remove(&known.id);
                         keeper.sent.insert(known.id, entry);
                     }
-                    Ok(Outcome::HeldBack) => held_back += 1,
-                    Ok(Outcome::Waiting) => {}
-                    Err(error) => {
-                        // One binding's trouble is not another's.
-                        tracing::warn!(binding = %known.id, %error, "frames past their term could not be let go; trying again");
-                        held_back += 1;
-                    }
+                    Outcome::HeldBack => keeper.again_later(known.id, self.now(), retention.keep_s),
+                    Outcome::Waiting => {}
                 }
             }
         }
+        keeper.is_clear = is_clear && keeper.sent.is_empty();
         self.meters.frames_due.set(due_count);
-        self.meters.frames_held_back.set(held_back);
-        Ok(())
+        self.meters.frames_held_back.set(i64::try_from(keeper.again.len()).unwrap_or(i64::MAX));
+        Ok(rows_wait)
     }
 
     /// Learns which bindings this organisation made since the last round.
@@ -217,7 +265,10 @@ impl Node {
             return Ok(None);
         }
         let bytes = self.policy_bytes(kind, &name).await?;
-        let parts = bytes.as_deref().and_then(|bytes| document::parts(kind, bytes)).unwrap_or_default();
+        let Some(parts) = bytes.as_deref().and_then(|bytes| document::parts(kind, bytes)) else {
+            tracing::warn!(document = %name, "the derivation policy is not here as a document, and lets no frames go");
+            return Ok(None);
+        };
         let (author, mut gathered) = (self.author(&self.machine(WHO, Role::Engine), self.now()), self.empty());
         for part in parts {
             let event = Event::PolicyMoved { kind, document: name, step: PolicyStep::Written(part) };
@@ -233,13 +284,17 @@ impl Node {
     async fn known(&self, ids: &[Id16]) -> Result<Vec<Known>, Failure> {
         let keys = ids.iter().flat_map(|id| [state::binding_key(id), state::timeline_key(id)]).collect();
         let values = self.ledger.get(keys).await.map_err(|e| Failure::ours("the ledger did not answer", e))?;
-        let unreadable = |e| Failure::ours("the ledger's state cannot be read", e);
         let mut known = Vec::new();
         for (id, pair) in ids.iter().zip(values.chunks(2)) {
             let [Some(binding), Some(timeline)] = pair else { continue };
-            let binding = from_cbor("binding", binding, state::VALUE_BYTES_MAX).map_err(unreadable)?;
-            let timeline = from_cbor("timeline", timeline, state::VALUE_BYTES_MAX).map_err(unreadable)?;
-            known.push(Known { id: *id, binding, timeline });
+            let binding = from_cbor("binding", binding, state::VALUE_BYTES_MAX);
+            let timeline = from_cbor("timeline", timeline, state::VALUE_BYTES_MAX);
+            match (binding, timeline) {
+                (Ok(binding), Ok(timeline)) => known.push(Known { id: *id, binding, timeline }),
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::warn!(binding = %id, %error, "the ledger's state of a binding cannot be read, and its frames stay");
+                }
+            }
         }
         Ok(known)
     }
@@ -252,31 +307,34 @@ impl Node {
             if place.refused != 0 {
                 let why = crate::custody::why(&place);
                 tracing::warn!(%binding, %why, "the ledger refused to let frames go");
-                keeper.again.insert(binding, self.now().plus_ms(AGAIN_MS));
+                let keep_s = self.policies().derivation.retention().map_or(u32::MAX, |retention| retention.keep_s);
+                keeper.again_later(binding, self.now(), keep_s);
             }
         }
-        Ok(keeper.again.get(&binding).is_some_and(|again| self.now() < *again))
+        Ok(keeper.again.get(&binding).is_some_and(|again| self.now() < again.not_before))
     }
 
-    /// Takes out rows of frames that the ledger's state says were let go. Tells whether none is left.
-    async fn take_out_let_go(&self, known: &Known, writes: &mut usize) -> Result<bool, Failure> {
-        let Some(device) = self.device_called(&known.binding.device).await? else { return Ok(true) };
+    /// Takes out rows of frames that were let go by what this node has of the ledger, so that whoever asks for them here is told so. Tells
+    /// up to which counter none is left.
+    async fn take_out_let_go(&self, known: &Known, writes: &mut usize) -> Result<u64, Failure> {
+        let Some(device) = self.device_called(&known.binding.device).await? else { return Ok(known.timeline.let_go) };
         let key = sensing::device_key(known.binding.key.as_bytes());
         let key = key.map_err(|e| Failure::ours("a binding's key cannot be used", e))?;
         let batches = self.mirror.batches(known.id).await?;
-        let Some(first) = batches.between(0, u64::MAX).first().map(|batch| batch.first) else { return Ok(true) };
+        let Some(first) = batches.between(0, u64::MAX).first().map(|batch| batch.first) else { return Ok(0) };
+        // The mirror follows the ledger.
+        let last = batches.let_go().last().map_or(0, |let_go| let_go.last).min(known.timeline.let_go);
         let mut from = (first, None);
         loop {
-            let last = known.timeline.let_go;
             let rows = self.store.filed_frames(device.as_str(), from, last, ROWS_AT_ONCE).await;
             let rows = rows.map_err(search_failure)?;
             let Some(next) = rows.last().map(|row| (row.counter.unwrap_or(last), Some(row.place))) else {
-                return Ok(true);
+                return Ok(last);
             };
             let is_last = rows.len() < ROWS_AT_ONCE;
             from = next;
             if *writes == 0 {
-                return Ok(false);
+                return Ok(first.saturating_sub(1));
             }
             // A row in the place of another frame is not this binding's to take out: an audit names it.
             let of = device.clone();
@@ -296,7 +354,7 @@ impl Node {
                 *writes -= 1;
             }
             if is_last {
-                return Ok(true);
+                return Ok(last);
             }
         }
     }
@@ -354,13 +412,22 @@ impl Node {
         for (place, observation) in (0u64..).zip(&observations) {
             let id = roll_up_id(known.id, after, due.last, place);
             roll_ups.push(format!("Observation/{id}"));
-            match self.current_row("Observation", &id).await? {
-                // An earlier disposal with the same roll-up was refused.
-                Some((_, Worth::Good(_))) => continue,
+            let draft = match self.current_row("Observation", &id).await? {
+                None => self.made_as(&id, observation, &subject, time)?,
                 Some((_, Worth::Pending)) => return Ok(Outcome::Waiting),
-                _ => {}
-            }
-            let draft = self.made_as(&id, observation, &subject, time)?;
+                // An earlier disposal was refused. Its roll-up stays if it says what this one says, and has another version otherwise.
+                Some((row, Worth::Good(_))) if row.author == self.org => {
+                    if !row.deleted && says(&row.bytes, observation) {
+                        continue;
+                    }
+                    let previous = commit(&row.salt, &row.bytes);
+                    self.made_after(&row, previous, observation, &subject, time)?
+                }
+                Some(_) => {
+                    tracing::warn!(binding = %known.id, record = id, "a record that is no roll-up of ours stands in the place of one, and frames past their term stay: run an audit");
+                    return Ok(Outcome::HeldBack);
+                }
+            };
             let target = crate::facts::Target {
                 rtype: &draft.rtype,
                 id: Some(&draft.id),
@@ -369,7 +436,8 @@ impl Node {
                 author: &self.org,
                 value: Some((&draft.value).into()),
             };
-            self.allow(&engine, Action::Create, &target).await?;
+            let action = if draft.version == 1 { Action::Create } else { Action::Update };
+            self.allow(&engine, action, &target).await?;
             drafts.push(draft);
         }
         let author = self.author(&engine, time);
@@ -474,6 +542,35 @@ impl Node {
     }
 }
 
+impl Keeper {
+    /// Nothing more is to be done about a binding.
+    fn forget(&mut self, binding: Id16) {
+        self.bindings.remove(&binding);
+        self.again.remove(&binding);
+        self.sent.remove(&binding);
+    }
+
+    /// Frames of a binding stay for now.
+    fn again_later(&mut self, binding: Id16, now: TimeMs, keep_s: u32) {
+        let again = Again::later(self.again.get(&binding).copied(), now, keep_s);
+        self.again.insert(binding, again);
+    }
+}
+
+/// Whether a stored roll-up says what a new one says, whenever each was made.
+fn says(stored: &[u8], observation: &Value) -> bool {
+    let Ok(mut stored) = serde_json::from_slice::<Value>(stored) else { return false };
+    let mut new = observation.clone();
+    for one in [&mut stored, &mut new] {
+        if let Some(elements) = one.as_object_mut() {
+            for element in ["id", "meta", "issued"] {
+                elements.remove(element);
+            }
+        }
+    }
+    stored == new
+}
+
 /// The first frames of a binding that are old enough, up to the end of a batch; `last` is the counter of its last one.
 fn due(timeline: &Timeline, last: u64, keep_s: u32, now: TimeMs) -> Option<Due> {
     let is_old = |due: &Due| due.before.plus_ms(u64::from(keep_s) * 1_000) <= now;
@@ -515,6 +612,31 @@ mod tests {
         let at = |now| due(&rest, 40, 60, TimeMs(now)).map(|due| due.last);
         assert_eq!([149_999, 150_000].map(at), [None, Some(40)]);
         assert_eq!(due(&Timeline { let_go: 40, ..timeline }, 40, 60, TimeMs(u64::MAX)), None);
+    }
+
+    #[test]
+    fn frames_that_stay_are_looked_at_less_and_less_often() {
+        let mut keeper = Keeper::default();
+        let binding = Id16([1; 16]);
+        let minutes = (0..8).map(|_| {
+            keeper.again_later(binding, TimeMs(0), 90 * 86_400);
+            keeper.again[&binding].not_before.0 / 60_000
+        });
+        assert_eq!(minutes.collect::<Vec<_>>(), [10, 20, 40, 80, 160, 320, 360, 360]);
+        keeper.forget(binding);
+        assert!(keeper.again.is_empty());
+        keeper.again_later(binding, TimeMs(0), 60);
+        assert_eq!(keeper.again[&binding].not_before, TimeMs(30_000));
+    }
+
+    #[test]
+    fn a_roll_up_that_stands_is_taken_for_another_only_when_it_says_the_same() {
+        let made =
+            serde_json::json!({"resourceType": "Observation", "issued": "2026-11-21T10:00:00Z", "valueInteger": 3});
+        let stored = r#"{"resourceType":"Observation","id":"x","meta":{"versionId":"1"},"issued":"2026-11-20T10:00:00Z","valueInteger":3}"#;
+        assert!(says(stored.as_bytes(), &made));
+        assert!(!says(stored.replace(":3", ":4").as_bytes(), &made));
+        assert!(!says(b"{", &made));
     }
 
     #[test]

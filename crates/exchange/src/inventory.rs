@@ -18,7 +18,7 @@ use crate::{
     failure::Failure,
     find::search_failure,
     measured::beside,
-    mirror::{Batches, Erased, LetGo},
+    mirror::{Batches, Erased, LetGo, let_go_up_to},
     node::Node,
     recent::Recent,
     row::PENDING_MS_MAX,
@@ -127,6 +127,9 @@ pub(crate) struct Inventory<'a> {
     came_late: bool,
     /// The batches of the device whose rows are looked at.
     current: Option<(String, Vec<Arc<Batches>>)>,
+    /// What of each binding was let go, in its order, by the entries of the log below an index.
+    let_go: HashMap<Id16, Vec<LetGo>>,
+    let_go_below: u64,
 }
 
 impl<'a> Inventory<'a> {
@@ -171,6 +174,8 @@ impl<'a> Inventory<'a> {
             placed: HashSet::new(),
             came_late: false,
             current: None,
+            let_go: HashMap::new(),
+            let_go_below: 0,
         })
     }
 
@@ -307,7 +312,7 @@ impl<'a> Inventory<'a> {
         }
         let Looked { held, modified, elsewhere, strangers } = looked;
         let (device_shown, removed) = (device.clone(), Vec::new());
-        let let_go = self.node.mirror.batches(batch.binding).await?.let_go_with(batch.first).cloned();
+        let let_go = self.let_go_with(&batch).await?;
         let mut assessed =
             Assessed { batch, device: device_shown, patient: None, tie, held, modified, removed, strangers, let_go };
         for (place, of, counter) in elsewhere {
@@ -325,6 +330,23 @@ impl<'a> Inventory<'a> {
             Whose::Unknown | Whose::NotToTell => None,
         };
         Ok(assessed)
+    }
+
+    /// By what the frames of a batch were let go. Asked after its rows were looked for: what became final meanwhile counts.
+    async fn let_go_with(&mut self, batch: &FinalBatch) -> Result<Option<LetGo>, Failure> {
+        loop {
+            let page = self.node.mirror.entries(self.let_go_below, Some("disposal".to_owned()), PAGE_MAX).await?;
+            let Some(last) = page.last() else { break };
+            self.let_go_below = last.index + 1;
+            for place in page.into_iter().filter(|place| place.refused == 0) {
+                let entry =
+                    Entry::from_bytes(&place.bytes).map_err(|e| Failure::ours("a mirrored entry cannot be read", e))?;
+                if let Some((binding, let_go)) = LetGo::of(place.index, place.time, entry) {
+                    self.let_go.entry(binding).or_default().push(let_go);
+                }
+            }
+        }
+        Ok(self.let_go.get(&batch.binding).and_then(|all| let_go_up_to(all, batch.first)).cloned())
     }
 
     /// Looks for what a batch lacks among the frames that lie elsewhere, and compares it with its root when it is complete.

@@ -20,6 +20,8 @@ use store::PAGE_MAX;
 
 /// The most roll-ups that an answer names.
 const ROLL_UPS_NAMED_MAX: usize = 256;
+/// The most that are read to name some.
+const ROLL_UPS_EXAMINED_MAX: usize = 2_048;
 
 /// A binding of which frames were let go.
 pub(crate) struct Thinned {
@@ -101,14 +103,18 @@ impl Node {
     pub(crate) async fn rolled_up(&self, range: &Range) -> Result<Vec<String>, Failure> {
         let device = range.device.as_deref().map(device_name).transpose().ok().flatten();
         let device = device.as_ref().map(device_digest);
-        let mut named = BTreeSet::new();
+        let (mut named, mut examined) = (BTreeSet::new(), 0);
         for Thinned { binding, batches, device: of } in self.thinned(&range.patient).await? {
             if device.is_some_and(|device| device != of) {
                 continue;
             }
             for let_go in batches.let_go().iter().filter(|let_go| may_overlap(range, batches.of(let_go), let_go)) {
                 for name in roll_ups_of(binding, let_go) {
-                    if named.len() < ROLL_UPS_NAMED_MAX && self.is_of(range, &name).await? {
+                    if named.len() == ROLL_UPS_NAMED_MAX || examined == ROLL_UPS_EXAMINED_MAX {
+                        return Ok(named.into_iter().collect());
+                    }
+                    examined += 1;
+                    if self.is_of(range, &name).await? {
                         named.insert(name);
                     }
                 }

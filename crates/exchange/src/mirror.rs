@@ -25,7 +25,7 @@ mod names;
 mod tree;
 mod versions;
 
-pub(crate) use batches::{Batch, Batches, LetGo};
+pub(crate) use batches::{Batch, Batches, LetGo, let_go_up_to};
 pub(crate) use gathered::FinalAccesses;
 use lately::Lately;
 

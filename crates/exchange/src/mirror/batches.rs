@@ -59,6 +59,20 @@ pub(crate) struct Batches {
     let_go: Vec<LetGo>,
 }
 
+impl LetGo {
+    /// What the entry at an index, in a block of this time, lets go, and of which binding.
+    pub(crate) fn of(index: u64, time: TimeMs, entry: Entry) -> Option<(Id16, Self)> {
+        let Entry { id: entry, org, patient, body, .. } = entry;
+        let Body::Disposal { binding, bound, after, last, count, roll_ups, .. } = body else { return None };
+        Some((binding, Self { index, entry, org, time, patient, bound, after, last, count, roll_ups }))
+    }
+}
+
+/// Of what was let go, in its order, that which went up to a counter.
+pub(crate) fn let_go_up_to(all: &[LetGo], counter: u64) -> Option<&LetGo> {
+    all.get(all.partition_point(|let_go| let_go.last < counter))
+}
+
 impl Batches {
     /// The first batch that ends with a counter or later: the one that covers it, if any does.
     pub(crate) fn reaching(&self, counter: u64) -> Option<&Batch> {
@@ -70,9 +84,10 @@ impl Batches {
         &self.let_go
     }
 
-    /// By what a frame with this counter was let go, if it was.
+    /// By what a frame with this counter was let go, if it was. What the device sent before the binding's first batch is not of this binding.
     pub(crate) fn let_go_with(&self, counter: u64) -> Option<&LetGo> {
-        self.let_go.get(self.let_go.partition_point(|let_go| let_go.last < counter))
+        let is_of_it = self.batches.first().is_some_and(|first| first.first <= counter);
+        let_go_up_to(&self.let_go, counter).filter(|_| is_of_it)
     }
 
     /// The batches that were let go together.
@@ -109,15 +124,12 @@ impl Mirror {
                     next = index + 1;
                     let bytes: Vec<u8> = row.get(1)?;
                     let time = TimeMs(unsigned(row.get(2)?));
-                    let Ok(Entry { id: entry, org, patient, body, .. }) = Entry::from_bytes(&bytes) else { continue };
-                    match body {
+                    let Ok(entry) = Entry::from_bytes(&bytes) else { continue };
+                    match entry.body {
                         Body::Batch { root, count: count @ 1.., first, last, .. } => {
                             more.push(Batch { index, time, root, count, first, last });
                         }
-                        Body::Disposal { bound, after, last, count, roll_ups, .. } => {
-                            let_go.push(LetGo { index, entry, org, time, patient, bound, after, last, count, roll_ups })
-                        }
-                        _ => {}
+                        _ => let_go.extend(LetGo::of(index, time, entry).map(|(_, let_go)| let_go)),
                     }
                 }
                 if next == known.next {
@@ -173,7 +185,9 @@ mod tests {
         let all = vec![batch(3, 5), batch(6, 6), batch(10, 20), batch(21, 30)];
         let batches = Batches { next: 9, batches: all, let_go: vec![let_go(0, 6), let_go(6, 20)] };
         let with = |counter| batches.let_go_with(counter).map(|let_go| let_go.last);
-        assert_eq!([1, 6, 7, 20, 21].map(with), [Some(6), Some(6), Some(20), Some(20), None]);
+        assert_eq!([3, 6, 7, 20, 21].map(with), [Some(6), Some(6), Some(20), Some(20), None]);
+        // Another binding's, of the same device.
+        assert_eq!([1, 2].map(with), [None, None]);
         let of = |at: usize| batches.of(&batches.let_go()[at]).iter().map(|batch| batch.first).collect::<Vec<_>>();
         assert_eq!([of(0), of(1)], [vec![3, 6], vec![10]]);
     }
