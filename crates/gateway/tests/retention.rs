@@ -57,6 +57,7 @@ impl Site {
             };
             consortium.add_user(org, name, role, None);
         }
+        consortium.add_user(MERCY, "officer", "privacy-officer", None);
         for org in ["acme-insurance", "health-inspectorate"] {
             consortium.add_user(org, "custodian", "custodian", None);
         }
@@ -180,6 +181,13 @@ async fn frames_past_their_term_are_rolled_up_and_let_go_and_nobody_takes_them_f
 
     // Whoever asks is told what is left.
     let gone = site.doctor.get(&format!("/fhir/Observation/{}", one.digests[3])).await;
+    let officer = site.consortium.client(MERCY, "officer").for_purpose("HOPERAT");
+    let trail = format!("/fhir/AuditEvent?patient={}&subtype=read&_sort=-_lastUpdated&_count=20", one.id);
+    let trail = officer.get(&trail).await.good().json();
+    let told = json!(format!("Observation/{}", one.digests[3]));
+    let mut named =
+        trail["entry"].as_array().unwrap().iter().flat_map(|of| of["resource"]["entity"].as_array().unwrap());
+    assert!(named.any(|entity| entity["what"]["reference"] == told), "{trail}");
     let recording = site.recording(&one).await;
     let roll_up = recording["let_go"][0].as_str().unwrap().to_owned();
     let said = gone.json()["issue"][0]["diagnostics"].to_string() + &gone.json()["issue"][0]["details"].to_string();
