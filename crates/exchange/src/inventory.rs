@@ -42,7 +42,7 @@ const BATCHES_AT_ONCE: usize = 64;
 /// Ties of bindings that are kept.
 const TIES_KEPT: usize = 1_024;
 /// The most Patients under one pseudonym that are tried.
-const PATIENTS_MAX: usize = 8;
+pub(crate) const PATIENTS_MAX: usize = 8;
 
 /// A device on the ledger.
 #[derive(Debug, Default)]

@@ -4,15 +4,17 @@ use crate::{
     bind::{device_digest, device_name, sensed},
     caller::Caller,
     dispose::roll_ups_of,
+    facts::Target,
     failure::Failure,
     find::search_failure,
     mirror::{Batches, LetGo},
     node::Node,
     recording::Range,
+    write::Trail,
 };
-use contract::{Filed, merkle, state};
+use contract::{AccessAction, Filed, merkle, state};
 use policy::Action;
-use record::{Digest, Id16, TimeMs};
+use record::{Digest, Id16, TimeMs, fhir::Interaction};
 use sensing::{BATCH_FRAMES_MAX, CLOCK_AHEAD_MS_MAX, CLOCK_BEHIND_MS_MAX, DeviceId, sensor::SIGNAL};
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
@@ -32,10 +34,21 @@ pub(crate) struct Thinned {
 }
 
 impl Node {
-    /// Why a frame that was let go is not shown: that it was, when, and what is left of it.
-    pub(crate) async fn was_let_go(&self, name: String, binding: Id16, counter: u64) -> Result<Failure, Failure> {
+    /// Why a frame that was let go is not shown: that it was, when, and what is left of it. Who may not see the frame is refused, and who
+    /// is told leaves a trace before.
+    pub(crate) async fn was_let_go(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        name: String,
+        binding: Id16,
+        counter: u64,
+    ) -> Result<Failure, Failure> {
+        let decided = self.allow(caller, Action::Read, target).await?;
         let batches = self.mirror.batches(binding).await?;
         let Some(let_go) = batches.let_go_with(counter) else { return Ok(Failure::NotFound(name)) };
+        let trail = Trail { under: decided.under, ..Trail::of(Interaction::Read, AccessAction::Frames) };
+        self.leave_trail(caller, target.patient, &[], std::slice::from_ref(&name), &trail).await?;
         let left = match roll_ups_of(binding, let_go).as_slice() {
             [] => "it said nothing that a roll-up could keep".to_owned(),
             some => format!("what is left is in `{}`", some.join("`, `")),
@@ -78,8 +91,8 @@ impl Node {
             return Ok(unknown);
         }
         let id = name.split_once('/').map(|(_, id)| id.to_owned());
-        self.allow(caller, Action::Read, &sensed(&trace.patient, id.as_deref(), &known.org)).await?;
-        self.was_let_go(name, binding, counter).await
+        let target = sensed(&trace.patient, id.as_deref(), &known.org);
+        self.was_let_go(caller, &target, name, binding, counter).await
     }
 
     /// The bindings of a patient of which frames were let go. Who may not hold the patient's key is told of none.

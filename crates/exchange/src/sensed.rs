@@ -69,8 +69,8 @@ impl Node {
         };
         if standing == Standing::LetGo {
             let id = named.to_string();
-            self.allow(caller, Action::Read, &sensed(&row.patient, Some(&id), &ties.org)).await?;
-            return Err(self.was_let_go(name, row.binding, reading.counter).await?);
+            let target = sensed(&row.patient, Some(&id), &ties.org);
+            return Err(self.was_let_go(caller, &target, name, row.binding, reading.counter).await?);
         }
         if standing == Standing::Contradicted {
             tracing::warn!(binding = %row.binding, "a frame does not agree with the ledger and is withheld");

@@ -57,6 +57,7 @@ impl Site {
             };
             consortium.add_user(org, name, role, None);
         }
+        consortium.add_user(MERCY, "officer", "privacy-officer", None);
         for org in ["acme-insurance", "health-inspectorate"] {
             consortium.add_user(org, "custodian", "custodian", None);
         }
@@ -116,6 +117,23 @@ impl Site {
         database.query_row(sql, [device], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
     }
 
+    /// The row of a frame, as it stands in the database.
+    fn row(&self, digest: &str) -> Vec<rusqlite::types::Value> {
+        let database = rusqlite::Connection::open(&self.consortium.database).unwrap();
+        database.busy_timeout(Duration::from_secs(10)).unwrap();
+        let sql = "SELECT fid, device, counter, binding, patient, received_at, measured_at, digest, bytes, kind \
+                   FROM frame WHERE lower(hex(digest)) = ?1";
+        database.query_row(sql, [digest], |row| (0..10usize).map(|column| row.get(column)).collect()).unwrap()
+    }
+
+    /// Puts the row of a frame that was let go back, and takes away what stays of it.
+    fn bring_back(&self, digest: &str, row: Vec<rusqlite::types::Value>) {
+        self.consortium.sql("DELETE FROM let_go WHERE lower(hex(digest)) = ?1", [digest]);
+        let sql = "INSERT INTO frame (fid, device, counter, binding, patient, received_at, measured_at, digest, bytes, kind) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        self.consortium.sql(sql, rusqlite::params_from_iter(row));
+    }
+
     async fn wait(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let began = Instant::now();
         while !holds().await {
@@ -142,6 +160,7 @@ async fn frames_past_their_term_are_rolled_up_and_let_go_and_nobody_takes_them_f
     let hold = json!({"patient": held.id, "reason": "a complaint"});
     let hold = site.custodian(MERCY).post("/custody/hold", &hold).await.good().id();
     let one = site.measured(1).await;
+    let row = site.row(&one.digests[3]);
     let device = |of: &Measured| format!("Device/{}", of.sensor.id);
     assert_eq!(Site::of_frames(&site.audit(MERCY).await), [("removed".to_owned(), device(&robbed), 1)]);
     let read = site.doctor.get(&format!("/fhir/Observation/{}", one.digests[3])).await;
@@ -162,6 +181,13 @@ async fn frames_past_their_term_are_rolled_up_and_let_go_and_nobody_takes_them_f
 
     // Whoever asks is told what is left.
     let gone = site.doctor.get(&format!("/fhir/Observation/{}", one.digests[3])).await;
+    let officer = site.consortium.client(MERCY, "officer").for_purpose("HOPERAT");
+    let trail = format!("/fhir/AuditEvent?patient={}&subtype=read&_sort=-_lastUpdated&_count=20", one.id);
+    let trail = officer.get(&trail).await.good().json();
+    let told = json!(format!("Observation/{}", one.digests[3]));
+    let mut named =
+        trail["entry"].as_array().unwrap().iter().flat_map(|of| of["resource"]["entity"].as_array().unwrap());
+    assert!(named.any(|entity| entity["what"]["reference"] == told), "{trail}");
     let recording = site.recording(&one).await;
     let roll_up = recording["let_go"][0].as_str().unwrap().to_owned();
     let said = gone.json()["issue"][0]["diagnostics"].to_string() + &gone.json()["issue"][0]["details"].to_string();
@@ -208,7 +234,9 @@ async fn frames_past_their_term_are_rolled_up_and_let_go_and_nobody_takes_them_f
     // Each once, however often the gateway began.
     assert_eq!(site.disposals().await, 3);
 
-    // A recovery brings none of them back, and calls none lost.
+    // A recovery brings none of them back, and calls none lost. Where a row stands again, it goes as it went before: its digest stays.
+    site.bring_back(&one.digests[3], row);
+    assert_eq!(site.rows(&one), 1);
     let custodian = site.custodian(MERCY);
     let id = custodian.post("/custody/recover", &json!({"reason": "a look"})).await.good().id();
     for org in [RESCUE, "health-inspectorate"] {
@@ -217,10 +245,9 @@ async fn frames_past_their_term_are_rolled_up_and_let_go_and_nobody_takes_them_f
     }
     site.consortium.settle().await;
     let recovered = custodian.post(&format!("/custody/{id}/carry-out"), &json!({})).await.good().json();
-    assert_eq!(
-        (&recovered["frames"]["lost"], &recovered["frames"]["filed_anew"]),
-        (&json!(0), &json!(0)),
-        "{recovered}"
-    );
+    let counted = ["lost", "filed_anew", "removed"].map(|name| recovered["frames"][name].clone());
+    assert_eq!(counted, [json!(0), json!(0), json!(0)], "{recovered}");
     assert_eq!([&one, &held, &robbed].map(|of| site.rows(of)), [0, 0, 0]);
+    let gone = site.doctor.get(&format!("/fhir/Observation/{}", one.digests[3])).await;
+    assert_eq!(gone.status, 410, "{}", gone.text());
 }

@@ -113,7 +113,7 @@ function shown({ height, current, devices, letGo, log, witnesses }: Said): strin
   }
   for (const { binding, last, frames, rollUps, policy, height: at } of letGo) {
     sentences.push(
-      `Binding ${hex(binding)}: its frames up to counter ${last} were let go at height ${at} by the derivation policy \`${hex(policy)}\`, as old as it asks, under no hold known to the ledger; what is left of ${counted(frames, "frame", "frames")} stood there in ${counted(rollUps, "record", "records")}.`,
+      `Binding ${hex(binding)}: its frames up to counter ${last} were let go at height ${at} by the derivation policy \`${hex(policy)}\`, as old as it asks, under no hold and no open investigation filed under the pseudonyms that the entry gives; what is left of ${counted(frames, "frame", "frames")} stood there in ${counted(rollUps, "record", "records")}.`,
     );
   }
   if (log.placed > 0) {
@@ -207,7 +207,10 @@ function unshown(said: Said): string[] {
     );
   }
   if (letGo.length > 0) {
-    sentences.push("That a roll-up follows from the frames that were let go is the word of the organisation that wrote it.");
+    sentences.push(
+      "That a roll-up follows from the frames that were let go is the word of the organisation that wrote it.",
+      "That nothing held these frames under the patient's pseudonyms of other months is not proven: whoever wrote the entry had to look for that.",
+    );
   }
   const unplaced = entries - log.placed;
   if (unplaced > 0) {

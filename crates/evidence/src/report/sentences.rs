@@ -98,7 +98,7 @@ fn shown(report: &Report, said: &mut Vec<String>) {
     }
     for LetGoReport { binding, last, frames, roll_ups, policy, height, .. } in &report.let_go {
         said.push(format!(
-            "Binding {binding}: its frames up to counter {last} were let go at height {height} by the derivation policy `{policy}`, as old as it asks, under no hold known to the ledger; what is left of {} stood there in {}.",
+            "Binding {binding}: its frames up to counter {last} were let go at height {height} by the derivation policy `{policy}`, as old as it asks, under no hold and no open investigation filed under the pseudonyms that the entry gives; what is left of {} stood there in {}.",
             frames_only(*frames),
             records_only(*roll_ups)
         ));
@@ -219,9 +219,12 @@ fn unshown(report: &Report, said: &mut Vec<String>) {
         ));
     }
     if !report.let_go.is_empty() {
-        said.push(
-            "That a roll-up follows from the frames that were let go is the word of the organisation that wrote it."
-                .to_owned(),
+        said.extend(
+            [
+                "That a roll-up follows from the frames that were let go is the word of the organisation that wrote it.",
+                "That nothing held these frames under the patient's pseudonyms of other months is not proven: whoever wrote the entry had to look for that.",
+            ]
+            .map(str::to_owned),
         );
     }
     let unplaced = report.entry_count.saturating_sub(report.ledger_log.placed);

@@ -100,6 +100,8 @@ pub(crate) struct Held {
     pub(crate) is_kindless: bool,
     /// Whether it is known whose it is.
     pub(crate) is_whose_known: bool,
+    /// Whether what stays of it once it is let go, its binding, counter, digest and patient, is filed as it should be.
+    pub(crate) is_traceable: bool,
 }
 
 /// A batch with a frame under each of these counters, all of them in the database.
@@ -139,6 +141,7 @@ pub(super) fn sample(first: u64, last: u64) -> (FinalBatch, Tie, Vec<Held>) {
         is_misfiled: false,
         is_kindless: false,
         is_whose_known: true,
+        is_traceable: true,
     });
     (batch, tie, held.collect())
 }
@@ -248,20 +251,22 @@ fn held(row: FiledFrame, signed: Signed, batch: &FinalBatch, binding: &Binding, 
         Whose::NotToTell => row.patient.clone(),
         Whose::Unknown => None,
     };
-    let is_misfiled = row.device.as_ref() != Some(&device)
-        || row.counter != Some(counter)
-        || row.binding != Some(batch.binding)
-        || row.patient.is_none()
-        || row.patient != patient
+    let is_traceable = row.counter == Some(counter)
+        && row.binding == Some(batch.binding)
+        && row.patient.is_some()
+        && row.patient == patient
+        && row.digest == Some(digest);
+    let is_misfiled = !is_traceable
+        || row.device.as_ref() != Some(&device)
         || received_at.is_none()
         || row.measured_at != Some(measured_at)
-        || row.kind.is_none_or(|filed| filed != kind && filed != EVERY_KIND)
-        || row.digest != Some(digest);
+        || row.kind.is_none_or(|filed| filed != kind && filed != EVERY_KIND);
     Held {
         place: row.place,
         is_misfiled,
         is_kindless: row.kind == Some(EVERY_KIND),
         is_whose_known: patient.is_some(),
+        is_traceable,
         right: store::Frame {
             device,
             counter,
@@ -404,6 +409,8 @@ mod tests {
             let looked = look(changed);
             let held: Vec<&Held> = looked.held.iter().filter(|held| held.is_misfiled).collect();
             assert_eq!((held.len(), looked.held.len(), held[0].place), (1, 6, 2), "{what}");
+            let breaks = ["counter", "binding", "patient", "digest"].iter().any(|column| what.ends_with(column));
+            assert_eq!(held[0].is_traceable, !breaks, "{what}");
             let received_at = if what.ends_with("received_at") { batch().said_at } else { right.received_at };
             assert_eq!(held[0].right, store::Frame { received_at, ..right.clone() }, "{what}");
         }

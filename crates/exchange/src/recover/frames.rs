@@ -27,7 +27,7 @@ pub struct RecoveredFrames {
     pub from_backup: u64,
     /// Frames of batches that were found nowhere.
     pub lost: u64,
-    /// Rows that were taken out because no device signed them or no batch has them.
+    /// Rows that were taken out because no device signed them or no batch has them. Those of frames that were let go are none of these.
     pub removed: u64,
 }
 
@@ -49,7 +49,7 @@ struct Refiling<'a> {
     report: RecoveredFrames,
     lost: BTreeMap<Id16, LostFrames>,
     /// What is to be taken out and put in for each batch, and not written yet.
-    waiting: Vec<(Vec<i64>, Vec<Frame>)>,
+    waiting: Vec<(Vec<Removal>, Vec<Frame>)>,
     waiting_rows: usize,
     waiting_bytes: usize,
 }
@@ -131,15 +131,14 @@ impl Node {
         }
         report.filed_anew += frames.len() as u64;
         report.removed += (places.len() - frames.len()) as u64;
-        self.put_frames(places, frames).await.map(|_| ())
+        self.put_frames(places.into_iter().map(Removal::Frame).collect(), frames).await.map(|_| ())
     }
 
     /// Takes frames out and puts others in, in one write. Tells whether another frame stands in the place of one of them.
-    async fn put_frames(&self, places: Vec<i64>, frames: Vec<Frame>) -> Result<bool, Failure> {
-        if places.is_empty() && frames.is_empty() {
+    async fn put_frames(&self, removals: Vec<Removal>, frames: Vec<Frame>) -> Result<bool, Failure> {
+        if removals.is_empty() && frames.is_empty() {
             return Ok(false);
         }
-        let removals = places.into_iter().map(Removal::Frame).collect();
         match self.put_patiently(Put { removals, frames, ..Put::default() }).await {
             Ok(()) => Ok(false),
             Err(PutError::FrameConflict { counter, .. }) => {
@@ -167,9 +166,15 @@ impl<'a> Refiling<'a> {
 
     async fn batch(&mut self, inventory: &Inventory<'_>, of: Assessed) -> Result<(), Failure> {
         if of.let_go.is_some() {
-            // None of them is lost, and none is to be there.
+            // None of them is lost, and none is to be there: their digests stay, as when they go by themselves.
+            let let_go = of.held.iter().map(|held| match held.is_traceable {
+                true => Removal::LetGo(held.place),
+                // What stays of it would be filed under another patient or frame.
+                false => Removal::Frame(held.place),
+            });
+            self.add(let_go.collect(), Vec::new()).await?;
             let injected = of.strangers.iter().filter(|one| one.verdict == Verdict::Injected).map(|one| one.place);
-            return self.take_out(of.held.iter().map(|held| held.place).chain(injected).collect()).await;
+            return self.take_out(injected.collect()).await;
         }
         let wanted: BTreeSet<u64> = of.modified.keys().chain(&of.removed).copied().collect();
         let copies = match self.backup {
@@ -184,7 +189,7 @@ impl<'a> Refiling<'a> {
         let told_apart = self.told_apart.entry(of.batch.binding).or_default();
         let mut frames = copies;
         frames.iter_mut().for_each(|frame| frame.kind = told_apart.filed(frame.kind));
-        for Held { place, mut right, is_misfiled, is_kindless, is_whose_known } in of.held {
+        for Held { place, mut right, is_misfiled, is_kindless, is_whose_known, .. } in of.held {
             right.kind = told_apart.filed(right.kind);
             if is_whose_known && (is_misfiled || (is_kindless && right.kind != EVERY_KIND)) {
                 self.report.filed_anew += 1;
@@ -192,12 +197,12 @@ impl<'a> Refiling<'a> {
                 frames.push(right);
             }
         }
-        self.add(places, frames).await
+        self.add(places.into_iter().map(Removal::Frame).collect(), frames).await
     }
 
     async fn take_out(&mut self, places: Vec<i64>) -> Result<(), Failure> {
         self.report.removed += places.len() as u64;
-        self.add(places, Vec::new()).await
+        self.add(places.into_iter().map(Removal::Frame).collect(), Vec::new()).await
     }
 
     /// Counts what of a batch is there no more.
@@ -219,13 +224,13 @@ impl<'a> Refiling<'a> {
         (known.first, known.last) = (known.first.min(*first), known.last.max(*last));
     }
 
-    async fn add(&mut self, places: Vec<i64>, frames: Vec<Frame>) -> Result<(), Failure> {
-        if places.is_empty() && frames.is_empty() {
+    async fn add(&mut self, removals: Vec<Removal>, frames: Vec<Frame>) -> Result<(), Failure> {
+        if removals.is_empty() && frames.is_empty() {
             return Ok(());
         }
-        self.waiting_rows += places.len() + frames.len();
+        self.waiting_rows += removals.len() + frames.len();
         self.waiting_bytes += frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
-        self.waiting.push((places, frames));
+        self.waiting.push((removals, frames));
         let is_full = self.waiting_rows >= ROWS_AT_ONCE || self.waiting_bytes >= BYTES_AT_ONCE;
         if is_full { self.write().await } else { Ok(()) }
     }
@@ -233,14 +238,14 @@ impl<'a> Refiling<'a> {
     async fn write(&mut self) -> Result<(), Failure> {
         let waiting = std::mem::take(&mut self.waiting);
         (self.waiting_rows, self.waiting_bytes) = (0, 0);
-        let places = waiting.iter().flat_map(|(places, _)| places.clone()).collect();
+        let removals = waiting.iter().flat_map(|(removals, _)| removals.clone()).collect();
         let frames = waiting.iter().flat_map(|(_, frames)| frames.clone()).collect();
-        if !self.node.put_frames(places, frames).await? {
+        if !self.node.put_frames(removals, frames).await? {
             return Ok(());
         }
         // One batch's trouble is not another's.
-        for (places, frames) in waiting {
-            self.node.put_frames(places, frames).await?;
+        for (removals, frames) in waiting {
+            self.node.put_frames(removals, frames).await?;
         }
         Ok(())
     }
