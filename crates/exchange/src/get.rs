@@ -2,6 +2,7 @@
 
 use crate::{
     caller::Caller,
+    etag::names_version,
     failure::Failure,
     find::{Handling, Within},
     ingest::Shown,
@@ -79,7 +80,7 @@ fn is_type(name: &str) -> bool {
 
 /// A record, or that the caller has this version of it.
 fn read(shown: Shown, entry: &fhir::Entry) -> EntryAnswer {
-    let has_it = entry.if_none_match.as_deref() == Some(&*format!("W/\"{}\"", shown.version));
+    let has_it = entry.if_none_match.as_deref().is_some_and(|known| names_version(known, shown.version));
     EntryAnswer {
         status: if has_it { 304 } else { 200 },
         version: Some(shown.version),

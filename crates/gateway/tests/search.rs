@@ -761,7 +761,7 @@ async fn a_bundle_reads_what_the_doors_show_under_the_same_decisions() {
     }
     // Who has the version is told so.
     let known = json!({"resourceType": "Bundle", "type": "batch", "entry": [
-        {"request": {"method": "GET", "url": asked[0], "ifNoneMatch": "W/\"1\""}}
+        {"request": {"method": "GET", "url": asked[0], "ifNoneMatch": "W/\"7\", W/\"1\""}}
     ]});
     let known = site.doctor.post("/fhir", &known).await.good().json();
     assert!(known["entry"][0]["response"]["status"].as_str().unwrap().starts_with("304"), "{known}");

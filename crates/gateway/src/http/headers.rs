@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use exchange::{Failure, Handling};
+use exchange::{Failure, Handling, names_version};
 use record::fhir::{IssueType, JSON_PATCH};
 
 pub(super) const IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
@@ -36,8 +36,8 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
 
 /// Whether `If-None-Match` names this version: then the caller has it already.
 pub(super) fn has_already(headers: &HeaderMap, shown: u64) -> bool {
-    let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).any(|etag| version(etag) == Some(shown))
+    let mut lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+    lines.any(|line| names_version(line, shown))
 }
 
 /// The condition under which a create creates nothing.
@@ -167,6 +167,9 @@ mod tests {
         }
         let known = with("if-none-match", &["W/\"1\", W/\"2\""]);
         assert!(has_already(&known, 2) && !has_already(&known, 3));
+        let known = with("if-none-match", &["W/\"1\"", "W/\"2\""]);
+        assert!(has_already(&known, 2) && !has_already(&known, 3));
+        assert!(has_already(&with("if-none-match", &["*"]), 3) && !has_already(&HeaderMap::new(), 3));
     }
 
     #[test]
