@@ -74,6 +74,7 @@ impl Site {
                     escalation: Default::default(),
                     begin: ledger::Begin::Blocks,
                     policies: Vec::new(),
+                    without: exchange::Without::default(),
                 })
             });
         let nodes = futures::future::try_join_all(starting).await.unwrap();
