@@ -261,7 +261,8 @@ impl Node {
             return Ok(Some(retention));
         }
         let is_under_way = keeper.written.is_some_and(|written| self.now() < written.plus_ms(WRITTEN_AGAIN_MS));
-        if is_under_way || self.takes_writes().is_err() {
+        // Who has no frames leaves it to those who have some.
+        if is_under_way || keeper.bindings.is_empty() || self.takes_writes().is_err() {
             return Ok(None);
         }
         let bytes = self.policy_bytes(kind, &name).await?;
