@@ -13,7 +13,6 @@ use crate::{
 };
 use analytics::{Chart, Finding, Input, Measured, Monitor, Person, Severity, fhir};
 use contract::{AccessAction, Event, Priority};
-use policy::Action;
 use record::{Commitment, Digest, Id16, TimeMs, fhir::Interaction, sha256};
 use sensing::{Reading, Signal, Value};
 use serde_json::Value as Json;
@@ -255,16 +254,7 @@ impl Node {
         let engine = self.engine();
         let Some(result) = drafts.first().map(Draft::name) else { return Ok(()) };
         for draft in &drafts {
-            let action = if draft.version == 1 { Action::Create } else { Action::Update };
-            let target = crate::facts::Target {
-                rtype: &draft.rtype,
-                id: Some(&draft.id),
-                patient: Some(patient),
-                label: &draft.label,
-                author: &self.org,
-                value: Some((&draft.value).into()),
-            };
-            self.allow(&engine, action, &target).await?;
+            self.allow_made(&engine, patient, draft).await?;
         }
         let subject = self.subject(patient).await?;
         let author = self.author(&engine, time);

@@ -9,6 +9,8 @@
 //! Each step begins with what the ledger's final state says, so that a process that ends in between goes on where it was: a roll-up has the
 //! same id whoever writes it, the ledger takes a disposal once, and rows go only by one that is final.
 
+mod keeper;
+
 use crate::{
     failure::Failure,
     find::search_failure,
@@ -25,17 +27,14 @@ use contract::{
     Retention, document, from_cbor,
     state::{self, Binding, Cases, Investigation, Timeline},
 };
-use policy::Action;
+use keeper::{Keeper, Watched};
 use record::{Digest, Id16, Pseudonym, Role, TimeMs, commit, fhir::Interaction, sha256};
 use sensing::{
     Frame,
     rollup::{Context, NotRolledUp, RollUp},
 };
 use serde_json::Value;
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::time::Duration;
 use store::{PAGE_MAX, Put, Removal};
 
 /// Who lets frames go, in the audit trail.
@@ -52,9 +51,6 @@ const ROWS_AT_ONCE: usize = 256;
 const WRITES_AT_ONCE: usize = 64;
 /// Bindings that are looked up in the ledger's state together, each by two keys.
 const LOOKED_UP_AT_ONCE: usize = 128;
-/// After how long frames that stayed are looked at again, in milliseconds, the first time and at most: each time twice as long, and never
-/// longer than half the term.
-const AGAIN_MS: [u64; 2] = [10 * 60 * 1000, 6 * 60 * 60 * 1000];
 /// After how long a document that is not on the ledger yet is written there again, in milliseconds.
 const WRITTEN_AGAIN_MS: u64 = 5 * 60 * 1000;
 /// Frames of which some are missing or changed go after so many terms: until then an audit may name it, and a recovery may mend it.
@@ -63,45 +59,6 @@ const TERMS_OF_DAMAGED: u64 = 2;
 const CLOCK_MARGIN_MS: u64 = 3_000;
 /// What ids of roll-ups are made under.
 const ROLL_UP_DOMAIN: &[u8] = b"vitaltrace/roll-up/1\0";
-
-/// What a node remembers between two rounds. All of it can be found again.
-#[derive(Default)]
-pub(crate) struct Keeper {
-    /// Index of the first entry that was not looked at.
-    next: u64,
-    bindings: BTreeMap<Id16, Watched>,
-    /// Disposals on their way, by their entries.
-    sent: HashMap<Id16, Id16>,
-    /// Bindings whose frames stayed, and when they are looked at again.
-    again: HashMap<Id16, Again>,
-    /// Whether no row is left of what was let go, and no disposal is on its way.
-    is_clear: bool,
-    /// When the document that the consortium was founded on was last written on the ledger.
-    written: Option<TimeMs>,
-}
-
-/// When frames that stayed are looked at again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Again {
-    not_before: TimeMs,
-    after_ms: u64,
-}
-
-impl Again {
-    /// Frames that are kept for so many seconds stayed now, as they had `before`.
-    fn later(before: Option<Self>, now: TimeMs, keep_s: u32) -> Self {
-        let [first, most] = AGAIN_MS.map(|ms| ms.min(u64::from(keep_s) * 500));
-        let after_ms = before.map_or(first, |before| (before.after_ms * 2).min(most));
-        Self { not_before: now.plus_ms(after_ms), after_ms }
-    }
-}
-
-/// A binding of this organisation.
-#[derive(Debug, Clone, Copy)]
-struct Watched {
-    /// Up to this counter, no row of a frame that was let go is there.
-    cleared: u64,
-}
 
 /// A binding as the ledger's state has it.
 struct Known {
@@ -337,15 +294,18 @@ impl Node {
             if *writes == 0 {
                 return Ok(first.saturating_sub(1));
             }
-            // A row in the place of another frame is not this binding's to take out: an audit names it.
-            let of = device.clone();
+            // A row in the place of another frame is not this binding's to take out, and what stays of one is what its columns say: an audit
+            // names those that are not as they should be, and a recovery takes them out.
+            let (of, binding) = (device.clone(), known.id);
             let own = beside(move || {
-                let frames = rows.iter().filter_map(|row| Some((row.place, frame_in(row.bytes.as_ref()?)?)));
-                let own = frames.filter(|(_, frame)| {
+                let frames = rows.iter().filter_map(|row| Some((row, frame_in(row.bytes.as_ref()?)?)));
+                let own = frames.filter(|(row, frame)| {
                     let within = (first..=last).contains(&frame.counter());
-                    within && *frame.device() == of && frame.is_signed_by(&key)
+                    let filed = (row.binding, row.counter, row.digest);
+                    let is_filed_so = filed == (Some(binding), Some(frame.counter()), Some(frame.digest()));
+                    within && is_filed_so && *frame.device() == of && frame.is_signed_by(&key)
                 });
-                own.map(|(place, _)| Removal::LetGo(place)).collect::<Vec<_>>()
+                own.map(|(row, _)| Removal::LetGo(row.place)).collect::<Vec<_>>()
             });
             let removals = own.await?;
             if !removals.is_empty() {
@@ -429,16 +389,7 @@ impl Node {
                     return Ok(Outcome::HeldBack);
                 }
             };
-            let target = crate::facts::Target {
-                rtype: &draft.rtype,
-                id: Some(&draft.id),
-                patient: Some(patient),
-                label: &draft.label,
-                author: &self.org,
-                value: Some((&draft.value).into()),
-            };
-            let action = if draft.version == 1 { Action::Create } else { Action::Update };
-            self.allow(&engine, action, &target).await?;
+            self.allow_made(&engine, patient, &draft).await?;
             drafts.push(draft);
         }
         let author = self.author(&engine, time);
@@ -543,21 +494,6 @@ impl Node {
     }
 }
 
-impl Keeper {
-    /// Nothing more is to be done about a binding.
-    fn forget(&mut self, binding: Id16) {
-        self.bindings.remove(&binding);
-        self.again.remove(&binding);
-        self.sent.remove(&binding);
-    }
-
-    /// Frames of a binding stay for now.
-    fn again_later(&mut self, binding: Id16, now: TimeMs, keep_s: u32) {
-        let again = Again::later(self.again.get(&binding).copied(), now, keep_s);
-        self.again.insert(binding, again);
-    }
-}
-
 /// Whether a stored roll-up says what a new one says, whenever each was made.
 fn says(stored: &[u8], observation: &Value) -> bool {
     let Ok(mut stored) = serde_json::from_slice::<Value>(stored) else { return false };
@@ -613,21 +549,6 @@ mod tests {
         let at = |now| due(&rest, 40, 60, TimeMs(now)).map(|due| due.last);
         assert_eq!([149_999, 150_000].map(at), [None, Some(40)]);
         assert_eq!(due(&Timeline { let_go: 40, ..timeline }, 40, 60, TimeMs(u64::MAX)), None);
-    }
-
-    #[test]
-    fn frames_that_stay_are_looked_at_less_and_less_often() {
-        let mut keeper = Keeper::default();
-        let binding = Id16([1; 16]);
-        let minutes = (0..8).map(|_| {
-            keeper.again_later(binding, TimeMs(0), 90 * 86_400);
-            keeper.again[&binding].not_before.0 / 60_000
-        });
-        assert_eq!(minutes.collect::<Vec<_>>(), [10, 20, 40, 80, 160, 320, 360, 360]);
-        keeper.forget(binding);
-        assert!(keeper.again.is_empty());
-        keeper.again_later(binding, TimeMs(0), 60);
-        assert_eq!(keeper.again[&binding].not_before, TimeMs(30_000));
     }
 
     #[test]

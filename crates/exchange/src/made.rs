@@ -2,11 +2,13 @@
 
 use crate::{
     caller::Caller,
+    facts::Target,
     failure::Failure,
     node::Node,
     subject::Subject,
     write::{Draft, new_record_id},
 };
+use policy::Action;
 use record::{
     Commitment, Purpose, Role, TimeMs,
     fhir::{self, Limits, Resource},
@@ -79,6 +81,22 @@ impl Node {
         let bytes = parse(resource)?.stamped(&row.id, version, time);
         let first = self.made_as(&row.id, resource, subject, time)?;
         Ok(Draft { version, previous: Some(previous), bytes, ..first })
+    }
+}
+
+impl Node {
+    /// Decides whether the node itself may write a version of a record about a patient.
+    pub(crate) async fn allow_made(&self, machine: &Caller, patient: &str, draft: &Draft) -> Result<(), Failure> {
+        let action = if draft.version == 1 { Action::Create } else { Action::Update };
+        let target = Target {
+            rtype: &draft.rtype,
+            id: Some(&draft.id),
+            patient: Some(patient),
+            label: &draft.label,
+            author: &self.org,
+            value: Some((&draft.value).into()),
+        };
+        self.allow(machine, action, &target).await.map(|_| ())
     }
 }
 
