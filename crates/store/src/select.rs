@@ -25,6 +25,9 @@ pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference"
 const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
 /// What tokens of a record with several patients, or another subject, are filed under.
 const ABOUT_MANY: &str = "*";
+/// Of these types there are many more than of all others, and they are asked for by patient or by time: their tokens are filed in the
+/// order of writing, on the same few pages, and not apart for each patient.
+const IN_ORDER: [&str; 1] = ["AuditEvent"];
 
 /// Where the databases differ. Tables and columns have the same names in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,10 +217,13 @@ pub(crate) fn ids(dialect: Dialect, rtype: &str, criteria: &[Criterion], limit: 
     sql
 }
 
-/// The one patient that all patient references of a record name, as its tokens are filed under it; empty for none, [`ABOUT_MANY`]
+/// The one patient that all patient references of a record of a type name, as its tokens are filed under it; empty for none, [`ABOUT_MANY`]
 /// otherwise.
-pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
+pub(crate) fn filed_about<'a>(rtype: &str, rows: &'a [IndexRow]) -> &'a str {
     let mut about = "";
+    if IN_ORDER.contains(&rtype) {
+        return about;
+    }
     for row in rows {
         if let IndexValue::Reference { rtype, id } = &row.value
             && PATIENT_PARAMS.contains(&row.param.as_ref())
@@ -234,7 +240,7 @@ pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
 
 fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
     let criteria: Vec<Cow<'_, Criterion>> = criteria.iter().map(|criterion| criterion.of_type(rtype)).collect();
-    let about = patient_of(&criteria);
+    let about = patient_of(&criteria).filter(|_| !IN_ORDER.contains(&rtype));
     let driver = (0..criteria.len()).filter_map(|i| Some((rank(rtype, &criteria[i], about.is_some())?, i))).min();
     let driver = driver.map(|(_, index)| index);
     match driver {

@@ -1,6 +1,7 @@
 //! SQLite: a database in a file, behind functions that a second database can mirror.
 
 mod columns;
+mod log;
 mod read;
 mod remove;
 mod schema;

@@ -286,7 +286,7 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     /// Files the values of a version.
     pub(super) fn add(&mut self, vid: i64, rtype: &'a str, rows: &'a [IndexRow]) {
-        let about = filed_about(rows);
+        let about = filed_about(rtype, rows);
         for IndexRow { param, part, value } in rows {
             let (param, part) = (param.as_ref(), *part);
             let mut token = |code: &'a str, system: &'a str, words: &'a str| {

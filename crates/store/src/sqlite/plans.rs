@@ -41,6 +41,24 @@ fn patient_and_code_are_one_look_into_one_index() {
 }
 
 #[test]
+fn what_was_done_with_a_patients_records_is_found_by_the_patient_and_not_by_what_was_done() {
+    let search = Search::of("AuditEvent")
+        .with(Criterion::reference("patient", "Patient", "1"))
+        .with(Criterion::token("policy", "", "urn:p"));
+    check(
+        &search,
+        expect![[r#"
+            CO-ROUTINE d
+            SEARCH x USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+            SCAN d
+            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+            SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND code=? AND system=?)
+            USE TEMP B-TREE FOR ORDER BY
+        "#]],
+    );
+}
+
+#[test]
 fn identifier_name_date_and_type_have_their_indexes() {
     check(
         &Search::of("Patient").with(Criterion::token("identifier", "s", "1")),

@@ -97,6 +97,7 @@ impl Writer {
     /// Moves the write-ahead log into the database and empties its file, so that no earlier state of a page is left in it. A reader
     /// that stays on an earlier state for too long prevents it; the next erasure or closing does it then.
     pub(crate) fn overwrite_log(&self) {
+        let _alone = self.log.pause();
         let emptied = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |columns| columns.get::<_, bool>(0));
         match emptied {
             Ok(false) => {}

@@ -1,6 +1,6 @@
 //! Tables, indexes, and how connections are set up.
 
-use super::values;
+use super::{log, values};
 use crate::store::OpenError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 use std::{
@@ -24,8 +24,6 @@ const FORMAT_4: i64 = 4;
 
 /// The largest value or statement that SQLite may handle, in bytes.
 const VALUE_BYTES_MAX: i32 = 64 << 20;
-/// Frames of the write-ahead log (4 KiB each) after which a commit moves them into the database.
-const CHECKPOINT_PAGES: i64 = 16_000;
 /// What stays of the write-ahead log's file after that, in bytes.
 const WAL_BYTES_KEPT: i64 = 96 << 20;
 /// Page cache of one connection, in KiB.
@@ -143,7 +141,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
 fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // Until the log has a thread that moves it; see `log`.
+    connection.pragma_update(None, "wal_autocheckpoint", log::PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     // What is erased must not be found in the free space of the file; nor what it was found by before its last version.
     connection.pragma_update(None, "secure_delete", true)?;
@@ -185,6 +184,11 @@ fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
 
 fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Opens the database to move its write-ahead log.
+pub(super) fn open_log(path: &Path) -> Result<Connection, OpenError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
 /// Opens the database to read. The connection cannot write.

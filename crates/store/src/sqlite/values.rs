@@ -13,7 +13,7 @@ const TOLD_EVERY_ROWS: u64 = 20_000;
 pub(super) fn insert(db: &Connection, vid: i64, rtype: &str, rows: &[IndexRow]) -> rusqlite::Result<()> {
     const TOKEN: &str = "INSERT OR IGNORE INTO token (vid, param, code, system, part, words, rtype, about, common) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    let about = filed_about(rows);
+    let about = filed_about(rtype, rows);
     for IndexRow { param, part, value } in rows {
         let param = param.as_ref();
         match value {

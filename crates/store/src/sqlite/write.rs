@@ -1,6 +1,9 @@
 //! The writing connection: one transaction for a group of puts, a savepoint for each of them.
 
-use super::{schema, values};
+use super::{
+    log::{self, Log},
+    schema, values,
+};
 use crate::{
     int64::int,
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError, Unless},
@@ -28,7 +31,9 @@ const TURN_POLL: Duration = Duration::from_micros(250);
 /// has just committed queues behind it instead of taking the write lock again and again.
 #[derive(Debug)]
 pub(crate) struct Writer {
+    /// Closed before the log's thread is waited for.
     pub(super) db: Connection,
+    pub(super) log: Log,
     turn: File,
 }
 
@@ -44,7 +49,9 @@ impl Writer {
         turn.push("-turn");
         let turn = File::options().create(true).truncate(false).write(true).open(turn);
         let turn = turn.map_err(|error| OpenError::Database(error.to_string()))?;
-        Ok(Self { db: schema::open_writer(path)?, turn })
+        let mut db = schema::open_writer(path)?;
+        let log = Log::start(path, &mut db, log::PAGES)?;
+        Ok(Self { db, log, turn })
     }
 
     /// Which of the submissions the database has, decided for good.
