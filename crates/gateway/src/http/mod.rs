@@ -135,7 +135,8 @@ async fn bounded(
 async fn named(mut request: Request<axum::body::Body>, next: middleware::Next) -> Response {
     let given = request.headers().get(&REQUEST_ID).and_then(|v| v.to_str().ok());
     let fits = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let id = given.filter(fits).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+    // By time, as the trail files what was done under it.
+    let id = given.filter(fits).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
     let value = axum::http::HeaderValue::from_str(&id).ok();
     // The route and not the path, which names patients.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
