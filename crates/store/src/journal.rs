@@ -15,6 +15,8 @@
 //!   kind 4  settled      lane u32 · up_to_seq u64    (final on the ledger up to there)
 //! ```
 //!
+//! Zeros may follow: room that was made for later records, so that the sync of an append need not sync the file's length.
+//!
 //! At opening, records are read until one is not whole. If a whole commit marker stands anywhere behind that place, bytes that were
 //! synced have changed, and the journal is [`JournalError::Corrupt`]; otherwise the end was torn by a crash and is cut off.
 //! Once most of the file is settled it is written anew beside the old one, synced, and renamed over it.
@@ -24,6 +26,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +36,8 @@ const HEADER: &[u8; 16] = b"vitaltrace-jrn/1";
 const RECORD_HEADER_BYTES: usize = 8;
 /// The longest body of a record.
 const RECORD_BYTES_MAX: usize = 256 << 20;
+/// Zeros that are written behind the records where they have no room left.
+const ROOM_BYTES: usize = 512 << 10;
 /// A smaller file is not worth writing anew.
 const COMPACT_BYTES_MIN: u64 = 4 << 20;
 
@@ -96,6 +101,8 @@ pub(crate) struct Journal {
     file: File,
     /// Bytes of the file that are whole records.
     len: u64,
+    /// Bytes of the file: records, then zeros.
+    size: u64,
     next_group: u64,
     /// Whether a sync failed, after which nothing is known about the file.
     failed: bool,
@@ -148,7 +155,10 @@ impl Journal {
         }
         let content = read(&bytes)?;
         if content.len < bytes.len() {
-            tracing::warn!(at = content.len, cut = bytes.len() - content.len, "torn end of the journal cut off");
+            let behind = &bytes[content.len..];
+            if behind.iter().any(|byte| *byte != 0) {
+                tracing::warn!(at = content.len, cut = behind.len(), "torn end of the journal cut off");
+            }
             file.set_len(content.len as u64)?;
             file.sync_all()?;
         }
@@ -157,6 +167,7 @@ impl Journal {
             path: path.to_owned(),
             file,
             len: content.len as u64,
+            size: content.len as u64,
             next_group: content.next_group,
             failed: false,
             settled: content.settled,
@@ -241,13 +252,42 @@ impl Journal {
     /// Appends whole records, or leaves the file as it was.
     fn write(&mut self, records: &[u8]) -> Result<(), JournalError> {
         self.check()?;
+        let end = self.len + records.len() as u64;
+        self.make_room(end);
         if let Err(error) = self.file.write_all(records) {
             let undone = self.file.set_len(self.len).and_then(|()| self.file.seek(SeekFrom::Start(self.len)));
             self.failed = undone.is_err();
+            self.size = self.len;
             return Err(error.into());
         }
-        self.len += records.len() as u64;
+        self.len = end;
+        self.size = self.size.max(end);
         Ok(())
+    }
+
+    /// Writes zeros behind records that end at `end`, unless there is room for them. A file system syncs the length of a file through a
+    /// journal of its own, and with it what everybody else has written; what is only overwritten it syncs alone.
+    fn make_room(&mut self, end: u64) {
+        if end <= self.size {
+            return;
+        }
+        match self.file.write_all_at(&[0; ROOM_BYTES], end) {
+            Ok(()) => self.size = end + ROOM_BYTES as u64,
+            Err(error) => {
+                tracing::debug!(%error, "the journal has no room ahead; the records tell whether the disk is full");
+                self.cut();
+            }
+        }
+    }
+
+    /// Cuts off what follows the records.
+    fn cut(&mut self) {
+        match self.file.set_len(self.len) {
+            Ok(()) => self.size = self.len,
+            Err(error) => {
+                tracing::warn!(%error, "zeros stay at the end of the journal, to be cut off when it is opened")
+            }
+        }
     }
 
     /// Writes what is alive into a new file and puts it in the place of the old one.
@@ -277,10 +317,18 @@ impl Journal {
         file.sync_all()?;
         fs::rename(&anew, &self.path)?;
         self.file = file;
-        self.len = out.len() as u64;
+        (self.len, self.size) = (out.len() as u64, out.len() as u64);
         // Until the folder is synced, a power loss may bring back the old file, which would lack what is written from now on.
         sync_folder(&self.path).inspect_err(|_| self.failed = true)?;
         Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if self.size > self.len && !self.failed {
+            self.cut();
+        }
     }
 }
 

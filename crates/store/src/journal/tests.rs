@@ -154,12 +154,35 @@ fn settled_submissions_go_and_the_file_shrinks() {
     }
     assert!(length_max < 2 * COMPACT_BYTES_MIN, "grew to {length_max} bytes");
     assert_eq!(journal.lanes(), [LaneEnd { lane: 1, last_seq: 200 }]);
-    assert_eq!(fs::metadata(&path).unwrap().len(), journal.len);
+    assert_eq!(fs::metadata(&path).unwrap().len(), journal.size);
     drop(journal);
     assert_eq!(shown(&path).unwrap(), "198:198:Some(true) 199:199:Some(true) 200:200:Some(true) ");
     let (mut journal, _) = Journal::recover(&path).unwrap();
     journal.settle(1, 200).unwrap();
     assert_eq!(journal.lanes(), [LaneEnd { lane: 1, last_seq: 200 }], "a settled lane does not begin anew");
+}
+
+#[test]
+fn records_go_into_room_that_was_made_before_and_what_is_left_of_it_is_no_damage() {
+    let (folder, path) = fresh();
+    let (mut journal, _) = Journal::recover(&path).unwrap();
+    let mut lengths = std::collections::BTreeSet::new();
+    for seq in 1..=100 {
+        let group = journal.append(&[submission(seq, 1, &[7; 1_000])]).unwrap();
+        journal.sync().unwrap();
+        journal.mark(group, Outcome::Committed).unwrap();
+        lengths.insert(fs::metadata(&path).unwrap().len());
+    }
+    assert_eq!(lengths.len(), 1, "the file has its length from the first append on");
+    // What a crash leaves.
+    let copy = folder.path().join("copy");
+    fs::copy(&path, &copy).unwrap();
+    let len = journal.len;
+    drop(journal);
+    for path in [path, copy] {
+        assert_eq!(shown(&path).unwrap().split_whitespace().count(), 100);
+        assert_eq!(fs::metadata(&path).unwrap().len(), len);
+    }
 }
 
 #[test]
