@@ -45,6 +45,10 @@ const PUT_BYTES_MAX: usize = 2 << 20;
 /// Accesses, and bytes of their audit events, that one entry commits to at most.
 const SET_LEN_MAX: usize = 128;
 const SET_BYTES_MAX: usize = 1 << 20;
+/// From so many waiting accesses on, whoever reads waits a moment as well, the longer the more there are: writing gives way to reading, and
+/// who read on at any rate would have everybody refused later.
+const CROWD: usize = 8_192;
+const CROWD_WAIT: Duration = Duration::from_millis(20);
 /// Accesses that may wait for the database. When it takes none for so long, nothing more is shown.
 const WAITING_MAX: usize = 100_000;
 /// Bytes of their audit events.
@@ -208,6 +212,14 @@ impl Accesses {
         noted.map_err(|why| Failure::ours("an access could not be noted", why))
     }
 
+    /// Waits a moment where many accesses wait for the database. For whoever is in no emergency.
+    pub(crate) async fn give_room(&self) {
+        let moment = moment(self.shared.waiting().noted.len());
+        if !moment.is_zero() {
+            tokio::time::sleep(moment).await;
+        }
+    }
+
     /// How many are not in the database yet.
     pub(crate) fn waiting(&self) -> u64 {
         self.shared.waiting().noted.len() as u64
@@ -334,6 +346,11 @@ impl First {
     }
 }
 
+/// How long who reads waits where so many accesses do.
+fn moment(waiting: usize) -> Duration {
+    CROWD_WAIT * u32::try_from(waiting / CROWD).unwrap_or(u32::MAX)
+}
+
 fn closed() -> Failure {
     Failure::Ours("the file of accesses is closed".to_owned())
 }
@@ -380,6 +397,13 @@ mod tests {
             assert!(!bytes.windows(7).any(|window| window == b"event-2"), "{}", file.display());
         }
         assert_eq!(Accesses::open(&path).unwrap().waiting(), 0);
+    }
+
+    #[test]
+    fn who_reads_waits_a_moment_where_many_accesses_wait_and_the_longer_the_more_there_are() {
+        let waits = [0, 1, CROWD - 1, CROWD, 2 * CROWD - 1, 3 * CROWD].map(moment);
+        assert_eq!(waits, [0, 0, 0, 1, 1, 3].map(|crowds| CROWD_WAIT * crowds));
+        assert!(moment(WAITING_MAX) < WRITTEN_WAIT);
     }
 
     #[tokio::test]

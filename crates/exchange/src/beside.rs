@@ -1,11 +1,15 @@
-//! Threads that give way to those that answer people: the ledger's, and those that the rules of analytics run on.
+//! Threads that give way to those that answer people: the ledger's, those that write to the database, and those that the rules of
+//! analytics run on.
 
 use std::{future::Future, io, thread};
 use tokio::runtime::{Builder, Runtime};
 
-/// By so much the ledger's threads give way: what all agree on may come a little later, help may not. A thread that does has a third of
+/// By so much the ledger's threads give way: what all agree on may come a little later, help may not. A thread that does has a tenth of
 /// another's share of a processor that both want.
-const LEDGER_NICENESS: i32 = 5;
+const LEDGER_NICENESS: i32 = 10;
+/// And those that write to the database: many writes go into one transaction when it comes later, while who reads waits for one record. Those
+/// who read for long wait for what their reading has written all the same, see `accesses`.
+const WRITER_NICENESS: i32 = 10;
 /// And those of analytics: half of another's share.
 const ANALYTICS_NICENESS: i32 = 3;
 /// More than that there is none.
@@ -24,6 +28,11 @@ fn give_way(niceness: i32) {
     {
         tracing::warn!(%error, "a thread does not give way to those that answer people");
     }
+}
+
+/// Has the calling thread, which writes to the database, give way to those that read.
+pub(crate) fn behind_those_who_read() {
+    give_way(nicer(WRITER_NICENESS));
 }
 
 /// Starts the ledger by a thread that gives way, so that all its threads do.
@@ -82,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn threads_of_analytics_and_of_the_ledger_give_way_and_end_without_being_waited_for() {
+    async fn threads_of_analytics_of_the_ledger_and_of_writing_give_way_and_end_without_being_waited_for() {
         let niceness = || rustix::process::getpriority_process(None).unwrap();
         let own = niceness();
         let expected = |by: i32| if cfg!(target_os = "linux") { (own + by).min(NICENESS_MAX) } else { own };
@@ -97,6 +106,11 @@ mod tests {
         let (told, heard) = std::sync::mpsc::channel();
         beside_the_ledger("follows", move || told.send(niceness()).unwrap()).unwrap();
         assert_eq!(heard.recv().unwrap(), expected(LEDGER_NICENESS));
+        let writes = || {
+            behind_those_who_read();
+            niceness()
+        };
+        assert_eq!(thread::spawn(writes).join().unwrap(), expected(WRITER_NICENESS));
         assert_eq!(niceness(), own);
         threads.run(std::future::pending());
         drop(threads);

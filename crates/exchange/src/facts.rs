@@ -295,6 +295,9 @@ impl Node {
             let trail = Trail { under, ..trail.clone() };
             accesses.push(self.access_to(caller, patient.as_deref(), &versions, &names, &trail).await?);
         }
+        if !caller.purpose.is_a(Purpose::EmergencyTreat) {
+            self.accesses.give_room().await;
+        }
         self.accesses.note(accesses).await
     }
 

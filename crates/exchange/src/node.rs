@@ -2,7 +2,7 @@
 
 use crate::{
     accesses::Accesses,
-    beside::{Threads, with_the_ledgers_niceness},
+    beside::{Threads, behind_those_who_read, with_the_ledgers_niceness},
     boxed,
     clock::now,
     desk::Desk,
@@ -235,8 +235,13 @@ impl Node {
             }
         };
 
-        let config =
-            store::Config { database, journal: data.join("journal"), org: org.clone(), readers: STORE_READERS };
+        let config = store::Config {
+            database,
+            journal: data.join("journal"),
+            org: org.clone(),
+            readers: STORE_READERS,
+            before_writing: behind_those_who_read,
+        };
         let opened = tokio::task::spawn_blocking(move || Store::open(config))
             .await
             .map_err(|e| StartError::Store(e.to_string()))?

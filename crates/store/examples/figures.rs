@@ -122,7 +122,7 @@ async fn main() {
     let org = "ems".parse().unwrap();
     let file = || folder.join("db").into();
     let database = env::args().nth(2).map_or_else(file, |address| address.parse().unwrap());
-    let config = Config { database, journal: folder.join("journal"), org, readers: 2 };
+    let config = Config { database, journal: folder.join("journal"), org, readers: 2, before_writing: || {} };
     let store = Store::open(config).unwrap().start(Box::new(Numbering(1))).unwrap();
     let number = Arc::new(AtomicU64::new(0));
     let create = {

@@ -97,7 +97,7 @@ impl Place {
 
 fn open(place: &Place, org: &OrgId) -> (Store, Vec<SealedSubmission>) {
     let journal = place.folder.path().join(format!("{org}.journal"));
-    open_with(Config { database: place.database.clone(), journal, org: org.clone(), readers: 2 })
+    open_with(Config { database: place.database.clone(), journal, org: org.clone(), readers: 2, before_writing: || {} })
 }
 
 fn open_with(config: Config) -> (Store, Vec<SealedSubmission>) {
@@ -167,7 +167,8 @@ async fn a_child_writes_until_it_dies() {
     let (Ok(journal), Ok(database), Ok(org)) = (env::var(JOURNAL), env::var(DATABASE), env::var(ORG)) else { return };
     let org: OrgId = org.parse().unwrap();
     let database = database.parse().unwrap();
-    let (store, _) = open_with(Config { database, journal: journal.into(), org: org.clone(), readers: 2 });
+    let (store, _) =
+        open_with(Config { database, journal: journal.into(), org: org.clone(), readers: 2, before_writing: || {} });
     let tasks = (0..TASKS).map(|task| {
         let (store, org) = (store.clone(), org.clone());
         tokio::spawn(async move {

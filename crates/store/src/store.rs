@@ -35,6 +35,8 @@ pub struct Config {
     pub org: OrgId,
     /// Connections that read at the same time, at least one.
     pub readers: usize,
+    /// What each thread that writes calls first, such as to give itself another priority than those that read have.
+    pub before_writing: fn(),
 }
 
 /// Why a store could not be opened.
@@ -102,7 +104,7 @@ impl Store {
     pub fn open(config: Config) -> Result<Opened, OpenError> {
         let (mut journal, mut pending) = Journal::recover(&config.journal)?;
         let (mut writer, server) = match &config.database {
-            Address::File(file) => (Database::Sqlite(sqlite::Writer::open(file)?), None),
+            Address::File(file) => (Database::Sqlite(sqlite::Writer::open(file, config.before_writing)?), None),
             Address::Server(address) => {
                 let server = postgres::Server::new(address, postgres::Trust::Operator)?;
                 let writer = postgres::Writer::open(server.clone(), config.org.clone())?;
@@ -220,7 +222,8 @@ impl Opened {
         let reader = self.reading(self.config.readers)?;
         let (requests, received) = sync_channel(QUEUE_LEN_MAX);
         let bytes = Arc::new(AtomicUsize::new(0));
-        writer::start(self.writer, self.journal, seal, self.config.org, received, Arc::clone(&bytes))?;
+        let Config { org, before_writing, .. } = self.config;
+        writer::start(self.writer, self.journal, seal, org, received, Arc::clone(&bytes), before_writing)?;
         Ok(Store { reader, queue: Queue { requests, bytes } })
     }
 

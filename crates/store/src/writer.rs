@@ -178,11 +178,15 @@ pub(crate) fn start(
     org: OrgId,
     requests: Receiver<Request>,
     queued_bytes: Arc<AtomicUsize>,
+    before_writing: fn(),
 ) -> Result<(), OpenError> {
     let writer = Writer { database, journal, seal, org, requests, queued_bytes, doubt: None };
     thread::Builder::new()
         .name("store-write".into())
-        .spawn(move || writer.run())
+        .spawn(move || {
+            before_writing();
+            writer.run();
+        })
         .map(|_| ())
         .map_err(|error| OpenError::Thread(error.to_string()))
 }

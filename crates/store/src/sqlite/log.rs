@@ -40,8 +40,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Moves the log of the database at `path` from `pages` pages on, as `writer` commits.
-    pub(super) fn start(path: &Path, writer: &mut Connection, pages: u32) -> Result<Self, OpenError> {
+    /// Moves the log of the database at `path` from `pages` pages on, as `writer` commits, on a thread that calls `before_writing` first.
+    pub(super) fn start(
+        path: &Path,
+        writer: &mut Connection,
+        pages: u32,
+        before_writing: fn(),
+    ) -> Result<Self, OpenError> {
         let db = schema::open_log(path)?;
         let (moving, rest) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
         let (wake, woken) = sync_channel(1);
@@ -63,7 +68,11 @@ impl Log {
         };
         writer.wal_hook(Some(hook)).map_err(|error| OpenError::Database(error.to_string()))?;
         let mover = Mover { db, little: pages / LITTLE, moving: Arc::clone(&moving), rest, woken };
-        let thread = thread::Builder::new().name("store-log".into()).spawn(move || mover.run());
+        let run = move || {
+            before_writing();
+            mover.run();
+        };
+        let thread = thread::Builder::new().name("store-log".into()).spawn(run);
         Ok(Self { moving, thread: Some(thread.map_err(|error| OpenError::Thread(error.to_string()))?) })
     }
 
@@ -136,7 +145,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("cloud.db");
             let mut db = schema::open_writer(&path).unwrap();
-            let log = Log::start(&path, &mut db, FEW).unwrap();
+            let log = Log::start(&path, &mut db, FEW, || {}).unwrap();
             Self { folder, db, log }
         }
 

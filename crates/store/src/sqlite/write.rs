@@ -44,13 +44,13 @@ impl From<rusqlite::Error> for PutError {
 }
 
 impl Writer {
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path, before_writing: fn()) -> Result<Self, OpenError> {
         let mut turn = path.as_os_str().to_owned();
         turn.push("-turn");
         let turn = File::options().create(true).truncate(false).write(true).open(turn);
         let turn = turn.map_err(|error| OpenError::Database(error.to_string()))?;
         let mut db = schema::open_writer(path)?;
-        let log = Log::start(path, &mut db, log::PAGES)?;
+        let log = Log::start(path, &mut db, log::PAGES, before_writing)?;
         Ok(Self { db, log, turn })
     }
 

@@ -29,7 +29,13 @@ trait Backend {
 
     fn config(&self, folder: &Path, org: &str) -> Config {
         let org: OrgId = org.parse().unwrap();
-        Config { database: self.database(folder), journal: folder.join(format!("{org}.journal")), org, readers: 3 }
+        Config {
+            database: self.database(folder),
+            journal: folder.join(format!("{org}.journal")),
+            org,
+            readers: 3,
+            before_writing: || {},
+        }
     }
 
     fn open(&self, folder: &Path, org: &str, seal: Box<dyn Seal>) -> Store {
