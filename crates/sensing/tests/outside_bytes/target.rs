@@ -14,15 +14,17 @@ use sensing::{
     observation::{Context, observations},
     wfdb::{Header, Recording, annotations},
 };
+use std::sync::LazyLock;
 
 /// The device that everything is signed for.
 pub(crate) const DEVICE: &str = "urn:dev:ops:32473-monitor-1";
 /// When everything comes.
 pub(crate) const NOW: TimeMs = TimeMs(1_795_255_201_000);
 
-/// The device's key.
-pub(crate) fn key() -> SigningKey {
-    SigningKey::from_bytes(&[7; 32])
+/// The device's key, made once: it costs as much as a signature.
+pub(crate) fn key() -> &'static SigningKey {
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[7; 32]));
+    &KEY
 }
 
 /// Tries one input; how often it was admitted.
@@ -54,7 +56,7 @@ fn admit(bytes: &[u8]) -> bool {
     let Ok(frame) = Frame::decode(bytes) else { return false };
     assert_eq!(frame.bytes(), bytes, "a frame is kept as it came");
     let (device, time) = (frame.device().clone(), frame.device_time());
-    let again = Frame::sign(frame.clone().into_pack(), &key()).expect("what was read can be written");
+    let again = Frame::sign(frame.clone().into_pack(), key()).expect("what was read can be written");
     assert_eq!(again.clone().into_pack(), frame.clone().into_pack(), "what was written reads as what was read");
     let binding = Binding {
         device,
