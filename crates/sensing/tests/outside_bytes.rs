@@ -49,9 +49,9 @@ fn good(rng: &mut TestRng, wearer: &mut Wearer) -> Frame {
     while signals.len() > 3 {
         signals.swap_remove(below(rng, signals.len()));
     }
-    let frame = Sequence::new(DEVICE.parse().unwrap(), key()).next(TimeMs(NOW.0 - 40), signals).unwrap();
+    let frame = Sequence::new(DEVICE.parse().unwrap(), key().clone()).next(TimeMs(NOW.0 - 40), signals).unwrap();
     let pack: Pack = frame.into_pack();
-    Frame::sign(pack, &key()).unwrap()
+    Frame::sign(pack, key()).unwrap()
 }
 
 #[test]
