@@ -106,7 +106,7 @@ mod tests {
         let (told, heard) = std::sync::mpsc::channel();
         beside_the_ledger("follows", move || told.send(niceness()).unwrap()).unwrap();
         assert_eq!(heard.recv().unwrap(), expected(LEDGER_NICENESS));
-        let writes = || {
+        let writes = move || {
             behind_those_who_read();
             niceness()
         };
