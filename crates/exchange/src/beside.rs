@@ -7,8 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 /// By so much the ledger's threads give way: what all agree on may come a little later, help may not. A thread that does has a tenth of
 /// another's share of a processor that both want.
 const LEDGER_NICENESS: i32 = 10;
-/// And those that write to the database: many writes go into one transaction when it comes later, while who reads waits for one record. Those
-/// who read for long wait for what their reading has written all the same, see `accesses`.
+/// And those that write to the database: many writes go into one transaction when it comes later, while who reads waits for one record. Reading
+/// writes too, its trail: where that stays behind, `accesses` has who reads wait.
 const WRITER_NICENESS: i32 = 10;
 /// And those of analytics: half of another's share.
 const ANALYTICS_NICENESS: i32 = 3;

@@ -103,6 +103,8 @@ pub(crate) struct Journal {
     len: u64,
     /// Bytes of the file: records, then zeros.
     size: u64,
+    /// Whether there was no space for zeros; not tried again before the file is written anew.
+    is_crowded: bool,
     next_group: u64,
     /// Whether a sync failed, after which nothing is known about the file.
     failed: bool,
@@ -168,6 +170,7 @@ impl Journal {
             file,
             len: content.len as u64,
             size: content.len as u64,
+            is_crowded: false,
             next_group: content.next_group,
             failed: false,
             settled: content.settled,
@@ -184,6 +187,7 @@ impl Journal {
         for submission in sealed {
             submission_record(&mut out, group, submission)?;
         }
+        self.make_room(self.len + out.len() as u64);
         self.write(&out)?;
         self.next_group += 1;
         Ok(group)
@@ -253,7 +257,6 @@ impl Journal {
     fn write(&mut self, records: &[u8]) -> Result<(), JournalError> {
         self.check()?;
         let end = self.len + records.len() as u64;
-        self.make_room(end);
         if let Err(error) = self.file.write_all(records) {
             let undone = self.file.set_len(self.len).and_then(|()| self.file.seek(SeekFrom::Start(self.len)));
             self.failed = undone.is_err();
@@ -268,13 +271,14 @@ impl Journal {
     /// Writes zeros behind records that end at `end`, unless there is room for them. A file system syncs the length of a file through a
     /// journal of its own, and with it what everybody else has written; what is only overwritten it syncs alone.
     fn make_room(&mut self, end: u64) {
-        if end <= self.size {
+        if end <= self.size || self.is_crowded || self.failed {
             return;
         }
-        match self.file.write_all_at(&[0; ROOM_BYTES], end) {
+        match self.file.write_all_at(&vec![0; ROOM_BYTES], end) {
             Ok(()) => self.size = end + ROOM_BYTES as u64,
             Err(error) => {
-                tracing::debug!(%error, "the journal has no room ahead; the records tell whether the disk is full");
+                tracing::warn!(%error, "the journal has no room ahead of its records: the disk is nearly full");
+                self.is_crowded = true;
                 self.cut();
             }
         }
@@ -317,7 +321,7 @@ impl Journal {
         file.sync_all()?;
         fs::rename(&anew, &self.path)?;
         self.file = file;
-        (self.len, self.size) = (out.len() as u64, out.len() as u64);
+        (self.len, self.size, self.is_crowded) = (out.len() as u64, out.len() as u64, false);
         // Until the folder is synced, a power loss may bring back the old file, which would lack what is written from now on.
         sync_folder(&self.path).inspect_err(|_| self.failed = true)?;
         Ok(())

@@ -25,9 +25,11 @@ pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference"
 const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
 /// What tokens of a record with several patients, or another subject, are filed under.
 const ABOUT_MANY: &str = "*";
-/// Of these types there are many more than of all others, and they are asked for by patient or by time: their tokens are filed in the
-/// order of writing, on the same few pages, and not apart for each patient.
-const IN_ORDER: [&str; 1] = ["AuditEvent"];
+/// Tokens of which a record of the type has one or more that nearly all others of its time have, or none has: apart for each patient they
+/// would be a page each for every audit event, in its order they lie on the pages of those before. Who names a patient and one of these
+/// goes through the patient's records.
+const IN_ORDER: (&str, [&str; 6]) =
+    ("AuditEvent", ["agent-role", "agent:identifier", "entity:identifier", "patient:identifier", "policy", "site"]);
 
 /// Where the databases differ. Tables and columns have the same names in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,13 +219,15 @@ pub(crate) fn ids(dialect: Dialect, rtype: &str, criteria: &[Criterion], limit: 
     sql
 }
 
-/// The one patient that all patient references of a record of a type name, as its tokens are filed under it; empty for none, [`ABOUT_MANY`]
+/// Whether tokens of a parameter are filed under no patient.
+pub(crate) fn is_in_order(rtype: &str, param: &str) -> bool {
+    IN_ORDER.0 == rtype && IN_ORDER.1.contains(&param)
+}
+
+/// The one patient that all patient references of a record name, as its tokens are filed under it; empty for none, [`ABOUT_MANY`]
 /// otherwise.
-pub(crate) fn filed_about<'a>(rtype: &str, rows: &'a [IndexRow]) -> &'a str {
+pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
     let mut about = "";
-    if IN_ORDER.contains(&rtype) {
-        return about;
-    }
     for row in rows {
         if let IndexValue::Reference { rtype, id } = &row.value
             && PATIENT_PARAMS.contains(&row.param.as_ref())
@@ -240,7 +244,7 @@ pub(crate) fn filed_about<'a>(rtype: &str, rows: &'a [IndexRow]) -> &'a str {
 
 fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
     let criteria: Vec<Cow<'_, Criterion>> = criteria.iter().map(|criterion| criterion.of_type(rtype)).collect();
-    let about = patient_of(&criteria).filter(|_| !IN_ORDER.contains(&rtype));
+    let about = patient_of(&criteria);
     let driver = (0..criteria.len()).filter_map(|i| Some((rank(rtype, &criteria[i], about.is_some())?, i))).min();
     let driver = driver.map(|(_, index)| index);
     match driver {
@@ -294,7 +298,7 @@ fn rank_of(rtype: &str, param: &str, value: &Match, about_known: bool) -> Option
         Match::Token { code: Some(code), .. } if is_common(rtype, param, code) => None,
         Match::Token { code: Some(_), .. } if param == "_id" => Some(0),
         Match::Token { code: Some(_), .. } if param == "identifier" => Some(1),
-        Match::Token { code: Some(_), .. } if about_known => Some(2),
+        Match::Token { code: Some(_), .. } if about_known && !is_in_order(rtype, param) => Some(2),
         Match::Reference { .. } => Some(3),
         Match::Text { how: TextMatch::Prefix | TextMatch::Exact, .. } => Some(4),
         Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),
@@ -331,7 +335,8 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
             Match::Composite(parts) => parts.first(),
             value => Some(value),
         };
-        match about.filter(|_| matches!(token, Some(Match::Token { .. }))) {
+        let apart = |_: &&str| matches!(token, Some(Match::Token { .. })) && !is_in_order(rtype, param);
+        match about.filter(apart) {
             None => drive_value(sql, rtype, param, value),
             Some(about) if sql.dialect.looks_up_lists() => {
                 drive_value(sql, rtype, param, value);

@@ -1,15 +1,13 @@
 //! Values that nearly all records of a type have: nothing is found by one of them alone, so that they stand in no index.
 //!
-//! Seven of ten records are audit events, and each has a dozen values that say the same as thousands of others. In an index by value and
-//! patient every one of them is another page to be written. They are filed all the same, and looked at in what other values find.
+//! Seven of ten records are audit events, and each has a dozen values that say the same as thousands of others. In an index by value
+//! (and patient, see `select`) every one of them is another page to be written. They are filed all the same, and looked at in what other values find.
 
 /// Type, parameter and code of common tokens, whatever their system. An empty code is that of what is said in words alone.
 ///
 /// Source: what is usual in the trail of a FHIR server, by value sets `audit-event-action`, `audit-event-outcome`, `audit-event-type`,
-/// `audit-event-sub-type` and by IHE BALP 1.1; and of what is written down of a patient, what is final, done or active: value sets
-/// `observation-status`, `diagnostic-report-status`, `event-status`, `immunization-status`, `fm-status`, `medicationrequest-intent`.
-/// Failures, deletions and what is rare are not here.
-pub(crate) const COMMON: [(&str, &str, &[&str]); 15] = [
+/// `audit-event-sub-type` and by IHE BALP 1.1. Failures, deletions and what is rare are not here.
+pub(crate) const COMMON: [(&str, &str, &[&str]); 8] = [
     ("AuditEvent", "action", &["C", "E", "R", "U"]),
     ("AuditEvent", "outcome", &["0"]),
     ("AuditEvent", "type", &["rest"]),
@@ -18,13 +16,6 @@ pub(crate) const COMMON: [(&str, &str, &[&str]); 15] = [
     ("AuditEvent", "entity-type", &["1", "2", "4", "XrequestId"]),
     ("AuditEvent", "entity-role", &["1", "4", "24"]),
     ("AuditEvent", "source", &["4"]),
-    ("Observation", "status", &["final"]),
-    ("DiagnosticReport", "status", &["final"]),
-    ("Procedure", "status", &["completed"]),
-    ("Immunization", "status", &["completed"]),
-    ("Claim", "status", &["active"]),
-    ("ExplanationOfBenefit", "status", &["active"]),
-    ("MedicationRequest", "intent", &["order"]),
 ];
 
 /// Whether nearly all records of the type have the token, so that it stands in no index.

@@ -13,7 +13,7 @@ use crate::{
     int64::int,
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError},
     row::{Attachment, Frame, Row, WrappedKey},
-    select::{VALUE_TABLES, filed_about},
+    select::{VALUE_TABLES, filed_about, is_in_order},
 };
 use record::Digest;
 use std::{borrow::Cow, collections::HashMap, collections::HashSet};
@@ -286,9 +286,10 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     /// Files the values of a version.
     pub(super) fn add(&mut self, vid: i64, rtype: &'a str, rows: &'a [IndexRow]) {
-        let about = filed_about(rtype, rows);
+        let of_record = filed_about(rows);
         for IndexRow { param, part, value } in rows {
             let (param, part) = (param.as_ref(), *part);
+            let about = if is_in_order(rtype, param) { "" } else { of_record };
             let mut token = |code: &'a str, system: &'a str, words: &'a str| {
                 let to = &mut self.tokens;
                 to.vid.push(vid);

@@ -1,13 +1,14 @@
 //! The write-ahead log, moved into the database on a thread of its own: whoever commits does not wait for it.
 //!
 //! ```text
-//! commit ─► hook: so many pages in the log ──── PAGES or more ───► thread: moves them, and again what came meanwhile
-//!            ▲                                                        │
-//!            └── the next commit moves the rest ◄── little is left ───┘   whoever writes then begins the log anew
+//! commit ─► hook: so many pages in the log ─── PAGES or more ───► thread: moves them, and what came meanwhile, and syncs the database
+//!            ▲                                                       │
+//!            └─────── only if others are faster than the thread ─────┘   whoever writes next begins the log anew
 //! ```
 //!
-//! SQLite begins the log anew only where all of it was moved and nobody reads in it, which is why a commit moves the rest. Left to
-//! SQLite, a commit moves all of it: sixty megabytes to random places and a sync, while everybody who writes waits.
+//! SQLite begins the log anew where all of it was moved and nobody reads in it, and it syncs the database when a move has come to the end of
+//! the log. So the thread moves again and again, each time less, until nobody has committed in between. Left to SQLite, a commit moves
+//! everything: sixty megabytes to random places and a sync, while everybody who writes waits.
 
 use super::schema;
 use crate::store::OpenError;
@@ -21,18 +22,23 @@ use std::{
         mpsc::{Receiver, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 /// Pages (4 KiB each) in the log from which on they are moved.
 pub(super) const PAGES: u32 = 16_000;
-/// A commit that finds so many times as many moves them itself: the disk is slower than who writes.
+/// Of so many times as many a commit moves what the thread could not: others write faster than it moves.
 const BEHIND_MAX: u32 = 8;
-/// One in so many of [`PAGES`] is little.
-const LITTLE: u32 = 16;
-/// How often the thread moves what came meanwhile before it leaves the rest to a commit.
-const ROUNDS_MAX: usize = 4;
+/// How often the thread moves what came meanwhile.
+const ROUNDS_MAX: usize = 16;
+/// How long it rests when somebody reads in the log, or another process moves it.
+const REST: Duration = Duration::from_millis(100);
 
-/// The thread. It ends with the connection whose commits it was started for, which must be closed before this is dropped.
+/// Moves what nobody reads, and says how far the log was before; says how far it is.
+const MOVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+const LOOK: &str = "PRAGMA wal_checkpoint(NOOP)";
+
+/// The thread.
 #[derive(Debug)]
 pub(super) struct Log {
     moving: Arc<Mutex<()>>,
@@ -48,17 +54,15 @@ impl Log {
         before_writing: fn(),
     ) -> Result<Self, OpenError> {
         let db = schema::open_log(path)?;
-        let (moving, rest) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+        let (moving, behind) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
         let (wake, woken) = sync_channel(1);
         let hook = {
-            let rest = Arc::clone(&rest);
+            let behind = Arc::clone(&behind);
             move |log: &mut Wal, found: c_int| {
                 let found = u32::try_from(found).unwrap_or(0);
-                if rest.swap(false, Ordering::AcqRel) || found >= pages.saturating_mul(BEHIND_MAX) {
-                    // While the thread is at it SQLite says that it is busy, and the next commit tries again.
-                    if log.checkpoint_v2(CheckpointMode::PASSIVE).is_err() {
-                        rest.store(true, Ordering::Release);
-                    }
+                if behind.swap(false, Ordering::AcqRel) {
+                    // While somebody else is at it SQLite says that it is busy, and the thread looks again.
+                    let _moved_or_busy = log.checkpoint_v2(CheckpointMode::PASSIVE);
                 } else if found >= pages {
                     // Full: the thread is at it, or about to be.
                     let _woken = wake.try_send(());
@@ -67,7 +71,7 @@ impl Log {
             }
         };
         writer.wal_hook(Some(hook)).map_err(|error| OpenError::Database(error.to_string()))?;
-        let mover = Mover { db, little: pages / LITTLE, moving: Arc::clone(&moving), rest, woken };
+        let mover = Mover { db, much: pages.saturating_mul(BEHIND_MAX), moving: Arc::clone(&moving), behind, woken };
         let run = move || {
             before_writing();
             mover.run();
@@ -80,11 +84,14 @@ impl Log {
     pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
         self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Drop for Log {
-    /// The database is closed by the one who opened it, not a moment later by the thread.
-    fn drop(&mut self) {
+    /// Ends the thread, so that `writer`, whose commits it was started for, is the last of this process to close the database.
+    pub(super) fn end(&mut self, writer: &mut Connection) {
+        if let Err(error) = writer.wal_hook(None::<fn(&mut Wal, c_int) -> rusqlite::Result<()>>) {
+            // It ends when the connection is closed.
+            tracing::warn!(%error, "the thread that moves the write-ahead log was not told to end");
+            return;
+        }
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that moves the write-ahead log has panicked");
         }
@@ -93,51 +100,82 @@ impl Drop for Log {
 
 struct Mover {
     db: Connection,
-    little: u32,
+    /// So many pages left are too much.
+    much: u32,
     moving: Arc<Mutex<()>>,
-    rest: Arc<AtomicBool>,
+    behind: Arc<AtomicBool>,
     woken: Receiver<()>,
+}
+
+/// How far the log is, in pages.
+struct Stand {
+    all: u32,
+    moved: u32,
+    /// Another process moves it.
+    is_busy: bool,
 }
 
 impl Mover {
     fn run(self) {
         while self.woken.recv().is_ok() {
-            for _ in 0..ROUNDS_MAX {
-                match self.advance() {
-                    Ok(left) if left > self.little => {}
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "the write-ahead log could not be moved into the database");
-                        break;
-                    }
+            match self.catch_up() {
+                Ok(true) => {}
+                Ok(false) => thread::sleep(REST),
+                Err(error) => {
+                    tracing::warn!(%error, "the write-ahead log could not be moved into the database");
+                    thread::sleep(REST);
                 }
             }
-            self.rest.store(true, Ordering::Release);
         }
     }
 
-    /// Moves what may be moved; how many pages are left.
-    fn advance(&self) -> rusqlite::Result<u32> {
-        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = |columns: &rusqlite::Row<'_>| Ok((columns.get::<_, i64>(1)?, columns.get::<_, i64>(2)?));
-        // -1 of both when another process is at it.
-        let (all, moved) = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], counts)?;
-        Ok(u32::try_from(all - moved).unwrap_or(0))
+    /// Moves the log until nobody has committed meanwhile; whether nothing stood in the way.
+    fn catch_up(&self) -> rusqlite::Result<bool> {
+        for _ in 0..ROUNDS_MAX {
+            let pass = self.advance(MOVE)?;
+            if pass.is_busy || pass.moved < pass.all {
+                return Ok(false);
+            }
+            // What the pass has of the log's length is from before it.
+            let now = self.advance(LOOK)?;
+            if now.all <= pass.all {
+                return Ok(true);
+            }
+            if now.all.saturating_sub(now.moved) >= self.much {
+                self.behind.store(true, Ordering::Release);
+            }
+        }
+        Ok(true)
     }
+
+    fn advance(&self, asked: &str) -> rusqlite::Result<Stand> {
+        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        stand(&self.db, asked)
+    }
+}
+
+fn stand(db: &Connection, asked: &str) -> rusqlite::Result<Stand> {
+    db.query_row(asked, [], |columns| {
+        // -1 where there is no log yet.
+        let pages = |index| Ok::<_, rusqlite::Error>(u32::try_from(columns.get::<_, i64>(index)?).unwrap_or(0));
+        Ok(Stand { is_busy: columns.get(0)?, all: pages(1)?, moved: pages(2)? })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{fs, time::Instant};
 
     const FEW: u32 = 64;
-    const PAGE_BYTES: u64 = 4_096;
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     struct Site {
         folder: tempfile::TempDir,
         db: Connection,
         log: Log,
+        /// Looks on.
+        other: Connection,
     }
 
     impl Site {
@@ -146,59 +184,83 @@ mod tests {
             let path = folder.path().join("cloud.db");
             let mut db = schema::open_writer(&path).unwrap();
             let log = Log::start(&path, &mut db, FEW, || {}).unwrap();
-            Self { folder, db, log }
+            let other = schema::open_log(&path).unwrap();
+            Self { folder, db, log, other }
         }
 
-        fn commit(&self, rounds: u32) {
-            for round in 0..rounds {
-                let digest = record::sha256(&[&round.to_be_bytes()]);
-                let sql = "INSERT OR REPLACE INTO attachment (digest, bytes) VALUES (?1, ?2)";
-                self.db.execute(sql, rusqlite::params![digest.as_bytes(), vec![7_u8; 20_000]]).unwrap();
+        fn commit(&self, number: u32) {
+            let digest = record::sha256(&[&number.to_be_bytes()]);
+            let sql = "INSERT OR REPLACE INTO attachment (digest, bytes) VALUES (?1, ?2)";
+            self.db.execute(sql, rusqlite::params![digest.as_bytes(), vec![7_u8; 20_000]]).unwrap();
+        }
+
+        fn stand(&self) -> Stand {
+            stand(&self.other, LOOK).unwrap()
+        }
+
+        /// Commits until the log was begun anew.
+        fn begin_anew(&self) {
+            let (since, mut before) = (Instant::now(), self.stand().all);
+            for number in 0.. {
+                self.commit(number % 100);
+                let now = self.stand().all;
+                if now < before {
+                    return;
+                }
+                assert!(since.elapsed() < PATIENCE, "the log has {now} pages and is not begun anew");
+                before = now;
             }
         }
-
-        fn pages_in_log(&self) -> u64 {
-            fs::metadata(self.folder.path().join("cloud.db-wal")).map_or(0, |file| file.len() / PAGE_BYTES)
-        }
-
-        fn attachments(&self) -> i64 {
-            self.db.query_row("SELECT count(*) FROM attachment", [], |row| row.get(0)).unwrap()
-        }
     }
 
     #[test]
-    fn the_log_is_begun_anew_however_much_is_written() {
+    fn the_thread_moves_what_was_committed_while_nobody_commits_and_the_log_is_begun_anew() {
         let site = Site::open();
-        site.commit(2_000);
-        assert_eq!(site.attachments(), 2_000);
-        let bound = u64::from(FEW * BEHIND_MAX) * 2;
-        assert!(site.pages_in_log() < bound, "{} pages", site.pages_in_log());
+        let mut committed = 0;
+        while site.stand().all < FEW {
+            site.commit(committed);
+            committed += 1;
+        }
+        let since = Instant::now();
+        loop {
+            let Stand { all, moved, .. } = site.stand();
+            if moved == all {
+                break;
+            }
+            assert!(since.elapsed() < PATIENCE, "{moved} of {all} pages were moved");
+            thread::sleep(Duration::from_millis(5));
+        }
+        for _ in 0..20 {
+            site.begin_anew();
+        }
+        let count = "SELECT count(*) FROM attachment";
+        let there: u32 = site.other.query_row(count, [], |row| row.get(0)).unwrap();
+        assert!((committed..=committed.max(100)).contains(&there), "{there} of {committed}");
     }
 
     #[test]
-    fn who_reads_for_long_keeps_the_log_and_nobody_waits_for_it() {
+    fn who_reads_for_long_keeps_the_log_and_stops_nobody() {
         let site = Site::open();
         site.commit(1);
         let reader = schema::open_reader(&site.folder.path().join("cloud.db")).unwrap();
         reader.execute_batch("BEGIN").unwrap();
         let seen = || reader.query_row("SELECT count(*) FROM attachment", [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(seen(), 1);
-        site.commit(300);
-        assert_eq!((seen(), site.attachments()), (1, 300));
-        assert!(site.pages_in_log() > u64::from(FEW * BEHIND_MAX));
+        (0..300).for_each(|number| site.commit(number));
+        assert_eq!(seen(), 1);
+        let Stand { all, moved, .. } = site.stand();
+        assert!(moved < all && all > FEW * BEHIND_MAX, "{moved} of {all} pages were moved");
         reader.execute_batch("COMMIT").unwrap();
-        // Once it is gone the log is begun anew: its file does not grow any more.
-        site.commit(300);
-        let before = site.pages_in_log();
-        site.commit(300);
-        assert_eq!((site.pages_in_log(), site.attachments()), (before, 300));
+        assert_eq!(seen(), 300);
+        site.begin_anew();
     }
 
     #[test]
-    fn the_thread_ends_with_its_writer_and_leaves_a_database_without_log() {
-        let Site { folder, db, log } = Site::open();
+    fn the_thread_ends_before_its_writer_and_leaves_a_database_without_log() {
+        let Site { folder, mut db, mut log, other } = Site::open();
+        drop(other);
+        log.end(&mut db);
         drop(db);
-        drop(log);
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(left, ["cloud.db"]);
     }

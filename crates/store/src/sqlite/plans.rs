@@ -41,7 +41,7 @@ fn patient_and_code_are_one_look_into_one_index() {
 }
 
 #[test]
-fn what_was_done_with_a_patients_records_is_found_by_the_patient_and_not_by_what_was_done() {
+fn what_all_audit_events_say_is_found_by_the_patient_and_what_few_say_by_itself() {
     let search = Search::of("AuditEvent")
         .with(Criterion::reference("patient", "Patient", "1"))
         .with(Criterion::token("policy", "", "urn:p"));
@@ -53,6 +53,21 @@ fn what_was_done_with_a_patients_records_is_found_by_the_patient_and_not_by_what
             SCAN d
             SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
             SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND code=? AND system=?)
+            USE TEMP B-TREE FOR ORDER BY
+        "#]],
+    );
+    // What seldom happens is one look into one index all the same.
+    let search = Search::of("AuditEvent")
+        .with(Criterion::reference("patient", "Patient", "1"))
+        .with(Criterion::token("outcome", "", "8"));
+    check(
+        &search,
+        expect![[r#"
+            CO-ROUTINE d
+            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=? AND about=?)
+            SCAN d
+            SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+            SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND target=? AND target_type=?)
             USE TEMP B-TREE FOR ORDER BY
         "#]],
     );

@@ -8,6 +8,14 @@ use crate::{
 };
 use record::Digest;
 use rusqlite::{OptionalExtension, params};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long an erasure tries to empty the write-ahead log, and how often.
+const EMPTIED_WITHIN: Duration = Duration::from_secs(5);
+const EMPTIED_POLL: Duration = Duration::from_millis(20);
 
 impl Writer {
     /// Takes out one version, or one frame. When it was the newest version, the one below becomes current and is found by its own values
@@ -98,11 +106,21 @@ impl Writer {
     /// that stays on an earlier state for too long prevents it; the next erasure or closing does it then.
     pub(crate) fn overwrite_log(&self) {
         let _alone = self.log.pause();
-        let emptied = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |columns| columns.get::<_, bool>(0));
+        let since = Instant::now();
+        let emptied = loop {
+            let busy = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |columns| columns.get::<_, bool>(0));
+            // Another gateway's thread may be moving the log, for which SQLite does not wait.
+            match busy {
+                Ok(true) if since.elapsed() < EMPTIED_WITHIN => thread::sleep(EMPTIED_POLL),
+                done => break done,
+            }
+        };
         match emptied {
             Ok(false) => {}
             Ok(true) => {
-                tracing::warn!("a long read keeps earlier states of erased rows in the write-ahead log for now")
+                tracing::warn!(
+                    "somebody reads for long, or moves the write-ahead log: it keeps earlier states of erased rows for now"
+                )
             }
             Err(error) => tracing::warn!(%error, "the write-ahead log could not be emptied after an erasure"),
         }

@@ -86,7 +86,7 @@ CREATE INDEX let_go_digest ON let_go (digest);
 ";
 
 /// Search values are filed under the version (`vid`), so that they go with it, and indexed by value. `about` is the patient that
-/// the record's references name: empty for none, `*` when they do not name exactly one; see `select`. Values of one version with the
+/// the record's references name: empty for none, or where tokens are filed in their order; `*` when they do not name exactly one; see `select`. Values of one version with the
 /// same `part` that is not negative stand together in a composite. `words` says in words what a token is, normalised, one on each line.
 /// Addresses are tokens without system. Quantities and common tokens have no index of their own: a search for one alone walks through its
 /// type.

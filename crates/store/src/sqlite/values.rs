@@ -2,7 +2,7 @@
 
 use crate::{
     extract::{COMMON, IndexRow, IndexValue, cut, extract, is_common, normalise},
-    select::{VALUE_TABLES, filed_about},
+    select::{VALUE_TABLES, filed_about, is_in_order},
 };
 use rusqlite::{Connection, params};
 
@@ -13,9 +13,10 @@ const TOLD_EVERY_ROWS: u64 = 20_000;
 pub(super) fn insert(db: &Connection, vid: i64, rtype: &str, rows: &[IndexRow]) -> rusqlite::Result<()> {
     const TOKEN: &str = "INSERT OR IGNORE INTO token (vid, param, code, system, part, words, rtype, about, common) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    let about = filed_about(rtype, rows);
+    let of_record = filed_about(rows);
     for IndexRow { param, part, value } in rows {
         let param = param.as_ref();
+        let about = if is_in_order(rtype, param) { "" } else { of_record };
         match value {
             IndexValue::Token { system, code, text } => {
                 let common = is_common(rtype, param, code);

@@ -31,10 +31,15 @@ const TURN_POLL: Duration = Duration::from_micros(250);
 /// has just committed queues behind it instead of taking the write lock again and again.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    /// Closed before the log's thread is waited for.
     pub(super) db: Connection,
     pub(super) log: Log,
     turn: File,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.log.end(&mut self.db);
+    }
 }
 
 impl From<rusqlite::Error> for PutError {
