@@ -3,12 +3,13 @@
 //! ```text
 //! commit ─► hook: so many pages in the log ─── PAGES or more ───► thread: moves them, and what came meanwhile, and syncs the database
 //!            ▲                                                       │
-//!            └─────── only if others are faster than the thread ─────┘   whoever writes next begins the log anew
+//!            └── the next commit moves the rest, a few pages ◄───────┘   whoever writes then begins the log anew
 //! ```
 //!
-//! SQLite begins the log anew where all of it was moved and nobody reads in it, and it syncs the database when a move has come to the end of
-//! the log. So the thread moves again and again, each time less, until nobody has committed in between. Left to SQLite, a commit moves
-//! everything: sixty megabytes to random places and a sync, while everybody who writes waits.
+//! SQLite begins the log anew where all of it was moved when a transaction began and nobody reads in it, and it syncs the database when a
+//! move has come to the end of the log. So the thread moves again and again, each time less, until nobody has committed in between; and as
+//! one transaction follows the other, the last pages are left to a commit. Left to SQLite, a commit moves everything: sixty megabytes to
+//! random places and a sync, while everybody who writes waits.
 
 use super::schema;
 use crate::store::OpenError;
@@ -54,13 +55,13 @@ impl Log {
         before_writing: fn(),
     ) -> Result<Self, OpenError> {
         let db = schema::open_log(path)?;
-        let (moving, behind) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+        let (moving, rest) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
         let (wake, woken) = sync_channel(1);
         let hook = {
-            let behind = Arc::clone(&behind);
+            let rest = Arc::clone(&rest);
             move |log: &mut Wal, found: c_int| {
                 let found = u32::try_from(found).unwrap_or(0);
-                if behind.swap(false, Ordering::AcqRel) {
+                if rest.swap(false, Ordering::AcqRel) {
                     // While somebody else is at it SQLite says that it is busy, and the thread looks again.
                     let _moved_or_busy = log.checkpoint_v2(CheckpointMode::PASSIVE);
                 } else if found >= pages {
@@ -71,7 +72,7 @@ impl Log {
             }
         };
         writer.wal_hook(Some(hook)).map_err(|error| OpenError::Database(error.to_string()))?;
-        let mover = Mover { db, much: pages.saturating_mul(BEHIND_MAX), moving: Arc::clone(&moving), behind, woken };
+        let mover = Mover { db, much: pages.saturating_mul(BEHIND_MAX), moving: Arc::clone(&moving), rest, woken };
         let run = move || {
             before_writing();
             mover.run();
@@ -103,7 +104,8 @@ struct Mover {
     /// So many pages left are too much.
     much: u32,
     moving: Arc<Mutex<()>>,
-    behind: Arc<AtomicBool>,
+    /// The next commit is to move what is left.
+    rest: Arc<AtomicBool>,
     woken: Receiver<()>,
 }
 
@@ -138,11 +140,16 @@ impl Mover {
             }
             // What the pass has of the log's length is from before it.
             let now = self.advance(LOOK)?;
-            if now.all <= pass.all {
+            if now.all < pass.all {
+                // Begun anew already.
                 return Ok(true);
             }
-            if now.all.saturating_sub(now.moved) >= self.much {
-                self.behind.store(true, Ordering::Release);
+            let is_synced = now.all == pass.all;
+            if is_synced || now.all.saturating_sub(now.moved) >= self.much {
+                self.rest.store(true, Ordering::Release);
+            }
+            if is_synced {
+                return Ok(true);
             }
         }
         Ok(true)
