@@ -3,8 +3,9 @@
 //! The most selective criterion *drives*: its index yields candidate versions, and every other criterion is probed per candidate by
 //! primary key. The order is chosen here and not by the planner, so that it does not depend on statistics. A code alone selects badly,
 //! patient and code together select well; therefore tokens carry the patient that the record is `about`, and a search that names a
-//! patient narrows its driving code by it. That loses nothing: a record whose patient references do not all name one patient is
-//! filed as `*`, which every such search includes, and the patient criterion is probed all the same.
+//! patient narrows its driving code by it, unless tokens of that parameter are filed in order (`IN_ORDER`). That loses nothing: a record
+//! whose patient references do not all name one patient is filed as `*`, which every such search includes, and the patient criterion is
+//! probed all the same.
 
 mod order;
 mod value;
@@ -25,9 +26,9 @@ pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference"
 const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
 /// What tokens of a record with several patients, or another subject, are filed under.
 const ABOUT_MANY: &str = "*";
-/// Tokens of which a record of the type has one or more that nearly all others of its time have, or none has: apart for each patient they
-/// would be a page each for every audit event, in its order they lie on the pages of those before. Who names a patient and one of these
-/// goes through the patient's records.
+/// Tokens of audit events that either all of a time have, such as the policy, or one alone, such as its request's identifier. Filed apart for
+/// each patient each would be another page to be written for every access; in their order they lie on the page of those before. A search
+/// for a patient and one of these goes through the patient's audit events.
 const IN_ORDER: (&str, [&str; 6]) =
     ("AuditEvent", ["agent-role", "agent:identifier", "entity:identifier", "patient:identifier", "policy", "site"]);
 

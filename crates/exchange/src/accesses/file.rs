@@ -13,8 +13,8 @@ use tokio::{sync::oneshot, time::Instant};
 /// Requests that one sync serves at most.
 const GROUP_MAX: usize = 512;
 
-/// Pages (4 KiB each) in the file's log from which on a commit moves them into the file. Who reads waits for that: a few times longer than at
-/// SQLite's 1,000, as seldom as that many times less; many of the pages are the same ones again.
+/// Pages (4 KiB each) in the file's log from which on a commit moves them into the file. Who reads waits for that:
+/// four times less often than at SQLite's 1,000, and not four times as long, as many of the pages are the same ones again.
 const LOG_PAGES: i64 = 4_000;
 
 /// Accesses wait in the first table. The second has those that can never be written; they are told of at every start.

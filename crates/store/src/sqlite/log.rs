@@ -1,4 +1,4 @@
-//! The write-ahead log, moved into the database on a thread of its own: whoever commits does not wait for it.
+//! The write-ahead log, moved into the database on a thread of its own: whoever commits moves a few pages of it at most.
 //!
 //! ```text
 //! commit ─► hook: so many pages in the log ─── PAGES or more ───► thread: moves them, and what came meanwhile, and syncs the database
@@ -28,7 +28,7 @@ use std::{
 
 /// Pages (4 KiB each) in the log from which on they are moved.
 pub(super) const PAGES: u32 = 16_000;
-/// Of so many times as many a commit moves what the thread could not: others write faster than it moves.
+/// When so many times as many are left, a commit moves them all the same: others write faster than the thread moves.
 const BEHIND_MAX: u32 = 8;
 /// How often the thread moves what came meanwhile.
 const ROUNDS_MAX: usize = 16;
