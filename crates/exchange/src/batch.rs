@@ -7,13 +7,15 @@ use crate::{
     kept::frame_of,
     node::Node,
     sense::{Attached, go_on_from},
-    write::Also,
+    write::{Also, Gathered},
 };
 use contract::{Body, DeviceStep, Event, Frames, SignedSubmission, from_cbor, state};
 use record::{Digest, Id16, Role, TimeMs};
 use sensing::{BATCH_FRAMES_MAX, BATCH_GAPS_MAX, Binding, DeviceState};
 use std::{
     collections::{HashMap, HashSet},
+    ops::DerefMut,
+    sync::Arc,
     time::Duration,
 };
 use store::{FrameFilter, FrameQuery, PAGE_MAX};
@@ -21,6 +23,10 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 /// How far before the last known frame stored frames are looked for, in milliseconds: a device's clock may have been set back.
 const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
+/// So many devices' batches are written in one transaction. Until it is durable the next frames of these devices wait.
+const BATCHED_TOGETHER: usize = 64;
+/// So often those are tried whose frames come in just then, before each is waited for.
+const ROUNDS: usize = 3;
 /// So many bindings are looked up in the ledger's state together.
 const LOOKED_UP_AT_ONCE: usize = 256;
 
@@ -55,10 +61,24 @@ impl Node {
     #[boxed]
     pub async fn flush_frames(&self) -> Result<(), Failure> {
         let mut outcome = self.end_what_is_over().await;
-        for attached in self.sensing.all_attached() {
-            let done = self.put_batch(&mut *attached.lock().await).await;
-            // One device's trouble is not another's.
-            outcome = outcome.and(done);
+        let mut left = self.sensing.all_attached();
+        for _ in 0..ROUNDS {
+            let mut busy = Vec::new();
+            for devices in left.chunks(BATCHED_TOGETHER) {
+                let mut held = Vec::with_capacity(devices.len());
+                for device in devices {
+                    match Arc::clone(device).try_lock_owned() {
+                        Ok(attached) => held.push(attached),
+                        // Its frames come in just now: the others' do not wait for that.
+                        Err(_) => busy.push(Arc::clone(device)),
+                    }
+                }
+                outcome = outcome.and(self.put_batches(&mut held).await);
+            }
+            left = busy;
+        }
+        for attached in left {
+            outcome = outcome.and(self.put_batch(&mut *attached.lock().await).await);
         }
         outcome
     }
@@ -99,33 +119,53 @@ impl Node {
     }
 
     /// Puts batch entries for a binding's frames that have none yet.
-    #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) async fn put_batch(&self, attached: &mut Attached) -> Result<(), Failure> {
-        while !attached.open.is_empty() || attached.refused > 0 {
-            let count = batch_len(attached.batched, &attached.open);
-            let admitted = &attached.open[..count];
-            let subject = self.subject(&attached.bound.patient).await?;
-            let frames = Frames {
-                binding: attached.bound.binding,
-                after: attached.batched,
-                admitted,
-                refused: attached.refused,
-            };
-            let device = self.machine(attached.binding().device.as_str(), Role::Device);
-            let author = self.author(&device, self.now());
-            let mut gathered = self.empty();
-            self.also(&mut gathered, &author, &Also { subject, event: Event::FramesBatched(frames) })?;
+        self.put_batches(&mut [attached]).await
+    }
+
+    /// Puts batch entries for the frames of several bindings that have none yet, an entry of each in one transaction. One device's trouble is
+    /// not another's.
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn put_batches(&self, devices: &mut [impl DerefMut<Target = Attached> + Send]) -> Result<(), Failure> {
+        loop {
+            let (mut outcome, mut gathered) = (Ok(()), self.empty());
+            let mut batches: Vec<(&mut Attached, usize)> = Vec::with_capacity(devices.len());
+            for attached in devices.iter_mut().filter(|attached| attached.has_more_to_batch()) {
+                match self.gather_batch(attached, &mut gathered).await {
+                    Ok(count) => batches.push((attached, count)),
+                    Err(failure) => outcome = outcome.and(Err(failure)),
+                }
+            }
+            if batches.is_empty() {
+                return outcome;
+            }
             self.put(gathered).await?;
-            attached.batched = admitted.last().map(|(counter, _)| *counter).or(attached.batched);
-            attached.open.drain(..count);
-            attached.refused = 0;
-            attached.bound.last = attached.state();
-            if let Err(error) = self.desk.put(attached.bound.clone()).await {
+            let mut bound = Vec::with_capacity(batches.len());
+            for (attached, count) in batches {
+                attached.are_batched(count);
+                bound.push(attached.bound.clone());
+            }
+            if let Err(error) = self.desk.put_all(bound).await {
                 // The frames themselves say as much, only slower to read.
-                tracing::warn!(%error, binding = %attached.bound.binding, "the desk does not know a device's last frame");
+                tracing::warn!(%error, "the desk does not know the last frames of devices");
             }
         }
-        Ok(())
+    }
+
+    /// Adds the batch entry for a binding's next frames; of so many.
+    async fn gather_batch(&self, attached: &Attached, gathered: &mut Gathered) -> Result<usize, Failure> {
+        let count = batch_len(attached.batched, &attached.open);
+        let subject = self.subject(&attached.bound.patient).await?;
+        let frames = Frames {
+            binding: attached.bound.binding,
+            after: attached.batched,
+            admitted: &attached.open[..count],
+            refused: attached.refused,
+        };
+        let device = self.machine(attached.binding().device.as_str(), Role::Device);
+        let author = self.author(&device, self.now());
+        self.also(gathered, &author, &Also { subject, event: Event::FramesBatched(frames) })?;
+        Ok(count)
     }
 
     /// Takes up the bindings on the desk, with the frames that were answered before the last stop and that no batch entry names.

@@ -181,16 +181,24 @@ impl Desk {
 
     /// Puts a paper down, over the one with the same id.
     pub(crate) async fn put<P: Paper>(&self, paper: P) -> Result<(), DeskError> {
-        let body = serde_json::to_string(&paper).map_err(|e| DeskError::Unreadable(e.to_string()))?;
-        let (id, patient) = (paper.id(), paper.patient());
+        self.put_all(vec![paper]).await
+    }
+
+    /// Puts several papers down, all or none.
+    pub(crate) async fn put_all<P: Paper>(&self, papers: Vec<P>) -> Result<(), DeskError> {
+        let body = |paper: &P| serde_json::to_string(paper).map_err(|e| DeskError::Unreadable(e.to_string()));
+        let bodies = papers.iter().map(body).collect::<Result<Vec<_>, _>>()?;
         self.with(move |c| {
-            c.execute(
-                "INSERT OR REPLACE INTO paper (kind, id, patient, body) VALUES (?1, ?2, ?3, ?4)",
-                params![P::KIND, id, patient, body],
-            )
+            let together = c.unchecked_transaction()?;
+            let mut put = together
+                .prepare_cached("INSERT OR REPLACE INTO paper (kind, id, patient, body) VALUES (?1, ?2, ?3, ?4)")?;
+            for (paper, body) in papers.iter().zip(bodies) {
+                put.execute(params![P::KIND, paper.id(), paper.patient(), body])?;
+            }
+            drop(put);
+            together.commit()
         })
         .await
-        .map(|_| ())
     }
 
     /// The paper with this id.

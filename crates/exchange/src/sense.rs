@@ -239,6 +239,18 @@ impl Attached {
         self.open.extend(stored);
     }
 
+    /// Whether something is to be said of it in a batch entry that none says yet.
+    pub(crate) fn has_more_to_batch(&self) -> bool {
+        !self.open.is_empty() || self.refused > 0
+    }
+
+    /// A batch entry about the first so many open frames, and about the refused ones, is durable.
+    pub(crate) fn are_batched(&mut self, count: usize) {
+        self.batched = self.open.drain(..count).next_back().map(|(counter, _)| counter).or(self.batched);
+        self.refused = 0;
+        self.bound.last = self.state();
+    }
+
     /// Two frames were signed with this counter: nothing is admitted any more.
     pub(crate) fn distrust(&mut self, counter: u64) {
         self.watch.distrust(counter);
