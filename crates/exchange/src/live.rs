@@ -92,11 +92,9 @@ impl Node {
             stream.subscribe()
         };
         let mut shown = HashMap::new();
-        for attached in self.sensing.all_attached() {
+        for attached in self.sensing.attached_to(patient) {
             let attached = attached.lock().await;
-            if attached.bound.patient == patient {
-                shown.insert(attached.binding().device.clone(), attached.state().last_counter);
-            }
+            shown.insert(attached.binding().device.clone(), attached.state().last_counter);
         }
         let is_behind = !after.is_empty();
         shown.extend(after);

@@ -108,6 +108,12 @@ impl Sensing {
         self.devices().values().map(|place| place.attached.clone()).collect()
     }
 
+    /// The devices that measure a patient now.
+    pub(crate) fn attached_to(&self, patient: &str) -> Vec<Arc<tokio::sync::Mutex<Attached>>> {
+        let devices = self.devices();
+        devices.values().filter(|place| place.patient == patient).map(|place| place.attached.clone()).collect()
+    }
+
     /// The patient that a device measures now.
     pub(crate) fn patient_of(&self, name: &DeviceId) -> Option<String> {
         self.devices().get(name).map(|place| place.patient.clone())
