@@ -147,8 +147,7 @@ impl Node {
         if self.sensing.attached(&name).is_some() {
             return Err(Failure::Conflict("this device is bound already: unbind it first".to_owned()));
         }
-        let earlier: Vec<Bound> = self.desk.list::<Bound>(None).await?;
-        let earlier: Vec<Bound> = earlier.into_iter().filter(|bound| bound.device == device).collect();
+        let earlier: Vec<Bound> = self.desk.list_of_device(device).await?;
         if earlier.iter().any(|bound| bound.key == key && bound.revoked.is_some()) {
             return Err(Failure::Conflict("this key was revoked: give the device another one".to_owned()));
         }

@@ -12,7 +12,10 @@ use std::{
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS paper (
   kind TEXT NOT NULL, id TEXT NOT NULL, patient TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS paper_patient ON paper (kind, patient);";
+CREATE INDEX IF NOT EXISTS paper_patient ON paper (kind, patient);
+CREATE INDEX IF NOT EXISTS paper_device ON paper (kind, json_extract(body, '$.device'));";
+
+const OF_DEVICE: &str = "SELECT body FROM paper WHERE kind = ?1 AND json_extract(body, '$.device') = ?2 ORDER BY id";
 
 /// Something that lies on the desk.
 pub(crate) trait Paper: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
@@ -227,6 +230,19 @@ impl Desk {
             .await?;
         bodies.iter().map(|body| read(body)).collect()
     }
+
+    /// All papers of a kind that name this device.
+    pub(crate) async fn list_of_device<P: Paper>(&self, device: &str) -> Result<Vec<P>, DeskError> {
+        let device = device.to_owned();
+        let bodies = self
+            .with(move |c| {
+                c.prepare_cached(OF_DEVICE)?
+                    .query_map(params![P::KIND, device], |row| row.get::<_, String>(0))?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        bodies.iter().map(|body| read(body)).collect()
+    }
 }
 
 fn read<P: Paper>(body: &str) -> Result<P, DeskError> {
@@ -263,5 +279,33 @@ mod tests {
         assert_eq!(desk.list::<Case>(Some("p1")).await.unwrap(), vec![case]);
         assert_eq!(desk.list::<Case>(Some("p2")).await.unwrap(), vec![]);
         assert_eq!(desk.list::<OpenOverride>(None).await.unwrap(), vec![]);
+    }
+
+    /// Every binding looked through those of all devices: a department's took the longer the more there were.
+    #[tokio::test]
+    async fn bindings_of_a_device_are_one_look_into_the_index_and_those_of_many_are_put_down_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = Desk::open(&dir.path().join("desk.db")).unwrap();
+        let bound = |n: u8, device: &str| crate::bind::Bound {
+            binding: Id16([n; 16]),
+            device: device.to_owned(),
+            patient: "p1".into(),
+            key: contract::PublicKey(record::Digest([n; 32])),
+            from: TimeMs(5),
+            until: None,
+            statement: "s1".into(),
+            last: sensing::DeviceState::default(),
+            revoked: None,
+            floor: 0,
+        };
+        let all = vec![bound(1, "d1"), bound(2, "d2"), bound(3, "d1")];
+        desk.put_all(all.clone()).await.unwrap();
+        let found: Vec<crate::bind::Bound> = desk.list_of_device("d1").await.unwrap();
+        assert_eq!(found.iter().map(|bound| bound.binding).collect::<Vec<_>>(), [all[0].binding, all[2].binding]);
+        let plan = desk.with(|c| {
+            c.query_row(&format!("EXPLAIN QUERY PLAN {OF_DEVICE}"), params!["binding", "d1"], |row| row.get(3))
+        });
+        let plan: String = plan.await.unwrap();
+        assert!(plan.contains("paper_device"), "{plan}");
     }
 }

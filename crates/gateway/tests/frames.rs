@@ -108,6 +108,31 @@ async fn frames_that_come_together_are_answered_one_by_one() {
     site.nothing_was_refused_by_the_ledger().await;
 }
 
+/// Each device's batch was written by itself, one after the other: a department's took longer than the time from one round to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_many_devices_are_written_together() {
+    const SENSORS: u8 = 60;
+    let site = Site::new().await;
+    let mut sensors = Vec::new();
+    for seed in 1..=SENSORS {
+        sensors.push(site.sensor(seed).await);
+    }
+    let frames: Vec<Frame> = sensors.iter_mut().map(Sensor::next).collect();
+    site.doctor.send_frames(&frames).await.good();
+    site.entries("batch").await;
+    site.nothing_was_refused_by_the_ledger().await;
+    let entries = site.entries("batch").await;
+    assert_eq!(entries.len(), usize::from(SENSORS), "one batch of each");
+    let is_batch = |entry: &contract::Entry| matches!(entry.body, contract::Body::Batch { .. });
+    let submissions = site.consortium.submissions().into_iter();
+    let batches: Vec<usize> = submissions
+        .map(|signed| signed.submission.entries.iter().filter(|entry| is_batch(entry)).count())
+        .filter(|batches| *batches > 0)
+        .collect();
+    assert_eq!(batches.iter().sum::<usize>(), usize::from(SENSORS));
+    assert!(batches.len() <= 3, "{batches:?}: in one round, or where that began among the frames, in two or three");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copied_key_is_revoked_on_the_ledger_and_stays_refused_after_a_restart() {
     let mut site = Site::new().await;

@@ -234,6 +234,14 @@ impl Consortium {
         changed
     }
 
+    /// All signed submissions in the database.
+    pub(crate) fn submissions(&self) -> Vec<contract::SignedSubmission> {
+        let database = rusqlite::Connection::open(&self.database).unwrap();
+        let mut all = database.prepare("SELECT bytes FROM submission").unwrap();
+        let rows = all.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        rows.map(|bytes| contract::SignedSubmission::from_bytes(&bytes.unwrap()).unwrap()).collect()
+    }
+
     /// Waits until everything that any gateway committed is final, and every node has seen it.
     pub(crate) async fn settle(&self) {
         let begin = Instant::now();
