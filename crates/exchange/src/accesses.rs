@@ -15,7 +15,7 @@ mod file;
 use crate::failure::Failure;
 use contract::{Body, Entry};
 use file::{Keeper, Opened};
-use record::Salt;
+use record::{Purpose, Salt};
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
@@ -212,9 +212,9 @@ impl Accesses {
         noted.map_err(|why| Failure::ours("an access could not be noted", why))
     }
 
-    /// Waits a moment where many accesses wait for the database. For whoever is in no emergency.
-    pub(crate) async fn give_room(&self) {
-        let moment = moment(self.shared.waiting().noted.len());
+    /// Waits a moment where many accesses wait for the database, unless it is for an emergency. To be called by reads and searches.
+    pub(crate) async fn give_room(&self, purpose: Purpose) {
+        let moment = moment(purpose, self.shared.waiting().noted.len());
         if !moment.is_zero() {
             tokio::time::sleep(moment).await;
         }
@@ -346,8 +346,11 @@ impl First {
     }
 }
 
-/// How long who reads waits where so many accesses do.
-fn moment(waiting: usize) -> Duration {
+/// How long who reads for this purpose waits where so many accesses do.
+fn moment(purpose: Purpose, waiting: usize) -> Duration {
+    if purpose.is_a(Purpose::EmergencyTreat) {
+        return Duration::ZERO;
+    }
     CROWD_WAIT * u32::try_from(waiting / CROWD).unwrap_or(u32::MAX)
 }
 
@@ -401,9 +404,18 @@ mod tests {
 
     #[test]
     fn who_reads_waits_a_moment_where_many_accesses_wait_and_the_longer_the_more_there_are() {
-        let waits = [0, 1, CROWD - 1, CROWD, 2 * CROWD - 1, 3 * CROWD].map(moment);
+        let moment_of = |waiting| moment(Purpose::Treat, waiting);
+        let waits = [0, 1, CROWD - 1, CROWD, 2 * CROWD - 1, 3 * CROWD].map(moment_of);
         assert_eq!(waits, [0, 0, 0, 1, 1, 3].map(|crowds| CROWD_WAIT * crowds));
-        assert!(moment(WAITING_MAX) < WRITTEN_WAIT);
+        assert!(moment_of(WAITING_MAX) < WRITTEN_WAIT);
+    }
+
+    #[test]
+    fn who_reads_in_an_emergency_waits_for_no_accesses_however_many_wait() {
+        let waits = |purpose: &Purpose| !moment(*purpose, WAITING_MAX).is_zero();
+        let (waiting, others): (Vec<Purpose>, Vec<Purpose>) = Purpose::ALL.iter().copied().partition(waits);
+        assert_eq!(others, [Purpose::EmergencyTreat, Purpose::BreakGlass]);
+        assert_eq!(waiting.len() + others.len(), Purpose::ALL.len());
     }
 
     #[tokio::test]

@@ -87,7 +87,7 @@ impl Node {
         let trail = Trail { under: decided.under, ..Trail::of(interaction, AccessAction::Read) };
         let commitment = commit(&row.salt, &row.bytes);
         let shown_name = format!("{name}/_history/{}", row.version);
-        self.give_room(caller).await;
+        self.accesses.give_room(caller.purpose).await;
         self.leave_trail(caller, row.patient.as_deref(), &[commitment], &[shown_name], &trail).await?;
         if row.deleted {
             return Err(Failure::Gone(name));
@@ -453,7 +453,7 @@ impl Node {
             query: Some(format!("{}?{}", asked.place, asked.query)),
             ..Trail::of(Interaction::Search, AccessAction::Search)
         };
-        self.give_room(caller).await;
+        self.accesses.give_room(caller.purpose).await;
         self.leave_trails(caller, by_patient, &trail).await
     }
 

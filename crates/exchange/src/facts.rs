@@ -298,13 +298,6 @@ impl Node {
         self.accesses.note(accesses).await
     }
 
-    /// To be called by reads and searches: where many accesses wait for the database, who is in no emergency waits a moment.
-    pub(crate) async fn give_room(&self, caller: &Caller) {
-        if !caller.purpose.is_a(Purpose::EmergencyTreat) {
-            self.accesses.give_room().await;
-        }
-    }
-
     /// To be called before records of a type are looked for in the database: if they are audit events, those of accesses that this gateway
     /// answered before are there then.
     pub(crate) async fn accesses_before(&self, rtype: &str) -> Result<(), Failure> {
