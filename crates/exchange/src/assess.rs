@@ -3,6 +3,13 @@
 //! Nothing here holds up a frame: readings wait in a bounded queue, and those that find it full are left out of the analytics, not of
 //! the record.
 
+mod cadence;
+mod queue;
+
+use self::{
+    cadence::{Cadence, Due},
+    queue::{Waiting, queues},
+};
 use crate::{
     bind::device_id,
     chart::Charted,
@@ -13,11 +20,11 @@ use crate::{
 };
 use analytics::{Chart, Finding, Input, Measured, Monitor, Person, Severity, fhir};
 use contract::{AccessAction, Event, Priority};
-use record::{Commitment, Digest, Id16, TimeMs, fhir::Interaction, sha256};
+use record::{Commitment, Digest, Id16, TimeMs, fhir::Interaction};
 use sensing::{Reading, Signal, Value};
 use serde_json::Value as Json;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,10 +34,6 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 const PATIENTS_MAX: usize = 1_024;
 /// The most readings of one patient that wait to be assessed.
 const READINGS_LEN_MAX: usize = 4_096;
-/// The most findings of one patient that wait to be written.
-const FINDINGS_LEN_MAX: usize = 256;
-/// The most alarms of one patient that wait to be written; the engine waits for room.
-const ALARMS_LEN_MAX: usize = 64;
 /// How often the patient's chart is read again.
 const CHART_EVERY: Duration = Duration::from_secs(5 * 60);
 /// A patient without readings for this long is no longer assessed.
@@ -39,18 +42,10 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 /// database is away.
 const WRITE_ATTEMPTS: u32 = 5;
 const WRITE_RETRY: Duration = Duration::from_millis(200);
-/// Findings of one rule about one signal are written at most once in so many milliseconds of signal, unless they are more serious. What comes
-/// in between can be computed again from the frames, which are all kept: written every five seconds, the findings about 200 patients were more
-/// than a machine of two processors could write beside them, and alarms waited.
-const WRITTEN_EVERY_MS: u64 = 60_000;
-/// That it is less serious than before is written after so many milliseconds: values at a limit do not chatter.
-const EASED_AFTER_MS: u64 = 15_000;
 /// Who says nothing for so long, in milliseconds, is not watched.
 const SILENT_MS: u64 = 60_000;
 /// Rules whose findings are few, and waited for like alarms: the engine waits until they are taken.
 const NEVER_LEFT_OUT: [&str; 2] = ["hospital-mortality", "next-hour-forecast"];
-/// NEWS2 moves with every value at a boundary: at most once in so many milliseconds.
-const NEWS2_WRITTEN_EVERY_MS: u64 = 15_000;
 
 /// The patients that are being assessed.
 pub(crate) type Engines = Mutex<HashMap<String, mpsc::Sender<Fed>>>;
@@ -108,10 +103,9 @@ impl Node {
         work.learn(self.charted(&patient).await);
         let reading = tokio::spawn(self.clone().read_charts(patient.clone(), charts));
         let mut cadence = Cadence::of(&patient);
-        let (alarms, alarms_to_write) = mpsc::channel(ALARMS_LEN_MAX);
-        let (findings, to_write) = mpsc::channel(FINDINGS_LEN_MAX);
+        let (to_write, waiting) = queues(&patient);
         let run = Arc::clone(&work.run);
-        let writer = tokio::spawn(self.clone().write_findings(patient.clone(), run, alarms_to_write, to_write));
+        let writer = tokio::spawn(self.clone().write_findings(patient.clone(), run, waiting));
         loop {
             let next = tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
@@ -138,20 +132,25 @@ impl Node {
                     Vec::new()
                 }
             };
-            for found in found.into_iter().filter(|found| cadence.is_due(&found.finding)) {
+            for found in found {
+                let queue = match cadence.due(&found.finding) {
+                    Due::Not => continue,
+                    Due::AtOnce => &to_write.at_once,
+                    Due::InTurn => &to_write.in_turn,
+                };
                 // The writer ends only after these senders.
                 if let Some(alarm) = &found.finding.alarm {
                     self.announce(&patient, &found.finding, alarm).await;
-                    let _ = alarms.send(found).await;
+                    let _ = to_write.alarms.send(found).await;
                 } else if NEVER_LEFT_OUT.contains(&found.finding.rule) {
-                    let _ = findings.send(found).await;
-                } else if findings.try_send(found).is_err() {
+                    let _ = queue.send(found).await;
+                } else if queue.try_send(found).is_err() {
                     tracing::warn!("findings come faster than they are written: one is left out");
                 }
             }
         }
         reading.abort();
-        drop((alarms, findings));
+        drop(to_write);
         // A writer that was stopped has nothing more to say.
         let _ = writer.await;
     }
@@ -176,21 +175,8 @@ impl Node {
         Learnt { at, chart }
     }
 
-    async fn write_findings(
-        self,
-        patient: String,
-        run: Arc<Mutex<Run>>,
-        mut alarms: mpsc::Receiver<Found>,
-        mut findings: mpsc::Receiver<Found>,
-    ) {
-        loop {
-            // Alarms first: nobody waits for the others.
-            let found = tokio::select! {
-                biased;
-                Some(alarm) = alarms.recv() => alarm,
-                Some(finding) = findings.recv() => finding,
-                else => return,
-            };
+    async fn write_findings(self, patient: String, run: Arc<Mutex<Run>>, mut waiting: Waiting) {
+        while let Some(found) = waiting.next().await {
             for attempt in 1.. {
                 let written = match &found.finding.alarm {
                     Some(alarm) => self.write_alarm(&patient, &run, &found, alarm).await,
@@ -405,48 +391,6 @@ pub fn assess(monitor: &mut Monitor, frame: Digest, measured_at: TimeMs, signals
     found
 }
 
-/// When a finding of each rule and signal of a patient was last written, and how serious it was.
-struct Cadence {
-    patient: String,
-    last: BTreeMap<(&'static str, Option<String>), (TimeMs, Severity)>,
-}
-
-impl Cadence {
-    fn of(patient: &str) -> Self {
-        Self { patient: patient.to_owned(), last: BTreeMap::new() }
-    }
-
-    /// How much earlier than usual the second finding of a rule and signal is written. All begin with the patient's first reading, and
-    /// a department's with the start of its gateway: in the same second of every minute hundreds of findings would be written, and alarms
-    /// wait behind them.
-    fn lead_ms(&self, (rule, signal): &(&'static str, Option<String>), every_ms: u64) -> u64 {
-        let signal = signal.as_deref().unwrap_or_default();
-        let [one, two, ..] = sha256(&[self.patient.as_bytes(), b"/", rule.as_bytes(), b"/", signal.as_bytes()]).0;
-        u64::from(u16::from_be_bytes([one, two])) % (every_ms * 3 / 4)
-    }
-
-    /// Whether a finding is to be written. Alarms always are.
-    fn is_due(&mut self, finding: &Finding) -> bool {
-        if finding.alarm.is_some() {
-            return true;
-        }
-        let every_ms = if finding.rule == "news2" { NEWS2_WRITTEN_EVERY_MS } else { WRITTEN_EVERY_MS };
-        let key = (finding.rule, finding.signal.clone());
-        let due = self.last.get(&key).is_none_or(|(at, severity)| {
-            let since_ms = finding.until.0.saturating_sub(at.0);
-            finding.severity > *severity
-                || since_ms >= every_ms
-                || (finding.severity < *severity && since_ms >= EASED_AFTER_MS)
-                || finding.until < *at
-        });
-        if due {
-            let lead_ms = if self.last.contains_key(&key) { 0 } else { self.lead_ms(&key, every_ms) };
-            self.last.insert(key, (TimeMs(finding.until.0.saturating_sub(lead_ms)), finding.severity));
-        }
-        due
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -460,7 +404,7 @@ mod tests {
     const PATIENT: &str = "Patient/p1";
 
     /// Eleven minutes of a bleeding patient through one device, from signed frames to findings.
-    fn findings() -> Vec<Finding> {
+    pub(super) fn findings() -> Vec<Finding> {
         let key = SigningKey::from_bytes(&[7; 32]);
         let device = crate::device_name("d1").unwrap();
         let start = TimeMs::from_instant("2026-11-21T10:00:00.000Z").unwrap();
@@ -491,7 +435,7 @@ mod tests {
     fn a_deteriorating_patient_shows_all_four_kinds_as_valid_fhir() {
         let found = findings();
         let mut cadence = Cadence::of("p1");
-        let written: Vec<&Finding> = found.iter().filter(|finding| cadence.is_due(finding)).collect();
+        let written: Vec<&Finding> = found.iter().filter(|finding| cadence.due(finding) != Due::Not).collect();
         let mut shown = BTreeSet::new();
         for finding in &written {
             for resource in show(finding, PATIENT) {
@@ -514,38 +458,5 @@ mod tests {
         assert!(written.iter().all(|finding| !finding.inputs.is_empty()), "a finding cites nothing");
         // About one finding of each rule and signal in a minute.
         assert!(written.len() < 440, "{} findings of {} would be written", written.len(), found.len());
-    }
-
-    #[test]
-    fn a_finding_is_written_again_when_it_is_due_or_more_serious() {
-        let heart_rate = findings().into_iter().find(|finding| finding.rule == "ecg-heart-rate").unwrap();
-        let mut cadence = Cadence::of("p1");
-        let mut check = |ms: u64, severity, expected| {
-            let finding = Finding { until: TimeMs(1_000_000 + ms), severity, ..heart_rate.clone() };
-            assert_eq!(cadence.is_due(&finding), expected, "{ms} {severity:?}");
-        };
-        check(0, Severity::None, true);
-        check(1_000, Severity::None, false);
-        check(2_000, Severity::Medium, true);
-        check(3_000, Severity::Medium, false);
-        check(7_000, Severity::None, false);
-        check(17_000, Severity::None, true);
-        check(76_000, Severity::None, false);
-        check(77_000, Severity::None, true);
-    }
-
-    #[test]
-    fn findings_that_begin_together_are_not_written_in_the_same_second_of_every_minute() {
-        let heart_rate = findings().into_iter().find(|finding| finding.rule == "ecg-heart-rate").unwrap();
-        let mut seconds = BTreeMap::new();
-        for patient in 0..200 {
-            let mut cadence = Cadence::of(&format!("p{patient}"));
-            let at = |second: u64| Finding { until: TimeMs(1_000_000 + second * 1_000), ..heart_rate.clone() };
-            assert!(cadence.is_due(&at(0)), "the first is written at once");
-            let again: Vec<u64> = (1..200).filter(|second| cadence.is_due(&at(*second))).collect();
-            assert!(again[0] >= 15 && again.windows(2).all(|two| two[1] - two[0] == 60), "{again:?}");
-            *seconds.entry(again[0]).or_insert(0) += 1;
-        }
-        assert!(seconds.values().all(|together| *together < 20), "{seconds:?}");
     }
 }
