@@ -365,7 +365,7 @@ impl Node {
             drafts.push(task);
         }
         let event = Event::Alarm { id: raised.id, step: AlarmStep::Raised, priority };
-        self.commit_finding(patient, run, found, drafted, Some(event)).await?;
+        self.commit_findings(patient, run, vec![(found, drafted)], Some(event)).await?;
         tracing::warn!(alarm = %raised.id, priority = raised.priority, "an alarm was raised");
         self.tell_alarm(&raised);
         self.meters.alarm(&raised.priority, raised.technical);
@@ -391,7 +391,7 @@ impl Node {
         let subject = self.subject(patient).await?;
         drafts.extend(self.closed_task(&known, &subject, *time).await?);
         let event = Event::Alarm { id: known.id, step: AlarmStep::Ended, priority: known.priority() };
-        self.commit_finding(patient, run, found, drafted, Some(event)).await?;
+        self.commit_findings(patient, run, vec![(found, drafted)], Some(event)).await?;
         known.ended = Some(found.finding.until);
         self.sensing.unanswered.answered(known.id);
         self.tell_alarm(&known);

@@ -93,6 +93,7 @@ impl Node {
     }
 
     async fn run_engine(self, patient: String, mut fed: mpsc::Receiver<Fed>) {
+        let _running = self.sensing.an_engine_runs();
         let mut stopping = self.stopping();
         let Ok(run) = self.new_id() else {
             tracing::warn!("no random bytes for a run: readings are stored and not assessed");
@@ -176,35 +177,61 @@ impl Node {
     }
 
     async fn write_findings(self, patient: String, run: Arc<Mutex<Run>>, mut waiting: Waiting) {
-        while let Some(found) = waiting.next().await {
-            for attempt in 1.. {
-                let written = match &found.finding.alarm {
-                    Some(alarm) => self.write_alarm(&patient, &run, &found, alarm).await,
-                    None => self.write_finding(&patient, &run, &found).await,
-                };
-                match written {
-                    Ok(()) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, rule = found.finding.rule, attempt, "a finding was not written");
-                        // An alarm is on screens already, and nobody can answer it before it is written.
-                        let goes_on =
-                            found.finding.alarm.is_some() && matches!(error, Failure::Unreachable | Failure::Busy);
-                        if attempt >= WRITE_ATTEMPTS && !goes_on {
-                            break;
-                        }
-                    }
+        loop {
+            let next = waiting.next().await;
+            if next.is_empty() {
+                return;
+            }
+            if let [_, _, ..] = next.as_slice() {
+                match self.write_together(&patient, &run, &next).await {
+                    Ok(()) => continue,
+                    Err(error) => tracing::warn!(%error, "findings were not written together: each is tried alone"),
                 }
-                if *self.stopping().borrow() {
+            }
+            for found in &next {
+                if !self.write_until_it_is(&patient, &run, found).await {
                     return;
                 }
-                tokio::time::sleep(WRITE_RETRY * attempt.min(WRITE_ATTEMPTS)).await;
             }
         }
     }
 
-    async fn write_finding(&self, patient: &str, run: &Mutex<Run>, found: &Found) -> Result<(), Failure> {
-        let drafted = self.draft_finding(patient, run, found, self.now()).await?;
-        self.commit_finding(patient, run, found, drafted, None).await
+    /// Writes a finding, and tries again where that fails. Whether there is time for others: not where that fails while the node stops.
+    async fn write_until_it_is(&self, patient: &str, run: &Mutex<Run>, found: &Found) -> bool {
+        for attempt in 1.. {
+            let written = match &found.finding.alarm {
+                Some(alarm) => self.write_alarm(patient, run, found, alarm).await,
+                None => self.write_together(patient, run, std::slice::from_ref(found)).await,
+            };
+            let Err(error) = written else { return true };
+            tracing::warn!(%error, rule = found.finding.rule, attempt, "a finding was not written");
+            // An alarm is on screens already, and nobody can answer it before it is written.
+            let goes_on = found.finding.alarm.is_some() && matches!(error, Failure::Unreachable | Failure::Busy);
+            if attempt >= WRITE_ATTEMPTS && !goes_on {
+                return true;
+            }
+            if *self.stopping().borrow() {
+                return false;
+            }
+            tokio::time::sleep(WRITE_RETRY * attempt.min(WRITE_ATTEMPTS)).await;
+        }
+        true
+    }
+
+    /// Writes findings, all or none.
+    async fn write_together(&self, patient: &str, run: &Mutex<Run>, all: &[Found]) -> Result<(), Failure> {
+        let time = self.now();
+        // Each says of the run what those before it leave to say, if they are all written.
+        let ahead = Mutex::new(run.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let mut drafted = Vec::with_capacity(all.len());
+        for found in all {
+            let one = self.draft_finding(patient, &ahead, found, time).await?;
+            if let Some(result) = one.drafts.first() {
+                ahead.lock().unwrap_or_else(PoisonError::into_inner).told(&one.telling, result.name());
+                drafted.push((found, one));
+            }
+        }
+        self.commit_findings(patient, run, drafted, None).await
     }
 
     /// The resources that show a finding, as first versions; the first of them carries the run.
@@ -227,37 +254,44 @@ impl Node {
         Ok(Drafted { time, drafts: drafts?, telling })
     }
 
-    /// Writes a finding's records at the time that they were drafted for, the entry that ties the first of them to its inputs and model, and
-    /// the alarm's step beside it.
-    pub(crate) async fn commit_finding(
+    /// Writes the records of findings that were drafted for the same time, for each the entry that ties the first of its records to its inputs
+    /// and model, and an alarm's step beside them.
+    pub(crate) async fn commit_findings(
         &self,
         patient: &str,
         run: &Mutex<Run>,
-        Found { finding, charted, .. }: &Found,
-        Drafted { time, drafts, telling }: Drafted,
+        all: Vec<(&Found, Drafted)>,
         alarm: Option<Event<'_>>,
     ) -> Result<(), Failure> {
+        let Some(time) = all.first().map(|(_, drafted)| drafted.time) else { return Ok(()) };
         let engine = self.engine();
-        let Some(result) = drafts.first().map(Draft::name) else { return Ok(()) };
-        for draft in &drafts {
-            self.allow_made(&engine, patient, draft).await?;
+        let (mut drafts, mut results) = (Vec::new(), Vec::with_capacity(all.len()));
+        for (found, drafted) in all {
+            let Some(result) = drafted.drafts.first().map(Draft::name) else { continue };
+            for draft in &drafted.drafts {
+                self.allow_made(&engine, patient, draft).await?;
+            }
+            drafts.extend(drafted.drafts);
+            results.push((found, result, drafted.telling));
         }
         let subject = self.subject(patient).await?;
         let author = self.author(&engine, time);
         let mut gathered = self.gather(&engine, time, drafts)?;
-        let inputs: Vec<Digest> = finding.inputs.iter().chain(charted).copied().collect();
-        let event = Event::Analysed {
-            result: &result,
-            inputs: &inputs,
-            model: finding.model,
-            priority: priority(finding.severity),
-        };
-        for event in std::iter::once(event).chain(alarm) {
+        for (Found { finding, charted, .. }, result, _) in &results {
+            let inputs: Vec<Digest> = finding.inputs.iter().chain(charted).copied().collect();
+            let priority = priority(finding.severity);
+            let event = Event::Analysed { result, inputs: &inputs, model: finding.model, priority };
             self.also(&mut gathered, &author, &Also { subject: subject.clone(), event })?;
+        }
+        if let Some(event) = alarm {
+            self.also(&mut gathered, &author, &Also { subject, event })?;
         }
         let trail = Trail::of(Interaction::Create, AccessAction::Write);
         self.commit(&engine, time, gathered, Vec::new(), &trail).await?;
-        run.lock().unwrap_or_else(PoisonError::into_inner).told(&telling, result);
+        let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, result, telling) in results {
+            run.told(&telling, result);
+        }
         Ok(())
     }
 }

@@ -324,6 +324,9 @@ impl Node {
     #[boxed]
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
+        if !self.sensing.engines_ended().await {
+            tracing::warn!("not all that was found is written: the frames say it again");
+        }
         if let Err(error) = self.flush_frames().await {
             tracing::warn!(%error, "frames that were received last are batched after the next start");
         }

@@ -74,7 +74,7 @@ pub(crate) struct Place {
 }
 
 /// A run that goes on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Run {
     id: Id16,
     place: Place,

@@ -14,12 +14,17 @@ use sensing::{
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+use tokio::sync::watch;
 
 /// The most devices that are bound at one gateway.
 const DEVICES_MAX: usize = 4_096;
 /// The most revoked keys whose frames are told from those of strangers.
 const REVOKED_MAX: usize = 4_096;
+
+/// How long a node that stops waits for its engines to write what they found.
+const ENGINES_END_WAIT: Duration = Duration::from_secs(10);
 
 /// Patients share so many locks for changes of alarms: those of one patient take turns, those of others seldom wait.
 const ALARM_LOCKS: usize = 32;
@@ -29,6 +34,8 @@ pub(crate) struct Sensing {
     devices: Mutex<HashMap<DeviceId, Place>>,
     revoked: Mutex<HashMap<DeviceId, Revoked>>,
     pub(crate) engines: crate::assess::Engines,
+    /// Engines that run, or write what they found.
+    running: watch::Sender<usize>,
     pub(crate) threads: Threads,
     pub(crate) streams: crate::live::Streams,
     /// Held while a device is bound or unbound.
@@ -38,6 +45,15 @@ pub(crate) struct Sensing {
     /// The records of an alarm were written.
     pub(crate) alarm_written: tokio::sync::Notify,
     pub(crate) unanswered: Unanswered,
+}
+
+/// One engine that runs.
+pub(crate) struct Running(watch::Sender<usize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 struct Place {
@@ -62,6 +78,7 @@ impl Sensing {
             devices: Mutex::default(),
             revoked: Mutex::default(),
             engines: Default::default(),
+            running: watch::Sender::new(0),
             threads,
             streams: Default::default(),
             binding: tokio::sync::Mutex::default(),
@@ -69,6 +86,19 @@ impl Sensing {
             alarm_written: tokio::sync::Notify::new(),
             unanswered: Unanswered::new(escalation),
         }
+    }
+
+    /// An engine runs for as long as this is held.
+    pub(crate) fn an_engine_runs(&self) -> Running {
+        self.running.send_modify(|count| *count += 1);
+        Running(self.running.clone())
+    }
+
+    /// Waits until no engine runs any more, nor writes; not for longer than an end may take.
+    pub(crate) async fn engines_ended(&self) -> bool {
+        let mut running = self.running.subscribe();
+        let ended = tokio::time::timeout(ENGINES_END_WAIT, running.wait_for(|count| *count == 0)).await;
+        matches!(ended, Ok(Ok(_)))
     }
 
     fn devices(&self) -> MutexGuard<'_, HashMap<DeviceId, Place>> {

@@ -1,4 +1,4 @@
-//! Findings that wait to be written: alarms before all others, and what nobody waits for one after the other, spread out.
+//! Findings that wait to be written: alarms before all others, and what nobody waits for in small groups, spread out.
 //!
 //! Every rule that sums up a minute finds something about every patient at the same moment. Written as they were found, those about 200 patients
 //! held up frames for seconds of every minute, and with them alarms.
@@ -15,9 +15,11 @@ use tokio::{
 const FINDINGS_LEN_MAX: usize = 256;
 /// The most alarms of one patient that wait to be written; the engine waits for room.
 const ALARMS_LEN_MAX: usize = 64;
-/// Findings of one patient that are written in turn are so far apart...
-const APART: Duration = Duration::from_secs(2);
-/// ... or less, so that those that wait are written within this.
+/// Findings of one patient that are written in turn are written so many together: in one transaction, and under one audit event...
+const TOGETHER_MAX: usize = 8;
+/// ... so far apart ...
+const APART: Duration = Duration::from_secs(5);
+/// ... or less, so that all that wait are written within this.
 const SPREAD: Duration = Duration::from_secs(30);
 
 /// Where an engine puts what it found.
@@ -39,19 +41,19 @@ pub(super) fn queues(patient: &str) -> (ToWrite, Waiting) {
     let (alarms, alarms_waiting) = mpsc::channel(ALARMS_LEN_MAX);
     let (at_once, at_once_waiting) = mpsc::channel(FINDINGS_LEN_MAX);
     let (in_turn, queue) = mpsc::channel(FINDINGS_LEN_MAX);
-    let turns = Turns { queue, held: None, at: Instant::now(), lead: lead(patient) };
+    let turns = Turns { queue, held: Vec::new(), at: Instant::now(), lead: lead(patient) };
     (ToWrite { alarms, at_once, in_turn }, Waiting { alarms: alarms_waiting, at_once: at_once_waiting, turns })
 }
 
 impl Waiting {
-    /// The next one; none when the engine has ended and all are written.
-    pub(super) async fn next(&mut self) -> Option<Found> {
+    /// What is written next, together; nothing when the engine has ended and all is written.
+    pub(super) async fn next(&mut self) -> Vec<Found> {
         tokio::select! {
             biased;
-            Some(alarm) = self.alarms.recv() => Some(alarm),
-            Some(found) = self.at_once.recv() => Some(found),
-            Some(found) = self.turns.next() => Some(found),
-            else => None,
+            Some(alarm) = self.alarms.recv() => vec![alarm],
+            Some(found) = self.at_once.recv() => vec![found],
+            Some(found) = self.turns.next() => found,
+            else => Vec::new(),
         }
     }
 }
@@ -60,7 +62,8 @@ impl Waiting {
 struct Turns {
     queue: Receiver<Found>,
     /// Whose turn is next.
-    held: Option<Found>,
+    // INVARIANT: at most TOGETHER_MAX.
+    held: Vec<Found>,
     /// When that is.
     at: Instant,
     /// How long the first of several waits: patients differ.
@@ -68,35 +71,39 @@ struct Turns {
 }
 
 impl Turns {
-    /// The next one when its turn has come. Nothing is lost where nobody waits for that any more.
-    async fn next(&mut self) -> Option<Found> {
-        if self.held.is_none() {
-            self.held = match self.queue.try_recv() {
-                Ok(found) => Some(found),
-                Err(TryRecvError::Disconnected) => None,
+    /// The next ones when their turn has come. Nothing is lost where nobody waits for that any more.
+    async fn next(&mut self) -> Option<Vec<Found>> {
+        if self.held.is_empty() {
+            match self.queue.try_recv() {
+                Ok(found) => self.held.push(found),
+                Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {
-                    let found = self.queue.recv().await;
+                    self.held.push(self.queue.recv().await?);
                     self.at = self.at.max(Instant::now() + self.lead);
-                    found
                 }
-            };
+            }
         }
         // At the end of an engine nothing is spread out any more.
-        if self.held.is_some() && !self.queue.is_closed() {
+        if !self.queue.is_closed() {
             sleep_until(self.at).await;
         }
+        while self.held.len() < TOGETHER_MAX
+            && let Ok(found) = self.queue.try_recv()
+        {
+            self.held.push(found);
+        }
         self.at = Instant::now() + apart(self.queue.len());
-        self.held.take()
+        Some(std::mem::take(&mut self.held))
     }
 }
 
-/// How far apart the next two are, where so many wait.
+/// How far apart the next two groups are, where so many findings wait.
 fn apart(waiting: usize) -> Duration {
-    let waiting = u32::try_from(waiting).unwrap_or(u32::MAX).saturating_add(1);
-    APART.min(SPREAD / waiting)
+    let groups = u32::try_from(waiting.div_ceil(TOGETHER_MAX)).unwrap_or(u32::MAX).saturating_add(1);
+    APART.min(SPREAD / groups)
 }
 
-/// How long a patient's first one waits: less than two are apart.
+/// How long a patient's first group waits: less than two are apart.
 fn lead(patient: &str) -> Duration {
     let [one, two, ..] = sha256(&[b"turns/", patient.as_bytes()]).0;
     APART * u32::from(u16::from_be_bytes([one, two])) / (u32::from(u16::MAX) + 1)
@@ -122,29 +129,35 @@ mod tests {
         }
         let mut order = Vec::new();
         let mut next = async |waiting: &mut Waiting| {
-            let found = waiting.next().await;
-            order.extend(found.map(|found| found.finding.rule));
+            order.push(waiting.next().await.iter().map(|found| found.finding.rule).collect::<Vec<_>>());
         };
         next(&mut waiting).await;
-        // The second has to wait for its turn; what is sent meanwhile does not.
+        to_write.in_turn.send(found("fourth")).await.unwrap();
+        // It has to wait for its turn; what is sent meanwhile does not.
         assert!(tokio::time::timeout(Duration::from_millis(10), waiting.next()).await.is_err());
         to_write.at_once.send(found("at-once")).await.unwrap();
         to_write.alarms.send(found("alarm")).await.unwrap();
         next(&mut waiting).await;
         next(&mut waiting).await;
+        for _ in 0..TOGETHER_MAX {
+            to_write.in_turn.send(found("later")).await.unwrap();
+        }
         drop(to_write);
         for _ in 0..3 {
             next(&mut waiting).await;
         }
-        assert_eq!(order, ["first", "alarm", "at-once", "second", "third"]);
+        let full = [vec!["fourth"], vec!["later"; TOGETHER_MAX - 1]].concat();
+        let expected =
+            [vec!["first", "second", "third"], vec!["alarm"], vec!["at-once"], full, vec!["later"], Vec::new()];
+        assert_eq!(order, expected);
     }
 
     #[test]
     fn what_waits_is_written_within_half_a_minute_however_much_it_is() {
-        assert_eq!([apart(0), apart(14)], [APART; 2]);
-        for waiting in [15, 40, FINDINGS_LEN_MAX] {
-            let last: Duration = (0..waiting).map(apart).sum();
-            assert!(apart(waiting) < APART && apart(waiting) * (waiting as u32 + 1) <= SPREAD, "{waiting}: {last:?}");
+        assert_eq!([apart(0), apart(5 * TOGETHER_MAX)], [APART; 2]);
+        for waiting in [6 * TOGETHER_MAX, FINDINGS_LEN_MAX] {
+            let groups = waiting.div_ceil(TOGETHER_MAX) as u32;
+            assert!(apart(waiting) < APART && apart(waiting) * groups <= SPREAD, "{waiting}");
         }
     }
 
