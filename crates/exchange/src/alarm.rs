@@ -364,6 +364,7 @@ impl Node {
             raised.task = Some(task.id.clone());
             drafts.push(task);
         }
+        self.allow_drafted(patient, &drafted).await?;
         let event = Event::Alarm { id: raised.id, step: AlarmStep::Raised, priority };
         self.commit_findings(patient, run, vec![(found, drafted)], Some(event)).await?;
         tracing::warn!(alarm = %raised.id, priority = raised.priority, "an alarm was raised");
@@ -390,6 +391,7 @@ impl Node {
         let flag = drafts.iter().position(|draft| draft.rtype == "Flag").map(|at| drafts.remove(at));
         let subject = self.subject(patient).await?;
         drafts.extend(self.closed_task(&known, &subject, *time).await?);
+        self.allow_drafted(patient, &drafted).await?;
         let event = Event::Alarm { id: known.id, step: AlarmStep::Ended, priority: known.priority() };
         self.commit_findings(patient, run, vec![(found, drafted)], Some(event)).await?;
         known.ended = Some(found.finding.until);

@@ -16,6 +16,7 @@ use crate::{
     failure::Failure,
     node::Node,
     run::{Content, Place, Run, Step, Telling},
+    sense::Running,
     write::{Also, Draft, Trail},
 };
 use analytics::{Chart, Finding, Input, Measured, Monitor, Person, Severity, fhir};
@@ -44,7 +45,7 @@ const WRITE_ATTEMPTS: u32 = 5;
 const WRITE_RETRY: Duration = Duration::from_millis(200);
 /// Who says nothing for so long, in milliseconds, is not watched.
 const SILENT_MS: u64 = 60_000;
-/// Rules whose findings are few, and waited for like alarms: the engine waits until they are taken.
+/// Rules whose findings are few, and come once in ten minutes: the engine waits until they are taken.
 const NEVER_LEFT_OUT: [&str; 2] = ["hospital-mortality", "next-hour-forecast"];
 
 /// The patients that are being assessed.
@@ -80,7 +81,8 @@ impl Node {
         // The queue is empty and its other end is held here.
         let _ = engine.try_send(fed);
         engines.insert(patient.to_owned(), engine);
-        self.sensing.threads.run(self.clone().run_engine(patient.to_owned(), readings));
+        let running = self.sensing.an_engine_runs();
+        self.sensing.threads.run(self.clone().run_engine(patient.to_owned(), readings, running));
     }
 
     /// Tells the patient's engine that somebody took notice of an alarm.
@@ -92,9 +94,8 @@ impl Node {
         }
     }
 
-    async fn run_engine(self, patient: String, mut fed: mpsc::Receiver<Fed>) {
-        let _running = self.sensing.an_engine_runs();
-        let mut stopping = self.stopping();
+    async fn run_engine(self, patient: String, mut fed: mpsc::Receiver<Fed>, _running: Running) {
+        let (mut stopping, mut stops) = (self.stopping(), false);
         let Ok(run) = self.new_id() else {
             tracing::warn!("no random bytes for a run: readings are stored and not assessed");
             return;
@@ -104,12 +105,17 @@ impl Node {
         work.learn(self.charted(&patient).await);
         let reading = tokio::spawn(self.clone().read_charts(patient.clone(), charts));
         let mut cadence = Cadence::of(&patient);
-        let (to_write, waiting) = queues(&patient);
+        let (to_write, waiting) = queues(&patient, self.stopping());
         let run = Arc::clone(&work.run);
         let writer = tokio::spawn(self.clone().write_findings(patient.clone(), run, waiting));
         loop {
             let next = tokio::select! {
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                _ = stopping.wait_for(|stopping| *stopping), if !stops => {
+                    // What was taken before is assessed.
+                    fed.close();
+                    stops = true;
+                    continue;
+                }
                 Some(learnt) = chart.recv() => {
                     work.learn(learnt);
                     continue;
@@ -136,8 +142,9 @@ impl Node {
             for found in found {
                 let queue = match cadence.due(&found.finding) {
                     Due::Not => continue,
-                    Due::AtOnce => &to_write.at_once,
-                    Due::InTurn => &to_write.in_turn,
+                    // Many come together where a device sends what it stored: they take turns as long as there is room.
+                    Due::InTurn if to_write.in_turn.capacity() > 0 => &to_write.in_turn,
+                    Due::AtOnce | Due::InTurn => &to_write.at_once,
                 };
                 // The writer ends only after these senders.
                 if let Some(alarm) = &found.finding.alarm {
@@ -179,34 +186,27 @@ impl Node {
     async fn write_findings(self, patient: String, run: Arc<Mutex<Run>>, mut waiting: Waiting) {
         loop {
             let next = waiting.next().await;
-            if next.is_empty() {
+            if next.is_empty() || !self.write_until_they_are(&patient, &run, &next).await {
                 return;
-            }
-            if let [_, _, ..] = next.as_slice() {
-                match self.write_together(&patient, &run, &next).await {
-                    Ok(()) => continue,
-                    Err(error) => tracing::warn!(%error, "findings were not written together: each is tried alone"),
-                }
-            }
-            for found in &next {
-                if !self.write_until_it_is(&patient, &run, found).await {
-                    return;
-                }
             }
         }
     }
 
-    /// Writes a finding, and tries again where that fails. Whether there is time for others: not where that fails while the node stops.
-    async fn write_until_it_is(&self, patient: &str, run: &Mutex<Run>, found: &Found) -> bool {
+    /// Writes findings, and tries again where that fails. Whether there is time for others: not where that fails while the node stops.
+    async fn write_until_they_are(&self, patient: &str, run: &Mutex<Run>, all: &[Found]) -> bool {
         for attempt in 1.. {
-            let written = match &found.finding.alarm {
-                Some(alarm) => self.write_alarm(patient, run, found, alarm).await,
-                None => self.write_together(patient, run, std::slice::from_ref(found)).await,
+            let alarm = match all {
+                [found] => found.finding.alarm.as_ref().map(|alarm| (found, alarm)),
+                _ => None,
+            };
+            let written = match alarm {
+                Some((found, alarm)) => self.write_alarm(patient, run, found, alarm).await,
+                None => self.write_together(patient, run, all).await,
             };
             let Err(error) = written else { return true };
-            tracing::warn!(%error, rule = found.finding.rule, attempt, "a finding was not written");
+            tracing::warn!(%error, findings = all.len(), attempt, "findings were not written");
             // An alarm is on screens already, and nobody can answer it before it is written.
-            let goes_on = found.finding.alarm.is_some() && matches!(error, Failure::Unreachable | Failure::Busy);
+            let goes_on = alarm.is_some() && is_passing(&error);
             if attempt >= WRITE_ATTEMPTS && !goes_on {
                 return true;
             }
@@ -218,20 +218,48 @@ impl Node {
         true
     }
 
-    /// Writes findings, all or none.
+    /// Writes findings, all or none; but those that could never be written.
     async fn write_together(&self, patient: &str, run: &Mutex<Run>, all: &[Found]) -> Result<(), Failure> {
         let time = self.now();
         // Each says of the run what those before it leave to say, if they are all written.
         let ahead = Mutex::new(run.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let mut drafted = Vec::with_capacity(all.len());
         for found in all {
-            let one = self.draft_finding(patient, &ahead, found, time).await?;
-            if let Some(result) = one.drafts.first() {
-                ahead.lock().unwrap_or_else(PoisonError::into_inner).told(&one.telling, result.name());
-                drafted.push((found, one));
+            match self.draft_and_decide(patient, &ahead, found, time).await {
+                Ok(one) => {
+                    if let Some(result) = one.drafts.first() {
+                        ahead.lock().unwrap_or_else(PoisonError::into_inner).told(&one.telling, result.name());
+                        drafted.push((found, one));
+                    }
+                }
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, rule = found.finding.rule, "a finding cannot be written and is left out");
+                }
             }
         }
         self.commit_findings(patient, run, drafted, None).await
+    }
+
+    async fn draft_and_decide(
+        &self,
+        patient: &str,
+        run: &Mutex<Run>,
+        found: &Found,
+        time: TimeMs,
+    ) -> Result<Drafted, Failure> {
+        let drafted = self.draft_finding(patient, run, found, time).await?;
+        self.allow_drafted(patient, &drafted).await?;
+        Ok(drafted)
+    }
+
+    /// Decides whether the engine may write what was drafted.
+    pub(crate) async fn allow_drafted(&self, patient: &str, drafted: &Drafted) -> Result<(), Failure> {
+        let engine = self.engine();
+        for draft in &drafted.drafts {
+            self.allow_made(&engine, patient, draft).await?;
+        }
+        Ok(())
     }
 
     /// The resources that show a finding, as first versions; the first of them carries the run.
@@ -254,7 +282,7 @@ impl Node {
         Ok(Drafted { time, drafts: drafts?, telling })
     }
 
-    /// Writes the records of findings that were drafted for the same time, for each the entry that ties the first of its records to its inputs
+    /// Writes the records of findings that were drafted for the same time and decided over, for each the entry that ties the first of its records to its inputs
     /// and model, and an alarm's step beside them.
     pub(crate) async fn commit_findings(
         &self,
@@ -268,9 +296,6 @@ impl Node {
         let (mut drafts, mut results) = (Vec::new(), Vec::with_capacity(all.len()));
         for (found, drafted) in all {
             let Some(result) = drafted.drafts.first().map(Draft::name) else { continue };
-            for draft in &drafted.drafts {
-                self.allow_made(&engine, patient, draft).await?;
-            }
             drafts.extend(drafted.drafts);
             results.push((found, result, drafted.telling));
         }
@@ -294,6 +319,11 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether a failure says nothing about what was to be written, and it may be written a moment later.
+fn is_passing(failure: &Failure) -> bool {
+    matches!(failure, Failure::Unreachable | Failure::Busy)
 }
 
 /// What was found, and how far the run was.

@@ -23,10 +23,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 /// How far before the last known frame stored frames are looked for, in milliseconds: a device's clock may have been set back.
 const CLOCK_SET_BACK_MS_MAX: u64 = 3_600_000;
-/// So many devices' batches are written in one transaction. Until it is durable the next frames of these devices wait.
+/// So many devices' batches are written in one transaction. Until these are put together and durable the devices' next frames wait.
 const BATCHED_TOGETHER: usize = 64;
-/// So often those are tried whose frames come in just then, before each is waited for.
-const ROUNDS: usize = 3;
 /// So many bindings are looked up in the ledger's state together.
 const LOOKED_UP_AT_ONCE: usize = 256;
 
@@ -61,35 +59,25 @@ impl Node {
     #[boxed]
     pub async fn flush_frames(&self) -> Result<(), Failure> {
         let mut outcome = self.end_what_is_over().await;
-        let mut left = self.sensing.all_attached();
-        for _ in 0..ROUNDS {
-            let mut busy = Vec::new();
-            for devices in left.chunks(BATCHED_TOGETHER) {
-                let mut held = Vec::with_capacity(devices.len());
-                for device in devices {
-                    match Arc::clone(device).try_lock_owned() {
-                        Ok(attached) => held.push(attached),
-                        // Its frames come in just now: the others' do not wait for that.
-                        Err(_) => busy.push(Arc::clone(device)),
-                    }
-                }
-                outcome = outcome.and(self.put_batches(&mut held).await);
-            }
-            left = busy;
-        }
-        for attached in left {
-            outcome = outcome.and(self.put_batch(&mut *attached.lock().await).await);
+        let mut left: Vec<_> = self.sensing.all_attached().into_iter().map(|(_, attached)| attached).collect();
+        // One is waited for, while no other is held; of the others those are left for later whose frames come in just now.
+        while let Some(first) = left.pop() {
+            let mut held = vec![first.lock_owned().await];
+            left.retain(|device| {
+                let free = (held.len() < BATCHED_TOGETHER).then(|| Arc::clone(device).try_lock_owned().ok()).flatten();
+                let stays = free.is_none();
+                held.extend(free);
+                stays
+            });
+            outcome = outcome.and(self.put_batches(&mut held).await);
         }
         outcome
     }
 
     /// Ends the bindings that are over by the ledger: a hospital took the patient over, or revoked the key.
     async fn end_what_is_over(&self) -> Result<(), Failure> {
-        let mut places = Vec::new();
-        for attached in self.sensing.all_attached() {
-            let binding = attached.lock().await.bound.binding;
-            places.push((attached, state::binding_key(&binding)));
-        }
+        let places = self.sensing.all_attached().into_iter();
+        let places: Vec<_> = places.map(|(binding, attached)| (attached, state::binding_key(&binding))).collect();
         for part in places.chunks(LOOKED_UP_AT_ONCE) {
             let values = self.ledger.get(part.iter().map(|(_, key)| *key).collect()).await;
             let values = values.map_err(|e| Failure::ours("the ledger did not answer", e))?;
@@ -127,6 +115,9 @@ impl Node {
     /// not another's.
     #[tracing::instrument(level = "debug", skip_all)]
     async fn put_batches(&self, devices: &mut [impl DerefMut<Target = Attached> + Send]) -> Result<(), Failure> {
+        if devices.iter().any(|attached| attached.is_unsure) {
+            self.look_again(devices).await?;
+        }
         loop {
             let (mut outcome, mut gathered) = (Ok(()), self.empty());
             let mut batches: Vec<(&mut Attached, usize)> = Vec::with_capacity(devices.len());
@@ -139,7 +130,12 @@ impl Node {
             if batches.is_empty() {
                 return outcome;
             }
-            self.put(gathered).await?;
+            if let Err(failure) = self.put(gathered).await {
+                // A server that went away in the commit may have carried it out.
+                let unsure = !matches!(failure, Failure::Busy | Failure::Unreachable);
+                batches.into_iter().for_each(|(attached, _)| attached.is_unsure |= unsure);
+                return Err(failure);
+            }
             let mut bound = Vec::with_capacity(batches.len());
             for (attached, count) in batches {
                 attached.are_batched(count);
@@ -150,6 +146,27 @@ impl Node {
                 tracing::warn!(%error, "the desk does not know the last frames of devices");
             }
         }
+    }
+
+    /// How far those bindings are batched of which it is not known, by the ledger and by the entries on their way there.
+    async fn look_again(&self, devices: &mut [impl DerefMut<Target = Attached> + Send]) -> Result<(), Failure> {
+        let waiting = self.waiting_steps().await?;
+        for attached in devices.iter_mut().filter(|attached| attached.is_unsure) {
+            let batched = self.batched_by(&attached.bound.binding, &waiting).await?.1;
+            attached.were_batched(batched);
+        }
+        Ok(())
+    }
+
+    /// A binding as the ledger has it, and the last counter that it has a batch of there or on the way there.
+    async fn batched_by(
+        &self,
+        binding: &Id16,
+        waiting: &Waiting,
+    ) -> Result<(Option<state::Binding>, Option<u64>), Failure> {
+        let known: Option<state::Binding> = self.ledger_value(state::binding_key(binding)).await?;
+        let batched = known.as_ref().filter(|known| known.batches > 0).map(|known| known.last);
+        Ok((known, batched.max(waiting.batched.get(binding).copied())))
     }
 
     /// Adds the batch entry for a binding's next frames; of so many.
@@ -178,7 +195,7 @@ impl Node {
         }
         let waiting = self.waiting_steps().await?;
         for mut bound in open {
-            let final_binding: Option<state::Binding> = self.ledger_value(state::binding_key(&bound.binding)).await?;
+            let (final_binding, batched) = self.batched_by(&bound.binding, &waiting).await?;
             let over = match &final_binding {
                 Some(known) => known.until.is_some() || waiting.ended.contains(&bound.binding),
                 // Its entry was never written: the process ended in between.
@@ -192,8 +209,6 @@ impl Node {
                 self.desk.put(bound).await?;
                 continue;
             }
-            let batched = final_binding.filter(|known| known.batches > 0).map(|known| known.last);
-            let batched = batched.max(waiting.batched.get(&bound.binding).copied());
             self.take_up(bound, batched).await?;
         }
         Ok(())

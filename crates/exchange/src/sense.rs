@@ -6,7 +6,7 @@ use crate::{
     kinds::ToldApart,
     vigil::{Escalation, Unanswered},
 };
-use record::{Digest, TimeMs};
+use record::{Digest, Id16, TimeMs};
 use sensing::{
     BadKey, Binding, DeviceId, DeviceState, Gap, NO_PREVIOUS, Next, Reading, Refusal, Reject, Signed, VerifyingKey,
     Watch,
@@ -58,6 +58,7 @@ impl Drop for Running {
 
 struct Place {
     patient: String,
+    binding: Id16,
     attached: Arc<tokio::sync::Mutex<Attached>>,
 }
 
@@ -121,9 +122,9 @@ impl Sensing {
     }
 
     pub(crate) fn attach(&self, name: DeviceId, attached: Attached) {
-        let patient = attached.bound.patient.clone();
+        let (patient, binding) = (attached.bound.patient.clone(), attached.bound.binding);
         self.revoked().remove(&name);
-        self.devices().insert(name, Place { patient, attached: Arc::new(tokio::sync::Mutex::new(attached)) });
+        self.devices().insert(name, Place { patient, binding, attached: Arc::new(tokio::sync::Mutex::new(attached)) });
     }
 
     pub(crate) fn detach(&self, name: &DeviceId) {
@@ -134,8 +135,9 @@ impl Sensing {
         self.devices().get(name).map(|place| place.attached.clone())
     }
 
-    pub(crate) fn all_attached(&self) -> Vec<Arc<tokio::sync::Mutex<Attached>>> {
-        self.devices().values().map(|place| place.attached.clone()).collect()
+    /// All devices, with the binding of each.
+    pub(crate) fn all_attached(&self) -> Vec<(Id16, Arc<tokio::sync::Mutex<Attached>>)> {
+        self.devices().values().map(|place| (place.binding, place.attached.clone())).collect()
     }
 
     /// The devices that measure a patient now.
@@ -192,6 +194,8 @@ pub(crate) struct Attached {
     pub(crate) open: Vec<(u64, Digest)>,
     /// Frames refused since.
     pub(crate) refused: u32,
+    /// Whether it is not known if the last batch entry was written.
+    pub(crate) is_unsure: bool,
     /// Kinds of frames since the binding was taken up.
     kinds: ToldApart,
 }
@@ -212,7 +216,16 @@ impl Attached {
     ) -> Result<Self, BadBinding> {
         let binding = binding_of(&bound)?;
         let watch = Watch::resume_after(known, last);
-        Ok(Self { bound, binding, watch, batched: None, open: Vec::new(), refused: 0, kinds: ToldApart::default() })
+        Ok(Self {
+            bound,
+            binding,
+            watch,
+            batched: None,
+            open: Vec::new(),
+            refused: 0,
+            is_unsure: false,
+            kinds: ToldApart::default(),
+        })
     }
 
     /// The binding as `sensing` sees it.
@@ -287,6 +300,13 @@ impl Attached {
         self.bound.last = self.state();
     }
 
+    /// Frames up to a counter are in batch entries that were found.
+    pub(crate) fn were_batched(&mut self, up_to: Option<u64>) {
+        self.batched = self.batched.max(up_to);
+        self.open.retain(|(counter, _)| Some(*counter) > self.batched);
+        self.is_unsure = false;
+    }
+
     /// Two frames were signed with this counter: nothing is admitted any more.
     pub(crate) fn distrust(&mut self, counter: u64) {
         self.watch.distrust(counter);
@@ -338,7 +358,6 @@ pub(crate) fn go_on_from(known: DeviceState, floor: u64) -> DeviceState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use record::Id16;
     use sensing::{Sequence, SigningKey};
 
     /// A device that had counted to nine.
@@ -374,5 +393,20 @@ mod tests {
             assert_eq!(reading.gap.map(|gap| (gap.first, gap.last)), expected, "after {counted}");
             assert_eq!(trial.state().last_counter, counted + 1);
         }
+    }
+
+    #[test]
+    fn a_batch_that_was_written_after_all_is_not_said_again() {
+        let mut attached = attached(&SigningKey::from_bytes(&[7; 32]));
+        let frame = |counter: u64| (counter, Digest([counter as u8; 32]));
+        attached.open = (10..=14).map(frame).collect();
+        attached.are_batched(2);
+        assert_eq!((attached.batched, attached.open.len()), (Some(11), 3));
+        attached.is_unsure = true;
+        attached.were_batched(Some(13));
+        assert_eq!((attached.batched, attached.open.clone(), attached.is_unsure), (Some(13), vec![frame(14)], false));
+        // It was not: what is known stays known.
+        attached.were_batched(Some(11));
+        assert_eq!((attached.batched, attached.open), (Some(13), vec![frame(14)]));
     }
 }

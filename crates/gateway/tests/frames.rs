@@ -111,7 +111,7 @@ async fn frames_that_come_together_are_answered_one_by_one() {
 /// Each device's batch was written by itself, one after the other: a department's took longer than the time from one round to the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_of_many_devices_are_written_together() {
-    const SENSORS: u8 = 60;
+    const SENSORS: u8 = 100;
     let site = Site::new().await;
     let mut sensors = Vec::new();
     for seed in 1..=SENSORS {
@@ -130,7 +130,8 @@ async fn batches_of_many_devices_are_written_together() {
         .filter(|batches| *batches > 0)
         .collect();
     assert_eq!(batches.iter().sum::<usize>(), usize::from(SENSORS));
-    assert!(batches.len() <= 3, "{batches:?}: in one round, or where that began among the frames, in two or three");
+    // Rounds begin at any time: one may find some of the frames.
+    assert!(batches.len() <= 5, "{batches:?}: up to 64 in one transaction");
 }
 
 #[tokio::test(flavor = "multi_thread")]

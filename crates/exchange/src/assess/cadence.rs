@@ -13,7 +13,7 @@ const EASED_AFTER_MS: u64 = 15_000;
 /// NEWS2 moves with every value at a boundary: at most once in so many milliseconds.
 const NEWS2_WRITTEN_EVERY_MS: u64 = 15_000;
 
-/// Rules that find something about every patient at the same moment, at whole minutes: all of theirs take their turns.
+/// Rules that find something about every patient at the same moment, at whole minutes: what is not serious of theirs takes its turn.
 const AT_WHOLE_MINUTES: [&str; 3] = ["window-summary", "hospital-mortality", "next-hour-forecast"];
 
 /// Whether a finding is written, and when.
