@@ -196,9 +196,9 @@ impl DerivationPolicy {
     /// The record type of a resource by its bytes, which are read only where they may hold what refines it.
     pub fn record_type_of_bytes(&self, fhir_type: &str, bytes: &[u8]) -> RecordType {
         let mut refining = self.document.refine.iter().filter(|refinement| refinement.fhir_type == fhir_type);
-        let holds = |part: &[u8]| !part.is_empty() && bytes.windows(part.len()).any(|window| window == part);
-        // A key that is written with escapes has to be read.
-        if !refining.any(|refinement| holds(refinement.having.as_bytes()) || holds(b"\\u")) {
+        // A key that is written with escapes has to be read. Anything but text is no resource.
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        if !refining.any(|refinement| text.contains(&refinement.having) || text.contains("\\u")) {
             return self.record_type(fhir_type);
         }
         serde_json::from_slice(bytes)
