@@ -113,7 +113,7 @@ impl Access {
 /// An access that is durable here.
 struct Noted {
     number: i64,
-    access: Access,
+    access: Arc<Access>,
     since: Instant,
     /// Whether it may be in the database already.
     unsure: bool,
@@ -178,6 +178,7 @@ impl Accesses {
         for (number, access) in left {
             waiting.bytes += access.new.row.bytes.len();
             waiting.last = number;
+            let access = Arc::new(access);
             waiting.noted.push_back(Noted { number, access, since, unsure: true });
         }
         let first = waiting.noted.front().map_or(last, |noted| noted.number - 1);
@@ -306,7 +307,7 @@ impl Accesses {
             }
             first.unsure |= noted.unsure;
             first.numbers.push(noted.number);
-            first.accesses.push(noted.access.clone());
+            first.accesses.push(Arc::clone(&noted.access));
         }
         first
     }
@@ -334,7 +335,7 @@ impl Accesses {
 /// What is brought to the database in one round.
 #[derive(Default)]
 struct First {
-    accesses: Vec<Access>,
+    accesses: Vec<Arc<Access>>,
     /// Theirs, which rise and need not follow each other.
     numbers: Vec<i64>,
     unsure: bool,

@@ -4,7 +4,7 @@ use super::{Access, First, PUT_BYTES_MAX, PUT_LEN_MAX, Request, SET_BYTES_MAX, S
 use crate::{failure::Failure, members::News, mirror::Named, node::Node, row::access_in};
 use contract::{Entry, GATHERED_MS_MAX, gather, may_be_gathered};
 use record::{Digest, Id16, Pseudonym, Purpose};
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{NewEntry, NewVersion, Put, ReadError, Removal, Row};
 
 /// How long to wait after the database did not take it.
@@ -48,13 +48,13 @@ impl Node {
     }
 
     /// Writes accesses; when it is not sure whether the database has them already, those that it has not.
-    async fn put_accesses(&self, accesses: &[Access], unsure: bool) -> Result<(), Failure> {
+    async fn put_accesses(&self, accesses: &[Arc<Access>], unsure: bool) -> Result<(), Failure> {
         // An erasure comes before or after, and not between the look and the write.
         let _writing = self.accesses.shared.writing.lock().await;
         let (mut left, mut removals) = (Vec::with_capacity(accesses.len()), Vec::new());
-        for access in accesses.iter().cloned() {
+        for access in accesses {
             if unsure {
-                match self.found(&access).await? {
+                match self.found(access).await? {
                     Standing::Written => continue,
                     Standing::Missing => {}
                     Standing::Taken(removal) => {
@@ -63,7 +63,7 @@ impl Node {
                     }
                 }
             }
-            left.push(access);
+            left.push(Access::clone(access));
         }
         let erased = self.mirror.erased().await?;
         let is_erased = |access: &Access| {

@@ -83,6 +83,7 @@ impl Keeper {
                 for access in accesses {
                     waiting.bytes += access.new.row.bytes.len();
                     waiting.last = self.next;
+                    let access = Arc::new(access);
                     waiting.noted.push_back(Noted { number: self.next, access, since, unsure: false });
                     self.next += 1;
                 }
