@@ -72,6 +72,10 @@ impl Node {
                 Err(TrySendError::Closed(back)) => fed = back,
             }
         }
+        // The frames of readings that come while the node stops say the same to the next one.
+        if *self.stopping().borrow() {
+            return;
+        }
         engines.retain(|_, engine| !engine.is_closed());
         if engines.len() >= PATIENTS_MAX {
             tracing::warn!("more patients than analytics takes: a reading is stored and not assessed");
@@ -152,8 +156,9 @@ impl Node {
                     let _ = to_write.alarms.send(found).await;
                 } else if NEVER_LEFT_OUT.contains(&found.finding.rule) {
                     let _ = queue.send(found).await;
-                } else if queue.try_send(found).is_err() {
-                    tracing::warn!("findings come faster than they are written: one is left out");
+                } else if let Err(error) = queue.try_send(found) {
+                    let rule = error.into_inner().finding.rule;
+                    tracing::warn!(rule, "findings come faster than they are written: one is left out");
                 }
             }
         }
@@ -192,7 +197,8 @@ impl Node {
         }
     }
 
-    /// Writes findings, and tries again where that fails. Whether there is time for others: not where that fails while the node stops.
+    /// Writes findings, and tries again where that fails, in the end each by itself. Whether there is time for others: not where that fails while
+    /// the node stops.
     async fn write_until_they_are(&self, patient: &str, run: &Mutex<Run>, all: &[Found]) -> bool {
         for attempt in 1.. {
             let alarm = match all {
@@ -204,53 +210,44 @@ impl Node {
                 None => self.write_together(patient, run, all).await,
             };
             let Err(error) = written else { return true };
-            tracing::warn!(%error, findings = all.len(), attempt, "findings were not written");
+            let rules: Vec<&str> = all.iter().map(|found| found.finding.rule).collect();
+            tracing::warn!(%error, ?rules, attempt, "findings were not written");
             // An alarm is on screens already, and nobody can answer it before it is written.
-            let goes_on = alarm.is_some() && is_passing(&error);
+            let goes_on = alarm.is_some() && matches!(error, Failure::Unreachable | Failure::Busy);
             if attempt >= WRITE_ATTEMPTS && !goes_on {
-                return true;
+                break;
             }
-            if *self.stopping().borrow() {
+            if *self.stopping().borrow() && !matches!(error, Failure::Busy) {
                 return false;
             }
             tokio::time::sleep(WRITE_RETRY * attempt.min(WRITE_ATTEMPTS)).await;
         }
+        if let [_, _, ..] = all {
+            // One of them may be what holds up the others.
+            for found in all {
+                if let Err(error) = self.write_together(patient, run, std::slice::from_ref(found)).await {
+                    tracing::warn!(%error, rule = found.finding.rule, "a finding is left out");
+                }
+            }
+        }
         true
     }
 
-    /// Writes findings, all or none; but those that could never be written.
+    /// Writes findings, all or none.
     async fn write_together(&self, patient: &str, run: &Mutex<Run>, all: &[Found]) -> Result<(), Failure> {
         let time = self.now();
         // Each says of the run what those before it leave to say, if they are all written.
         let ahead = Mutex::new(run.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let mut drafted = Vec::with_capacity(all.len());
         for found in all {
-            match self.draft_and_decide(patient, &ahead, found, time).await {
-                Ok(one) => {
-                    if let Some(result) = one.drafts.first() {
-                        ahead.lock().unwrap_or_else(PoisonError::into_inner).told(&one.telling, result.name());
-                        drafted.push((found, one));
-                    }
-                }
-                Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => {
-                    tracing::error!(%error, rule = found.finding.rule, "a finding cannot be written and is left out");
-                }
+            let one = self.draft_finding(patient, &ahead, found, time).await?;
+            self.allow_drafted(patient, &one).await?;
+            if let Some(result) = one.drafts.first() {
+                ahead.lock().unwrap_or_else(PoisonError::into_inner).told(&one.telling, result.name());
+                drafted.push((found, one));
             }
         }
         self.commit_findings(patient, run, drafted, None).await
-    }
-
-    async fn draft_and_decide(
-        &self,
-        patient: &str,
-        run: &Mutex<Run>,
-        found: &Found,
-        time: TimeMs,
-    ) -> Result<Drafted, Failure> {
-        let drafted = self.draft_finding(patient, run, found, time).await?;
-        self.allow_drafted(patient, &drafted).await?;
-        Ok(drafted)
     }
 
     /// Decides whether the engine may write what was drafted.
@@ -319,11 +316,6 @@ impl Node {
         }
         Ok(())
     }
-}
-
-/// Whether a failure says nothing about what was to be written, and it may be written a moment later.
-fn is_passing(failure: &Failure) -> bool {
-    matches!(failure, Failure::Unreachable | Failure::Busy)
 }
 
 /// What was found, and how far the run was.

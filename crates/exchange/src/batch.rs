@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{FrameFilter, FrameQuery, PAGE_MAX};
+use store::{FrameFilter, FrameQuery, PAGE_MAX, Put};
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// How far before the last known frame stored frames are looked for, in milliseconds: a device's clock may have been set back.
@@ -115,7 +115,7 @@ impl Node {
     /// not another's.
     #[tracing::instrument(level = "debug", skip_all)]
     async fn put_batches(&self, devices: &mut [impl DerefMut<Target = Attached> + Send]) -> Result<(), Failure> {
-        if devices.iter().any(|attached| attached.is_unsure) {
+        if devices.iter().any(|attached| attached.unsure.is_some()) {
             self.look_again(devices).await?;
         }
         loop {
@@ -132,8 +132,9 @@ impl Node {
             }
             if let Err(failure) = self.put(gathered).await {
                 // A server that went away in the commit may have carried it out.
-                let unsure = !matches!(failure, Failure::Busy | Failure::Unreachable);
-                batches.into_iter().for_each(|(attached, _)| attached.is_unsure |= unsure);
+                if !matches!(failure, Failure::Busy | Failure::Unreachable) {
+                    batches.into_iter().for_each(|(attached, count)| attached.may_be_batched(count));
+                }
                 return Err(failure);
             }
             let mut bound = Vec::with_capacity(batches.len());
@@ -150,8 +151,10 @@ impl Node {
 
     /// How far those bindings are batched of which it is not known, by the ledger and by the entries on their way there.
     async fn look_again(&self, devices: &mut [impl DerefMut<Target = Attached> + Send]) -> Result<(), Failure> {
+        // Whoever writes next, be it nothing, waits until it is decided what became of the write before.
+        self.keep(Put::default()).await?;
         let waiting = self.waiting_steps().await?;
-        for attached in devices.iter_mut().filter(|attached| attached.is_unsure) {
+        for attached in devices.iter_mut().filter(|attached| attached.unsure.is_some()) {
             let batched = self.batched_by(&attached.bound.binding, &waiting).await?.1;
             attached.were_batched(batched);
         }

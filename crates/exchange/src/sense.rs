@@ -47,6 +47,15 @@ pub(crate) struct Sensing {
     pub(crate) unanswered: Unanswered,
 }
 
+/// What a batch entry said that may have been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unsure {
+    /// The last admitted frame that it named; none when it named refused ones alone.
+    last: Option<u64>,
+    /// Refused frames that it counted.
+    refused: u32,
+}
+
 /// One engine that runs.
 pub(crate) struct Running(watch::Sender<usize>);
 
@@ -194,8 +203,8 @@ pub(crate) struct Attached {
     pub(crate) open: Vec<(u64, Digest)>,
     /// Frames refused since.
     pub(crate) refused: u32,
-    /// Whether it is not known if the last batch entry was written.
-    pub(crate) is_unsure: bool,
+    /// The last batch entry, if it is not known whether it was written.
+    pub(crate) unsure: Option<Unsure>,
     /// Kinds of frames since the binding was taken up.
     kinds: ToldApart,
 }
@@ -223,7 +232,7 @@ impl Attached {
             batched: None,
             open: Vec::new(),
             refused: 0,
-            is_unsure: false,
+            unsure: None,
             kinds: ToldApart::default(),
         })
     }
@@ -300,11 +309,18 @@ impl Attached {
         self.bound.last = self.state();
     }
 
-    /// Frames up to a counter are in batch entries that were found.
+    /// A batch entry about the first so many open frames, and about the refused ones, may be durable or not.
+    pub(crate) fn may_be_batched(&mut self, count: usize) {
+        let last = self.open.get(..count).and_then(<[_]>::last).map(|(counter, _)| *counter);
+        self.unsure = Some(Unsure { last, refused: self.refused });
+    }
+
+    /// Frames up to a counter are in batch entries that were found, by which is known what became of the last one.
     pub(crate) fn were_batched(&mut self, up_to: Option<u64>) {
+        let found = self.unsure.take().filter(|unsure| unsure.last.is_some() && unsure.last <= up_to);
+        self.refused = self.refused.saturating_sub(found.map_or(0, |unsure| unsure.refused));
         self.batched = self.batched.max(up_to);
         self.open.retain(|(counter, _)| Some(*counter) > self.batched);
-        self.is_unsure = false;
     }
 
     /// Two frames were signed with this counter: nothing is admitted any more.
@@ -402,11 +418,16 @@ mod tests {
         attached.open = (10..=14).map(frame).collect();
         attached.are_batched(2);
         assert_eq!((attached.batched, attached.open.len()), (Some(11), 3));
-        attached.is_unsure = true;
+        // It was written, with two refused; another was refused since.
+        attached.refused = 2;
+        attached.may_be_batched(2);
+        attached.refused += 1;
         attached.were_batched(Some(13));
-        assert_eq!((attached.batched, attached.open.clone(), attached.is_unsure), (Some(13), vec![frame(14)], false));
-        // It was not: what is known stays known.
+        assert_eq!((attached.batched, attached.open.clone(), attached.refused), (Some(13), vec![frame(14)], 1));
+        // It was not: what is known stays known, and is said again.
+        attached.may_be_batched(1);
         attached.were_batched(Some(11));
-        assert_eq!((attached.batched, attached.open), (Some(13), vec![frame(14)]));
+        assert_eq!((attached.batched, attached.open.clone(), attached.refused), (Some(13), vec![frame(14)], 1));
+        assert_eq!(attached.unsure, None);
     }
 }

@@ -238,22 +238,17 @@ async fn every_result_comes_out_again_and_a_changed_frame_is_named() {
     assert_eq!(vitaltrace(["replay", &named(last), "--config", &config]).status.code(), Some(1));
 }
 
-/// What waits for its turn was lost whenever a gateway stopped.
+/// What waited for its turn, and readings that were answered just before, were lost whenever a gateway stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_its_turn_is_written_before_a_gateway_stops() {
     let mut site = Site::new().await;
     let patient = site.patient().await;
     let mut sensor = site.sensor(&patient, 41).await;
     let mut wearer = Wearer::new(6, Story::Stable, 250);
-    let begin = TimeMs(now().0 - 310_000);
-    let numbers = |signals: Vec<Signal>| {
-        signals.into_iter().filter(|signal| !matches!(signal.value, Measured::Waveform(_))).collect()
-    };
-    let frames: Vec<_> = (0..300u64)
-        .map(|second| (second, numbers(wearer.next_second().signals)))
-        .filter(|(second, _)| second % 10 == 0)
-        .map(|(second, signals)| sensor.sequence.next(begin.plus_ms(second * 1_000), signals).unwrap())
-        .collect();
+    let begin = TimeMs(now().0 - 260_000);
+    let mut next = |second: u64| sensor.sequence.next(begin.plus_ms(second * 1_000), wearer.next_second().signals);
+    // With all their waves, so that rules have something to do until the end.
+    let frames: Vec<_> = (0..250).map(|second| next(second).unwrap()).collect();
     site.doctor.send_frames(&frames).await.good();
     let node = site.consortium.node_mut(MERCY);
     assert_eq!(node.stop(), Some(0));
@@ -262,7 +257,7 @@ async fn what_waits_for_its_turn_is_written_before_a_gateway_stops() {
     let summaries = site.all_results(&patient).await.into_iter().filter(|one| part(one, "rule") == "window-summary");
     let minutes: BTreeSet<String> =
         summaries.map(|one| one["effectivePeriod"]["start"].as_str().unwrap()[..16].to_owned()).collect();
-    assert!(minutes.len() >= 4, "five minutes were measured, of these there are summaries: {minutes:?}");
+    assert!(minutes.len() >= 3, "four minutes were measured, of these there are summaries: {minutes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

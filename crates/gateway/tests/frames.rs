@@ -119,10 +119,13 @@ async fn batches_of_many_devices_are_written_together() {
     }
     let frames: Vec<Frame> = sensors.iter_mut().map(Sensor::next).collect();
     site.doctor.send_frames(&frames).await.good();
-    site.entries("batch").await;
+    let begin = Instant::now();
+    while site.entries("batch").await.len() < usize::from(SENSORS) {
+        assert!(begin.elapsed() < PATIENCE, "not every device has a batch");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
     site.nothing_was_refused_by_the_ledger().await;
-    let entries = site.entries("batch").await;
-    assert_eq!(entries.len(), usize::from(SENSORS), "one batch of each");
+    assert_eq!(site.entries("batch").await.len(), usize::from(SENSORS), "one batch of each");
     let is_batch = |entry: &contract::Entry| matches!(entry.body, contract::Body::Batch { .. });
     let submissions = site.consortium.submissions().into_iter();
     let batches: Vec<usize> = submissions

@@ -23,8 +23,9 @@ const ALARMS_LEN_MAX: usize = 64;
 const TOGETHER_MAX: usize = 8;
 /// A patient's turns begin so long at most after the first finding came: each patient's at another time.
 const LEAD: Duration = Duration::from_secs(40);
-/// Two turns of a patient are so far apart, as long as no more wait than a minute has.
+/// Two turns of a patient are so far apart...
 const APART: Duration = Duration::from_secs(3);
+/// ... unless more findings wait than a minute has: a device sent what it had stored.
 const CROWD: usize = 48;
 
 /// Where an engine puts what it found.
