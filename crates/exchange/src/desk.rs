@@ -15,7 +15,9 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS paper (
 CREATE INDEX IF NOT EXISTS paper_patient ON paper (kind, patient);
 CREATE INDEX IF NOT EXISTS paper_device ON paper (kind, json_extract(body, '$.device'));";
 
-const OF_DEVICE: &str = "SELECT body FROM paper WHERE kind = ?1 AND json_extract(body, '$.device') = ?2 ORDER BY id";
+/// SQLite would go through the kind, without knowing how few papers name one device.
+const OF_DEVICE: &str = "SELECT body FROM paper INDEXED BY paper_device WHERE kind = ?1 AND json_extract(body, '$.device') = ?2 \
+   ORDER BY id";
 
 /// Something that lies on the desk.
 pub(crate) trait Paper: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
