@@ -279,8 +279,8 @@ impl Node {
         Ok(Drafted { time, drafts: drafts?, telling })
     }
 
-    /// Writes the records of findings that were drafted for the same time and decided over, for each the entry that ties the first of its records to its inputs
-    /// and model, and an alarm's step beside them.
+    /// Writes the records of findings that were drafted for the same time and decided over, for each the entry that ties the first of its
+    /// records to its inputs and model, and an alarm's step beside them.
     pub(crate) async fn commit_findings(
         &self,
         patient: &str,

@@ -111,8 +111,8 @@ impl Node {
         self.put_batches(&mut [attached]).await
     }
 
-    /// Puts batch entries for the frames of several bindings that have none yet, an entry of each in one transaction. One device's trouble is
-    /// not another's.
+    /// Puts batch entries for the frames of several bindings that have none yet, an entry of each in one transaction. A device of which none can
+    /// be made is left out of it.
     #[tracing::instrument(level = "debug", skip_all)]
     async fn put_batches(&self, devices: &mut [impl DerefMut<Target = Attached> + Send]) -> Result<(), Failure> {
         if devices.iter().any(|attached| attached.unsure.is_some()) {

@@ -80,6 +80,7 @@ macro_rules! on_every_database {
 on_every_database! {
     suite::a_record_reads_back_byte_for_byte,
     suite::versions_follow_each_other_and_history_shows_them,
+    suite::a_put_of_nothing_is_written_like_any_other,
     suite::audit_events_of_one_entry_are_found_by_it,
     suite::what_nearly_all_records_say_is_found_too,
     suite::a_put_that_fails_leaves_nothing,

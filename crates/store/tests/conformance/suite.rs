@@ -107,6 +107,16 @@ pub(crate) async fn a_record_reads_back_byte_for_byte(backend: &impl Backend) {
     assert_eq!(store.read("Patient", "a").await.unwrap(), None);
 }
 
+/// Whoever wants to know what became of the writes before waits for this one.
+pub(crate) async fn a_put_of_nothing_is_written_like_any_other(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    store.put(create(row("Patient", "a", 1, b"{}"), vec![])).await.unwrap();
+    assert_eq!(store.put(Put::default()).await.unwrap(), Committed { entries: vec![] });
+    store.put(create(row("Patient", "b", 1, b"{}"), vec![])).await.unwrap();
+    assert!(store.read("Patient", "a").await.unwrap().is_some() && store.read("Patient", "b").await.unwrap().is_some());
+}
+
 pub(crate) async fn audit_events_of_one_entry_are_found_by_it(backend: &impl Backend) {
     let folder = tempdir().unwrap();
     let store = backend.store(folder.path());
