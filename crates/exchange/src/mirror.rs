@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 mod batches;
 mod entries;
 mod gathered;
+mod holds;
 mod insert;
 mod lately;
 mod names;

@@ -7,7 +7,7 @@ use crate::{
     mirror::{Batches, LetGo},
     node::Node,
 };
-use contract::{Body, CustodyStep, Entry, InvestigationStep, may_hold, state};
+use contract::{Body, Entry, may_hold, state};
 use record::{Id16, Pseudonym};
 use std::collections::HashSet;
 use store::PAGE_MAX;
@@ -87,37 +87,6 @@ impl Node {
                 }
             }
         }
-        let mut begun = HashSet::new();
-        for pseudonym in pseudonyms {
-            let log = self.mirror.holds_under(pseudonym).await?;
-            for place in log.iter().filter(|place| place.index < let_go.index) {
-                if let Ok(
-                    Body::Investigation { id, step: InvestigationStep::Opened, .. }
-                    | Body::Custody { id, step: CustodyStep::Held, .. },
-                ) = Entry::from_bytes(&place.bytes).map(|entry| entry.body)
-                {
-                    begun.insert(id);
-                }
-            }
-        }
-        for id in begun {
-            if !self.was_over(id, let_go.index).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether an investigation was concluded, or a hold released, below an index of the log.
-    async fn was_over(&self, id: Id16, below: u64) -> Result<bool, Failure> {
-        let about = self.mirror.entries_about(id).await?;
-        let ends = about.iter().filter(|(_, place)| place.refused == 0 && place.index < below);
-        Ok(ends.filter_map(|(_, place)| Entry::from_bytes(&place.bytes).ok()).any(|entry| {
-            matches!(
-                entry.body,
-                Body::Investigation { step: InvestigationStep::Concluded, .. }
-                    | Body::Custody { step: CustodyStep::Released, .. }
-            )
-        }))
+        Ok(self.mirror.was_held(pseudonyms, let_go.index).await?)
     }
 }

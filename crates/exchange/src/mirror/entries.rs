@@ -5,7 +5,7 @@ use contract::{Body, Entry};
 use record::{Digest, Id16, OrgId, Pseudonym, TimeMs};
 use rusqlite::{OptionalExtension, params};
 
-const SELECT_ENTRY: &str = "SELECT idx, height, time, digest, bytes, lane, seq, refused FROM entry";
+pub(super) const SELECT_ENTRY: &str = "SELECT idx, height, time, digest, bytes, lane, seq, refused FROM entry";
 
 /// Entries from an index on, in order; of one kind, by the index of kinds.
 fn select_entries(of_kind: bool) -> String {
@@ -149,17 +149,6 @@ impl Mirror {
         .await
     }
 
-    /// Applied entries about investigations and custody that are filed under a pseudonym, in order.
-    pub(crate) async fn holds_under(&self, patient: Pseudonym) -> Result<Vec<FinalEntry>, MirrorError> {
-        self.read(move |c| {
-            let sql = format!(
-                "{SELECT_ENTRY} WHERE patient = ?1 AND kind IN ('investigation', 'custody') AND refused = 0 ORDER BY idx"
-            );
-            c.prepare_cached(&sql)?.query_map([patient.0.as_ref()], entry_row)?.collect()
-        })
-        .await
-    }
-
     /// The bindings of which frames were let go by entries under some pseudonyms, each once.
     pub(crate) async fn bindings_thinned(&self, pseudonyms: Vec<Pseudonym>) -> Result<Vec<Id16>, MirrorError> {
         self.read(move |c| {
@@ -209,7 +198,7 @@ impl Mirror {
     }
 }
 
-fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalEntry> {
+pub(super) fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalEntry> {
     Ok(FinalEntry {
         index: unsigned(row.get(0)?),
         height: unsigned(row.get(1)?),
