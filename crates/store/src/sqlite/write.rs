@@ -15,12 +15,14 @@ use crate::{
 use record::OrgId;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use std::{
+    collections::HashSet,
     fs::{File, TryLockError},
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
+const TOO_LATE: &str = "a time that is too late";
 /// How long a writer waits for its turn, and how often it asks.
 const TURN_WAIT: Duration = Duration::from_secs(60);
 const TURN_POLL: Duration = Duration::from_micros(250);
@@ -34,6 +36,22 @@ pub(crate) struct Writer {
     pub(super) db: Connection,
     pub(super) log: Log,
     turn: File,
+}
+
+/// The newest version of a record in the database.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    number: i64,
+    vid: i64,
+}
+
+/// Whether everything that can stand against a put is known before anything of it is written: it takes nothing away, has no frames, of which
+/// some may be there and others stand against it, and no two versions of one record.
+fn is_looked_at_first(put: &Put) -> bool {
+    let mut seen = HashSet::with_capacity(put.records.len());
+    put.removals.is_empty()
+        && put.frames.is_empty()
+        && put.records.iter().all(|NewVersion { row, .. }| seen.insert((row.rtype.as_str(), row.id.as_str())))
 }
 
 impl Drop for Writer {
@@ -119,7 +137,19 @@ impl Writer {
     }
 
     /// Inserts all of `put` but its ledger entries, or nothing of it.
+    ///
+    /// Most puts need no savepoint, for which SQLite copies each page before it is changed: what can stand against them is looked for before
+    /// anything is written. An error after that is one of the disk and ends the whole transaction.
     pub(crate) fn insert(&self, put: &Put) -> Result<(), PutError> {
+        put.conditions.iter().enumerate().try_for_each(|(index, unless)| self.check(index, unless))?;
+        if is_looked_at_first(put) {
+            let newest: Vec<_> = put.records.iter().map(|new| self.newest(new)).collect::<Result<_, _>>()?;
+            let mut records = put.records.iter().zip(newest);
+            let inserted = records
+                .try_for_each(|(new, newest)| self.version(new, newest))
+                .and_then(|()| self.attachments_and_keys(put));
+            return inserted.inspect_err(|_| self.rollback());
+        }
         self.db.prepare_cached("SAVEPOINT put")?.execute([])?;
         let inserted = self.insert_all(put);
         if inserted.is_err() && !self.db.is_autocommit() {
@@ -137,10 +167,13 @@ impl Writer {
     }
 
     fn insert_all(&self, put: &Put) -> Result<(), PutError> {
-        put.conditions.iter().enumerate().try_for_each(|(index, unless)| self.check(index, unless))?;
         put.removals.iter().try_for_each(|removal| self.remove(removal))?;
-        put.records.iter().try_for_each(|new| self.version(new))?;
+        put.records.iter().try_for_each(|new| self.version(new, self.newest(new)?))?;
         put.frames.iter().try_for_each(|frame| self.frame(frame))?;
+        self.attachments_and_keys(put)
+    }
+
+    fn attachments_and_keys(&self, put: &Put) -> Result<(), PutError> {
         for attachment in &put.attachments {
             // A copy that somebody damaged is replaced.
             let sql = "INSERT INTO attachment (digest, bytes) VALUES (?1, ?2) \
@@ -170,20 +203,22 @@ impl Writer {
         Err(PutError::Matched { condition: index, rtype: unless.rtype.clone(), ids })
     }
 
-    fn version(&self, new: &NewVersion) -> Result<(), PutError> {
+    /// The newest version that there is of a record, once it is known that the new one may stand behind it.
+    fn newest(&self, new: &NewVersion) -> Result<Option<Newest>, PutError> {
         let Row { rtype, id, version, .. } = &new.row;
         if rtype.is_empty() || id.is_empty() || rtype.len() > KEY_BYTES_MAX || id.len() > KEY_BYTES_MAX {
             return Err(PutError::Invalid("a type or id that is empty or too long"));
         }
         let number = int(*version, "a version number that is too large")?;
-        let newest: Option<(i64, i64)> = self
+        int(new.row.written_at.0, TOO_LATE)?;
+        let newest: Option<Newest> = self
             .db
             .prepare_cached(
                 "SELECT version, vid FROM version WHERE rtype = ?1 AND id = ?2 ORDER BY version DESC LIMIT 1",
             )?
-            .query_row(params![rtype, id], |columns| Ok((columns.get(0)?, columns.get(1)?)))
+            .query_row(params![rtype, id], |columns| Ok(Newest { number: columns.get(0)?, vid: columns.get(1)? }))
             .optional()?;
-        let found = newest.and_then(|(newest, _)| u64::try_from(newest).ok());
+        let found = newest.and_then(|newest| u64::try_from(newest.number).ok());
         let stands = match new.expected {
             Expected::New if *version != 1 => return Err(PutError::Invalid("a new record begins with version 1")),
             Expected::Version(before) if before.checked_add(1) != Some(*version) => {
@@ -200,10 +235,16 @@ impl Writer {
             let (rtype, id) = (rtype.clone(), id.clone());
             return Err(PutError::Conflict { rtype, id, expected: new.expected, found });
         }
+        Ok(newest)
+    }
+
+    fn version(&self, new: &NewVersion, newest: Option<Newest>) -> Result<(), PutError> {
+        let Row { rtype, id, version, .. } = &new.row;
+        let number = int(*version, "a version number that is too large")?;
         // Recovery may insert an old version below a newer one.
-        let current = newest.is_none_or(|(newest, _)| newest < number);
-        if let (true, Some((_, replaced))) = (current, newest) {
-            self.retire(rtype, id, replaced)?;
+        let current = newest.is_none_or(|newest| newest.number < number);
+        if let (true, Some(replaced)) = (current, newest) {
+            self.retire(rtype, id, replaced.vid)?;
         }
         let vid = self.row(&new.row, number, current)?;
         if current && !new.row.deleted {
@@ -236,7 +277,7 @@ impl Writer {
                 row.id,
                 number,
                 row.deleted,
-                int(row.written_at.0, "a time that is too late")?,
+                int(row.written_at.0, TOO_LATE)?,
                 row.patient,
                 row.author.as_str(),
                 row.entry.as_bytes(),
@@ -263,8 +304,8 @@ impl Writer {
                 counter,
                 frame.binding.as_bytes(),
                 frame.patient,
-                int(frame.received_at.0, "a time that is too late")?,
-                int(frame.measured_at.0, "a time that is too late")?,
+                int(frame.received_at.0, TOO_LATE)?,
+                int(frame.measured_at.0, TOO_LATE)?,
                 frame.kind,
                 frame.digest.as_bytes(),
                 frame.bytes,
