@@ -36,7 +36,7 @@ use axum::{
     response::Response,
 };
 use exchange::Node;
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 use tracing::Instrument as _;
 
@@ -58,9 +58,21 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// Says why the caller acts, as a v3-ActReason code.
 pub(crate) const PURPOSE: HeaderName = HeaderName::from_static("x-purpose-of-use");
 
-/// What every door can reach.
+/// What every door can reach. Cheap to clone: each layer that a request goes through has it.
 #[derive(Clone)]
-pub(crate) struct Doors {
+pub(crate) struct Doors(Arc<Behind>);
+
+impl Deref for Doors {
+    type Target = Behind;
+
+    fn deref(&self) -> &Behind {
+        &self.0
+    }
+}
+
+/// What is behind the doors.
+#[derive(Clone)]
+pub(crate) struct Behind {
     pub(crate) node: Node,
     pub(crate) identity: Arc<Identity>,
     base: Base,
@@ -77,7 +89,7 @@ pub(crate) struct Doors {
 impl Doors {
     /// The same doors, for callers who call them by another base.
     pub(crate) fn called(&self, base: Base) -> Self {
-        Self { base, ..self.clone() }
+        Self(Arc::new(Behind { base, ..Behind::clone(self) }))
     }
 
     /// The doors of a node.
@@ -88,7 +100,18 @@ impl Doors {
         let subscribed = Arc::new(tokio::sync::Semaphore::new(SUBSCRIBED_MAX));
         let unbound = Arc::new(tokio::sync::Semaphore::new(UNBOUND_MAX));
         let (requests, bindings) = (watch::Requests::new(), Arc::default());
-        Self { node, identity, base, places, sockets, subscribed, unbound, logins, requests, bindings }
+        Self(Arc::new(Behind {
+            node,
+            identity,
+            base,
+            places,
+            sockets,
+            subscribed,
+            unbound,
+            logins,
+            requests,
+            bindings,
+        }))
     }
 }
 
