@@ -6,7 +6,7 @@
 use crate::{beside::beside_the_ledger, recent::Recent};
 use contract::{Entry, merkle};
 use record::{Commitment, Digest, Id16, OrgId, Pseudonym, RecordTag, RecordType, TimeMs};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
 use std::{
     collections::HashSet,
     os::unix::fs::MetadataExt as _,
@@ -34,6 +34,8 @@ use lately::Lately;
 const READERS: usize = 4;
 /// Page cache of each connection, in KiB: a block's pages fit, so that none is written before its commit.
 const CACHE_KIB: i64 = 8 << 10;
+/// Statements that each connection keeps prepared: somewhat more than are asked.
+const STATEMENTS_KEPT: usize = 64;
 /// Part of the file that is read through the page cache of the operating system, in bytes.
 const MMAP_BYTES: i64 = 256 << 20;
 /// Pages of the log (4 KiB each) after which a commit moves them into the file. A block of a hundred entries writes some six hundred, most of
@@ -247,21 +249,26 @@ struct Inner {
     height: watch::Sender<u64>,
 }
 
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Otherwise a statement is planned anew for every value that is bound, as the value might choose among indexes of a part of the rows.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "mmap_size", MMAP_BYTES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+    Ok(connection)
+}
+
 impl Mirror {
     /// Opens or creates the file.
     pub(crate) fn open(path: &Path) -> Result<Self, MirrorError> {
         let database = |source| MirrorError::Database { path: path.to_owned(), source };
-        let connect = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open(path)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "OFF")?;
-            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-            connection.pragma_update(None, "mmap_size", MMAP_BYTES)?;
-            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-            connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-            Ok(connection)
-        };
-        let writer = connect().map_err(database)?;
+        let writer = connect(path).map_err(database)?;
         writer.execute_batch(SCHEMA).map_err(database)?;
         let height = writer
             .query_row("SELECT value FROM meta WHERE key = 'height'", [], |row| row.get::<_, i64>(0))
@@ -269,7 +276,7 @@ impl Mirror {
             .map_err(database)?
             .unwrap_or(0);
         let with_consents = with_consents(&writer).map_err(database)?;
-        let readers = (0..READERS).map(|_| connect()).collect::<Result<Vec<_>, _>>().map_err(database)?;
+        let readers = (0..READERS).map(|_| connect(path)).collect::<Result<Vec<_>, _>>().map_err(database)?;
         let inner = Arc::new(Inner {
             path: path.to_owned(),
             writer: Mutex::new(writer),

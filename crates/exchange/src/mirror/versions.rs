@@ -9,6 +9,21 @@ const SPAN_LEN: i64 = 20_000;
 
 const SELECT_VERSION: &str = "SELECT tag, version, commitment, org, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key FROM version";
 
+/// The latest versions of a patient's records, of a type that is bound where some are named.
+fn select_live(types: &[String]) -> String {
+    // There may be a thousand audit events for each record: the index by type leaves them out.
+    let audits = types.iter().any(|rtype| rtype == "AuditEvent");
+    let of_type = match types {
+        [] => "?2 IS NULL",
+        _ if audits => "fhir_type = ?2",
+        _ => "fhir_type = ?2 AND fhir_type <> 'AuditEvent'",
+    };
+    format!(
+        "{SELECT_VERSION} v WHERE patient = ?1 AND {of_type}
+         AND version = (SELECT max(version) FROM version w WHERE w.tag = v.tag)"
+    )
+}
+
 impl Mirror {
     /// The version of a record, if the ledger has it.
     pub(crate) async fn version(&self, tag: RecordTag, version: u64) -> Result<Option<FinalVersion>, MirrorError> {
@@ -169,17 +184,7 @@ impl Mirror {
     ) -> Result<Vec<FinalVersion>, MirrorError> {
         let types: Vec<String> = types.iter().map(|&rtype| rtype.to_owned()).collect();
         self.read(move |c| {
-            // There may be a thousand audit events for each record: the index by type leaves them out.
-            let audits = types.iter().any(|rtype| rtype == "AuditEvent");
-            let of_type = match types.as_slice() {
-                [] => "?2 IS NULL",
-                _ if audits => "fhir_type = ?2",
-                _ => "fhir_type = ?2 AND fhir_type <> 'AuditEvent'",
-            };
-            let sql = format!(
-                "{SELECT_VERSION} v WHERE patient = ?1 AND {of_type}
-                 AND version = (SELECT max(version) FROM version w WHERE w.tag = v.tag)"
-            );
+            let sql = select_live(&types);
             let mut select = c.prepare_cached(&sql)?;
             let mut live = Vec::new();
             for pseudonym in &pseudonyms {
@@ -290,4 +295,36 @@ fn version_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FinalVersion> {
         copy: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
         wrapped_key: row.get::<_, Option<[u8; 32]>>(11)?.map(Digest),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connect;
+    use super::*;
+    use rusqlite::StatementStatus;
+
+    /// Each search planned this statement again for each patient and type, which took longer than to answer it: a value that was bound might
+    /// have meant an index of other rows.
+    #[test]
+    fn what_the_ledger_has_of_a_patient_is_planned_once_for_all_patients_and_types() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = connect(&folder.path().join("mirror.db")).unwrap();
+        connection.execute_batch(super::super::SCHEMA).unwrap();
+        for (types, index) in [(vec!["Condition"], "version_type"), (vec!["AuditEvent"], "version_patient")] {
+            let types: Vec<String> = types.into_iter().map(str::to_owned).collect();
+            let sql = select_live(&types);
+            let mut select = connection.prepare(&sql).unwrap();
+            for patient in 0..5u8 {
+                for rtype in ["Condition", "Observation", "AuditEvent"] {
+                    assert!(!select.exists(params![[patient; 32], rtype]).unwrap());
+                }
+            }
+            assert_eq!(select.get_status(StatementStatus::RePrepare), 0, "{types:?}");
+            let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut steps =
+                explained.query_map(params![[0u8; 32], "Condition"], |row| row.get::<_, String>(3)).unwrap();
+            let step = steps.next().unwrap().unwrap();
+            assert!(step.contains(&format!("USING INDEX {index} ")), "{step}");
+        }
+    }
 }
