@@ -1,20 +1,22 @@
-//! Accesses on their way to the database: durable in a private file before anything is shown, and written together a moment later.
+//! Accesses on their way to the database: durable in a private log before anything is shown, and written together a moment later.
 //!
-//! Whoever reads a record waits for one append to this file, and not for a transaction on the database that everybody shares. What
-//! waits here survives the end of the process: it is written after the next start. The file holds audit events, which name patients and
-//! people; like the desk it lies in the gateway's private folder, and what was written is deleted from it.
+//! Whoever reads a record waits for one append to this log, and not for a transaction on the database that everybody shares. What
+//! waits here survives the end of the process: it is written after the next start. The log holds audit events, which name patients and
+//! people; like the desk it lies in the gateway's private folder, and what was written is overwritten in it.
 //!
 //! ```text
-//! read ─► audit event, entry derived ─► file (one sync for all who wait) ─► answer
-//!                                          └── within 200 ms, many at once: database and journal, as every write ─► ledger
+//! read ─► audit event, entry derived ─► log (one sync for all who wait) ─► answer
+//!                                          └── within half a second, many at once: database and journal, as every write ─► ledger
 //! ```
 
+mod aside;
 mod bring;
-mod file;
+mod keeper;
+mod log;
 
 use crate::failure::Failure;
 use contract::{Body, Entry};
-use file::{Keeper, Opened};
+use keeper::{Keeper, Opened};
 use record::{Purpose, Salt};
 use std::{
     collections::VecDeque,
@@ -26,7 +28,7 @@ use std::{
     thread,
     time::Duration,
 };
-use store::{Expected, NewEntry, NewVersion, Row, VersionKey, extract};
+use store::{Expected, IndexRow, NewEntry, NewVersion, Row, VersionKey, extract};
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::Instant,
@@ -53,14 +55,14 @@ const CROWD_WAIT: Duration = Duration::from_millis(20);
 const WAITING_MAX: usize = 100_000;
 /// Bytes of their audit events.
 const WAITING_BYTES_MAX: usize = 256 << 20;
-/// Requests that may wait for the file.
+/// Requests that may wait for the log.
 const REQUESTS_MAX: usize = 4_096;
 /// How long somebody waits for what was noted to be in the database.
 const WRITTEN_WAIT: Duration = Duration::from_secs(10);
 /// How often requests of our own ask for a place in the queue.
 const PLACE_POLL: Duration = Duration::from_millis(1);
 
-/// Why the file of accesses did not open. Ours.
+/// Why the log of accesses did not open. Ours.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessesError {
     /// SQLite failed.
@@ -70,6 +72,31 @@ pub enum AccessesError {
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// A file or folder could not be read or written.
+    #[error("the accesses at `{path}`: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is something else.
+    #[error("the file `{path}` is no log of accesses of this program")]
+    NoLog {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Bytes that were synced have changed.
+    #[error(
+        "the log of accesses `{path}` is damaged at byte {offset}: who was shown what from there on cannot be read; with the file moved \
+         away the gateway starts without it"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the first damaged group begins.
+        offset: u64,
     },
     /// The operating system gave no thread.
     #[error("no thread could be started: {0}")]
@@ -83,11 +110,26 @@ pub(crate) struct Access {
     pub(crate) entry: NewEntry,
 }
 
-impl Access {
-    /// `entry` is of an access and commits to `bytes`, its audit event of this id, with `salt`. None if it is not, or they are no JSON.
-    pub(crate) fn of(id: String, patient: Option<String>, salt: Salt, entry: &Entry, bytes: Vec<u8>) -> Option<Self> {
-        let Body::Access { audit, .. } = &entry.body else { return None };
+/// An audit event as it is written down, and what it is found by.
+pub(crate) struct AuditedBytes {
+    pub(crate) id: String,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) index: Vec<IndexRow>,
+}
+
+impl AuditedBytes {
+    /// As they are read back. None if they are no JSON.
+    fn read(id: String, bytes: Vec<u8>) -> Option<Self> {
         let value = serde_json::from_slice(&bytes).ok()?;
+        Some(Self { id, bytes, index: extract("AuditEvent", &value) })
+    }
+}
+
+impl Access {
+    /// `entry` commits to the audit event with `salt`. None if it is of no access.
+    pub(crate) fn of(event: AuditedBytes, patient: Option<String>, salt: Salt, entry: &Entry) -> Option<Self> {
+        let Body::Access { audit, .. } = &entry.body else { return None };
+        let AuditedBytes { id, bytes, index } = event;
         let key = VersionKey { rtype: "AuditEvent".to_owned(), id: id.clone(), version: 1 };
         let row = Row {
             rtype: key.rtype.clone(),
@@ -105,8 +147,14 @@ impl Access {
             label: "N".to_owned(),
             gathered: None,
         };
-        let new = NewVersion { row, expected: Expected::New, index: extract("AuditEvent", &value) };
+        let new = NewVersion { row, expected: Expected::New, index };
         Some(Self { new, entry: NewEntry { id: entry.id, bytes: entry.to_bytes(), record: Some(key) } })
+    }
+
+    /// The same from what was written down.
+    fn read(id: String, patient: Option<String>, salt: Salt, entry: &[u8], bytes: Vec<u8>) -> Option<Self> {
+        let entry = Entry::from_bytes(entry).ok()?;
+        Self::of(AuditedBytes::read(id, bytes)?, patient, salt, &entry)
     }
 }
 
@@ -169,10 +217,9 @@ struct Waiting {
 }
 
 impl Accesses {
-    /// Opens or makes the file, of which what an earlier process left is written first.
-    pub(crate) fn open(path: &Path) -> Result<Self, AccessesError> {
-        let database = |source| AccessesError::Database { path: path.to_owned(), source };
-        let Opened { file, left, last } = file::open(path).map_err(database)?;
+    /// Opens or makes the log in a folder; what an earlier process left in it is written first.
+    pub(crate) fn open(folder: &Path) -> Result<Self, AccessesError> {
+        let Opened { log, aside, left, last } = keeper::open(folder)?;
         let mut waiting = Waiting::default();
         let since = Instant::now();
         for (number, access) in left {
@@ -191,7 +238,7 @@ impl Accesses {
             written,
         });
         let (requests, received) = sync_channel(REQUESTS_MAX);
-        let keeper = Keeper { file, next, shared: Arc::clone(&shared), requests: received };
+        let keeper = Keeper { log, aside, next, shared: Arc::clone(&shared), requests: received };
         thread::Builder::new().name("accesses".into()).spawn(move || keeper.run()).map_err(AccessesError::Thread)?;
         Ok(Self { requests, shared })
     }
@@ -247,19 +294,19 @@ impl Accesses {
         self.shared.waiting().noted.front().map_or(0.0, |noted| noted.since.elapsed().as_secs_f64())
     }
 
-    /// Leaves no trace of what was written: not in the file, and not in its log.
+    /// Leaves no trace of what was written.
     pub(crate) async fn scrub(&self) -> Result<(), Failure> {
         let scrubbed = self.ask(Request::Scrub).await.ok_or_else(closed)?;
-        scrubbed.map_err(|why| Failure::ours("the file of accesses could not be cleaned", why))
+        scrubbed.map_err(|why| Failure::ours("the log of accesses could not be cleaned", why))
     }
 
-    /// Closes the file.
+    /// Closes the log.
     pub(crate) async fn close(&self) {
         // None means that it is closed already.
         let _closed = self.ask(Request::Close).await;
     }
 
-    /// Requests of our own wait for their place in the queue instead of failing. None when the file is closed.
+    /// Requests of our own wait for their place in the queue instead of failing. None when the log is closed.
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let mut request = request(answer);
@@ -356,7 +403,7 @@ fn moment(purpose: Purpose, waiting: usize) -> Duration {
 }
 
 fn closed() -> Failure {
-    Failure::Ours("the file of accesses is closed".to_owned())
+    Failure::Ours("the log of accesses is closed".to_owned())
 }
 
 #[cfg(test)]
@@ -371,14 +418,13 @@ mod tests {
         let id = format!("event-{n}");
         let bytes = format!(r#"{{"resourceType":"AuditEvent","id":"{id}","action":"R"}}"#).into_bytes();
         let entry = sample::access(&org, Id16([n; 16]), RecordTag(sha256(&[&[n]])).of_audit(&org), &bytes);
-        Access::of(id, Some("p".to_owned()), sha256(&[b"salt", &[n]]), &entry, bytes).unwrap()
+        Access::read(id, Some("p".to_owned()), sha256(&[b"salt", &[n]]), &entry.to_bytes(), bytes).unwrap()
     }
 
     #[tokio::test]
     async fn what_was_noted_is_there_after_a_crash_as_it_was_until_it_is_written() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("accesses.db");
-        let accesses = Accesses::open(&path).unwrap();
+        let accesses = Accesses::open(folder.path()).unwrap();
         accesses.note(vec![access(1), access(2)]).await.unwrap();
         accesses.note(vec![access(3)]).await.unwrap();
         assert_eq!(accesses.waiting(), 3);
@@ -386,7 +432,7 @@ mod tests {
         assert_eq!((first.len(), numbers.as_slice(), unsure), (3, &[1, 2, 3][..], false));
         accesses.close().await;
 
-        let again = Accesses::open(&path).unwrap();
+        let again = Accesses::open(folder.path()).unwrap();
         let First { accesses: left, unsure, .. } = again.first();
         assert!(unsure, "they may be in the database");
         for (before, after) in first.iter().zip(&left) {
@@ -396,11 +442,12 @@ mod tests {
         again.done(3);
         again.scrub().await.unwrap();
         again.close().await;
-        for file in [&path, &folder.path().join("accesses.db-wal")] {
-            let bytes = std::fs::read(file).unwrap_or_default();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap().path();
+            let bytes = std::fs::read(&file).unwrap();
             assert!(!bytes.windows(7).any(|window| window == b"event-2"), "{}", file.display());
         }
-        assert_eq!(Accesses::open(&path).unwrap().waiting(), 0);
+        assert_eq!(Accesses::open(folder.path()).unwrap().waiting(), 0);
     }
 
     #[test]
@@ -419,33 +466,55 @@ mod tests {
         assert_eq!(waiting.len() + others.len(), Purpose::ALL.len());
     }
 
+    fn rows(folder: &Path, table: &str) -> i64 {
+        let file = Connection::open(folder.join("accesses.db")).unwrap();
+        file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
+
     #[tokio::test]
     async fn what_cannot_be_read_is_set_aside_and_holds_up_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("accesses.db");
-        let accesses = Accesses::open(&path).unwrap();
-        accesses.note(vec![access(1), access(2), access(3)]).await.unwrap();
-        accesses.close().await;
-        let changed = Connection::open(&path).unwrap().execute("UPDATE access SET entry = x'00' WHERE number <> 2", []);
-        assert_eq!(changed, Ok(2));
-        let accesses = Accesses::open(&path).unwrap();
+        let (mut log, _) = log::Log::open(folder.path()).unwrap();
+        let line = |number: u8| log::Line::of(i64::from(number), &access(number));
+        let unreadable = |number| log::Line { entry: vec![0].into(), ..line(number) };
+        log.append(&[unreadable(1), line(2), unreadable(3)]).unwrap();
+        drop(log);
+        let accesses = Accesses::open(folder.path()).unwrap();
         accesses.note(vec![access(4)]).await.unwrap();
         let first = accesses.first();
         let (left, last) = (&first.accesses, first.last());
         assert_eq!(left.iter().map(|left| left.new.row.id.as_str()).collect::<Vec<_>>(), ["event-2", "event-4"]);
+        // Of those that can be read one is refused for ever.
+        accesses.ask(|answer| Request::SetAside(2, answer)).await.unwrap();
         accesses.done(last);
         accesses.scrub().await.unwrap();
         accesses.close().await;
-        let file = Connection::open(&path).unwrap();
-        let count =
-            |table: &str| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
-        assert_eq!((count("access"), count("aside")), (Ok(0), Ok(2)));
+        assert_eq!(rows(folder.path(), "aside"), 3);
+        let again = Accesses::open(folder.path()).unwrap();
+        assert_eq!(again.waiting(), 0);
+        again.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_waited_before_there_was_a_log_is_moved_into_it() {
+        let folder = tempfile::tempdir().unwrap();
+        Accesses::open(folder.path()).unwrap().close().await;
+        let file = Connection::open(folder.path().join("accesses.db")).unwrap();
+        let log::Line { id, patient, salt, entry, bytes, .. } = log::Line::of(7, &access(7));
+        let sql = "INSERT INTO access (number, id, patient, salt, entry, bytes) VALUES (7, ?1, ?2, ?3, ?4, ?5)";
+        file.execute(sql, rusqlite::params![id, patient, salt.as_ref(), entry.as_slice(), bytes.as_slice()]).unwrap();
+        drop(file);
+        for _start in ["the first", "the next"] {
+            let accesses = Accesses::open(folder.path()).unwrap();
+            assert_eq!((accesses.first().numbers, rows(folder.path(), "access")), (vec![7], 0));
+            accesses.close().await;
+        }
     }
 
     #[tokio::test]
     async fn whoever_waits_for_what_was_noted_hurries_it_and_waits_for_all_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let accesses = Accesses::open(&folder.path().join("accesses.db")).unwrap();
+        let accesses = Accesses::open(folder.path()).unwrap();
         accesses.written().await.unwrap();
         accesses.note(vec![access(1), access(2)]).await.unwrap();
         let waits = tokio::spawn({

@@ -15,6 +15,7 @@ mod amend;
 mod consent;
 mod consequence;
 mod facts;
+mod filing;
 mod inforce;
 mod ingest;
 mod question;

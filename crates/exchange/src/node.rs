@@ -9,6 +9,7 @@ use crate::{
     disk::Disk,
     export::Exports,
     failure::Failure,
+    filing::Filing,
     inforce::Policies,
     keyring::Keyring,
     keys::OrgKeys,
@@ -154,6 +155,8 @@ pub struct Inner {
     pub(crate) papers: tokio::sync::Mutex<()>,
     /// Accesses that are not in the database yet.
     pub(crate) accesses: Accesses,
+    /// What their audit events are found by.
+    pub(crate) filing: Filing,
     pub(crate) exports: Exports,
     pub(crate) keyring: Keyring,
     pub(crate) lane: Lane,
@@ -195,7 +198,7 @@ impl Node {
         let threads = Threads::start().map_err(|e| StartError::Threads(e.to_string()))?;
         let desk = Desk::open(&data.join("desk.db"))?;
         let mirror = Mirror::open(&data.join("mirror.db"))?;
-        let accesses = Accesses::open(&data.join("accesses.db"))?;
+        let accesses = Accesses::open(&data)?;
         let subscriptions = Subscriptions::open(&data.join("subscriptions.db"))?;
         let exports = data.join("exports");
         let exports = Exports::open(exports.clone()).map_err(|source| StartError::Folder { path: exports, source })?;
@@ -287,6 +290,7 @@ impl Node {
                 desk,
                 papers: tokio::sync::Mutex::default(),
                 accesses,
+                filing: Filing::new(),
                 exports,
                 keyring,
                 lane,

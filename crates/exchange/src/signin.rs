@@ -76,7 +76,7 @@ impl Node {
         let who = sign_in.user.map_or(UNKNOWN, |(user, _)| user);
         let party = |display| Party { display: Some(display), ..Party::default() };
         let purposes = [sign_in.purpose];
-        let bytes = AuditEvent {
+        let event = AuditEvent {
             id: &id,
             recorded: time,
             event: if sign_in.came == Came::Out { Event::Logout } else { Event::Login },
@@ -98,8 +98,7 @@ impl Node {
             query: None,
             request_id: Some(sign_in.request).filter(|request| !request.is_empty()),
             confidentiality: None,
-        }
-        .to_json();
+        };
         let author = Author {
             org: self.org.clone(),
             access_policy: self.policies().access.digest(),
@@ -109,7 +108,7 @@ impl Node {
         };
         let denied = (sign_in.came == Came::Refused).then(|| sign_in.says.to_owned());
         let trail = Trail { denied, ..Trail::of(Interaction::Operation, AccessAction::Write) };
-        let access = self.access_of(&author, &subject, id, bytes, &[], &trail)?;
+        let access = self.access_of(&author, &subject, &event, &[], &trail)?;
         self.accesses.note(vec![access]).await
     }
 }

@@ -1,8 +1,14 @@
 //! One durable write: records, their entries and the audit event about them, all or nothing.
 
 use crate::{
-    accesses::Access, caller::Caller, failure::Failure, keyring::custodians, mirror::Named, node::Node,
-    subject::Subject, without::Part,
+    accesses::{Access, AuditedBytes},
+    caller::Caller,
+    failure::Failure,
+    keyring::custodians,
+    mirror::Named,
+    node::Node,
+    subject::Subject,
+    without::Part,
 };
 use contract::{AccessAction, Author, Event, RecordWritten, derive};
 use record::{
@@ -231,7 +237,7 @@ impl Node {
             Some(_) => AuditedEvent::Denied(trail.interaction),
             None => trail.event.clone().map_or(AuditedEvent::Done(trail.interaction), Occasion::event),
         };
-        let bytes = AuditEvent {
+        let event = AuditEvent {
             id: &id,
             recorded: time,
             event,
@@ -264,21 +270,20 @@ impl Node {
             query: trail.query.as_deref(),
             request_id: Some(&caller.request).filter(|request| !request.is_empty()).map(String::as_str),
             confidentiality: None,
-        }
-        .to_json();
-        self.access_of(&author, subject, id, bytes, versions, trail)
+        };
+        self.access_of(&author, subject, &event, versions, trail)
     }
 
-    /// The access entry that carries an audit event of this id and these bytes.
+    /// An audit event, and the access entry that carries it.
     pub(crate) fn access_of(
         &self,
         author: &Author,
         subject: &Subject,
-        id: String,
-        bytes: Vec<u8>,
+        event: &AuditEvent<'_>,
         versions: &[Commitment],
         trail: &Trail,
     ) -> Result<Access, Failure> {
+        let (id, bytes, index) = (event.id, event.to_json(), self.filing.of(event)?);
         let audit = contract::AuditEvent { record: &format!("AuditEvent/{id}"), bytes: &bytes };
         let event = match trail.denied {
             Some(_) => Event::Denied { action: trail.action, under: trail.under, audit },
@@ -288,8 +293,9 @@ impl Node {
         let derived = derive(&self.policies().derivation, author, Some(&subject.about()), entry, &event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         let row = derived.row.ok_or_else(|| Failure::Ours("an audit event's entry came without a row".to_owned()))?;
-        Access::of(id, subject.patient.clone(), row.salt, &derived.entry, bytes)
-            .ok_or_else(|| Failure::Ours("an audit event is not JSON, or its entry no access".to_owned()))
+        let event = AuditedBytes { id: id.to_owned(), bytes, index };
+        Access::of(event, subject.patient.clone(), row.salt, &derived.entry)
+            .ok_or_else(|| Failure::Ours("the entry of an audit event is no access".to_owned()))
     }
 
     /// Adds one audit event for each patient written about, then writes everything. Answers when it is durable.

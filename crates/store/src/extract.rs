@@ -180,8 +180,13 @@ pub fn reference_targets(rtype: &str, param: &str) -> Vec<&'static str> {
 ///
 /// A parameter whose values other parameters have together has no rows of its own.
 pub fn extract(rtype: &str, resource: &Value) -> Vec<IndexRow> {
+    extract_some(rtype, resource, |_| true)
+}
+
+/// The same under some parameters, by their names.
+pub fn extract_some(rtype: &str, resource: &Value, is_wanted: impl Fn(&str) -> bool) -> Vec<IndexRow> {
     let mut rows = Vec::new();
-    for parameter in parameters(rtype) {
+    for parameter in parameters(rtype).filter(|parameter| is_wanted(parameter.name)) {
         let mut is_there = None;
         for path in &parameter.paths {
             let part = if path.apart { APART } else { WHOLE };

@@ -228,7 +228,7 @@ mod tests {
         entry.patient = Some(Pseudonym(sha256(&[b"patient", &[patient]])));
         entry.actor = sha256(&[b"actor", &[actor]]);
         entry.time = TimeMs(1_000_000 + ms);
-        Access::of(id, Some(format!("p{patient}")), salt, &entry, bytes).unwrap()
+        Access::read(id, Some(format!("p{patient}")), salt, &entry.to_bytes(), bytes).unwrap()
     }
 
     fn gathered(accesses: Vec<Access>) -> Vec<Set> {

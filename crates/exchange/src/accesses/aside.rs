@@ -1,0 +1,91 @@
+//! Accesses that can never be written: they are kept apart, and told of at every start.
+
+use super::{AccessesError, log::Line};
+use record::Digest;
+use rusqlite::{Connection, Row, params};
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "accesses.db";
+/// The first table has those that waited before there was a log.
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS access (
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL, patient TEXT, salt BLOB NOT NULL, entry BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS aside (
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL, patient TEXT, salt BLOB NOT NULL, entry BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;";
+
+/// The file that they are in.
+pub(super) struct Aside {
+    path: PathBuf,
+    file: Connection,
+}
+
+impl Aside {
+    pub(super) fn open(folder: &Path) -> Result<Self, AccessesError> {
+        let path = folder.join(NAME);
+        let open = || {
+            let file = Connection::open(&path)?;
+            file.pragma_update(None, "journal_mode", "WAL")?;
+            file.pragma_update(None, "synchronous", "FULL")?;
+            // What is deleted must not be found in the file's free space.
+            file.pragma_update(None, "secure_delete", true)?;
+            file.execute_batch(SCHEMA)?;
+            Ok(file)
+        };
+        let file = open().map_err(|source| AccessesError::Database { path: path.clone(), source })?;
+        Ok(Self { path, file })
+    }
+
+    pub(super) fn failed(&self, source: rusqlite::Error) -> AccessesError {
+        AccessesError::Database { path: self.path.clone(), source }
+    }
+
+    /// Keeps one. The same again is no error.
+    pub(super) fn put(&self, line: &Line) -> rusqlite::Result<()> {
+        let sql =
+            "INSERT OR IGNORE INTO aside (number, id, patient, salt, entry, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let Line { number, id, patient, salt, entry, bytes } = line;
+        let values = params![number, id, patient, salt.as_ref(), entry.as_slice(), bytes.as_slice()];
+        self.file.execute(sql, values).map(|_| ())
+    }
+
+    /// The last number that one of them has.
+    pub(super) fn last(&self) -> Result<i64, AccessesError> {
+        let last = self.file.query_row("SELECT coalesce(max(number), 0) FROM aside", [], |row| row.get(0));
+        last.map_err(|source| self.failed(source))
+    }
+
+    /// Says how many there are.
+    pub(super) fn tell(&self) -> Result<(), AccessesError> {
+        let count = self.file.query_row("SELECT count(*) FROM aside", [], |row| row.get::<_, i64>(0));
+        let aside = count.map_err(|source| self.failed(source))?;
+        if aside > 0 {
+            tracing::error!(aside, file = %self.path.display(), "accesses that can never be written lie in the table `aside` of the file");
+        }
+        Ok(())
+    }
+
+    /// Those that waited before there was a log.
+    pub(super) fn waiting(&self) -> Result<Vec<Line>, AccessesError> {
+        let read = || -> rusqlite::Result<Vec<Line>> {
+            let sql = "SELECT number, id, patient, salt, entry, bytes FROM access ORDER BY number";
+            self.file.prepare(sql)?.query_map([], line)?.collect()
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// They are in the log.
+    pub(super) fn have_moved(&self) -> Result<(), AccessesError> {
+        let moved = self.file.execute_batch("DELETE FROM access; PRAGMA wal_checkpoint(TRUNCATE)");
+        moved.map_err(|source| self.failed(source))
+    }
+}
+
+fn line(columns: &Row<'_>) -> rusqlite::Result<Line> {
+    Ok(Line {
+        number: columns.get(0)?,
+        id: columns.get(1)?,
+        patient: columns.get(2)?,
+        salt: Digest(columns.get(3)?),
+        entry: columns.get::<_, Vec<u8>>(4)?.into(),
+        bytes: columns.get::<_, Vec<u8>>(5)?.into(),
+    })
+}

@@ -1,0 +1,145 @@
+//! Whoever keeps the log of accesses, on a thread of its own.
+
+use super::{
+    Access, AccessesError, Noted, Request, Shared,
+    aside::Aside,
+    log::{Line, Log},
+};
+use std::{
+    path::Path,
+    sync::{Arc, mpsc::Receiver},
+};
+use tokio::{sync::oneshot, time::Instant};
+
+/// Requests that one sync serves at most.
+const GROUP_MAX: usize = 512;
+
+/// The log's own thread.
+pub(super) struct Keeper {
+    pub(super) log: Log,
+    pub(super) aside: Aside,
+    pub(super) next: i64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) requests: Receiver<Request>,
+}
+
+impl Keeper {
+    pub(super) fn run(mut self) {
+        while let Ok(first) = self.requests.recv() {
+            let mut group = vec![first];
+            while group.len() < GROUP_MAX
+                && let Ok(more) = self.requests.try_recv()
+            {
+                group.push(more);
+            }
+            if let Some(closed) = self.serve(group) {
+                drop(self);
+                let _gone = closed.send(());
+                return;
+            }
+        }
+    }
+
+    /// Serves requests with one sync. Gives who waits for the log to be closed.
+    fn serve(&mut self, group: Vec<Request>) -> Option<oneshot::Sender<()>> {
+        let (mut notes, mut scrubs, mut aside, mut closed, mut forgotten) =
+            (Vec::new(), Vec::new(), Vec::new(), None, None);
+        for request in group {
+            match request {
+                Request::Note { accesses, answer } => notes.push((accesses, answer)),
+                Request::Forget(last) => forgotten = forgotten.max(Some(last)),
+                Request::SetAside(number, answer) => aside.push((number, answer)),
+                Request::Scrub(answer) => scrubs.push(answer),
+                Request::Close(answer) => closed = Some(answer),
+            }
+        }
+        if !scrubs.is_empty() {
+            forgotten = forgotten.max(Some(*self.shared.written.borrow()));
+        }
+        let lines: Vec<Line> = (self.next..)
+            .zip(notes.iter().flat_map(|(accesses, _)| accesses))
+            .map(|(number, access)| Line::of(number, access))
+            .collect();
+        let kept = self.log.append(&lines).map_err(|error| error.to_string());
+        let since = Instant::now();
+        for (accesses, answer) in notes {
+            if kept.is_ok() {
+                let mut waiting = self.shared.waiting();
+                for access in accesses {
+                    waiting.bytes += access.new.row.bytes.len();
+                    waiting.last = self.next;
+                    let access = Arc::new(access);
+                    waiting.noted.push_back(Noted { number: self.next, access, since, unsure: false });
+                    self.next += 1;
+                }
+            }
+            // Who has gone meanwhile was not shown anything; that the access is noted all the same says more than less.
+            let _gone = answer.send(kept.clone());
+        }
+        self.shared.wake.notify_one();
+        for (number, answer) in aside {
+            match self.set_aside(number) {
+                Ok(()) => _ = answer.send(()),
+                // Whoever is not told waits on, and tries again.
+                Err(error) => tracing::warn!(error, "an access could not be set aside"),
+            }
+        }
+        if let Some(last) = forgotten
+            && let Err(error) = self.log.forget(last)
+        {
+            tracing::warn!(%error, "what was written could not be cleared from the log of accesses");
+        }
+        if !scrubs.is_empty() {
+            let scrubbed = self.log.scrub(&self.waiting()).map_err(|error| error.to_string());
+            scrubs.into_iter().for_each(|answer| _ = answer.send(scrubbed.clone()));
+        }
+        closed
+    }
+
+    /// The accesses that are not in the database yet, as the log has them.
+    fn waiting(&self) -> Vec<Line> {
+        self.shared.waiting().noted.iter().map(|noted| Line::of(noted.number, &noted.access)).collect()
+    }
+
+    fn set_aside(&self, number: i64) -> Result<(), String> {
+        let line = {
+            let waiting = self.shared.waiting();
+            waiting.noted.iter().find(|noted| noted.number == number).map(|noted| Line::of(number, &noted.access))
+        };
+        line.map_or(Ok(()), |line| self.aside.put(&line)).map_err(|error| error.to_string())
+    }
+}
+
+/// The log, and what was in it.
+pub(super) struct Opened {
+    pub(super) log: Log,
+    pub(super) aside: Aside,
+    pub(super) left: Vec<(i64, Access)>,
+    /// The last number that was given.
+    pub(super) last: i64,
+}
+
+/// Opens what is in a folder. What cannot be read is set aside.
+pub(super) fn open(folder: &Path) -> Result<Opened, AccessesError> {
+    let aside = Aside::open(folder)?;
+    let (mut log, mut lines) = Log::open(folder)?;
+    // Before there was a log they waited beside those that are set aside.
+    let before = aside.waiting()?;
+    if !before.is_empty() {
+        let path = || folder.to_owned();
+        log.append(&before).map_err(|source| AccessesError::File { path: path(), source })?;
+        aside.have_moved()?;
+        lines.extend(before);
+        lines.sort_unstable_by_key(|line| line.number);
+    }
+    let last = lines.last().map_or(0, |line| line.number).max(aside.last()?);
+    let mut left = Vec::with_capacity(lines.len());
+    for line in lines {
+        match line.read() {
+            Some(access) => left.push((line.number, access)),
+            None => aside.put(&line).map_err(|source| aside.failed(source))?,
+        }
+    }
+    aside.tell()?;
+    Ok(Opened { log, aside, left, last })
+}

@@ -1,0 +1,145 @@
+//! What audit events are found by: what all of a kind have in common is read from one of them, and kept.
+//!
+//! Each access is an audit event, and most differ from others in their time, in whose records were shown and which, and in the name of the
+//! request alone. To read each of them again, as a resource that somebody sends is read, took longer than anything else about a read.
+
+use crate::{failure::Failure, recent::Recent};
+use record::{TimeMs, fhir::AuditEvent};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use store::{IndexRow, extract_some};
+
+const AUDIT_EVENT: &str = "AuditEvent";
+/// Kinds that are kept: people, by what they come through, in a role, for a purpose, and what they do.
+const KINDS_MAX: usize = 2_048;
+/// The search parameters of which an event has values of its own.
+const OWN: [&str; 3] = ["date", "entity", "patient"];
+
+/// Search values of audit events, by their kinds.
+pub(crate) struct Filing {
+    kinds: Recent<String, Arc<[IndexRow]>>,
+}
+
+impl Filing {
+    pub(crate) fn new() -> Self {
+        Self { kinds: Recent::new(KINDS_MAX) }
+    }
+
+    /// The values that an event is found by: those that [`store::extract`] finds in it.
+    pub(crate) fn of(&self, event: &AuditEvent<'_>) -> Result<Vec<IndexRow>, Failure> {
+        // An event of the same kind that is about nothing. What it is about stands in no value but those of its own.
+        let kind = AuditEvent {
+            id: "",
+            recorded: TimeMs(0),
+            outcome_text: event.outcome_text.map(|_| ""),
+            patient: event.patient.map(|_| ""),
+            data: if event.data.is_empty() { &[] } else { &[""] },
+            query: event.query.map(|_| ""),
+            request_id: event.request_id.map(|_| ""),
+            ..*event
+        };
+        let name = format!("{kind:?}");
+        let common = match self.kinds.get(name.as_str()) {
+            Some(common) => common,
+            None => {
+                let value: Value = serde_json::from_slice(&kind.to_json())
+                    .map_err(|e| Failure::ours("an audit event is no JSON", e))?;
+                let common: Arc<[IndexRow]> = extract_some(AUDIT_EVENT, &value, |param| !OWN.contains(&param)).into();
+                self.kinds.put(name, Arc::clone(&common));
+                common
+            }
+        };
+        let mut rows = extract_some(AUDIT_EVENT, &about(event), |param| OWN.contains(&param));
+        rows.extend_from_slice(&common);
+        rows.sort_unstable();
+        Ok(rows)
+    }
+}
+
+/// The elements of an event that differ from those of others of its kind.
+fn about(event: &AuditEvent<'_>) -> Value {
+    let record = |name: &str| json!({"what": {"reference": name}});
+    let records = event.patient.iter().chain(event.data).map(|name| record(name));
+    let request = event.request_id.map(|id| json!({"what": {"identifier": {"value": id}}}));
+    json!({"recorded": event.recorded.to_instant(), "entity": records.chain(request).collect::<Vec<_>>()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use record::{
+        Purpose,
+        fhir::{AuditOutcome, Event as AuditedEvent, Interaction, Machine, Party, User},
+    };
+    use store::extract;
+
+    const INTERACTIONS: [Interaction; 11] = [
+        Interaction::Read,
+        Interaction::Vread,
+        Interaction::History,
+        Interaction::Create,
+        Interaction::Update,
+        Interaction::Patch,
+        Interaction::Delete,
+        Interaction::Search,
+        Interaction::Batch,
+        Interaction::Transaction,
+        Interaction::Operation,
+    ];
+
+    proptest! {
+        #[test]
+        fn an_audit_event_is_filed_as_one_that_is_read_again(
+            which in 0..INTERACTIONS.len() * 2 + 3,
+            user in prop::option::of("[a-z\"]{0,6}"),
+            address in prop::sample::select(vec!["10.0.0.7", "fe80::1", "https://app.example/", "a host"]),
+            purpose in prop::sample::select(Purpose::ALL.to_vec()),
+            patient in prop::option::of("Patient/[a-z0-9]{1,4}"),
+            data in prop::collection::vec("(Patient|Observation|Basic)(/[a-z0-9]{1,3}(/_history/[1-9])?)?", 0..4),
+            query in prop::option::of("GET /fhir/[A-Z][a-z]{2}\\?[a-z]=[a-z|]{1,3}"),
+            request in prop::option::of("[a-z0-9-]{1,8}"),
+            text in prop::option::of("[a-z ]{0,5}"),
+            recorded in 0..4_000_000_000_000u64,
+        ) {
+            let event = match which {
+                which if which < INTERACTIONS.len() => AuditedEvent::Done(INTERACTIONS[which]),
+                which if which < INTERACTIONS.len() * 2 => AuditedEvent::Denied(INTERACTIONS[which - INTERACTIONS.len()]),
+                which if which == INTERACTIONS.len() * 2 => AuditedEvent::Login,
+                which if which == INTERACTIONS.len() * 2 + 1 => AuditedEvent::OverrideStopped,
+                _ => AuditedEvent::OverrideStarted { reason: "unconscious", until: TimeMs(recorded + 1) },
+            };
+            let purposes = [purpose];
+            let data: Vec<&str> = data.iter().map(String::as_str).collect();
+            let event = AuditEvent {
+                id: "a1",
+                recorded: TimeMs(recorded),
+                event,
+                outcome: AuditOutcome::Success,
+                outcome_text: text.as_deref(),
+                client: Machine { who: Party { display: user.as_deref(), ..Party::default() }, address },
+                server: Machine { who: Party { display: Some("ems"), ..Party::default() }, address: "ems" },
+                user: user.as_deref().map(|user| User {
+                    who: Party { identifier: Some(("https://vitaltrace.org/org", user)), ..Party::default() },
+                    role: Some("responder"),
+                    purposes: &purposes,
+                }),
+                site: "ems",
+                patient: patient.as_deref(),
+                data: &data,
+                query: query.as_deref(),
+                request_id: request.as_deref(),
+                confidentiality: None,
+            };
+            let read: Value = serde_json::from_slice(&event.to_json()).unwrap();
+            let filing = Filing::new();
+            for _time in ["read", "kept"] {
+                prop_assert_eq!(filing.of(&event).unwrap(), extract(AUDIT_EVENT, &read));
+            }
+            // Another of its kind takes nothing of it.
+            let other = AuditEvent { data: &["Basic/2"], recorded: TimeMs(1), request_id: Some("r"), ..event };
+            let read: Value = serde_json::from_slice(&other.to_json()).unwrap();
+            prop_assert_eq!(filing.of(&other).unwrap(), extract(AUDIT_EVENT, &read));
+        }
+    }
+}
