@@ -6,7 +6,7 @@
 use crate::{beside::beside_the_ledger, recent::Recent};
 use contract::{Entry, merkle};
 use record::{Commitment, Digest, Id16, OrgId, Pseudonym, RecordTag, RecordType, TimeMs};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
+use rusqlite::{Connection, OptionalExtension, config::DbConfig};
 use std::{
     collections::HashSet,
     os::unix::fs::MetadataExt as _,
@@ -250,8 +250,7 @@ struct Inner {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open(path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     // Otherwise a statement is planned anew for every value that is bound, as the value might choose among indexes of a part of the rows.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

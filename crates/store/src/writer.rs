@@ -1,7 +1,7 @@
 //! The writer thread: many puts, one commit.
 //!
 //! ```text
-//! begin ─► insert puts, a savepoint each ─► seal their entries ─► journal append, fsync ─► commit (fsync) ─► marker ─► answers
+//! begin ─► insert puts, each or nothing of it ─► seal their entries ─► journal append, fsync ─► commit (fsync) ─► marker ─► answers
 //!                 │ conflict: that put alone fails     └── any failure before the commit: rollback, numbers taken back ──► errors
 //! ```
 //!

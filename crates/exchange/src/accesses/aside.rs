@@ -38,10 +38,11 @@ impl Aside {
         AccessesError::Database { path: self.path.clone(), source }
     }
 
-    /// Keeps one. The same again is no error.
+    /// Keeps one, under its number or the next that is free. The same again is no error.
     pub(super) fn put(&self, line: &Line) -> rusqlite::Result<()> {
-        let sql =
-            "INSERT OR IGNORE INTO aside (number, id, patient, salt, entry, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql = "INSERT INTO aside (number, id, patient, salt, entry, bytes) \
+             SELECT coalesce((SELECT max(number) + 1 FROM aside WHERE number >= ?1), ?1), ?2, ?3, ?4, ?5, ?6 \
+             WHERE NOT EXISTS (SELECT 1 FROM aside WHERE id = ?2 AND entry = ?5 AND bytes = ?6)";
         let Line { number, id, patient, salt, entry, bytes } = line;
         let values = params![number, id, patient, salt.as_ref(), entry.as_slice(), bytes.as_slice()];
         self.file.execute(sql, values).map(|_| ())
@@ -63,16 +64,18 @@ impl Aside {
         Ok(())
     }
 
-    /// Those that waited before there was a log.
+    /// Those that waited before there was a log. What is no such line is set aside.
     pub(super) fn waiting(&self) -> Result<Vec<Line>, AccessesError> {
         let read = || -> rusqlite::Result<Vec<Line>> {
-            let sql = "SELECT number, id, patient, salt, entry, bytes FROM access ORDER BY number";
+            self.file.execute("INSERT OR IGNORE INTO aside SELECT * FROM access WHERE length(salt) <> 32", [])?;
+            let sql =
+                "SELECT number, id, patient, salt, entry, bytes FROM access WHERE length(salt) = 32 ORDER BY number";
             self.file.prepare(sql)?.query_map([], line)?.collect()
         };
         read().map_err(|source| self.failed(source))
     }
 
-    /// They are in the log.
+    /// They are in the log, or set aside: nothing of them stays here.
     pub(super) fn have_moved(&self) -> Result<(), AccessesError> {
         let moved = self.file.execute_batch("DELETE FROM access; PRAGMA wal_checkpoint(TRUNCATE)");
         moved.map_err(|source| self.failed(source))

@@ -96,17 +96,15 @@ impl Keeper {
         closed
     }
 
-    /// The accesses that are not in the database yet, as the log has them.
-    fn waiting(&self) -> Vec<Line> {
-        self.shared.waiting().noted.iter().map(|noted| Line::of(noted.number, &noted.access)).collect()
+    /// The accesses that are not in the database yet.
+    fn waiting(&self) -> Vec<(i64, Arc<Access>)> {
+        self.shared.waiting().noted.iter().map(|noted| (noted.number, Arc::clone(&noted.access))).collect()
     }
 
     fn set_aside(&self, number: i64) -> Result<(), String> {
-        let line = {
-            let waiting = self.shared.waiting();
-            waiting.noted.iter().find(|noted| noted.number == number).map(|noted| Line::of(number, &noted.access))
-        };
-        line.map_or(Ok(()), |line| self.aside.put(&line)).map_err(|error| error.to_string())
+        let access = self.waiting().into_iter().find(|(of, _)| *of == number);
+        let put = access.map_or(Ok(()), |(number, access)| self.aside.put(&Line::of(number, &access)));
+        put.map_err(|error| error.to_string())
     }
 }
 
@@ -123,16 +121,17 @@ pub(super) struct Opened {
 pub(super) fn open(folder: &Path) -> Result<Opened, AccessesError> {
     let aside = Aside::open(folder)?;
     let (mut log, mut lines) = Log::open(folder)?;
-    // Before there was a log they waited beside those that are set aside.
-    let before = aside.waiting()?;
-    if !before.is_empty() {
-        let path = || folder.to_owned();
-        log.append(&before).map_err(|source| AccessesError::File { path: path(), source })?;
-        aside.have_moved()?;
-        lines.extend(before);
-        lines.sort_unstable_by_key(|line| line.number);
+    let mut last = lines.last().map_or(0, |line| line.number).max(aside.last()?);
+    // Before there was a log they waited beside those that are set aside, under numbers of their own. Whoever was stopped here moved them.
+    let mut before = aside.waiting()?;
+    before.retain(|line| !lines.iter().any(|moved| moved.id == line.id));
+    for line in &mut before {
+        last += 1;
+        line.number = last;
     }
-    let last = lines.last().map_or(0, |line| line.number).max(aside.last()?);
+    log.append(&before).map_err(|source| AccessesError::File { path: folder.to_owned(), source })?;
+    aside.have_moved()?;
+    lines.append(&mut before);
     let mut left = Vec::with_capacity(lines.len());
     for line in lines {
         match line.read() {

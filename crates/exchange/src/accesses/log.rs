@@ -1,11 +1,12 @@
 //! The log of accesses: two files that are filled in turn, appended to and synced once for all who wait, and overwritten with zeros.
 //!
 //! ```text
-//! file   = "vitaltrace-acc/1" (16 bytes) · mark, then groups, then zeros; or zeros alone
+//! file   = "vitaltrace-acc/1" (16 bytes) · mark · check of the mark, then groups, then zeros; or zeros alone
 //! mark   = 16 random bytes, of this filling of the file
+//! check  = 4 bytes, little-endian: CRC-32 (IEEE)
 //! group  = mark
 //!          length  4 bytes, little-endian: bytes of `body`
-//!          check   4 bytes, little-endian: CRC-32 (IEEE) of the four bytes of `length` and of `body`
+//!          check of the four bytes of `length` and of `body`
 //!          body    CBOR: the accesses that one sync made durable, see `Line`
 //! ```
 //!
@@ -13,22 +14,25 @@
 //! group follows one that is not, bytes that were synced have changed. What an earlier filling left has another mark and does not count.
 //!
 //! Once all accesses of a file are in the database it is filled with zeros, its first bytes before the others, and used again. An access may
-//! stand in both files for a moment, while one of them is cleared: it is the same, and has the same number.
+//! stand in both files for a moment, while one of them is cleared: it is the same, and has the same number. Whoever opens the log moves what
+//! waits into a new filling and clears all else, whatever the end of an earlier process left.
 
 use super::{Access, AccessesError};
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use record::Digest;
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, path::Path};
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc};
 
 const MAGIC: &[u8; 16] = b"vitaltrace-acc/1";
 type Mark = [u8; 16];
-const HEADER_BYTES: usize = 32;
+const HEADER_BYTES: usize = 36;
 /// Mark, length and check.
 const GROUP_HEADER_BYTES: usize = 24;
 /// A file that has more is left for the other one, as soon as that is empty.
-const FILE_BYTES: u64 = 16 << 20;
+const FILE_BYTES: u64 = 4 << 20;
 /// Zeros that are written behind the groups where they have no room left: the sync of a file whose length stays the same is cheaper.
 const ROOM_BYTES: u64 = 1 << 20;
+/// Accesses that are moved as one group.
+const MOVED_TOGETHER: usize = 1_024;
 /// The names of the files beside each other.
 const NAMES: [&str; 2] = ["accesses-0.log", "accesses-1.log"];
 
@@ -81,6 +85,10 @@ struct Part {
     len: u64,
     /// Bytes of the file.
     size: u64,
+    /// From here on the disk has zeros.
+    dirty_to: u64,
+    /// Whether the file has zeros from `len` on, which the next sync brings to the disk.
+    is_zeroed: bool,
     /// The highest number in it.
     last: i64,
 }
@@ -96,29 +104,43 @@ pub(super) struct Log {
 impl Log {
     /// Opens or makes the files in a folder, and reads what is in them, each access once and in order.
     pub(super) fn open(folder: &Path) -> Result<(Self, Vec<Line>), AccessesError> {
-        let mut lines = BTreeMap::new();
-        let mut open = |name| {
-            let path = folder.join(name);
-            let failed = |source| AccessesError::File { path: path.clone(), source };
-            let file =
-                File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
-            let bytes = std::fs::read(&path).map_err(failed)?;
+        let failed = |path: &Path, source| AccessesError::File { path: path.to_owned(), source };
+        let (mut lines, mut torn, mut firsts) = (BTreeMap::new(), [None; 2], [i64::MIN; 2]);
+        let mut open = |which: usize| {
+            let path = folder.join(NAMES[which]);
+            let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+            let file = file.map_err(|source| failed(&path, source))?;
+            let bytes = std::fs::read(&path).map_err(|source| failed(&path, source))?;
             let content = read(&bytes).map_err(|wrong| wrong.at(&path))?;
-            let part = Part {
+            let last = content.lines.iter().map(|line| line.number).max().unwrap_or_default();
+            torn[which] = content.is_torn.then_some(content.len).filter(|_| last > 0);
+            firsts[which] = content.lines.iter().map(|line| line.number).min().unwrap_or(i64::MIN);
+            lines.extend(content.lines.into_iter().map(|line| (line.number, line)));
+            Ok::<_, AccessesError>(Part {
+                file,
                 mark: content.mark,
                 len: content.len as u64,
                 size: bytes.len() as u64,
-                last: content.lines.last().map_or(0, |line| line.number),
-                file,
-            };
-            lines.extend(content.lines.into_iter().map(|line| (line.number, line)));
-            Ok(part)
+                dirty_to: bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1),
+                is_zeroed: false,
+                last,
+            })
         };
-        let parts = [open(NAMES[0])?, open(NAMES[1])?];
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|source| AccessesError::File { path: folder.to_owned(), source })?;
+        let parts = [open(0)?, open(1)?];
+        for (which, part) in parts.iter().enumerate() {
+            // The other file goes on behind what was synced to the end of this one. Where it begins before, this one was being filled from it.
+            if let (Some(offset), true) = (torn[which], firsts[1 - which] > part.last + 1) {
+                return Err(Wrong::Damaged(offset).at(&folder.join(NAMES[which])));
+            }
+        }
         let active = usize::from(parts[1].last > parts[0].last);
-        Ok((Self { parts, active, failed: false }, lines.into_values().collect()))
+        let mut log = Self { parts, active, failed: false };
+        let lines: Vec<Line> = lines.into_values().collect();
+        // What is read may be in memory alone, where an earlier sync failed.
+        log.move_out(&lines).map_err(|source| failed(folder, source))?;
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|source| failed(folder, source))?;
+        Ok((log, lines))
     }
 
     /// Appends accesses, whose numbers rise, as one group. It is on the disk when this returns.
@@ -128,16 +150,38 @@ impl Log {
             return Ok(());
         }
         let other = 1 - self.active;
-        if self.parts[self.active].len >= FILE_BYTES && self.parts[other].mark.is_none() {
+        let is_free = self.parts[other].mark.is_none();
+        if self.parts[self.active].len >= FILE_BYTES && is_free {
             self.active = other;
         }
-        self.append_to(self.active, lines)
+        match self.parts[self.active].write(lines) {
+            Ok(()) => self.sync(self.active),
+            // An empty file has room of its own where the disk has none.
+            Err(error) if is_free && self.active != other => {
+                tracing::warn!(%error, "the other file of the log of accesses is begun");
+                self.active = other;
+                self.append_to(other, lines)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn append_to(&mut self, part: usize, lines: &[Line]) -> io::Result<()> {
-        let part = &mut self.parts[part];
-        part.write(lines)?;
-        part.file.sync_data().inspect_err(|_| self.failed = true)
+        self.parts[part].write(lines)?;
+        self.sync(part)
+    }
+
+    fn sync(&mut self, part: usize) -> io::Result<()> {
+        let synced = &mut self.parts[part];
+        if let Err(error) = synced.file.sync_data() {
+            tracing::error!(%error, "the log of accesses cannot be relied on: nothing is shown until the gateway is started again");
+            self.failed = true;
+            return Err(error);
+        }
+        if std::mem::take(&mut synced.is_zeroed) {
+            synced.dirty_to = synced.len;
+        }
+        Ok(())
     }
 
     /// All up to this number are in the database.
@@ -151,49 +195,93 @@ impl Log {
         Ok(())
     }
 
-    /// Leaves nothing but these, which wait for the database still.
-    pub(super) fn scrub(&mut self, waiting: &[Line]) -> io::Result<()> {
+    /// Leaves nothing on the disk but these, which wait for the database still.
+    pub(super) fn scrub(&mut self, waiting: &[(i64, Arc<Access>)]) -> io::Result<()> {
         self.check()?;
+        self.move_out(waiting)
+    }
+
+    /// Moves accesses, all that count and in order, into a new filling, and clears everything else.
+    fn move_out<T: AsLine>(&mut self, waiting: &[T]) -> io::Result<()> {
         let other = 1 - self.active;
         if self.parts[other].mark.is_some() {
             let last = self.parts[other].last;
-            let older: Vec<Line> = waiting.iter().filter(|line| line.number <= last).cloned().collect();
-            if !older.is_empty() {
-                self.append_to(self.active, &older)?;
-            }
-            self.clear(other)?;
+            let older = waiting.partition_point(|one| one.number() <= last);
+            self.append_all(self.active, &waiting[..older])?;
         }
+        self.clear_for_good(other)?;
         if self.parts[self.active].mark.is_some() {
-            if !waiting.is_empty() {
-                self.append_to(other, waiting)?;
-            }
-            self.clear(self.active)?;
+            self.append_all(other, waiting)?;
+            self.clear_for_good(self.active)?;
             self.active = other;
-        }
-        // What was cleared before as well.
-        for part in &self.parts {
-            part.file.sync_data().inspect_err(|_| self.failed = true)?;
+        } else {
+            self.clear_for_good(self.active)?;
         }
         Ok(())
+    }
+
+    fn append_all<T: AsLine>(&mut self, part: usize, all: &[T]) -> io::Result<()> {
+        all.chunks(MOVED_TOGETHER).try_for_each(|some| {
+            let lines: Vec<Line> = some.iter().map(AsLine::line).collect();
+            self.append_to(part, &lines)
+        })
     }
 
     /// Overwrites a file. Without its first bytes nothing in it counts, whatever of the zeros is on the disk.
     fn clear(&mut self, part: usize) -> io::Result<()> {
-        let part = &mut self.parts[part];
-        part.file.write_all_at(&[0; HEADER_BYTES], 0)?;
-        part.file.sync_data().inspect_err(|_| self.failed = true)?;
-        let len = std::mem::replace(&mut part.len, 0);
-        (part.mark, part.last) = (None, 0);
-        part.zeros(HEADER_BYTES as u64, len)?;
-        if part.size > 2 * FILE_BYTES {
-            part.file.set_len(FILE_BYTES)?;
-            part.size = FILE_BYTES;
+        self.parts[part].file.write_all_at(&[0; HEADER_BYTES], 0)?;
+        self.sync(part)?;
+        let cleared = &mut self.parts[part];
+        (cleared.mark, cleared.last, cleared.len) = (None, 0, 0);
+        zeros(&cleared.file, HEADER_BYTES as u64, cleared.dirty_to)?;
+        cleared.is_zeroed = true;
+        if cleared.size > 2 * FILE_BYTES {
+            // What is cut off is not written to the disk any more.
+            self.sync(part)?;
+            let cleared = &mut self.parts[part];
+            cleared.file.set_len(FILE_BYTES)?;
+            cleared.size = FILE_BYTES;
         }
         Ok(())
     }
 
+    /// The same, and the zeros are on the disk: also where the file is empty and some of them are not there for sure.
+    fn clear_for_good(&mut self, part: usize) -> io::Result<()> {
+        if self.parts[part].mark.is_none() && self.parts[part].dirty_to == 0 {
+            return Ok(());
+        }
+        self.clear(part)?;
+        self.sync(part)
+    }
+
     fn check(&self) -> io::Result<()> {
-        if self.failed { Err(io::Error::other("an earlier sync failed")) } else { Ok(()) }
+        if self.failed { Err(io::Error::other("an earlier sync of the log of accesses failed")) } else { Ok(()) }
+    }
+}
+
+/// What stands in the log as a line.
+pub(super) trait AsLine {
+    fn number(&self) -> i64;
+    fn line(&self) -> Line;
+}
+
+impl AsLine for Line {
+    fn number(&self) -> i64 {
+        self.number
+    }
+
+    fn line(&self) -> Line {
+        self.clone()
+    }
+}
+
+impl AsLine for (i64, Arc<Access>) {
+    fn number(&self) -> i64 {
+        self.0
+    }
+
+    fn line(&self) -> Line {
+        Line::of(self.0, &self.1)
     }
 }
 
@@ -208,34 +296,38 @@ impl Part {
                 getrandom::fill(&mut mark).map_err(io::Error::other)?;
                 out.extend_from_slice(MAGIC);
                 out.extend_from_slice(&mark);
+                out.extend_from_slice(&crc32fast::hash(&mark).to_le_bytes());
                 mark
             }
         };
         group(&mut out, &mark, lines)?;
         let end = self.len + out.len() as u64;
+        self.dirty_to = self.dirty_to.max(end);
+        if let Err(error) = self.file.write_all_at(&out, self.len) {
+            // Where this fails as well, what was written of the group is torn when it is read, and cleared with the rest.
+            self.is_zeroed &= zeros(&self.file, self.len, end).is_ok();
+            return Err(error);
+        }
         if end > self.size {
-            self.file.write_all_at(&out, self.len)?;
             // Room that there is no space for is none: the next append makes the file longer, as this one did.
-            let room = self.zeros(end, end + ROOM_BYTES);
+            let room = zeros(&self.file, end, end + ROOM_BYTES);
             self.size = if room.is_ok() { end + ROOM_BYTES } else { end };
-        } else {
-            self.file.write_all_at(&out, self.len)?;
         }
         self.len = end;
         self.mark = Some(mark);
         self.last = lines.iter().map(|line| line.number).fold(self.last, i64::max);
         Ok(())
     }
+}
 
-    fn zeros(&self, mut from: u64, to: u64) -> io::Result<()> {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        while from < to {
-            let len = usize::try_from(to - from).unwrap_or(ZEROS.len()).min(ZEROS.len());
-            self.file.write_all_at(&ZEROS[..len], from)?;
-            from += len as u64;
-        }
-        Ok(())
+fn zeros(file: &File, mut from: u64, to: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    while from < to {
+        let len = usize::try_from(to - from).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        file.write_all_at(&ZEROS[..len], from)?;
+        from += len as u64;
     }
+    Ok(())
 }
 
 fn group(out: &mut Vec<u8>, mark: &Mark, lines: &[Line]) -> io::Result<()> {
@@ -261,6 +353,8 @@ struct Content {
     mark: Option<Mark>,
     len: usize,
     lines: Vec<Line>,
+    /// Whether something follows the groups that is none.
+    is_torn: bool,
 }
 
 /// Why it cannot be read.
@@ -280,23 +374,26 @@ impl Wrong {
 }
 
 fn read(bytes: &[u8]) -> Result<Content, Wrong> {
-    let header = bytes.get(..HEADER_BYTES).unwrap_or(bytes);
-    let Some(mark) = header.strip_prefix(MAGIC).and_then(|mark| Mark::try_from(mark).ok()) else {
-        // New, cleared, or torn before its first group was synced.
-        let is_empty = header.len() < HEADER_BYTES || header.iter().all(|byte| *byte == 0);
-        return if is_empty { Ok(Content::default()) } else { Err(Wrong::NoLog) };
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>().filter(|header| header.iter().any(|byte| *byte != 0)) else {
+        // New, or cleared.
+        return Ok(Content::default());
     };
-    let mut content = Content { mark: Some(mark), len: HEADER_BYTES, lines: Vec::new() };
-    while let Some((body, len)) = whole(&bytes[content.len..], &mark) {
+    let (mark, stated) = header.strip_prefix(MAGIC).and_then(<[u8]>::split_first_chunk::<16>).ok_or(Wrong::NoLog)?;
+    if crc32fast::hash(mark).to_le_bytes() != stated {
+        return Err(Wrong::Damaged(0));
+    }
+    let mut content = Content { mark: Some(*mark), len: HEADER_BYTES, ..Content::default() };
+    while let Some((body, len)) = whole(&bytes[content.len..], mark) {
         let lines: Vec<Line> = minicbor::decode(body).map_err(|_| Wrong::Damaged(content.len))?;
         content.lines.extend(lines);
         content.len += len;
     }
     let rest = &bytes[content.len..];
-    if (1..rest.len()).any(|at| rest[at..].starts_with(&mark) && whole(&rest[at..], &mark).is_some()) {
+    if (1..rest.len()).any(|at| rest[at..].starts_with(mark) && whole(&rest[at..], mark).is_some()) {
         return Err(Wrong::Damaged(content.len));
     }
-    if rest.iter().take(GROUP_HEADER_BYTES).any(|byte| *byte != 0) {
+    content.is_torn = rest.iter().take(GROUP_HEADER_BYTES).any(|byte| *byte != 0);
+    if content.is_torn {
         tracing::warn!(at = content.len, "the end of the log of accesses is torn: nobody was shown anything for it");
     }
     Ok(content)
@@ -332,6 +429,7 @@ mod tests {
         numbers.map(line).collect()
     }
 
+    /// What whoever opens the log finds in it. That moves it.
     fn read_again(folder: &Path) -> Vec<Line> {
         Log::open(folder).unwrap().1
     }
@@ -353,18 +451,20 @@ mod tests {
         log.append(&lines(5..=6)).unwrap();
         let after = log.parts[0].len;
         drop(log);
-        assert_eq!(read_again(folder.path()), lines(1..=6));
         let path = folder.path().join(NAMES[0]);
         let whole = fs::read(&path).unwrap();
+        assert_eq!(read_again(folder.path()), lines(1..=6));
         for end in before..after {
+            let end = usize::try_from(end).unwrap();
             let mut torn = whole.clone();
-            torn[usize::try_from(end).unwrap()] ^= 1;
-            fs::write(&path, torn).unwrap();
-            assert_eq!(read_again(folder.path()), lines(1..=4), "byte {end}");
-            fs::write(&path, &whole[..usize::try_from(end).unwrap()]).unwrap();
-            assert_eq!(read_again(folder.path()), lines(1..=4), "up to byte {end}");
+            torn[end] ^= 1;
+            for torn in [torn.as_slice(), &whole[..end]] {
+                fs::write(&path, torn).unwrap();
+                fs::remove_file(folder.path().join(NAMES[1])).unwrap();
+                assert_eq!(read_again(folder.path()), lines(1..=4), "byte {end}");
+            }
         }
-        // What is appended behind a torn end stands in its place.
+        // Whoever opens it goes on behind what was whole.
         let (mut log, _) = Log::open(folder.path()).unwrap();
         log.append(&lines(5..=5)).unwrap();
         assert_eq!(read_again(folder.path()), lines(1..=5));
@@ -381,11 +481,11 @@ mod tests {
         let path = folder.path().join(NAMES[0]);
         let whole = fs::read(&path).unwrap();
         let group = (len - HEADER_BYTES) / 3;
-        for at in HEADER_BYTES..HEADER_BYTES + 2 * group {
+        for at in 16..HEADER_BYTES + 2 * group {
             let mut changed = whole.clone();
             changed[at] ^= 0x80;
             fs::write(&path, changed).unwrap();
-            let begins = HEADER_BYTES + (at - HEADER_BYTES) / group * group;
+            let begins = at.checked_sub(HEADER_BYTES).map_or(0, |at| HEADER_BYTES + at / group * group);
             let opened = Log::open(folder.path()).map(|(_, lines)| lines);
             let damaged = matches!(opened, Err(AccessesError::Damaged { offset, .. }) if offset == begins as u64);
             assert!(damaged, "byte {at}: {:?}", opened.map(|lines| lines.len()).map_err(|error| error.to_string()));
@@ -426,19 +526,21 @@ mod tests {
                 log.append(&lines(11..=20)).unwrap();
             }
             let waiting: Vec<Line> = if turns { lines(9..=20) } else { lines(9..=10) };
-            log.scrub(&waiting).unwrap();
+            log.move_out(&waiting).unwrap();
             assert_eq!(read_again(folder.path()), waiting, "in turns: {turns}");
             assert!(!holds(folder.path(), "bytes of 8") && holds(folder.path(), "bytes of 9"), "in turns: {turns}");
             log.append(&lines(21..=21)).unwrap();
             log.scrub(&[]).unwrap();
+            drop(log);
             assert_eq!(read_again(folder.path()), []);
             assert!(!holds(folder.path(), "bytes of"), "in turns: {turns}");
         }
     }
 
-    /// A crash in the middle of clearing a file leaves some of the zeros: neither is that damage, nor are the accesses behind them new.
+    /// A crash in the middle of clearing a file leaves some of the zeros: neither is that damage, nor are the accesses behind them new. An
+    /// erasure after it has to find them all the same.
     #[test]
-    fn what_an_earlier_filling_left_does_not_count() {
+    fn what_an_earlier_filling_left_does_not_count_and_is_cleared_by_whoever_opens_the_log() {
         let folder = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(folder.path()).unwrap();
         log.append(&lines(1..=2)).unwrap();
@@ -446,14 +548,78 @@ mod tests {
         let path = folder.path().join(NAMES[0]);
         let filled = fs::read(&path).unwrap();
         log.forget(9).unwrap();
-        drop(log);
-        let mut left = filled.clone();
-        left[..HEADER_BYTES].fill(0);
-        fs::write(&path, &left).unwrap();
-        let (mut log, lines_left) = Log::open(folder.path()).unwrap();
-        assert_eq!(lines_left, []);
         log.append(&lines(10..=10)).unwrap();
-        assert!(holds(folder.path(), "bytes of 9"), "the test wants something left");
-        assert_eq!(read_again(folder.path()), lines(10..=10));
+        let (anew, end) = (fs::read(&path).unwrap(), usize::try_from(log.parts[0].len).unwrap());
+        drop(log);
+        let header_alone = [&[0; HEADER_BYTES], &filled[HEADER_BYTES..]].concat();
+        let with_more = [&anew[..end], &filled[end..]].concat();
+        for (left, expected) in [(header_alone, vec![]), (with_more, lines(10..=10))] {
+            fs::write(&path, left).unwrap();
+            fs::remove_file(folder.path().join(NAMES[1])).unwrap();
+            assert_eq!(read_again(folder.path()), expected);
+            assert!(!holds(folder.path(), "bytes of 9"));
+            assert_eq!(read_again(folder.path()), expected);
+        }
+    }
+
+    /// What is moved stands behind what is newer than it. The file's highest number was taken for that of its last line, and the file for one
+    /// that has nothing but what is in the database.
+    #[test]
+    fn a_crash_while_what_waits_is_moved_loses_nothing_of_it() {
+        for moved in 0..=2 {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut log, _) = Log::open(folder.path()).unwrap();
+            log.append(&lines(1..=10)).unwrap();
+            log.active = 1;
+            log.append(&lines(11..=20)).unwrap();
+            if moved > 0 {
+                log.append_to(1, &lines(5..=10)).unwrap();
+            }
+            if moved > 1 {
+                log.clear_for_good(0).unwrap();
+                log.append_to(0, &lines(5..=7)).unwrap();
+                // The next part of it is torn.
+                let end = log.parts[0].len;
+                log.parts[0].file.write_all_at(&[1; 100], end).unwrap();
+            }
+            drop(log);
+            let first = if moved > 1 { 5 } else { 1 };
+            assert_eq!(read_again(folder.path()), lines(first..=20), "moved {moved}");
+            let (mut log, _) = Log::open(folder.path()).unwrap();
+            log.forget(10).unwrap();
+            let left: Vec<i64> = read_again(folder.path()).iter().map(|line| line.number).collect();
+            assert!((11..=20).all(|number| left.contains(&number)), "moved {moved}: {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_lacks_its_end_is_damaged_where_the_other_goes_on_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(folder.path()).unwrap();
+        log.append(&lines(1..=3)).unwrap();
+        let end = log.parts[0].len;
+        log.append(&lines(4..=4)).unwrap();
+        log.active = 1;
+        log.append(&lines(5..=6)).unwrap();
+        let path = folder.path().join(NAMES[0]);
+        let mut changed = fs::read(&path).unwrap();
+        changed[usize::try_from(end).unwrap() + GROUP_HEADER_BYTES] ^= 1;
+        fs::write(&path, changed).unwrap();
+        let opened = Log::open(folder.path()).map(|_| ());
+        assert!(matches!(opened, Err(AccessesError::Damaged { offset, .. }) if offset == end));
+    }
+
+    /// After a night without database a file had grown to what waited then, and every later access overwrote all of that with zeros.
+    #[test]
+    fn no_more_is_overwritten_than_was_written_since_the_last_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(folder.path()).unwrap();
+        let large = Line { bytes: vec![7; 3 << 20].into(), ..line(1) };
+        log.append(&[large.clone(), Line { number: 2, ..large.clone() }, Line { number: 3, ..large }]).unwrap();
+        log.forget(3).unwrap();
+        assert!(log.parts[0].size <= 2 * FILE_BYTES, "{}", log.parts[0].size);
+        log.append(&[line(4)]).unwrap();
+        assert_eq!(log.parts[log.active].dirty_to, log.parts[log.active].len);
+        assert!(log.parts[log.active].len < 1_000);
     }
 }

@@ -9,14 +9,13 @@ const SPAN_LEN: i64 = 20_000;
 
 const SELECT_VERSION: &str = "SELECT tag, version, commitment, org, record_type, deleted, patient, time, entry_id, fhir_type, copy, wrapped_key FROM version";
 
-/// The latest versions of a patient's records, of a type that is bound where some are named.
-fn select_live(types: &[String]) -> String {
+/// The latest versions of a patient's records; of a type, which is bound, where one is named.
+fn select_live(rtype: Option<&str>) -> String {
     // There may be a thousand audit events for each record: the index by type leaves them out.
-    let audits = types.iter().any(|rtype| rtype == "AuditEvent");
-    let of_type = match types {
-        [] => "?2 IS NULL",
-        _ if audits => "fhir_type = ?2",
-        _ => "fhir_type = ?2 AND fhir_type <> 'AuditEvent'",
+    let of_type = match rtype {
+        None => "?2 IS NULL",
+        Some("AuditEvent") => "fhir_type = ?2",
+        Some(_) => "fhir_type = ?2 AND fhir_type <> 'AuditEvent'",
     };
     format!(
         "{SELECT_VERSION} v WHERE patient = ?1 AND {of_type}
@@ -184,21 +183,20 @@ impl Mirror {
     ) -> Result<Vec<FinalVersion>, MirrorError> {
         let types: Vec<String> = types.iter().map(|&rtype| rtype.to_owned()).collect();
         self.read(move |c| {
-            let sql = select_live(&types);
-            let mut select = c.prepare_cached(&sql)?;
             let mut live = Vec::new();
-            for pseudonym in &pseudonyms {
-                let mut add = |rtype: Option<&str>| -> rusqlite::Result<()> {
+            let mut add = |rtype: Option<&str>| -> rusqlite::Result<()> {
+                let mut select = c.prepare_cached(&select_live(rtype))?;
+                for pseudonym in &pseudonyms {
                     for row in select.query_map(params![pseudonym.0.as_ref(), rtype], version_row)? {
                         live.push(row?);
                     }
-                    Ok(())
-                };
-                if types.is_empty() {
-                    add(None)?;
                 }
-                types.iter().try_for_each(|rtype| add(Some(rtype)))?;
+                Ok(())
+            };
+            if types.is_empty() {
+                add(None)?;
             }
+            types.iter().try_for_each(|rtype| add(Some(rtype)))?;
             Ok(live)
         })
         .await
@@ -310,19 +308,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let connection = connect(&folder.path().join("mirror.db")).unwrap();
         connection.execute_batch(super::super::SCHEMA).unwrap();
-        for (types, index) in [(vec!["Condition"], "version_type"), (vec!["AuditEvent"], "version_patient")] {
-            let types: Vec<String> = types.into_iter().map(str::to_owned).collect();
-            let sql = select_live(&types);
+        for (kind, index) in [("Condition", "version_type"), ("AuditEvent", "version_patient")] {
+            let sql = select_live(Some(kind));
             let mut select = connection.prepare(&sql).unwrap();
             for patient in 0..5u8 {
                 for rtype in ["Condition", "Observation", "AuditEvent"] {
                     assert!(!select.exists(params![[patient; 32], rtype]).unwrap());
                 }
             }
-            assert_eq!(select.get_status(StatementStatus::RePrepare), 0, "{types:?}");
+            assert_eq!(select.get_status(StatementStatus::RePrepare), 0, "{kind}");
             let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let mut steps =
-                explained.query_map(params![[0u8; 32], "Condition"], |row| row.get::<_, String>(3)).unwrap();
+            let mut steps = explained.query_map(params![[0u8; 32], kind], |row| row.get::<_, String>(3)).unwrap();
             let step = steps.next().unwrap().unwrap();
             assert!(step.contains(&format!("USING INDEX {index} ")), "{step}");
         }

@@ -1,4 +1,4 @@
-//! The writing connection: one transaction for a group of puts, a savepoint for each of them.
+//! The writing connection: one transaction for a group of puts, of which each is written or not, whatever becomes of the others.
 
 use super::{
     log::{self, Log},
