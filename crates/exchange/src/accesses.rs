@@ -504,9 +504,16 @@ mod tests {
         let sql = "INSERT INTO access (number, id, patient, salt, entry, bytes) VALUES (7, ?1, ?2, ?3, ?4, ?5)";
         file.execute(sql, rusqlite::params![id, patient, salt.as_ref(), entry.as_slice(), bytes.as_slice()]).unwrap();
         drop(file);
-        for _start in ["the first", "the next"] {
+        let log::Line { id, patient, salt, entry, bytes, .. } = log::Line::of(7, &access(7));
+        let again = rusqlite::params![id, patient, salt.as_ref(), entry.as_slice(), bytes.as_slice()];
+        for start in ["the first", "the next", "after one that was stopped before it had moved them"] {
+            if start.starts_with("after") {
+                Connection::open(folder.path().join("accesses.db")).unwrap().execute(sql, again).unwrap();
+            }
             let accesses = Accesses::open(folder.path()).unwrap();
-            assert_eq!((accesses.first().numbers, rows(folder.path(), "access")), (vec![7], 0));
+            let First { accesses: left, numbers, .. } = accesses.first();
+            assert_eq!((numbers, rows(folder.path(), "access")), (vec![1], 0), "{start}");
+            assert_eq!(left[0].new.row.id, "event-7");
             accesses.close().await;
         }
     }

@@ -12,8 +12,10 @@ use store::{IndexRow, extract_some};
 const AUDIT_EVENT: &str = "AuditEvent";
 /// Kinds that are kept: people, by what they come through, in a role, for a purpose, and what they do.
 const KINDS_MAX: usize = 2_048;
-/// The search parameters of which an event has values of its own.
+/// The search parameters under which an event has values of its own, beside those of its kind.
 const OWN: [&str; 3] = ["date", "entity", "patient"];
+/// The one of them under which its kind has none.
+const TIME: &str = "date";
 
 /// Search values of audit events, by their kinds.
 pub(crate) struct Filing {
@@ -44,7 +46,7 @@ impl Filing {
             None => {
                 let value: Value = serde_json::from_slice(&kind.to_json())
                     .map_err(|e| Failure::ours("an audit event is no JSON", e))?;
-                let common: Arc<[IndexRow]> = extract_some(AUDIT_EVENT, &value, |param| !OWN.contains(&param)).into();
+                let common: Arc<[IndexRow]> = extract_some(AUDIT_EVENT, &value, |param| param != TIME).into();
                 self.kinds.put(name, Arc::clone(&common));
                 common
             }
@@ -52,6 +54,7 @@ impl Filing {
         let mut rows = extract_some(AUDIT_EVENT, &about(event), |param| OWN.contains(&param));
         rows.extend_from_slice(&common);
         rows.sort_unstable();
+        rows.dedup();
         Ok(rows)
     }
 }
@@ -93,12 +96,13 @@ mod tests {
         fn an_audit_event_is_filed_as_one_that_is_read_again(
             which in 0..INTERACTIONS.len() * 2 + 3,
             user in prop::option::of("[a-z\"]{0,6}"),
+            reference in prop::option::of("(Patient|Practitioner)/[a-z0-9]{1,2}"),
             address in prop::sample::select(vec!["10.0.0.7", "fe80::1", "https://app.example/", "a host"]),
             purpose in prop::sample::select(Purpose::ALL.to_vec()),
             patient in prop::option::of("Patient/[a-z0-9]{1,4}"),
             data in prop::collection::vec("(Patient|Observation|Basic)(/[a-z0-9]{1,3}(/_history/[1-9])?)?", 0..4),
             query in prop::option::of("GET /fhir/[A-Z][a-z]{2}\\?[a-z]=[a-z|]{1,3}"),
-            request in prop::option::of("[a-z0-9-]{1,8}"),
+            request in prop::option::of("[a-z0-9-]{1,3}"),
             text in prop::option::of("[a-z ]{0,5}"),
             recorded in 0..4_000_000_000_000u64,
         ) {
@@ -120,7 +124,11 @@ mod tests {
                 client: Machine { who: Party { display: user.as_deref(), ..Party::default() }, address },
                 server: Machine { who: Party { display: Some("ems"), ..Party::default() }, address: "ems" },
                 user: user.as_deref().map(|user| User {
-                    who: Party { identifier: Some(("https://vitaltrace.org/org", user)), ..Party::default() },
+                    who: Party {
+                        identifier: Some(("https://vitaltrace.org/org", user)),
+                        reference: reference.as_deref(),
+                        display: None,
+                    },
                     role: Some("responder"),
                     purposes: &purposes,
                 }),

@@ -48,12 +48,6 @@ impl Aside {
         self.file.execute(sql, values).map(|_| ())
     }
 
-    /// The last number that one of them has.
-    pub(super) fn last(&self) -> Result<i64, AccessesError> {
-        let last = self.file.query_row("SELECT coalesce(max(number), 0) FROM aside", [], |row| row.get(0));
-        last.map_err(|source| self.failed(source))
-    }
-
     /// Says how many there are.
     pub(super) fn tell(&self) -> Result<(), AccessesError> {
         let count = self.file.query_row("SELECT count(*) FROM aside", [], |row| row.get::<_, i64>(0));
@@ -67,7 +61,7 @@ impl Aside {
     /// Those that waited before there was a log. What is no such line is set aside.
     pub(super) fn waiting(&self) -> Result<Vec<Line>, AccessesError> {
         let read = || -> rusqlite::Result<Vec<Line>> {
-            self.file.execute("INSERT OR IGNORE INTO aside SELECT * FROM access WHERE length(salt) <> 32", [])?;
+            self.file.execute("INSERT INTO aside (id, patient, salt, entry, bytes) SELECT id, patient, salt, entry, bytes FROM access WHERE length(salt) <> 32", [])?;
             let sql =
                 "SELECT number, id, patient, salt, entry, bytes FROM access WHERE length(salt) = 32 ORDER BY number";
             self.file.prepare(sql)?.query_map([], line)?.collect()

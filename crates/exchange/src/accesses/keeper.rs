@@ -6,6 +6,7 @@ use super::{
     log::{Line, Log},
 };
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{Arc, mpsc::Receiver},
 };
@@ -102,8 +103,11 @@ impl Keeper {
     }
 
     fn set_aside(&self, number: i64) -> Result<(), String> {
-        let access = self.waiting().into_iter().find(|(of, _)| *of == number);
-        let put = access.map_or(Ok(()), |(number, access)| self.aside.put(&Line::of(number, &access)));
+        let access = {
+            let waiting = self.shared.waiting();
+            waiting.noted.iter().find(|noted| noted.number == number).map(|noted| Arc::clone(&noted.access))
+        };
+        let put = access.map_or(Ok(()), |access| self.aside.put(&Line::of(number, &access)));
         put.map_err(|error| error.to_string())
     }
 }
@@ -121,10 +125,11 @@ pub(super) struct Opened {
 pub(super) fn open(folder: &Path) -> Result<Opened, AccessesError> {
     let aside = Aside::open(folder)?;
     let (mut log, mut lines) = Log::open(folder)?;
-    let mut last = lines.last().map_or(0, |line| line.number).max(aside.last()?);
+    let mut last = lines.last().map_or(0, |line| line.number);
     // Before there was a log they waited beside those that are set aside, under numbers of their own. Whoever was stopped here moved them.
     let mut before = aside.waiting()?;
-    before.retain(|line| !lines.iter().any(|moved| moved.id == line.id));
+    let moved: HashSet<&str> = lines.iter().map(|line| line.id.as_str()).collect();
+    before.retain(|line| !moved.contains(line.id.as_str()));
     for line in &mut before {
         last += 1;
         line.number = last;

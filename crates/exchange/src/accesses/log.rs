@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A group is synced before the next is written, so a crash tears the last one at most, and nobody was shown anything for it. Where a whole
-//! group follows one that is not, bytes that were synced have changed. What an earlier filling left has another mark and does not count.
+//! group follows one that is not, or numbers are missing between those that are there, bytes that were synced have changed. What an earlier
+//! filling left has another mark and does not count.
 //!
 //! Once all accesses of a file are in the database it is filled with zeros, its first bytes before the others, and used again. An access may
 //! stand in both files for a moment, while one of them is cleared: it is the same, and has the same number. Whoever opens the log moves what
@@ -105,16 +106,17 @@ impl Log {
     /// Opens or makes the files in a folder, and reads what is in them, each access once and in order.
     pub(super) fn open(folder: &Path) -> Result<(Self, Vec<Line>), AccessesError> {
         let failed = |path: &Path, source| AccessesError::File { path: path.to_owned(), source };
-        let (mut lines, mut torn, mut firsts) = (BTreeMap::new(), [None; 2], [i64::MIN; 2]);
+        let mut lines = BTreeMap::new();
         let mut open = |which: usize| {
             let path = folder.join(NAMES[which]);
             let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
             let file = file.map_err(|source| failed(&path, source))?;
             let bytes = std::fs::read(&path).map_err(|source| failed(&path, source))?;
             let content = read(&bytes).map_err(|wrong| wrong.at(&path))?;
+            // What is read may be in memory alone: an earlier sync failed, or nobody waited for one.
+            let written = file.write_all_at(&bytes, 0).and_then(|()| file.sync_data());
+            written.map_err(|source| failed(&path, source))?;
             let last = content.lines.iter().map(|line| line.number).max().unwrap_or_default();
-            torn[which] = content.is_torn.then_some(content.len).filter(|_| last > 0);
-            firsts[which] = content.lines.iter().map(|line| line.number).min().unwrap_or(i64::MIN);
             lines.extend(content.lines.into_iter().map(|line| (line.number, line)));
             Ok::<_, AccessesError>(Part {
                 file,
@@ -127,19 +129,19 @@ impl Log {
             })
         };
         let parts = [open(0)?, open(1)?];
-        for (which, part) in parts.iter().enumerate() {
-            // The other file goes on behind what was synced to the end of this one. Where it begins before, this one was being filled from it.
-            if let (Some(offset), true) = (torn[which], firsts[1 - which] > part.last + 1) {
-                return Err(Wrong::Damaged(offset).at(&folder.join(NAMES[which])));
-            }
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|source| failed(folder, source))?;
+        let lines: Vec<Line> = lines.into_values().collect();
+        // Accesses are forgotten in the order of their numbers, so those that are there follow each other.
+        let gap = lines.array_windows().find(|[one, next]| next.number != one.number + 1);
+        if let Some([before, _]) = gap {
+            let lacks = parts.iter().position(|part| part.last == before.number).unwrap_or_default();
+            let offset = usize::try_from(parts[lacks].len).unwrap_or_default();
+            return Err(Wrong::Damaged(offset).at(&folder.join(NAMES[lacks])));
         }
         let active = usize::from(parts[1].last > parts[0].last);
         let mut log = Self { parts, active, failed: false };
-        let lines: Vec<Line> = lines.into_values().collect();
-        // What is read may be in memory alone, where an earlier sync failed.
         log.move_out(&lines).map_err(|source| failed(folder, source))?;
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|source| failed(folder, source))?;
         Ok((log, lines))
     }
 
@@ -353,8 +355,6 @@ struct Content {
     mark: Option<Mark>,
     len: usize,
     lines: Vec<Line>,
-    /// Whether something follows the groups that is none.
-    is_torn: bool,
 }
 
 /// Why it cannot be read.
@@ -392,8 +392,7 @@ fn read(bytes: &[u8]) -> Result<Content, Wrong> {
     if (1..rest.len()).any(|at| rest[at..].starts_with(mark) && whole(&rest[at..], mark).is_some()) {
         return Err(Wrong::Damaged(content.len));
     }
-    content.is_torn = rest.iter().take(GROUP_HEADER_BYTES).any(|byte| *byte != 0);
-    if content.is_torn {
+    if rest.iter().take(GROUP_HEADER_BYTES).any(|byte| *byte != 0) {
         tracing::warn!(at = content.len, "the end of the log of accesses is torn: nobody was shown anything for it");
     }
     Ok(content)
@@ -507,9 +506,10 @@ mod tests {
         log.append(&[large(number + 1)]).unwrap();
         log.forget(number - 1).unwrap();
         assert_eq!((log.parts[0].mark, log.parts[1].last), (None, number + 1), "all of the first file is written");
-        let kept: Vec<i64> = read_again(folder.path()).iter().map(|line| line.number).collect();
-        assert_eq!(kept, [number, number + 1]);
         assert!(fs::read(folder.path().join(NAMES[0])).unwrap().iter().all(|byte| *byte == 0));
+        drop(log);
+        let (mut log, kept) = Log::open(folder.path()).unwrap();
+        assert_eq!(kept.iter().map(|line| line.number).collect::<Vec<_>>(), [number, number + 1]);
         log.forget(number + 1).unwrap();
         assert_eq!(read_again(folder.path()), []);
         assert!(NAMES.iter().all(|name| fs::read(folder.path().join(name)).unwrap().iter().all(|byte| *byte == 0)));
@@ -527,8 +527,10 @@ mod tests {
             }
             let waiting: Vec<Line> = if turns { lines(9..=20) } else { lines(9..=10) };
             log.move_out(&waiting).unwrap();
-            assert_eq!(read_again(folder.path()), waiting, "in turns: {turns}");
             assert!(!holds(folder.path(), "bytes of 8") && holds(folder.path(), "bytes of 9"), "in turns: {turns}");
+            drop(log);
+            let (mut log, left) = Log::open(folder.path()).unwrap();
+            assert_eq!(left, waiting, "in turns: {turns}");
             log.append(&lines(21..=21)).unwrap();
             log.scrub(&[]).unwrap();
             drop(log);
@@ -574,6 +576,9 @@ mod tests {
             log.append(&lines(11..=20)).unwrap();
             if moved > 0 {
                 log.append_to(1, &lines(5..=10)).unwrap();
+                let bytes = fs::read(folder.path().join(NAMES[1])).unwrap();
+                assert_eq!(read(&bytes).ok().unwrap().lines.last().unwrap().number, 10);
+                assert_eq!(log.parts[1].last, 20);
             }
             if moved > 1 {
                 log.clear_for_good(0).unwrap();
@@ -584,11 +589,13 @@ mod tests {
             }
             drop(log);
             let first = if moved > 1 { 5 } else { 1 };
-            assert_eq!(read_again(folder.path()), lines(first..=20), "moved {moved}");
-            let (mut log, _) = Log::open(folder.path()).unwrap();
+            let (mut log, found) = Log::open(folder.path()).unwrap();
+            assert_eq!(found, lines(first..=20), "moved {moved}");
+            assert_eq!(log.parts.each_ref().map(|part| part.last).iter().max(), Some(&20));
             log.forget(10).unwrap();
-            let left: Vec<i64> = read_again(folder.path()).iter().map(|line| line.number).collect();
-            assert!((11..=20).all(|number| left.contains(&number)), "moved {moved}: {left:?}");
+            drop(log);
+            let left = read_again(folder.path());
+            assert!(left.ends_with(&lines(11..=20)), "moved {moved}");
         }
     }
 
@@ -602,11 +609,18 @@ mod tests {
         log.active = 1;
         log.append(&lines(5..=6)).unwrap();
         let path = folder.path().join(NAMES[0]);
-        let mut changed = fs::read(&path).unwrap();
-        changed[usize::try_from(end).unwrap() + GROUP_HEADER_BYTES] ^= 1;
-        fs::write(&path, changed).unwrap();
-        let opened = Log::open(folder.path()).map(|_| ());
-        assert!(matches!(opened, Err(AccessesError::Damaged { offset, .. }) if offset == end));
+        let (whole, at) = (fs::read(&path).unwrap(), usize::try_from(end).unwrap());
+        let mut changed = whole.clone();
+        changed[at + GROUP_HEADER_BYTES] ^= 1;
+        let mut zeroed = whole.clone();
+        zeroed[at..].fill(0);
+        for left in [changed, zeroed, whole[..at].to_vec()] {
+            fs::write(&path, left).unwrap();
+            let opened = Log::open(folder.path()).map(|_| ());
+            assert!(matches!(opened, Err(AccessesError::Damaged { offset, .. }) if offset == end));
+        }
+        fs::write(&path, whole).unwrap();
+        assert_eq!(read_again(folder.path()), lines(1..=6));
     }
 
     /// After a night without database a file had grown to what waited then, and every later access overwrote all of that with zeros.
