@@ -14,7 +14,7 @@ mod bring;
 mod keeper;
 mod log;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, set::AUDIT_EVENT};
 use contract::{Body, Entry};
 use keeper::{Keeper, Opened};
 use record::{Purpose, Salt};
@@ -121,7 +121,7 @@ impl AuditedBytes {
     /// As they are read back. None if they are no JSON.
     fn read(id: String, bytes: Vec<u8>) -> Option<Self> {
         let value = serde_json::from_slice(&bytes).ok()?;
-        Some(Self { id, bytes, index: extract("AuditEvent", &value) })
+        Some(Self { id, bytes, index: extract(AUDIT_EVENT, &value) })
     }
 }
 
@@ -130,7 +130,7 @@ impl Access {
     pub(crate) fn of(event: AuditedBytes, patient: Option<String>, salt: Salt, entry: &Entry) -> Option<Self> {
         let Body::Access { audit, .. } = &entry.body else { return None };
         let AuditedBytes { id, bytes, index } = event;
-        let key = VersionKey { rtype: "AuditEvent".to_owned(), id: id.clone(), version: 1 };
+        let key = VersionKey { rtype: AUDIT_EVENT.to_owned(), id: id.clone(), version: 1 };
         let row = Row {
             rtype: key.rtype.clone(),
             id,

@@ -3,13 +3,12 @@
 //! Each access is an audit event, and most differ from others in their time, in whose records were shown and which, and in the name of the
 //! request alone. To read each of them again, as a resource that somebody sends is read, took longer than anything else about a read.
 
-use crate::{failure::Failure, recent::Recent};
+use crate::{failure::Failure, recent::Recent, set::AUDIT_EVENT};
 use record::{TimeMs, fhir::AuditEvent};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use store::{IndexRow, extract_some};
 
-const AUDIT_EVENT: &str = "AuditEvent";
 /// Kinds that are kept: people, by what they come through, in a role, for a purpose, and what they do.
 const KINDS_MAX: usize = 2_048;
 /// The search parameters under which an event has values of its own, beside those of its kind.

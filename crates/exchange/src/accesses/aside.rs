@@ -43,7 +43,7 @@ impl Aside {
         let sql = "INSERT INTO aside (number, id, patient, salt, entry, bytes) \
              SELECT coalesce((SELECT max(number) + 1 FROM aside WHERE number >= ?1), ?1), ?2, ?3, ?4, ?5, ?6 \
              WHERE NOT EXISTS (SELECT 1 FROM aside WHERE id = ?2 AND entry = ?5 AND bytes = ?6)";
-        let Line { number, id, patient, salt, entry, bytes } = line;
+        let Line { number, id, patient, salt, entry, bytes, .. } = line;
         let values = params![number, id, patient, salt.as_ref(), entry.as_slice(), bytes.as_slice()];
         self.file.execute(sql, values).map(|_| ())
     }
@@ -61,7 +61,9 @@ impl Aside {
     /// Those that waited before there was a log. What is no such line is set aside.
     pub(super) fn waiting(&self) -> Result<Vec<Line>, AccessesError> {
         let read = || -> rusqlite::Result<Vec<Line>> {
-            self.file.execute("INSERT INTO aside (id, patient, salt, entry, bytes) SELECT id, patient, salt, entry, bytes FROM access WHERE length(salt) <> 32", [])?;
+            let wrong = "INSERT INTO aside (id, patient, salt, entry, bytes) \
+                         SELECT id, patient, salt, entry, bytes FROM access WHERE length(salt) <> 32";
+            self.file.execute(wrong, [])?;
             let sql =
                 "SELECT number, id, patient, salt, entry, bytes FROM access WHERE length(salt) = 32 ORDER BY number";
             self.file.prepare(sql)?.query_map([], line)?.collect()
@@ -77,8 +79,10 @@ impl Aside {
 }
 
 fn line(columns: &Row<'_>) -> rusqlite::Result<Line> {
+    let number = columns.get(0)?;
     Ok(Line {
-        number: columns.get(0)?,
+        number,
+        after: number - 1,
         id: columns.get(1)?,
         patient: columns.get(2)?,
         salt: Digest(columns.get(3)?),

@@ -131,6 +131,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened, AccessesError> {
     let moved: HashSet<&str> = lines.iter().map(|line| line.id.as_str()).collect();
     before.retain(|line| !moved.contains(line.id.as_str()));
     for line in &mut before {
+        line.after = last;
         last += 1;
         line.number = last;
     }

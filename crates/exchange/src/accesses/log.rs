@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A group is synced before the next is written, so a crash tears the last one at most, and nobody was shown anything for it. Where a whole
-//! group follows one that is not, or numbers are missing between those that are there, bytes that were synced have changed. What an earlier
-//! filling left has another mark and does not count.
+//! group follows one that is not, or the access before another is missing between those that are there, bytes that were synced have changed.
+//! What an earlier filling left has another mark and does not count.
 //!
 //! Once all accesses of a file are in the database it is filled with zeros, its first bytes before the others, and used again. An access may
 //! stand in both files for a moment, while one of them is cleared: it is the same, and has the same number. Whoever opens the log moves what
@@ -30,7 +30,7 @@ const HEADER_BYTES: usize = 36;
 const GROUP_HEADER_BYTES: usize = 24;
 /// A file that has more is left for the other one, as soon as that is empty.
 const FILE_BYTES: u64 = 4 << 20;
-/// What is kept of a file as room when it is cleared: more than what waits for the database at any rate that one gateway answers at.
+/// What is kept of a file as room when it is cleared: some ten thousand accesses, which is more than wait for a database that keeps up.
 const KEPT_BYTES: u64 = 32 << 20;
 /// Zeros that are written behind the groups where they have no room left: the sync of a file whose length stays the same is cheaper.
 const ROOM_BYTES: u64 = 1 << 20;
@@ -58,6 +58,9 @@ pub(super) struct Line {
     /// The audit event.
     #[n(5)]
     pub(super) bytes: ByteVec,
+    /// Number of the access before it, or a lower one: those between were set aside.
+    #[n(6)]
+    pub(super) after: i64,
 }
 
 impl Line {
@@ -70,6 +73,7 @@ impl Line {
             salt: row.salt,
             entry: access.entry.bytes.clone().into(),
             bytes: row.bytes.clone().into(),
+            after: number - 1,
         }
     }
 
@@ -108,7 +112,7 @@ impl Log {
     /// Opens or makes the files in a folder, and reads what is in them, each access once and in order.
     pub(super) fn open(folder: &Path) -> Result<(Self, Vec<Line>), AccessesError> {
         let failed = |path: &Path, source| AccessesError::File { path: path.to_owned(), source };
-        let mut lines = BTreeMap::new();
+        let mut lines = BTreeMap::<i64, Line>::new();
         let mut open = |which: usize| {
             let path = folder.join(NAMES[which]);
             let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
@@ -119,7 +123,11 @@ impl Log {
             let written = file.write_all_at(&bytes, 0).and_then(|()| file.sync_data());
             written.map_err(|source| failed(&path, source))?;
             let last = content.lines.iter().map(|line| line.number).max().unwrap_or_default();
-            lines.extend(content.lines.into_iter().map(|line| (line.number, line)));
+            for line in content.lines {
+                let after = line.after;
+                let one = lines.entry(line.number).or_insert(line);
+                one.after = one.after.min(after);
+            }
             Ok::<_, AccessesError>(Part {
                 file,
                 mark: content.mark,
@@ -135,11 +143,10 @@ impl Log {
         synced.map_err(|source| failed(folder, source))?;
         let lines: Vec<Line> = lines.into_values().collect();
         // Accesses are forgotten in the order of their numbers, so those that are there follow each other.
-        let gap = lines.array_windows().find(|[one, next]| next.number != one.number + 1);
+        let gap = lines.array_windows().find(|[one, next]| next.after > one.number);
         if let Some([before, _]) = gap {
             let lacks = parts.iter().position(|part| part.last == before.number).unwrap_or_default();
-            let offset = usize::try_from(parts[lacks].len).unwrap_or_default();
-            return Err(Wrong::Damaged(offset).at(&folder.join(NAMES[lacks])));
+            return Err(AccessesError::Damaged { path: folder.join(NAMES[lacks]), offset: parts[lacks].len });
         }
         let active = usize::from(parts[1].last > parts[0].last);
         let mut log = Self { parts, active, failed: false };
@@ -225,8 +232,14 @@ impl Log {
     }
 
     fn append_all<T: AsLine>(&mut self, part: usize, all: &[T]) -> io::Result<()> {
+        let mut before = i64::MAX;
         all.chunks(MOVED_TOGETHER).try_for_each(|some| {
-            let lines: Vec<Line> = some.iter().map(AsLine::line).collect();
+            let lines = some.iter().map(|one| {
+                let line = one.line();
+                let after = line.after.min(std::mem::replace(&mut before, line.number));
+                Line { after, ..line }
+            });
+            let lines: Vec<Line> = lines.collect();
             self.append_to(part, &lines)
         })
     }
@@ -423,6 +436,7 @@ mod tests {
             salt: sha256(&[&number.to_be_bytes()]),
             entry: vec![1, 2, 3].into(),
             bytes: format!("bytes of {number}").into_bytes().into(),
+            after: number - 1,
         }
     }
 
@@ -538,6 +552,23 @@ mod tests {
             drop(log);
             assert_eq!(read_again(folder.path()), []);
             assert!(!holds(folder.path(), "bytes of"), "in turns: {turns}");
+        }
+    }
+
+    /// Of those that wait some may be set aside. What an erasure left of the others looked as if the log had lost them, and the gateway did not
+    /// start any more.
+    #[test]
+    fn what_was_set_aside_is_no_gap_after_a_scrub() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(folder.path()).unwrap();
+        log.append(&lines(1..=9)).unwrap();
+        log.move_out(&[line(2), line(5), line(9)]).unwrap();
+        log.append(&lines(10..=10)).unwrap();
+        drop(log);
+        for _start in ["the first", "the next"] {
+            let left: Vec<(i64, i64)> =
+                read_again(folder.path()).iter().map(|line| (line.number, line.after)).collect();
+            assert_eq!(left, [(2, 1), (5, 2), (9, 5), (10, 9)]);
         }
     }
 

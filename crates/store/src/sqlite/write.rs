@@ -1,4 +1,4 @@
-//! The writing connection: one transaction for a group of puts, of which each is written or not, whatever becomes of the others.
+//! The writing connection: one transaction for a group of puts, of which each is written or not, whatever becomes of the others, unless the disk fails.
 
 use super::{
     log::{self, Log},
