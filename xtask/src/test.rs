@@ -132,7 +132,9 @@ fn tests(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     let mut tally = Tally::default();
     let arguments = ["test", "--release", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"];
     let mut failures = Failures::default();
-    let good = watched(cargo(root, &arguments), |line| {
+    let mut test = cargo(root, &arguments);
+    test.env("RUST_TEST_THREADS", at_once(std::thread::available_parallelism()?.get()).to_string());
+    let good = watched(test, |line| {
         tally.read(line);
         failures.read(line);
     })?;
@@ -140,6 +142,12 @@ fn tests(root: &Path, notes: &mut Notes) -> anyhow::Result<Outcome> {
     notes.lines.append(&mut failures.told());
     notes.lines.push(format!("tests: {} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored));
     Ok(verdict(good && tally.failed == 0 && tally.passed > 0))
+}
+
+/// Tests of a program that run at the same time: three on two cores, as those of the gateway, most of all, wait half of their time for nodes
+/// that wait for each other.
+fn at_once(cores: usize) -> usize {
+    cores + cores.div_ceil(2)
 }
 
 /// Node of the version that is needed, or an error that says so.

@@ -42,8 +42,8 @@ pub(crate) const FOUR: [(&str, &str); 4] = [
     ("health-inspectorate", "compliance"),
 ];
 
-/// Four nodes are load enough for a core: two consortia at a time, on whatever machine.
-static TURNS: Semaphore = Semaphore::const_new(2);
+/// The most consortia at a time, on whatever machine: four processes each, that wait half of the time.
+static TURNS: Semaphore = Semaphore::const_new(4);
 
 /// The ports that were given to a test of this program. One that is not listened on yet looks free to another test.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
