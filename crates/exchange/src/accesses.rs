@@ -23,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -198,6 +199,8 @@ struct Shared {
     writing: tokio::sync::Mutex<()>,
     /// Number of the last one that is in the database.
     written: watch::Sender<i64>,
+    /// Whether the log takes nothing more until it is opened again.
+    failed: AtomicBool,
 }
 
 impl Shared {
@@ -216,10 +219,20 @@ struct Waiting {
     hurried: i64,
 }
 
+impl Waiting {
+    fn is_full(&self) -> bool {
+        self.noted.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX
+    }
+}
+
 impl Accesses {
     /// Opens or makes the log in a folder; what an earlier process left in it is written first.
     pub(crate) fn open(folder: &Path) -> Result<Self, AccessesError> {
-        let Opened { log, aside, left, last } = keeper::open(folder)?;
+        Self::over(keeper::open(folder)?)
+    }
+
+    fn over(opened: Opened) -> Result<Self, AccessesError> {
+        let Opened { log, aside, left, last } = opened;
         let mut waiting = Waiting::default();
         let since = Instant::now();
         for (number, access) in left {
@@ -236,6 +249,7 @@ impl Accesses {
             wake: Notify::new(),
             writing: tokio::sync::Mutex::default(),
             written,
+            failed: AtomicBool::new(false),
         });
         let (requests, received) = sync_channel(REQUESTS_MAX);
         let keeper = Keeper { log, aside, next, shared: Arc::clone(&shared), requests: received };
@@ -245,11 +259,8 @@ impl Accesses {
 
     /// Makes accesses durable, all or none.
     pub(crate) async fn note(&self, accesses: Vec<Access>) -> Result<(), Failure> {
-        {
-            let waiting = self.shared.waiting();
-            if waiting.noted.len() >= WAITING_MAX || waiting.bytes >= WAITING_BYTES_MAX {
-                return Err(Failure::Busy);
-            }
+        if self.shared.waiting().is_full() {
+            return Err(Failure::Busy);
         }
         let (answer, answered) = oneshot::channel();
         self.requests.try_send(Request::Note { accesses, answer }).map_err(|error| match error {
@@ -266,6 +277,19 @@ impl Accesses {
         if !moment.is_zero() {
             tokio::time::sleep(moment).await;
         }
+    }
+
+    /// Why nothing can be shown to anybody, if so.
+    pub(crate) fn refuses(&self) -> Option<&'static str> {
+        if self.shared.failed.load(Ordering::Relaxed) {
+            return Some(
+                "who is shown what cannot be written down: look at the disk of `data`, then start the gateway again",
+            );
+        }
+        self.shared
+            .waiting()
+            .is_full()
+            .then_some("the database takes no accesses: too many wait for it to show anything more")
     }
 
     /// How many are not in the database yet.
@@ -448,6 +472,39 @@ mod tests {
             assert!(!bytes.windows(7).any(|window| window == b"event-2"), "{}", file.display());
         }
         assert_eq!(Accesses::open(folder.path()).unwrap().waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_sync_leaves_unsure_is_shown_to_nobody_and_the_gateway_says_why_until_it_is_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = keeper::open(folder.path()).unwrap();
+        opened.log.fail_at_syncs();
+        let accesses = Accesses::over(opened).unwrap();
+        assert_eq!(accesses.refuses(), None);
+        for _ in 0..2 {
+            assert!(matches!(accesses.note(vec![access(1)]).await, Err(Failure::Ours(_))));
+            // The keeper answers before it says so to others.
+            accesses.scrub().await.unwrap_err();
+            assert!(accesses.refuses().unwrap().contains("start the gateway again"));
+        }
+        assert_eq!(accesses.waiting(), 0);
+        accesses.close().await;
+        let again = Accesses::open(folder.path()).unwrap();
+        assert_eq!(again.refuses(), None);
+        again.note(vec![access(1)]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn where_too_many_accesses_wait_nothing_more_is_shown_and_the_gateway_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let accesses = Accesses::open(folder.path()).unwrap();
+        accesses.note(vec![access(1)]).await.unwrap();
+        accesses.shared.waiting().bytes += WAITING_BYTES_MAX;
+        assert!(accesses.refuses().unwrap().contains("too many wait"));
+        assert!(matches!(accesses.note(vec![access(2)]).await, Err(Failure::Busy)));
+        accesses.shared.waiting().bytes -= WAITING_BYTES_MAX;
+        assert_eq!(accesses.refuses(), None);
+        accesses.note(vec![access(2)]).await.unwrap();
     }
 
     #[test]

@@ -259,6 +259,9 @@ impl Node {
         if self.store.read("Patient", "-").await.is_err() {
             return Some("the database does not answer");
         }
+        if let Some(why) = self.accesses.refuses() {
+            return Some(why);
+        }
         incomplete(&self.ledger.status(), self.mirror.height())
     }
 

@@ -8,7 +8,7 @@ use super::{
 use std::{
     collections::HashSet,
     path::Path,
-    sync::{Arc, mpsc::Receiver},
+    sync::{Arc, atomic::Ordering, mpsc::Receiver},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -94,6 +94,7 @@ impl Keeper {
             let scrubbed = self.log.scrub(&self.waiting()).map_err(|error| error.to_string());
             scrubs.into_iter().for_each(|answer| _ = answer.send(scrubbed.clone()));
         }
+        self.shared.failed.store(self.log.has_failed(), Ordering::Relaxed);
         closed
     }
 

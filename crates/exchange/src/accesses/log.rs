@@ -271,6 +271,19 @@ impl Log {
         self.sync(part)
     }
 
+    /// Whether a sync failed: it takes nothing more, until it is opened again.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Puts something in the place of its files that takes all writes and cannot be synced.
+    #[cfg(test)]
+    pub(super) fn fail_at_syncs(&mut self) {
+        for part in &mut self.parts {
+            part.file = File::options().write(true).open("/dev/null").unwrap();
+        }
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.failed { Err(io::Error::other("an earlier sync of the log of accesses failed")) } else { Ok(()) }
     }
