@@ -8,12 +8,19 @@ use super::{
 use std::{
     collections::HashSet,
     path::Path,
-    sync::{Arc, atomic::Ordering, mpsc::Receiver},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
 };
 use tokio::{sync::oneshot, time::Instant};
 
 /// Requests that one sync serves at most.
 const GROUP_MAX: usize = 512;
+/// How long a file that is too long waits for requests before the next piece of it is cut off.
+const CUT_PAUSE: Duration = Duration::from_millis(5);
 
 /// The log's own thread.
 pub(super) struct Keeper {
@@ -26,14 +33,35 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn run(mut self) {
-        while let Ok(first) = self.requests.recv() {
-            let mut group = vec![first];
+        loop {
+            let first = if self.log.is_long() {
+                self.requests.recv_timeout(CUT_PAUSE)
+            } else {
+                self.requests.recv().map_err(RecvTimeoutError::from)
+            };
+            let first = match first {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut group = Vec::from_iter(first);
             while group.len() < GROUP_MAX
                 && let Ok(more) = self.requests.try_recv()
             {
                 group.push(more);
             }
-            if let Some(closed) = self.serve(group) {
+            let closed = self.serve(group);
+            loop {
+                if let Err(error) = self.log.shorten() {
+                    tracing::warn!(%error, "what waited for the database could not be cut off the log of accesses yet");
+                }
+                // Nobody waits for a log that is closed, and nobody clears it before it is opened again.
+                if closed.is_none() || !self.log.is_long() {
+                    break;
+                }
+            }
+            self.shared.failed.store(self.log.has_failed(), Ordering::Relaxed);
+            if let Some(closed) = closed {
                 drop(self);
                 let _gone = closed.send(());
                 return;
@@ -94,7 +122,6 @@ impl Keeper {
             let scrubbed = self.log.scrub(&self.waiting()).map_err(|error| error.to_string());
             scrubs.into_iter().for_each(|answer| _ = answer.send(scrubbed.clone()));
         }
-        self.shared.failed.store(self.log.has_failed(), Ordering::Relaxed);
         closed
     }
 

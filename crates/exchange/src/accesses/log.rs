@@ -14,7 +14,8 @@
 //! group follows one that is not, or the access before another is missing between those that are there, bytes that were synced have changed.
 //! What an earlier filling left has another mark and does not count.
 //!
-//! Once all accesses of a file are in the database it is filled with zeros, its first bytes before the others, and used again. An access may
+//! Once all accesses of a file are in the database it is filled with zeros, its first bytes before the others, and used again. One that grew
+//! while the database was away is cut off piece by piece first, and may have another filling before the end of the earlier one. An access may
 //! stand in both files for a moment, while one of them is cleared: it is the same, and has the same number. Whoever opens the log moves what
 //! waits into a new filling and clears all else, whatever the end of an earlier process left.
 
@@ -32,6 +33,8 @@ const GROUP_HEADER_BYTES: usize = 24;
 const FILE_BYTES: u64 = 4 << 20;
 /// What is kept of a file as room when it is cleared: some ten thousand accesses, which is more than wait for a database that keeps up.
 const KEPT_BYTES: u64 = 32 << 20;
+/// What is cut off a longer file at a time. Whoever reads waits for that, and not for all that waited for a database that was away.
+const CUT_BYTES: u64 = 1 << 20;
 /// Zeros that are written behind the groups where they have no room left: the sync of a file whose length stays the same is cheaper.
 const ROOM_BYTES: u64 = 1 << 20;
 /// Accesses that are moved as one group.
@@ -96,6 +99,8 @@ struct Part {
     dirty_to: u64,
     /// Whether the file has zeros from `len` on, which the next sync brings to the disk.
     is_zeroed: bool,
+    /// Whether it was cleared and is longer than is kept: what was written lies in it still, and is cut off piece by piece.
+    is_long: bool,
     /// The highest number in it.
     last: i64,
 }
@@ -135,6 +140,7 @@ impl Log {
                 size: bytes.len() as u64,
                 dirty_to: bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1),
                 is_zeroed: false,
+                is_long: false,
                 last,
             })
         };
@@ -244,22 +250,44 @@ impl Log {
         })
     }
 
-    /// Overwrites a file. Without its first bytes nothing in it counts, whatever of the zeros is on the disk.
+    /// Overwrites a file, unless it is longer than is kept. Without its first bytes nothing in it counts, whatever of the zeros is on the disk.
     fn clear(&mut self, part: usize) -> io::Result<()> {
         self.parts[part].file.write_all_at(&[0; HEADER_BYTES], 0)?;
         self.sync(part)?;
         let cleared = &mut self.parts[part];
         (cleared.mark, cleared.last, cleared.len) = (None, 0, 0);
-        zeros(&cleared.file, HEADER_BYTES as u64, cleared.dirty_to)?;
-        cleared.is_zeroed = true;
-        if cleared.size > KEPT_BYTES {
+        cleared.is_long = cleared.size > KEPT_BYTES;
+        if cleared.is_long { Ok(()) } else { cleared.fill_with_zeros() }
+    }
+
+    /// Whether a file is longer than is kept.
+    pub(super) fn is_long(&self) -> bool {
+        !self.failed && self.parts.iter().any(|part| part.is_long)
+    }
+
+    /// Cuts a piece off a file that is longer than is kept, if one is. It may have been begun anew meanwhile.
+    pub(super) fn shorten(&mut self) -> io::Result<()> {
+        match self.parts.iter().position(|part| part.is_long) {
+            Some(part) if !self.failed => self.cut(part),
+            _ => Ok(()),
+        }
+    }
+
+    fn cut(&mut self, part: usize) -> io::Result<()> {
+        // When this fails the file stays as long as it is until it is cleared again.
+        let cut = &mut self.parts[part];
+        cut.is_long = false;
+        let end = cut.size.saturating_sub(CUT_BYTES).max(KEPT_BYTES).max(cut.len);
+        if cut.dirty_to > end {
+            zeros(&cut.file, end, cut.dirty_to)?;
             // What is cut off is not written to the disk any more.
             self.sync(part)?;
-            let cleared = &mut self.parts[part];
-            cleared.file.set_len(KEPT_BYTES)?;
-            cleared.size = KEPT_BYTES;
         }
-        Ok(())
+        let cut = &mut self.parts[part];
+        cut.file.set_len(end)?;
+        (cut.size, cut.dirty_to) = (end, cut.dirty_to.min(end));
+        cut.is_long = end > KEPT_BYTES.max(cut.len);
+        if cut.is_long || cut.mark.is_some() { Ok(()) } else { cut.fill_with_zeros() }
     }
 
     /// The same, and the zeros are on the disk: also where the file is empty and some of them are not there for sure.
@@ -268,6 +296,9 @@ impl Log {
             return Ok(());
         }
         self.clear(part)?;
+        while self.parts[part].is_long {
+            self.cut(part)?;
+        }
         self.sync(part)
     }
 
@@ -316,6 +347,13 @@ impl AsLine for (i64, Arc<Access>) {
 }
 
 impl Part {
+    /// Overwrites all but the header of one that is empty. The next sync brings it to the disk.
+    fn fill_with_zeros(&mut self) -> io::Result<()> {
+        zeros(&self.file, HEADER_BYTES as u64, self.dirty_to)?;
+        self.is_zeroed = true;
+        Ok(())
+    }
+
     /// Writes a group behind the others, the header before the first. When that fails the file counts as it was.
     fn write(&mut self, lines: &[Line]) -> io::Result<()> {
         let mut out = Vec::new();
@@ -677,9 +715,49 @@ mod tests {
         let large = Line { bytes: vec![7; 11 << 20].into(), ..line(1) };
         log.append(&[large.clone(), Line { number: 2, ..large.clone() }, Line { number: 3, ..large }]).unwrap();
         log.forget(3).unwrap();
+        while log.is_long() {
+            log.shorten().unwrap();
+        }
         assert_eq!(log.parts[0].size, KEPT_BYTES);
         log.append(&[line(4)]).unwrap();
         assert_eq!(log.parts[log.active].dirty_to, log.parts[log.active].len);
         assert!(log.parts[log.active].len < 1_000);
+    }
+    /// All that had waited while the database was away was overwritten at one go, some hundred megabytes, and whoever read meanwhile waited.
+    #[test]
+    fn a_long_file_is_cut_off_piece_by_piece_and_nothing_is_left_of_what_it_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(folder.path()).unwrap();
+        let large = Line { bytes: [b"large", [7; 9 << 20].as_slice()].concat().into(), ..line(1) };
+        let all: Vec<Line> = (1..=5).map(|number| Line { number, after: number - 1, ..large.clone() }).collect();
+        log.append(&all).unwrap();
+        let size = log.parts[0].size;
+        log.forget(5).unwrap();
+        assert_eq!((log.is_long(), log.parts[0].size), (true, size), "nothing is overwritten at once");
+        let mut cuts = 0;
+        while log.is_long() {
+            let before = log.parts[0].size;
+            log.shorten().unwrap();
+            assert!(before - log.parts[0].size <= CUT_BYTES);
+            cuts += 1;
+            // It is begun anew in between.
+            if cuts == 3 {
+                log.append(&lines(6..=7)).unwrap();
+                assert_eq!((log.active, log.parts[0].mark.is_some()), (0, true));
+            }
+        }
+        assert_eq!((cuts, log.parts[0].size), ((size - KEPT_BYTES).div_ceil(CUT_BYTES), KEPT_BYTES));
+        assert!(holds(folder.path(), "large"), "what lies in what is kept of it goes when it is cleared");
+        log.forget(7).unwrap();
+        log.append(&lines(8..=8)).unwrap();
+        assert!(!holds(folder.path(), "large"));
+        let all: Vec<Line> = (9..=12).map(|number| Line { number, ..large.clone() }).collect();
+        log.append(&all).unwrap();
+        assert!(log.parts[0].size > KEPT_BYTES);
+        log.scrub(&[]).unwrap();
+        assert_eq!((log.is_long(), holds(folder.path(), "large")), (false, false), "a scrub does it at one go");
+        assert_eq!(fs::metadata(folder.path().join(NAMES[0])).unwrap().len(), log.parts[0].size);
+        drop(log);
+        assert_eq!(read_again(folder.path()), []);
     }
 }
