@@ -33,6 +33,13 @@ impl Writer {
     }
 
     fn quoted(&mut self, text: &str) {
+        // Most texts stand as they are, and so do all keys.
+        if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+            self.out.push(b'"');
+            self.raw(text.as_bytes());
+            self.out.push(b'"');
+            return;
+        }
         let mut quoted = String::with_capacity(text.len() + 2);
         push_string(&mut quoted, text);
         self.raw(quoted.as_bytes());

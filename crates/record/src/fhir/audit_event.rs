@@ -75,7 +75,7 @@ impl Interaction {
 }
 
 /// What kind of event it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event<'a> {
     /// It was done, or failed for another reason than that it is forbidden.
     Done(Interaction),
@@ -131,7 +131,7 @@ impl AuditOutcome {
 }
 
 /// Somebody or something that took part.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Party<'a> {
     /// A record of it, such as `Practitioner/1`.
     pub reference: Option<&'a str>,
@@ -174,7 +174,7 @@ impl Party<'_> {
 }
 
 /// A machine that took part, and where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Machine<'a> {
     /// What it is.
     pub who: Party<'a>,
@@ -183,7 +183,7 @@ pub struct Machine<'a> {
 }
 
 /// The person (or program) on whose behalf it was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct User<'a> {
     /// Who.
     pub who: Party<'a>,
@@ -194,7 +194,7 @@ pub struct User<'a> {
 }
 
 /// One event, and everything it says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AuditEvent<'a> {
     /// The record's id.
     pub id: &'a str,
