@@ -56,6 +56,8 @@ const CROWD_WAIT: Duration = Duration::from_millis(20);
 const WAITING_MAX: usize = 100_000;
 /// Bytes of their audit events.
 const WAITING_BYTES_MAX: usize = 256 << 20;
+/// How long it is told that accesses could not be noted. Where nobody reads meanwhile nobody knows whether they can be.
+const REFUSED_TOLD: Duration = Duration::from_secs(10);
 /// Requests that may wait for the log.
 const REQUESTS_MAX: usize = 4_096;
 /// How long somebody waits for what was noted to be in the database.
@@ -201,11 +203,24 @@ struct Shared {
     written: watch::Sender<i64>,
     /// Whether the log takes nothing more until it is opened again.
     failed: AtomicBool,
+    /// When accesses could not be noted the last time, if none were noted since.
+    refused: Mutex<Option<Instant>>,
 }
 
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accesses were noted, or could not be.
+    fn note_whether(&self, noted: bool, at: Instant) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = (!noted).then_some(at);
+    }
+
+    /// Whether accesses could not be noted a moment ago.
+    fn has_refused(&self) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_some_and(|at| at.elapsed() < REFUSED_TOLD)
     }
 }
 
@@ -250,6 +265,7 @@ impl Accesses {
             writing: tokio::sync::Mutex::default(),
             written,
             failed: AtomicBool::new(false),
+            refused: Mutex::default(),
         });
         let (requests, received) = sync_channel(REQUESTS_MAX);
         let keeper = Keeper { log, aside, next, shared: Arc::clone(&shared), requests: received };
@@ -286,10 +302,11 @@ impl Accesses {
                 "who is shown what cannot be written down: look at the disk of `data`, then start the gateway again",
             );
         }
-        self.shared
-            .waiting()
-            .is_full()
-            .then_some("the database takes no accesses: too many wait for it to show anything more")
+        if self.shared.has_refused() {
+            return Some("who is shown what cannot be written down: look at the room on the disk of `data`");
+        }
+        let is_full = self.shared.waiting().is_full();
+        is_full.then_some("the database takes no accesses: too many wait for it to show anything more")
     }
 
     /// How many are not in the database yet.
@@ -432,7 +449,7 @@ fn closed() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{log::Line, *};
     use crate::sample;
     use record::{Id16, OrgId, RecordTag, sha256};
     use rusqlite::Connection;
@@ -478,7 +495,7 @@ mod tests {
     async fn what_a_failed_sync_leaves_unsure_is_shown_to_nobody_and_the_gateway_says_why_until_it_is_started_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut opened = keeper::open(folder.path()).unwrap();
-        opened.log.fail_at_syncs();
+        opened.log.break_with("/dev/null");
         let accesses = Accesses::over(opened).unwrap();
         assert_eq!(accesses.refuses(), None);
         for _ in 0..2 {
@@ -492,6 +509,40 @@ mod tests {
         let again = Accesses::open(folder.path()).unwrap();
         assert_eq!(again.refuses(), None);
         again.note(vec![access(1)]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn where_the_disk_takes_no_accesses_the_gateway_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = keeper::open(folder.path()).unwrap();
+        opened.log.break_with("/dev/full");
+        let accesses = Accesses::over(opened).unwrap();
+        assert!(matches!(accesses.note(vec![access(1)]).await, Err(Failure::Ours(_))));
+        assert!(accesses.refuses().unwrap().contains("look at the room on the disk"));
+        accesses.shared.note_whether(true, Instant::now());
+        assert_eq!(accesses.refuses(), None);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_too_long_is_cut_off_while_nobody_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = keeper::open(folder.path()).unwrap();
+        let large = Line { bytes: vec![7; 40 << 20].into(), ..Line::of(1, &access(1)) };
+        opened.log.append(&[large]).unwrap();
+        opened.last = 1;
+        let path = folder.path().join("accesses-0.log");
+        assert!(path.metadata().unwrap().len() > 40 << 20);
+        let accesses = Accesses::over(opened).unwrap();
+        accesses.done(1);
+        // A request comes in between.
+        accesses.note(vec![access(2)]).await.unwrap();
+        let begin = Instant::now();
+        while path.metadata().unwrap().len() > 4 << 20 {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it stays as long as it is");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        accesses.close().await;
+        assert_eq!(Accesses::open(folder.path()).unwrap().waiting(), 1);
     }
 
     #[tokio::test]

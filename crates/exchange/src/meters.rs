@@ -255,12 +255,12 @@ impl Node {
         if self.signer.is_spent() {
             return Some("the entry key was replaced elsewhere: put the latest folder of keys into its place");
         }
+        if let Some(why) = self.accesses.refuses() {
+            return Some(why);
+        }
         // No Patient has such an id: what counts is that there is an answer.
         if self.store.read("Patient", "-").await.is_err() {
             return Some("the database does not answer");
-        }
-        if let Some(why) = self.accesses.refuses() {
-            return Some(why);
         }
         incomplete(&self.ledger.status(), self.mirror.height())
     }

@@ -3,7 +3,7 @@
 use super::{
     Access, AccessesError, Noted, Request, Shared,
     aside::Aside,
-    log::{Line, Log},
+    log::{CUT_BYTES, Line, Log},
 };
 use std::{
     collections::HashSet,
@@ -19,7 +19,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 /// Requests that one sync serves at most.
 const GROUP_MAX: usize = 512;
-/// How long a file that is too long waits for requests before the next piece of it is cut off.
+/// How long the next piece that is to be cut off a file waits for requests.
 const CUT_PAUSE: Duration = Duration::from_millis(5);
 
 /// The log's own thread.
@@ -50,15 +50,11 @@ impl Keeper {
             {
                 group.push(more);
             }
-            let closed = self.serve(group);
-            loop {
-                if let Err(error) = self.log.shorten() {
-                    tracing::warn!(%error, "what waited for the database could not be cut off the log of accesses yet");
-                }
-                // Nobody waits for a log that is closed, and nobody clears it before it is opened again.
-                if closed.is_none() || !self.log.is_long() {
-                    break;
-                }
+            let closed = if group.is_empty() { None } else { self.serve(group) };
+            // Nobody waits for a log that is closed.
+            let bytes = if closed.is_some() { u64::MAX } else { CUT_BYTES };
+            if let Err(error) = self.log.shorten(bytes) {
+                tracing::warn!(%error, "what waited for the database could not be cut off the log of accesses yet");
             }
             self.shared.failed.store(self.log.has_failed(), Ordering::Relaxed);
             if let Some(closed) = closed {
@@ -91,6 +87,9 @@ impl Keeper {
             .collect();
         let kept = self.log.append(&lines).map_err(|error| error.to_string());
         let since = Instant::now();
+        if !lines.is_empty() {
+            self.shared.note_whether(kept.is_ok(), since);
+        }
         for (accesses, answer) in notes {
             if kept.is_ok() {
                 let mut waiting = self.shared.waiting();

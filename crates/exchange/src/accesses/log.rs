@@ -34,7 +34,7 @@ const FILE_BYTES: u64 = 4 << 20;
 /// What is kept of a file as room when it is cleared: some ten thousand accesses, which is more than wait for a database that keeps up.
 const KEPT_BYTES: u64 = 32 << 20;
 /// What is cut off a longer file at a time. Whoever reads waits for that, and not for all that waited for a database that was away.
-const CUT_BYTES: u64 = 1 << 20;
+pub(super) const CUT_BYTES: u64 = 1 << 20;
 /// Zeros that are written behind the groups where they have no room left: the sync of a file whose length stays the same is cheaper.
 const ROOM_BYTES: u64 = 1 << 20;
 /// Accesses that are moved as one group.
@@ -99,7 +99,7 @@ struct Part {
     dirty_to: u64,
     /// Whether the file has zeros from `len` on, which the next sync brings to the disk.
     is_zeroed: bool,
-    /// Whether it was cleared and is longer than is kept: what was written lies in it still, and is cut off piece by piece.
+    /// Whether it was cleared, and what was written lies in it still: it is cut off piece by piece.
     is_long: bool,
     /// The highest number in it.
     last: i64,
@@ -208,6 +208,9 @@ impl Log {
             if self.parts[part].mark.is_some() && self.parts[part].last <= last {
                 self.clear(part)?;
             }
+            // Also where it could not be overwritten the last time.
+            let cleared = &mut self.parts[part];
+            cleared.is_long |= cleared.mark.is_none() && cleared.dirty_to > 0 && !cleared.is_zeroed;
         }
         Ok(())
     }
@@ -260,24 +263,24 @@ impl Log {
         if cleared.is_long { Ok(()) } else { cleared.fill_with_zeros() }
     }
 
-    /// Whether a file is longer than is kept.
+    /// Whether a file that was cleared is to be cut off.
     pub(super) fn is_long(&self) -> bool {
         !self.failed && self.parts.iter().any(|part| part.is_long)
     }
 
-    /// Cuts a piece off a file that is longer than is kept, if one is. It may have been begun anew meanwhile.
-    pub(super) fn shorten(&mut self) -> io::Result<()> {
+    /// Cuts off so many bytes at most of a file that is to be cut off, if one is. It may have been begun anew meanwhile.
+    pub(super) fn shorten(&mut self, bytes: u64) -> io::Result<()> {
         match self.parts.iter().position(|part| part.is_long) {
-            Some(part) if !self.failed => self.cut(part),
+            Some(part) if !self.failed => self.cut(part, bytes),
             _ => Ok(()),
         }
     }
 
-    fn cut(&mut self, part: usize) -> io::Result<()> {
-        // When this fails the file stays as long as it is until it is cleared again.
+    fn cut(&mut self, part: usize, bytes: u64) -> io::Result<()> {
+        // When this fails it is tried again with the next accesses that are in the database.
         let cut = &mut self.parts[part];
         cut.is_long = false;
-        let end = cut.size.saturating_sub(CUT_BYTES).max(KEPT_BYTES).max(cut.len);
+        let end = cut.size.saturating_sub(bytes).max(cut.len);
         if cut.dirty_to > end {
             zeros(&cut.file, end, cut.dirty_to)?;
             // What is cut off is not written to the disk any more.
@@ -286,8 +289,8 @@ impl Log {
         let cut = &mut self.parts[part];
         cut.file.set_len(end)?;
         (cut.size, cut.dirty_to) = (end, cut.dirty_to.min(end));
-        cut.is_long = end > KEPT_BYTES.max(cut.len);
-        if cut.is_long || cut.mark.is_some() { Ok(()) } else { cut.fill_with_zeros() }
+        cut.is_long = end > cut.len;
+        Ok(())
     }
 
     /// The same, and the zeros are on the disk: also where the file is empty and some of them are not there for sure.
@@ -296,8 +299,8 @@ impl Log {
             return Ok(());
         }
         self.clear(part)?;
-        while self.parts[part].is_long {
-            self.cut(part)?;
+        if self.parts[part].is_long {
+            self.cut(part, u64::MAX)?;
         }
         self.sync(part)
     }
@@ -307,11 +310,11 @@ impl Log {
         self.failed
     }
 
-    /// Puts something in the place of its files that takes all writes and cannot be synced.
+    /// Puts something in the place of its files: `/dev/null` takes all writes and cannot be synced, `/dev/full` takes none.
     #[cfg(test)]
-    pub(super) fn fail_at_syncs(&mut self) {
+    pub(super) fn break_with(&mut self, device: &str) {
         for part in &mut self.parts {
-            part.file = File::options().write(true).open("/dev/null").unwrap();
+            part.file = File::options().write(true).open(device).unwrap();
         }
     }
 
@@ -374,6 +377,11 @@ impl Part {
         if let Err(error) = self.file.write_all_at(&out, self.len) {
             // Where this fails as well, what was written of the group is torn when it is read, and cleared with the rest.
             self.is_zeroed &= zeros(&self.file, self.len, end).is_ok();
+            // What does not exist cannot be overwritten, where the disk has no room for it.
+            if let Ok(file) = self.file.metadata() {
+                self.size = file.len();
+                self.dirty_to = self.dirty_to.min(self.size);
+            }
             return Err(error);
         }
         if end > self.size {
@@ -458,7 +466,8 @@ fn read(bytes: &[u8]) -> Result<Content, Wrong> {
     if (1..rest.len()).any(|at| rest[at..].starts_with(mark) && whole(&rest[at..], mark).is_some()) {
         return Err(Wrong::Damaged(content.len));
     }
-    if rest.iter().take(GROUP_HEADER_BYTES).any(|byte| *byte != 0) {
+    // What an earlier filling left may stand there as well.
+    if rest.starts_with(mark) {
         tracing::warn!(at = content.len, "the end of the log of accesses is torn: nobody was shown anything for it");
     }
     Ok(content)
@@ -716,48 +725,79 @@ mod tests {
         log.append(&[large.clone(), Line { number: 2, ..large.clone() }, Line { number: 3, ..large }]).unwrap();
         log.forget(3).unwrap();
         while log.is_long() {
-            log.shorten().unwrap();
+            log.shorten(CUT_BYTES).unwrap();
         }
-        assert_eq!(log.parts[0].size, KEPT_BYTES);
+        assert_eq!(log.parts[0].size, 0);
         log.append(&[line(4)]).unwrap();
         assert_eq!(log.parts[log.active].dirty_to, log.parts[log.active].len);
         assert!(log.parts[log.active].len < 1_000);
     }
+    /// Accesses with the word `large` in each, that make a file longer than is kept; and the log that has them.
+    fn long_log(folder: &Path) -> Log {
+        let (mut log, _) = Log::open(folder).unwrap();
+        let bytes = [b"large", [7; 9 << 20].as_slice()].concat();
+        let all: Vec<Line> = (1..=5).map(|number| Line { bytes: bytes.clone().into(), ..line(number) }).collect();
+        log.append(&all).unwrap();
+        assert!(log.parts[0].size > KEPT_BYTES && holds(folder, "large"));
+        log
+    }
+
     /// All that had waited while the database was away was overwritten at one go, some hundred megabytes, and whoever read meanwhile waited.
     #[test]
     fn a_long_file_is_cut_off_piece_by_piece_and_nothing_is_left_of_what_it_had() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(folder.path()).unwrap();
-        let large = Line { bytes: [b"large", [7; 9 << 20].as_slice()].concat().into(), ..line(1) };
-        let all: Vec<Line> = (1..=5).map(|number| Line { number, after: number - 1, ..large.clone() }).collect();
-        log.append(&all).unwrap();
+        let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut log = long_log(folder.path());
         let size = log.parts[0].size;
         log.forget(5).unwrap();
         assert_eq!((log.is_long(), log.parts[0].size), (true, size), "nothing is overwritten at once");
         let mut cuts = 0;
         while log.is_long() {
             let before = log.parts[0].size;
-            log.shorten().unwrap();
+            log.shorten(CUT_BYTES).unwrap();
             assert!(before - log.parts[0].size <= CUT_BYTES);
             cuts += 1;
-            // It is begun anew in between.
             if cuts == 3 {
+                // It is begun anew in between, and the process is killed.
                 log.append(&lines(6..=7)).unwrap();
                 assert_eq!((log.active, log.parts[0].mark.is_some()), (0, true));
+                for name in NAMES {
+                    fs::copy(folder.path().join(name), crashed.path().join(name)).unwrap();
+                }
             }
         }
-        assert_eq!((cuts, log.parts[0].size), ((size - KEPT_BYTES).div_ceil(CUT_BYTES), KEPT_BYTES));
-        assert!(holds(folder.path(), "large"), "what lies in what is kept of it goes when it is cleared");
-        log.forget(7).unwrap();
-        log.append(&lines(8..=8)).unwrap();
+        assert_eq!(cuts, (size - log.parts[0].len).div_ceil(CUT_BYTES));
         assert!(!holds(folder.path(), "large"));
-        let all: Vec<Line> = (9..=12).map(|number| Line { number, ..large.clone() }).collect();
-        log.append(&all).unwrap();
-        assert!(log.parts[0].size > KEPT_BYTES);
+        drop(log);
+        for folder in [folder.path(), crashed.path()] {
+            assert_eq!(read_again(folder), lines(6..=7));
+            assert!(!holds(folder, "large"));
+        }
+    }
+
+    #[test]
+    fn an_erasure_cuts_a_long_file_off_at_one_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = long_log(folder.path());
+        log.forget(5).unwrap();
         log.scrub(&[]).unwrap();
-        assert_eq!((log.is_long(), holds(folder.path(), "large")), (false, false), "a scrub does it at one go");
-        assert_eq!(fs::metadata(folder.path().join(NAMES[0])).unwrap().len(), log.parts[0].size);
+        assert_eq!((log.is_long(), log.parts[0].size, holds(folder.path(), "large")), (false, 0, false));
+    }
+
+    #[test]
+    fn a_piece_is_overwritten_and_synced_before_it_is_cut_off_and_one_that_was_not_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = long_log(folder.path());
+        log.forget(5).unwrap();
+        log.break_with("/dev/full");
+        let full = log.shorten(CUT_BYTES).unwrap_err();
+        assert_eq!((full.kind(), log.failed, log.is_long()), (io::ErrorKind::StorageFull, false, false), "overwritten");
+        log.forget(5).unwrap();
+        assert!(log.is_long());
+        log.break_with("/dev/null");
+        log.shorten(CUT_BYTES).unwrap_err();
+        assert_eq!((log.failed, log.is_long()), (true, false), "synced");
         drop(log);
         assert_eq!(read_again(folder.path()), []);
+        assert!(!holds(folder.path(), "large"));
     }
 }

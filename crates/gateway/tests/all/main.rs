@@ -4,7 +4,7 @@ mod consortium;
 #[path = "../../../store/tests/server/mod.rs"]
 mod server;
 
-// One line for each subject. One program for all: it is linked once, and runs two consortia at a time.
+// One line for each subject. One program for all: it is built once, and runs several consortia at a time.
 mod account;
 mod amend;
 mod analytics;

@@ -60,11 +60,11 @@ fn is_root() -> bool {
     id.stdout == b"0\n"
 }
 
-/// A port below the range from which outgoing connections take theirs: a server that is killed finds its own again.
+/// A port between the ranges from which nodes and outgoing connections take theirs: a server that is killed finds its own again.
 fn free_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 1_000).unwrap() * 17;
-    let mut ports = (0..17_000_u16).map(|_| 15_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 17_000);
+    let first = u16::try_from(std::process::id() % 1_000).unwrap() * 4;
+    let mut ports = (0..4_000_u16).map(|_| 28_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 4_000);
     ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 

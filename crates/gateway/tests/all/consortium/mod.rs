@@ -80,14 +80,14 @@ pub(crate) fn good(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Addresses on loopback that nobody listens on, below the range from which outgoing connections take theirs: a node that is killed
-/// finds its own again when it returns.
+/// Addresses on loopback that nobody listens on, below the range from which database servers and outgoing connections take theirs: a node
+/// that is killed finds its own again when it returns.
 pub(crate) fn free_addresses(count: usize) -> Vec<SocketAddr> {
     let mut rng = rand::rng();
     let mut given = GIVEN.lock().unwrap();
     let mut held = Vec::new();
     while held.len() < count {
-        let port = rng.random_range(15_000..32_000);
+        let port = rng.random_range(15_000..28_000);
         let listener = TcpListener::bind(("127.0.0.1", port));
         if let Some(listener) = listener.ok().filter(|_| given.insert(port)) {
             held.push(listener);
