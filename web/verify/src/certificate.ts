@@ -8,6 +8,7 @@
 import { ed25519 } from "@noble/curves/ed25519.js";
 import type { Digest } from "./bytes.js";
 import { EngineReader, varint } from "./engine.js";
+import { once } from "./once.js";
 import { Malformed } from "./refusal.js";
 
 export const CERTIFICATE_BYTES_MAX = 32 * 1024;
@@ -60,8 +61,13 @@ export function isQuorum(certificate: Certificate, validators: readonly Digest[]
   return certificate.signers.every((signer, i) => {
     const key = validators[signer];
     const signature = certificate.signatures[i];
-    return key !== undefined && signature !== undefined && ed25519.verify(signature, message, key, { zip215: true });
+    return key !== undefined && signature !== undefined && isVote(key, message, signature);
   });
+}
+
+/** Whether the key signed the message, by the rules of ZIP 215. */
+function isVote(key: Digest, message: Uint8Array, signature: Uint8Array): boolean {
+  return once("vote", [key, signature, message], () => ed25519.verify(signature, message, key, { zip215: true }));
 }
 
 /** The bytes that a validator signs to finalize a proposal. */

@@ -4,6 +4,7 @@ import { ed25519 } from "@noble/curves/ed25519.js";
 import { compare, type Digest, domain, hex, sha256 } from "./bytes.js";
 import { arrayHead, bytesHead, decode, type Reader } from "./cbor.js";
 import { digest, org, ORG_ROLES, type OrgRole } from "./names.js";
+import { once } from "./once.js";
 import { Malformed } from "./refusal.js";
 
 export const GENESIS_BYTES_MAX = 1024 * 1024;
@@ -107,12 +108,14 @@ function member(reader: Reader): Member {
 
 /** Whether bytes are a point of the curve. */
 export function isOnCurve(bytes: Uint8Array): boolean {
-  try {
-    ed25519.Point.fromBytes(bytes, true);
-    return true;
-  } catch {
-    return false;
-  }
+  return once("point", [bytes], () => {
+    try {
+      ed25519.Point.fromBytes(bytes, true);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }
 
 /**
@@ -120,9 +123,11 @@ export function isOnCurve(bytes: Uint8Array): boolean {
  * Encodings are those of ZIP 215, as for signatures: see `certificate.ts`.
  */
 function isPublicKey(bytes: Uint8Array): boolean {
-  try {
-    return !ed25519.Point.fromBytes(bytes, true).isSmallOrder();
-  } catch {
-    return false;
-  }
+  return once("key", [bytes], () => {
+    try {
+      return !ed25519.Point.fromBytes(bytes, true).isSmallOrder();
+    } catch {
+      return false;
+    }
+  });
 }

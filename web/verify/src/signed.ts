@@ -6,6 +6,7 @@
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { sha512 } from "@noble/hashes/sha2.js";
 import { type Digest, equal, hex, join } from "./bytes.js";
+import { once } from "./once.js";
 
 const { Point } = ed25519;
 const HALF = 32;
@@ -22,6 +23,11 @@ export function nameOf(chain: Digest, org: string): string {
 
 /** Whether the key signed the message. */
 export function isSignedBy(key: Digest, message: Uint8Array, signature: Uint8Array): boolean {
+  if (key.length !== HALF || signature.length !== 2 * HALF) return false;
+  return once("signed", [key, signature, message], () => holds(key, message, signature));
+}
+
+function holds(key: Digest, message: Uint8Array, signature: Uint8Array): boolean {
   const [first, second] = [signature.subarray(0, HALF), signature.subarray(HALF)];
   const s = integerFrom(second);
   if (s >= Point.Fn.ORDER) return false;
