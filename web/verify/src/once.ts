@@ -1,5 +1,5 @@
 // What was computed of the same bytes is not computed again: the few keys of a consortium, and what they signed, stand in its files many
-// times, and a point of the curve costs as much as all the rest of an entry.
+// times, and computing with points of the curve takes most of the time that a file takes.
 
 import { hex, sha256 } from "./bytes.js";
 

@@ -31,7 +31,8 @@ const HEADER_BYTES: usize = 36;
 const GROUP_HEADER_BYTES: usize = 24;
 /// A file that has more is left for the other one, as soon as that is empty.
 const FILE_BYTES: u64 = 4 << 20;
-/// What is kept of a file as room when it is cleared: some ten thousand accesses, which is more than wait for a database that keeps up.
+/// A file that has no more is kept as room when it is cleared: some ten thousand accesses, which is more than wait for a database that keeps
+/// up. A longer one is cut off.
 const KEPT_BYTES: u64 = 32 << 20;
 /// What is cut off a longer file at a time. Whoever reads waits for that, and not for all that waited for a database that was away.
 pub(super) const CUT_BYTES: u64 = 1 << 20;
