@@ -14,7 +14,7 @@ mod bring;
 mod keeper;
 mod log;
 
-use crate::{failure::Failure, set::AUDIT_EVENT};
+use crate::{failure::Failure, filing::Filed, set::AUDIT_EVENT};
 use contract::{Body, Entry};
 use keeper::{Keeper, Opened};
 use record::{Purpose, Salt};
@@ -29,7 +29,7 @@ use std::{
     thread,
     time::Duration,
 };
-use store::{Expected, IndexRow, NewEntry, NewVersion, Row, VersionKey, extract};
+use store::{Expected, NewEntry, NewVersion, Row, VersionKey};
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::Instant,
@@ -117,14 +117,14 @@ pub(crate) struct Access {
 pub(crate) struct AuditedBytes {
     pub(crate) id: String,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) index: Vec<IndexRow>,
+    pub(crate) filed: Filed,
 }
 
 impl AuditedBytes {
     /// As they are read back. None if they are no JSON.
     fn read(id: String, bytes: Vec<u8>) -> Option<Self> {
-        let value = serde_json::from_slice(&bytes).ok()?;
-        Some(Self { id, bytes, index: extract(AUDIT_EVENT, &value) })
+        let filed = Filed::alone(&serde_json::from_slice(&bytes).ok()?);
+        Some(Self { id, bytes, filed })
     }
 }
 
@@ -132,7 +132,7 @@ impl Access {
     /// `entry` commits to the audit event with `salt`. None if it is of no access.
     pub(crate) fn of(event: AuditedBytes, patient: Option<String>, salt: Salt, entry: &Entry) -> Option<Self> {
         let Body::Access { audit, .. } = &entry.body else { return None };
-        let AuditedBytes { id, bytes, index } = event;
+        let AuditedBytes { id, bytes, filed } = event;
         let key = VersionKey { rtype: AUDIT_EVENT.to_owned(), id: id.clone(), version: 1 };
         let row = Row {
             rtype: key.rtype.clone(),
@@ -150,7 +150,8 @@ impl Access {
             label: "N".to_owned(),
             gathered: None,
         };
-        let new = NewVersion { row, expected: Expected::New, index };
+        let Filed { index, template } = filed;
+        let new = NewVersion { row, expected: Expected::New, index, template };
         Some(Self { new, entry: NewEntry { id: entry.id, bytes: entry.to_bytes(), record: Some(key) } })
     }
 

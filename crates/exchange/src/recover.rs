@@ -577,7 +577,7 @@ impl<'a> Recovery<'a> {
         let value: Value =
             if row.deleted { Value::Null } else { serde_json::from_slice(&row.bytes).unwrap_or_default() };
         let index = extract(&row.rtype, &value);
-        self.put.records.push(NewVersion { row, expected: Expected::Any, index });
+        self.put.records.push(NewVersion { row, expected: Expected::Any, index, template: None });
         self.write_when_full().await
     }
 

@@ -170,7 +170,7 @@ impl Node {
                 gathered: None,
             };
             gathered.names.push(Named::of(&row));
-            gathered.put.records.push(NewVersion { row, expected, index });
+            gathered.put.records.push(NewVersion { row, expected, index, template: None });
             gathered.subjects.push(draft.subject);
             gathered.put.entries.push(NewEntry { id, bytes: derived.entry.to_bytes(), record: Some(key) });
         }
@@ -283,7 +283,7 @@ impl Node {
         versions: &[Commitment],
         trail: &Trail,
     ) -> Result<Access, Failure> {
-        let (id, bytes, index) = (event.id, event.to_json(), self.filing.of(event)?);
+        let (id, bytes, filed) = (event.id, event.to_json(), self.filing.of(event)?);
         let audit = contract::AuditEvent { record: &format!("AuditEvent/{id}"), bytes: &bytes };
         let event = match trail.denied {
             Some(_) => Event::Denied { action: trail.action, under: trail.under, audit },
@@ -293,7 +293,7 @@ impl Node {
         let derived = derive(&self.policies().derivation, author, Some(&subject.about()), entry, &event)
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         let row = derived.row.ok_or_else(|| Failure::Ours("an audit event's entry came without a row".to_owned()))?;
-        let event = AuditedBytes { id: id.to_owned(), bytes, index };
+        let event = AuditedBytes { id: id.to_owned(), bytes, filed };
         Access::of(event, subject.patient.clone(), row.salt, &derived.entry)
             .ok_or_else(|| Failure::Ours("the entry of an audit event is no access".to_owned()))
     }

@@ -78,7 +78,7 @@ fn observation(number: u64) -> Put {
         gathered: None,
     };
     let entries = vec![NewEntry { id: row.entry, bytes: vec![7; 200], record: Some(row.key()) }];
-    Put { records: vec![NewVersion { row, expected: Expected::New, index }], entries, ..Put::default() }
+    Put { records: vec![NewVersion { row, expected: Expected::New, index, template: None }], entries, ..Put::default() }
 }
 
 /// Runs `work` on `callers` tasks for a while; prints how often per second and how long one took.

@@ -1,11 +1,14 @@
 //! From columns to rows, in one order for every database, with a name for every column that has not its form.
 
-use crate::row::{EntryPlace, FiledFrame, Frame, Malformed, Row, Submission, VersionKey, WrappedKey};
+use crate::{
+    row::{EntryPlace, FiledFrame, Frame, Malformed, Row, Submission, VersionKey, WrappedKey},
+    template::opened,
+};
 use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
 
 /// The columns of a version in the order that [`version`] reads them.
 pub(crate) const VERSION: &str = "v.vid, v.rtype, v.id, v.version, v.deleted, v.written_at, v.patient, v.author, v.entry, v.salt, \
-    v.tag, v.pseudonym, v.label, v.bytes, v.gathered";
+    v.tag, v.pseudonym, v.label, v.bytes, v.gathered, (SELECT t.sample FROM template t WHERE t.place = v.template)";
 /// The columns of a frame in the order that [`frame`] reads them.
 pub(crate) const FRAME: &str = "fid, device, counter, binding, patient, received_at, measured_at, kind, digest, bytes";
 
@@ -55,6 +58,7 @@ pub(crate) fn version(columns: &impl Cells) -> Result<Row, Malformed> {
 }
 
 fn try_version(columns: &impl Cells) -> Result<Row, &'static str> {
+    let sample = columns.bytes_or_null(15).ok_or("template")?;
     let pseudonym = columns.bytes_or_null(11).ok_or("pseudonym")?;
     let pseudonym = pseudonym.map(|bytes| <[u8; 32]>::try_from(bytes).map_err(|_| "pseudonym")).transpose()?;
     Ok(Row {
@@ -70,7 +74,7 @@ fn try_version(columns: &impl Cells) -> Result<Row, &'static str> {
         tag: RecordTag(Digest(fixed(columns, 10, "tag")?)),
         pseudonym: pseudonym.map(|bytes| Pseudonym(Digest(bytes))),
         label: text(columns, 12, "label")?,
-        bytes: bytes(columns, 13, "bytes")?,
+        bytes: columns.bytes(13).and_then(|filed| opened(filed, sample)).ok_or("bytes")?,
         gathered: columns.bytes_or_null(14).ok_or("gathered")?.map(<[u8]>::to_vec),
     })
 }

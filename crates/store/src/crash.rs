@@ -136,6 +136,7 @@ fn put(org: &OrgId, task: u32, round: u64) -> Put {
             },
             expected,
             index: vec![IndexRow::whole("code", value)],
+            template: None,
         }
     };
     let record = version("Observation", format!("{org}-{task}-{round}"), 1, Expected::New, 0);

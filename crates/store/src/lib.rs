@@ -23,6 +23,7 @@ mod holds;
 mod order;
 mod search;
 mod select;
+mod template;
 
 mod readers;
 mod writer;
@@ -67,4 +68,5 @@ pub use search::{
     ALTERNATIVES_MAX, BadSearch, CRITERIA_MAX, Criterion, Match, PAGE_MAX, Page, Prefix, Search, TextMatch, UriMatch,
 };
 pub use store::{Config, LaneEnd, OpenError, Opened, Store};
+pub use template::Template;
 pub use writer::{DOUBT_WAIT_MAX, GROUP_BYTES_MAX, GROUP_MS_MAX, GROUP_PUTS_MAX, QUEUE_BYTES_MAX, QUEUE_LEN_MAX};

@@ -5,8 +5,10 @@ use crate::{
     row::{Attachment, EntryPlace, Frame, Row, VersionKey, WrappedKey},
     seal::SealError,
     search::Criterion,
+    template::Template,
 };
 use record::Id16;
+use std::sync::Arc;
 
 /// The longest FHIR type or logical id, in bytes.
 pub const KEY_BYTES_MAX: usize = 64;
@@ -44,6 +46,8 @@ pub struct NewVersion {
     pub expected: Expected,
     /// Search values of this version; they replace those of the version before. Not kept for a deleted record.
     pub index: Vec<IndexRow>,
+    /// What it has in common with others of its type; see [`Template`]. It is not for a record that is deleted.
+    pub template: Option<Arc<Template>>,
 }
 
 /// What must be the current version of a record, so that a new one may be written.

@@ -3,9 +3,12 @@
 //! The most selective criterion *drives*: its index yields candidate versions, and every other criterion is probed per candidate by
 //! primary key. The order is chosen here and not by the planner, so that it does not depend on statistics. A code alone selects badly,
 //! patient and code together select well; therefore tokens carry the patient that the record is `about`, and a search that names a
-//! patient narrows its driving code by it, unless tokens of that parameter are filed in order (`IN_ORDER`). That loses nothing: a record
-//! whose patient references do not all name one patient is filed as `*`, which every such search includes, and the patient criterion is
-//! probed all the same.
+//! patient narrows its driving code by it. That loses nothing: a record whose patient references do not all name one patient is filed as
+//! `*`, which every such search includes, and the patient criterion is probed all the same.
+//!
+//! Versions that have a template have its values beside their own: those stand under `version.template` as these under `version.vid`.
+//! Where values lead to versions, those with the template are looked up by it. Tokens of such types are filed about nobody, since a
+//! template is about nobody: a search for a patient and one of them goes through the patient's records.
 
 mod order;
 mod value;
@@ -13,6 +16,7 @@ mod value;
 use crate::{
     extract::{IndexRow, IndexValue, WHOLE, cut, is_common, parts, stands_whole},
     search::{BadSearch, Criterion, Match, Prefix, Search, TextMatch, UriMatch},
+    template::has_templates,
 };
 use std::borrow::Cow;
 use value::{named, nothing, one_is, relation, table};
@@ -26,11 +30,6 @@ pub(crate) const VALUE_TABLES: [&str; 5] = ["token", "text", "date", "reference"
 const PATIENT_PARAMS: [&str; 2] = ["patient", "subject"];
 /// What tokens of a record with several patients, or another subject, are filed under.
 const ABOUT_MANY: &str = "*";
-/// Tokens of audit events that either all of a time have, such as the policy, or one alone, such as its request's identifier. Filed apart for
-/// each patient each would be another page to be written for every access; in their order they lie on the page of those before. A search
-/// for a patient and one of these goes through the patient's audit events.
-const IN_ORDER: (&str, [&str; 6]) =
-    ("AuditEvent", ["agent-role", "agent:identifier", "entity:identifier", "patient:identifier", "policy", "site"]);
 
 /// Where the databases differ. Tables and columns have the same names in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,17 +70,40 @@ impl Dialect {
         }
     }
 
-    /// The rows of `table`, called `alias`, that belong to version `of`, and what is `joined` with them; conditions follow. Nothing but
-    /// the version finds them: by what else is asked of them too many might be found.
-    fn of_version(self, table: &str, alias: &str, of: &str, joined: &str) -> String {
+    /// A join of versions, called `alias`, that have a template where `value` is one of a template; otherwise of none.
+    fn with_template(self, alias: &str, value: &str) -> String {
+        let on = format!("{alias}.template = {value}.vid");
         match self {
-            Self::Sqlite => format!("FROM {table} {alias}{joined} WHERE {alias}.vid = {of}.vid AND "),
+            Self::Sqlite => format!(" LEFT JOIN version {alias} INDEXED BY version_template ON {on}"),
             Self::Postgres => {
-                format!(
-                    "FROM (SELECT * FROM {table} {alias} WHERE {alias}.vid = {of}.vid OFFSET 0) {alias}{joined} WHERE "
-                )
+                format!(" LEFT JOIN LATERAL (SELECT * FROM version {alias} WHERE {on} OFFSET 0) {alias} ON TRUE")
             }
         }
+    }
+
+    /// A join of the versions of a type, called `version`, that have `value`.
+    fn leads_to(self, value: &str, rtype: &str, version: &str) -> String {
+        if !has_templates(rtype) {
+            return self.join("version", version, None, &format!("{version}.vid = {value}.vid"));
+        }
+        let (template, on) = (format!("{version}t"), format!("{version}.vid = coalesce({version}t.vid, {value}.vid)"));
+        self.with_template(&template, value) + &self.join("version", version, None, &on)
+    }
+
+    /// The rows of `table`, called `alias`, that are `found`, and what is `joined` with them; conditions follow. Nothing else finds them:
+    /// by what else is asked of them too many might be found.
+    fn values(self, table: &str, alias: &str, found: &str, joined: &str) -> String {
+        match self {
+            Self::Sqlite => format!("FROM {table} {alias}{joined} WHERE {found} AND "),
+            Self::Postgres => {
+                format!("FROM (SELECT * FROM {table} {alias} WHERE {found} OFFSET 0) {alias}{joined} WHERE ")
+            }
+        }
+    }
+
+    /// The rows that belong to version `of` of a type.
+    fn of_version(self, table: &str, alias: &str, (rtype, of): (&str, &str), joined: &str) -> String {
+        self.values(table, alias, &belongs(alias, rtype, of), joined)
     }
 
     /// The end of what stands in `EXISTS (`.
@@ -160,6 +182,15 @@ impl Sql {
     }
 }
 
+/// That value `alias` belongs to version `of` of a type.
+fn belongs(alias: &str, rtype: &str, of: &str) -> String {
+    if has_templates(rtype) {
+        format!("{alias}.vid IN ({of}.vid, {of}.template)")
+    } else {
+        format!("{alias}.vid = {of}.vid")
+    }
+}
+
 /// The page's rows: what each is sorted by, then its place.
 pub(crate) fn page(dialect: Dialect, search: &Search) -> Result<Sql, BadSearch> {
     search.check()?;
@@ -220,15 +251,13 @@ pub(crate) fn ids(dialect: Dialect, rtype: &str, criteria: &[Criterion], limit: 
     sql
 }
 
-/// Whether tokens of a parameter are filed under no patient.
-pub(crate) fn is_in_order(rtype: &str, param: &str) -> bool {
-    IN_ORDER.0 == rtype && IN_ORDER.1.contains(&param)
-}
-
-/// The one patient that all patient references of a record name, as its tokens are filed under it; empty for none, [`ABOUT_MANY`]
-/// otherwise.
-pub(crate) fn filed_about(rows: &[IndexRow]) -> &str {
+/// The one patient that all patient references of a record name, as its tokens are filed under it; empty for none, and of types that have
+/// templates; [`ABOUT_MANY`] otherwise.
+pub(crate) fn filed_about<'a>(rtype: &str, rows: &'a [IndexRow]) -> &'a str {
     let mut about = "";
+    if has_templates(rtype) {
+        return about;
+    }
     for row in rows {
         if let IndexValue::Reference { rtype, id } = &row.value
             && PATIENT_PARAMS.contains(&row.param.as_ref())
@@ -251,7 +280,7 @@ fn matching(sql: &mut Sql, rtype: &str, criteria: &[Criterion]) {
     match driver {
         Some(index) => {
             sql.push(" FROM (");
-            drive(sql, rtype, &criteria[index], about);
+            candidates(sql, rtype, &criteria[index], about);
             let version = sql.dialect.join("version", "v", None, "v.vid = d.vid");
             sql.push(&format!(") d{version}"));
         }
@@ -299,7 +328,7 @@ fn rank_of(rtype: &str, param: &str, value: &Match, about_known: bool) -> Option
         Match::Token { code: Some(code), .. } if is_common(rtype, param, code) => None,
         Match::Token { code: Some(_), .. } if param == "_id" => Some(0),
         Match::Token { code: Some(_), .. } if param == "identifier" => Some(1),
-        Match::Token { code: Some(_), .. } if about_known && !is_in_order(rtype, param) => Some(2),
+        Match::Token { code: Some(_), .. } if about_known && !has_templates(rtype) => Some(2),
         Match::Reference { .. } => Some(3),
         Match::Text { how: TextMatch::Prefix | TextMatch::Exact, .. } => Some(4),
         Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),
@@ -316,6 +345,17 @@ fn rank_of(rtype: &str, param: &str, value: &Match, about_known: bool) -> Option
 }
 
 /// Candidate versions, each once.
+fn candidates(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>) {
+    if !has_templates(rtype) {
+        return drive(sql, rtype, criterion, about);
+    }
+    let versions = sql.dialect.with_template("k", "c");
+    sql.push("SELECT DISTINCT coalesce(k.vid, c.vid) AS vid FROM (");
+    drive(sql, rtype, criterion, about);
+    sql.push(&format!(") c{versions}"));
+}
+
+/// What has a value that is looked for, versions and templates, each once.
 fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>) {
     for (index, value) in criterion.any.iter().enumerate() {
         sql.push(if index == 0 { "SELECT DISTINCT" } else { " UNION SELECT" });
@@ -336,7 +376,7 @@ fn drive(sql: &mut Sql, rtype: &str, criterion: &Criterion, about: Option<&str>)
             Match::Composite(parts) => parts.first(),
             value => Some(value),
         };
-        let apart = |_: &&str| matches!(token, Some(Match::Token { .. })) && !is_in_order(rtype, param);
+        let apart = |_: &&str| matches!(token, Some(Match::Token { .. })) && !has_templates(rtype);
         match about.filter(apart) {
             None => drive_value(sql, rtype, param, value),
             Some(about) if sql.dialect.looks_up_lists() => {
@@ -405,7 +445,7 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
             sql.push(if *missing { "NOT (" } else { "(" });
             for (index, table) in VALUE_TABLES.iter().enumerate() {
                 sql.push(if index > 0 { " OR " } else { "" });
-                let values = sql.dialect.of_version(table, "x", of, "");
+                let values = sql.dialect.of_version(table, "x", (rtype, of), "");
                 sql.push(&format!("EXISTS (SELECT 1 {values}"));
                 named(sql, "x", rtype, param);
                 sql.push(sql.dialect.exists_end());
@@ -416,7 +456,7 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
             let (link, other) = beyond(of);
             let on = format!("{other}.rtype = {link}.target_type AND {other}.id = {link}.target");
             let version = sql.dialect.join("version", &other, None, &on);
-            let links = sql.dialect.of_version("reference", &link, of, &version);
+            let links = sql.dialect.of_version("reference", &link, (rtype, of), &version);
             sql.push(&format!("EXISTS (SELECT 1 {links}"));
             named(sql, &link, rtype, param);
             sql.push(&format!(" AND {link}.target_type = ")).bind(target.clone());
@@ -426,7 +466,7 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
         (_, Match::From { rtype: from, param, criterion }) => {
             let (link, other) = beyond(of);
             let index = sql.dialect.by_index("reference_target");
-            let version = sql.dialect.join("version", &other, None, &format!("{other}.vid = {link}.vid"));
+            let version = sql.dialect.leads_to(&link, from, &other);
             sql.push(&format!(
                 "EXISTS (SELECT 1 FROM reference {link}{index}{version} \
                  WHERE {link}.target = {of}.id AND {link}.target_type = {of}.rtype AND {link}.rtype = "
@@ -438,7 +478,7 @@ fn probe(sql: &mut Sql, of: &str, rtype: &str, param: &str, value: &Match) {
         }
         (_, value) => {
             let (table, _) = table(value);
-            let values = sql.dialect.of_version(table, "x", of, "");
+            let values = sql.dialect.of_version(table, "x", (rtype, of), "");
             sql.push(&format!("EXISTS (SELECT 1 {values}"));
             one_is(sql, "x", rtype, param, value);
             sql.push(sql.dialect.exists_end());
@@ -465,7 +505,7 @@ fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
     match value {
         Match::To { rtype: target, criterion } => {
             sql.push(" r.vid FROM (");
-            drive(sql, target, criterion, None);
+            candidates(sql, target, criterion, None);
             let target_version = sql.dialect.join("version", "t", None, "t.vid = d.vid");
             let reference = sql.dialect.join("reference", "r", Some("reference_target"), "r.target = t.id");
             sql.push(&format!(") d{target_version}{reference} WHERE t.current = 1 AND t.deleted = 0 AND t.rtype = "));
@@ -475,9 +515,9 @@ fn drive_link(sql: &mut Sql, rtype: &str, param: &str, value: &Match) {
         }
         Match::From { rtype: from, param, criterion } => {
             sql.push(" t.vid FROM (");
-            drive(sql, from, criterion, None);
+            candidates(sql, from, criterion, None);
             let from_version = sql.dialect.join("version", "f", None, "f.vid = d.vid");
-            let reference = sql.dialect.join("reference", "r", None, "r.vid = f.vid");
+            let reference = sql.dialect.join("reference", "r", None, &belongs("r", from, "f"));
             // The type is asked for below as well, as a parameter: by the link's own the index is found from its first column on.
             let version =
                 sql.dialect.join("version", "t", Some("version_key"), "t.id = r.target AND t.rtype = r.target_type");

@@ -153,16 +153,17 @@ async fn accesses_within_a_second_share_an_entry_and_one_that_is_taken_away_is_m
     let report = other.post("/audit", &json!({"full": true})).await.good().json();
     assert_eq!(report["findings"], json!([]), "{report}");
 
-    let rows = "SELECT id FROM version WHERE rtype = 'AuditEvent' AND gathered IS NOT NULL LIMIT 2";
-    let changed = format!(
-        "UPDATE version SET bytes = CAST(replace(CAST(bytes AS TEXT), 'doctor', 'somebody') AS BLOB) WHERE id IN ({rows})"
-    );
-    assert_eq!(consortium.sql(&changed.replace("LIMIT 2", "LIMIT 1"), []), 1);
-    assert_eq!(
-        consortium
-            .sql(&format!("DELETE FROM version WHERE id IN ({} OFFSET 1)", rows.replace("LIMIT 2", "LIMIT 1")), []),
-        1
-    );
+    let database = rusqlite::Connection::open(&consortium.database).unwrap();
+    let mut gathered =
+        database.prepare("SELECT id FROM version WHERE rtype = 'AuditEvent' AND gathered IS NOT NULL LIMIT 2").unwrap();
+    let rows: Vec<String> = gathered.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let [changed, removed] = rows.as_slice() else { panic!("{rows:?}") };
+    let reader = store::Reader::open(&consortium.database.clone().into(), 1).unwrap();
+    let event = reader.read("AuditEvent", changed).await.unwrap().unwrap();
+    let event = String::from_utf8(event.bytes).unwrap().replace("doctor", "somebody");
+    let change = "UPDATE version SET bytes = CAST(?1 AS BLOB) WHERE id = ?2";
+    assert_eq!(consortium.sql(change, [&event, changed]), 1);
+    assert_eq!(consortium.sql("DELETE FROM version WHERE id = ?1", [removed]), 1);
     let (left, said) = trail(reads).await;
     assert!(left.len() + 2 <= found.len() && said == 1, "{left:?} of {found:?}, {said}");
     // Whoever asks for one of the two is not told that there never was one.
@@ -173,4 +174,45 @@ async fn accesses_within_a_second_share_an_entry_and_one_that_is_taken_away_is_m
     let kinds: Vec<&str> =
         report["findings"].as_array().unwrap().iter().map(|finding| finding["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["modified", "removed"], "{report}");
+}
+
+/// What audit events of one person, app and role have in common stands in the database once: whoever changes it changes all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_template_takes_its_events_with_it_and_no_other() {
+    let people = [
+        (MERCY, "doctor", "doctor"),
+        (MERCY, "nora", "nurse"),
+        (MERCY, "keeper", "custodian"),
+        ("rescue-one", "medic", "custodian"),
+    ];
+    let consortium = Consortium::running(&people).await;
+    let (doctor, nora) = (consortium.client(MERCY, "doctor"), consortium.client(MERCY, "nora"));
+    let patient = doctor.create(&json!({"resourceType": "Patient", "gender": "unknown"})).await.id();
+    consortium.settle().await;
+    for _ in 0..5 {
+        doctor.get(&format!("/fhir/Patient/{patient}")).await.good();
+        nora.get(&format!("/fhir/Patient/{patient}")).await.good();
+    }
+    consortium.settle().await;
+    consortium.add_user(MERCY, "ilse", "patient", Some(&patient));
+    let ilse = consortium.client(MERCY, "ilse").for_purpose("PATRQT");
+    let reads_of = async |user: &str| {
+        let query = format!("/fhir/AuditEvent?patient={patient}&subtype=read&agent:identifier={user}&_count=100");
+        let bundle = ilse.get(&query).await.good().json();
+        let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+        let events = entries.iter().filter(|entry| entry["resource"]["resourceType"] == "AuditEvent").count();
+        (events, entries.len() - events)
+    };
+    assert_eq!((reads_of("doctor").await, reads_of("nora").await), ((5, 0), (5, 0)));
+
+    // Somebody has nurses in the place of doctors, and the events say so at once; if nobody looked at what they were.
+    let templates = "UPDATE template SET sample = CAST(replace(CAST(sample AS TEXT), 'doctor', 'nurses') AS BLOB) \
+         WHERE instr(sample, 'read') > 0 AND instr(sample, '\"doctor\"') > 0";
+    assert!(consortium.sql(templates, []) >= 1);
+    assert_eq!((reads_of("doctor").await, reads_of("nora").await), ((0, 1), (5, 0)));
+    let other = consortium.client("rescue-one", "medic").for_purpose("HSYSADMIN");
+    let report = other.post("/audit", &json!({"full": true})).await.good().json();
+    let findings = report["findings"].as_array().unwrap();
+    let modified = findings.iter().filter(|finding| finding["kind"] == "modified").count();
+    assert!(modified >= 5 && modified == findings.len(), "{report}");
 }

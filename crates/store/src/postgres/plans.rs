@@ -99,4 +99,17 @@ fn a_search_on_a_server_begins_where_its_most_selective_value_is() {
         &parsed("Patient", "_has:Observation:patient:code", "8867-4"),
         &["token_code", "version_pkey", "reference_vid", "version_key", "version_pkey"],
     );
+    check(
+        &Search::of("AuditEvent").with(Criterion::reference("agent", "Practitioner", "1")),
+        &["reference_target", "version_template", "version_pkey"],
+    );
+    let of_patient = Search::of("AuditEvent").with(Criterion::reference("patient", "Patient", "1"));
+    check(
+        &of_patient.with(Criterion::token("outcome", "", "8")),
+        &["reference_target", "version_template", "version_pkey", "token_vid"],
+    );
+    check(
+        &parsed("Practitioner", "_has:AuditEvent:agent:policy", "x"),
+        &["token_code", "version_template", "version_pkey", "reference_vid", "version_key", "version_pkey"],
+    );
 }

@@ -12,8 +12,10 @@ use crate::{
     extract::extract,
     int64::clamp,
     put::{PutError, Removal},
+    template::opened,
 };
 use record::Digest;
+use std::collections::BTreeSet;
 
 /// Takes out one version, or one frame. When it was the newest version, the one below becomes current and is found by its own values
 /// again.
@@ -55,17 +57,36 @@ async fn delete_versions(session: &Session, vids: &[i64]) -> Result<(), ServerEr
     for sql in &without_values() {
         session.execute(sql, &[&vids]).await?;
     }
-    session.execute("DELETE FROM version WHERE vid = ANY($1)", &[&vids]).await?;
+    let deleted = session.query("DELETE FROM version WHERE vid = ANY($1) RETURNING template", &[&vids]).await?;
+    let templates: BTreeSet<i64> = deleted.iter().filter_map(|columns| columns.try_get(0).ok()).collect();
+    let templates: Vec<i64> = templates.into_iter().collect();
+    if templates.is_empty() {
+        return Ok(());
+    }
+    // A template goes with the last version that has it: it may name somebody.
+    let left = "DELETE FROM template t WHERE t.place = ANY($1) \
+         AND NOT EXISTS (SELECT 1 FROM version v WHERE v.template = t.place) RETURNING t.place";
+    let left = session.query(left, &[&templates]).await?;
+    let left: Vec<i64> = left.iter().map(|columns| columns.try_get(0)).collect::<Result<_, _>>()?;
+    for sql in &without_values() {
+        session.execute(sql, &[&left]).await?;
+    }
     Ok(())
 }
 
 async fn promote(session: &Session, vid: i64) -> Result<(), ServerError> {
-    let sql = "UPDATE version SET current = 1 WHERE vid = $1 RETURNING rtype, deleted, bytes";
+    let sql = "UPDATE version SET current = 1 WHERE vid = $1 RETURNING rtype, deleted, bytes, \
+         (SELECT t.sample FROM template t WHERE t.place = template)";
     let rows = session.query(sql, &[&vid]).await?;
     let Some(columns) = rows.first() else { return Ok(()) };
-    let (rtype, deleted, bytes) =
-        (columns.try_get::<_, String>(0), columns.try_get::<_, i16>(1), columns.try_get::<_, &[u8]>(2));
-    match (rtype, serde_json::from_slice(bytes.unwrap_or_default())) {
+    let (rtype, deleted, filed, sample) = (
+        columns.try_get::<_, String>(0),
+        columns.try_get::<_, i16>(1),
+        columns.try_get::<_, &[u8]>(2),
+        columns.try_get::<_, Option<&[u8]>>(3),
+    );
+    let bytes = opened(filed.unwrap_or_default(), sample.unwrap_or_default()).unwrap_or_default();
+    match (rtype, serde_json::from_slice(&bytes)) {
         (Ok(rtype), Ok(resource)) if deleted.is_ok_and(|deleted| deleted == 0) => {
             let index = extract(&rtype, &resource);
             let mut values = Values::default();

@@ -8,18 +8,19 @@ use super::{
 use crate::{extract::COMMON, store::OpenError};
 
 /// Version of the tables below.
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 /// The version in which all tokens stood in the index, and no row opened its commitment.
 const FORMAT_1: i64 = 1;
 /// The version in which frames had no kind.
 const FORMAT_2: i64 = 2;
 /// The version in which nothing stayed of frames that were let go.
 const FORMAT_3: i64 = 3;
+/// The version in which no version had a template.
+const FORMAT_4: i64 = 4;
 /// Held while the tables are looked at and made: several gateways may start at once. "VtTr", and 1.
 const FORMAT_LOCK: i64 = 0x5674_5472_0000_0001;
 /// The tables that statistics are gathered of and that are vacuumed: all that are large.
-pub(super) const TABLES_LARGE: &str =
-    "version, token, text, date, reference, quantity, submission, entry, frame, let_go, attachment, wrapped_key";
+pub(super) const TABLES_LARGE: &str = "version, template, token, text, date, reference, quantity, submission, entry, frame, let_go, attachment, wrapped_key";
 
 /// The tables have the names and columns that they have in SQLite. Texts are compared byte for byte.
 ///
@@ -107,6 +108,13 @@ CREATE TABLE let_go (
 CREATE INDEX let_go_digest ON let_go (digest);
 "#;
 
+/// What versions have in common; see `template`. Places are below zero, where no version stands.
+const TEMPLATES: &str = "
+CREATE TABLE template (place BIGINT PRIMARY KEY, name BYTEA NOT NULL UNIQUE, sample BYTEA NOT NULL);
+ALTER TABLE version ADD COLUMN template BIGINT;
+CREATE INDEX version_template ON version (template, vid) WHERE template IS NOT NULL;
+";
+
 /// From format 2 to the next. Of the frames that are there nothing is known: they may be of every kind.
 const KINDS: &str = "
 ALTER TABLE frame ADD COLUMN kind BIGINT NOT NULL DEFAULT -1;
@@ -126,6 +134,7 @@ pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
     if tables == 0 {
         client.batch_execute(TABLES).await.map_err(failed)?;
         client.batch_execute(LET_GO).await.map_err(failed)?;
+        client.batch_execute(TEMPLATES).await.map_err(failed)?;
         client.execute("INSERT INTO vitaltrace (format) VALUES ($1)", &[&FORMAT]).await.map_err(failed)?;
     } else {
         if found(session).await? == [FORMAT_1] {
@@ -141,6 +150,10 @@ pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
         }
         if found(session).await? == [FORMAT_3] {
             client.batch_execute(LET_GO).await.map_err(failed)?;
+            client.execute("UPDATE vitaltrace SET format = $1", &[&FORMAT_4]).await.map_err(failed)?;
+        }
+        if found(session).await? == [FORMAT_4] {
+            client.batch_execute(TEMPLATES).await.map_err(failed)?;
             client.execute("UPDATE vitaltrace SET format = $1", &[&FORMAT]).await.map_err(failed)?;
         }
     }

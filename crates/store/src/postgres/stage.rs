@@ -13,7 +13,8 @@ use crate::{
     int64::int,
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError},
     row::{Attachment, Frame, Row, WrappedKey},
-    select::{VALUE_TABLES, filed_about, is_in_order},
+    select::{VALUE_TABLES, filed_about},
+    template,
 };
 use record::Digest;
 use std::{borrow::Cow, collections::HashMap, collections::HashSet};
@@ -36,6 +37,7 @@ pub(super) struct Stage<'a> {
     /// Versions that are there, of those that puts with [`Expected::Any`] bring.
     there: HashSet<(&'a str, &'a str, i64)>,
     next_vid: i64,
+    templates: Templates,
     rows: Rows<'a>,
 }
 
@@ -56,7 +58,28 @@ struct Version<'a> {
     written_at: i64,
     vid: i64,
     current: bool,
-    index: &'a [IndexRow],
+    new: &'a NewVersion,
+}
+
+/// The templates that the database has, of those that puts bring.
+#[derive(Default)]
+pub(super) struct Templates {
+    /// Their places by their names.
+    pub(super) there: HashMap<Digest, i64>,
+    /// The least place of any.
+    pub(super) least: i64,
+}
+
+impl Templates {
+    /// The place of a template, and whether it is new.
+    fn place(&mut self, name: Digest) -> (i64, bool) {
+        if let Some(place) = self.there.get(&name) {
+            return (*place, false);
+        }
+        self.least -= 1;
+        self.there.insert(name, self.least);
+        (self.least, true)
+    }
 }
 
 /// What a put changed so far, for taking it back.
@@ -75,8 +98,9 @@ impl<'a> Stage<'a> {
         newest: HashMap<Key<'a>, Newest>,
         there: HashSet<(&'a str, &'a str, i64)>,
         next_vid: i64,
+        templates: Templates,
     ) -> Self {
-        Self { newest, there, next_vid, rows: Rows::default() }
+        Self { newest, there, next_vid, templates, rows: Rows::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -151,6 +175,7 @@ impl<'a> Stage<'a> {
         }
         let number = int(*version, "a version number that is too large")?;
         let written_at = int(row.written_at.0, "a time that is too late")?;
+        template::check(new)?;
         let key = (rtype.as_str(), id.as_str());
         let newest = self.newest.get(&key).copied();
         let found = newest.and_then(|newest| u64::try_from(newest.version).ok());
@@ -188,7 +213,7 @@ impl<'a> Stage<'a> {
         if self.there.insert((key.0, key.1, number)) {
             mark.there.push((key.0, key.1, number));
         }
-        self.rows.versions.push(Version { row, number, written_at, vid, current, index: &new.index });
+        self.rows.versions.push(Version { row, number, written_at, vid, current, new });
         Ok(())
     }
 
@@ -216,7 +241,7 @@ impl<'a> Stage<'a> {
         session: &Session,
         savepoint: &'static str,
     ) -> Result<Option<&'a Frame>, ServerError> {
-        std::mem::take(&mut self.rows).send(session, savepoint).await
+        std::mem::take(&mut self.rows).send(session, savepoint, &mut self.templates).await
     }
 }
 
@@ -284,12 +309,11 @@ pub(super) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Files the values of a version.
+    /// Files the values of a version, or of a template.
     pub(super) fn add(&mut self, vid: i64, rtype: &'a str, rows: &'a [IndexRow]) {
-        let of_record = filed_about(rows);
+        let about = filed_about(rtype, rows);
         for IndexRow { param, part, value } in rows {
             let (param, part) = (param.as_ref(), *part);
-            let about = if is_in_order(rtype, param) { "" } else { of_record };
             let mut token = |code: &'a str, system: &'a str, words: &'a str| {
                 let to = &mut self.tokens;
                 to.vid.push(vid);
@@ -397,7 +421,12 @@ pub(super) fn without_values() -> [String; 5] {
 }
 
 impl<'a> Rows<'a> {
-    async fn send(self, session: &Session, savepoint: &'static str) -> Result<Option<&'a Frame>, ServerError> {
+    async fn send(
+        self,
+        session: &Session,
+        savepoint: &'static str,
+        known: &mut Templates,
+    ) -> Result<Option<&'a Frame>, ServerError> {
         let mut steps = vec![Step::new(savepoint, &[])];
         let removals = without_values();
         let retired_types: Vec<&str> = self.retired.iter().map(|((rtype, _), _)| *rtype).collect();
@@ -430,23 +459,44 @@ impl<'a> Rows<'a> {
             .map(|version| version.row.pseudonym.as_ref().map(|pseudonym| pseudonym.0.as_bytes().as_slice()))
             .collect();
         let labels: Vec<&str> = versions.iter().map(|version| version.row.label.as_str()).collect();
-        let bytes: Vec<&[u8]> = versions.iter().map(|version| version.row.bytes.as_slice()).collect();
+        let bytes: Vec<Cow<'_, [u8]>> = versions.iter().map(|version| template::filed(version.new)).collect();
+        let bytes: Vec<&[u8]> = bytes.iter().map(AsRef::as_ref).collect();
+        let mut values = Values::default();
+        let (mut new_places, mut new_names, mut new_samples) = (Vec::new(), Vec::new(), Vec::new());
+        let mut templates: Vec<Option<i64>> = Vec::with_capacity(versions.len());
+        for template in versions.iter().map(|version| version.new.template.as_deref()) {
+            templates.push(template.map(|template| {
+                let (place, is_new) = known.place(template.name);
+                if is_new {
+                    new_places.push(place);
+                    new_names.push(template.name.as_bytes().as_slice());
+                    new_samples.push(template.sample.as_slice());
+                    values.add(place, &template.rtype, &template.index);
+                }
+                place
+            }));
+        }
+        if !new_places.is_empty() {
+            steps.push(Step::new(
+                "INSERT INTO template (place, name, sample) SELECT * FROM unnest($1::int8[], $2::bytea[], $3::bytea[])",
+                &[&new_places, &new_names, &new_samples],
+            ));
+        }
         let gathered: Vec<Option<&[u8]>> = versions.iter().map(|version| version.row.gathered.as_deref()).collect();
         if !versions.is_empty() {
             steps.push(Step::new(
                 "INSERT INTO version (vid, current, rtype, id, version, deleted, written_at, patient, author, entry, salt, tag, \
-                 pseudonym, label, bytes, gathered) SELECT * FROM unnest($1::int8[], $2::int2[], $3::text[], $4::text[], $5::int8[], \
+                 pseudonym, label, bytes, gathered, template) SELECT * FROM unnest($1::int8[], $2::int2[], $3::text[], $4::text[], $5::int8[], \
                  $6::int2[], $7::int8[], $8::text[], $9::text[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[], \
-                 $14::text[], $15::bytea[], $16::bytea[])",
+                 $14::text[], $15::bytea[], $16::bytea[], $17::int8[])",
                 &[
                     &vids, &current, &rtypes, &ids, &numbers, &deleted, &written_at, &patients, &authors, &entries, &salts,
-                    &tags, &pseudonyms, &labels, &bytes, &gathered,
+                    &tags, &pseudonyms, &labels, &bytes, &gathered, &templates,
                 ],
             ));
         }
-        let mut values = Values::default();
         for version in versions.iter().filter(|version| version.current && !version.row.deleted) {
-            values.add(version.vid, &version.row.rtype, version.index);
+            values.add(version.vid, &version.row.rtype, &version.new.index);
         }
         steps.extend(values.steps());
 

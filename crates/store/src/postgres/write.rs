@@ -14,7 +14,7 @@ use super::{
     schema,
     server::{Server, ServerError},
     session::{Purpose, Session, Step, TURN_S_MAX, WRITE_S_MAX},
-    stage::{Newest, Stage},
+    stage::{Newest, Stage, Templates},
 };
 use crate::{
     int64::{clamp, int},
@@ -24,10 +24,10 @@ use crate::{
     select::{Dialect, ids},
     store::OpenError,
 };
-use record::OrgId;
+use record::{Digest, OrgId};
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet, hash_map::RandomState},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
     time::{Duration, Instant},
 };
@@ -499,6 +499,8 @@ struct Wanted<'a> {
     any_rtypes: Vec<Cow<'a, str>>,
     any_ids: Vec<Cow<'a, str>>,
     any_numbers: Vec<i64>,
+    /// Names of templates, each once.
+    templates: Vec<&'a [u8]>,
     records: i64,
 }
 
@@ -510,7 +512,10 @@ impl<'a> Wanted<'a> {
         let any = rows().filter(|new| new.expected == Expected::Any);
         let any: Vec<_> =
             any.map(|new| (new.row.rtype.as_str(), new.row.id.as_str(), clamp(new.row.version))).collect();
+        let templates = rows().filter_map(|new| new.template.as_deref());
+        let templates: BTreeSet<&[u8]> = templates.map(|template| template.name.as_bytes().as_slice()).collect();
         Self {
+            templates: templates.into_iter().collect(),
             rtypes: keys.iter().map(|(rtype, _)| filed(rtype)).collect(),
             ids: keys.iter().map(|(_, id)| filed(id)).collect(),
             keys,
@@ -542,6 +547,10 @@ impl<'a> Wanted<'a> {
                 &[&self.any_rtypes, &self.any_ids, &self.any_numbers],
             ));
         }
+        if !self.templates.is_empty() {
+            steps.push(Step::new("SELECT name, place FROM template WHERE name = ANY($1)", &[&self.templates]));
+            steps.push(Step::new("SELECT coalesce(min(place), 0) FROM template", &[]));
+        }
         steps
     }
 
@@ -558,9 +567,21 @@ impl<'a> Wanted<'a> {
             newest.extend(self.keys.get(at(place)).map(|key| (*key, Newest { version, vid })));
         }
         let mut there = HashSet::new();
-        for columns in answers.next().unwrap_or_default() {
-            there.extend(self.any.get(at(columns.try_get(0)?)).copied());
+        if !self.any.is_empty() {
+            for columns in answers.next().unwrap_or_default() {
+                there.extend(self.any.get(at(columns.try_get(0)?)).copied());
+            }
         }
-        Ok(Stage::new(newest, there, last.saturating_sub(self.records).saturating_add(1)))
+        let mut templates = Templates::default();
+        for columns in answers.next().unwrap_or_default() {
+            let name: Result<[u8; 32], _> = columns.try_get::<_, &[u8]>(0)?.try_into();
+            // One under another name is nobody's.
+            let Ok(name) = name else { continue };
+            templates.there.insert(Digest(name), columns.try_get(1)?);
+        }
+        if let Some(columns) = answers.next().unwrap_or_default().first() {
+            templates.least = columns.try_get(0)?;
+        }
+        Ok(Stage::new(newest, there, last.saturating_sub(self.records).saturating_add(1), templates))
     }
 }

@@ -43,7 +43,7 @@ fn key(sql: &mut Sql, rtype: &str, sort: &Sort) {
         _ => ("token", "x.code"),
     };
     let bound = if sort.descending { "max" } else { "min" };
-    let values = sql.dialect.of_version(table, "x", "v", "");
+    let values = sql.dialect.of_version(table, "x", (rtype, "v"), "");
     sql.push(&format!("(SELECT {bound}({column}) {values}"));
     named(sql, "x", rtype, &sort.param);
     if table == "token" {

@@ -24,9 +24,10 @@ pub(super) fn table(value: &Match) -> (&'static str, &'static str) {
     }
 }
 
-/// What no row meets. A constant would do, but SQLite then drops the other conditions, and with them the one that its index asks for.
+/// What no row meets: places of versions begin above it, and those of templates below. A constant would do, but SQLite then drops the other
+/// conditions, and with them the one that its index asks for.
 pub(super) fn nothing(sql: &mut Sql, alias: &str) {
-    sql.push(&format!("{alias}.vid < 0"));
+    sql.push(&format!("{alias}.vid = 0"));
 }
 
 /// Whether `alias` is a value of the parameter.
@@ -66,7 +67,7 @@ pub(super) fn one_is(sql: &mut Sql, alias: &str, rtype: &str, param: &str, value
     for (number, (part, value)) in parts.enumerate() {
         let (table, _) = table(value);
         let other = format!("{alias}{number}");
-        let values = sql.dialect.of_version(table, &other, alias, "");
+        let values = sql.dialect.values(table, &other, &format!("{other}.vid = {alias}.vid"), "");
         sql.push(&format!(" AND EXISTS (SELECT 1 {values}{other}.part = {alias}.part AND "));
         one_is(sql, &other, rtype, part, value);
         sql.push(sql.dialect.exists_end());

@@ -24,40 +24,117 @@ fn check(search: &Search, expected: Expect) {
 
 #[test]
 fn patient_and_code_are_one_look_into_one_index() {
-    let of_patient = |rtype| Search::of(rtype).with(Criterion::reference("patient", "Patient", "1"));
-    for search in [
-        of_patient("Observation").with(Criterion::token("code", "http://loinc.org", "8867-4")),
-        of_patient("AuditEvent").with(Criterion::token("outcome", "", "8")),
-    ] {
-        check(
-            &search,
-            expect![[r#"
-                CO-ROUTINE d
-                SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=? AND about=?)
-                SCAN d
-                SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-                SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND target=? AND target_type=?)
-                USE TEMP B-TREE FOR ORDER BY
-            "#]],
-        );
-    }
-}
-
-#[test]
-fn what_all_audit_events_say_is_looked_for_among_those_of_the_patient() {
-    let search = Search::of("AuditEvent")
+    let search = Search::of("Observation")
         .with(Criterion::reference("patient", "Patient", "1"))
-        .with(Criterion::token("policy", "", "urn:p"));
+        .with(Criterion::token("code", "http://loinc.org", "8867-4"));
     check(
         &search,
         expect![[r#"
             CO-ROUTINE d
-            SEARCH x USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+            SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=? AND about=?)
             SCAN d
             SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
-            SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND code=? AND system=?)
+            SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND target=? AND target_type=?)
             USE TEMP B-TREE FOR ORDER BY
         "#]],
+    );
+}
+
+#[test]
+fn what_audit_events_say_is_looked_for_among_those_of_the_patient() {
+    let of_patient = Search::of("AuditEvent").with(Criterion::reference("patient", "Patient", "1"));
+    check(
+        &of_patient.with(Criterion::token("outcome", "", "8")),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE c
+        SEARCH x USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+        SCAN c
+        SEARCH k USING COVERING INDEX version_template (template=?) LEFT-JOIN
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND code=? AND system=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+}
+
+#[test]
+fn what_a_template_says_leads_to_the_events_that_have_it() {
+    check(
+        &Search::of("AuditEvent").with(Criterion::reference("agent", "Practitioner", "1")),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE c
+        SEARCH x USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+        SCAN c
+        SEARCH k USING COVERING INDEX version_template (template=?) LEFT-JOIN
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    let parsed = |rtype: &str, name: &str| Search::of(rtype).with(Criterion::parse(rtype, name, "x").unwrap());
+    check(
+        &parsed("AuditEvent", "agent:Practitioner.identifier"),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE c
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH t USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH r USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN c
+        SEARCH k USING COVERING INDEX version_template (template=?) LEFT-JOIN
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    check(
+        &parsed("Practitioner", "_has:AuditEvent:agent:policy"),
+        expect![[r#"
+        CO-ROUTINE d
+        CO-ROUTINE d
+        CO-ROUTINE c
+        SEARCH x USING COVERING INDEX token_code (rtype=? AND param=? AND code=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN c
+        SEARCH k USING COVERING INDEX version_template (template=?) LEFT-JOIN
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH f USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH r USING PRIMARY KEY (vid=? AND param=?)
+        SEARCH t USING COVERING INDEX version_key (rtype=? AND id=?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
+    );
+    let family = Match::Text { text: "M".into(), how: TextMatch::Prefix };
+    let linked = parsed("Practitioner", "_has:AuditEvent:agent:policy");
+    check(
+        &linked.with(Criterion::one("family", family)),
+        expect![[r#"
+        CO-ROUTINE d
+        SEARCH x USING COVERING INDEX text_norm (rtype=? AND param=? AND norm>? AND norm<?)
+        USE TEMP B-TREE FOR DISTINCT
+        SCAN d
+        SEARCH v USING INTEGER PRIMARY KEY (rowid=?)
+        CORRELATED SCALAR SUBQUERY 3
+        SEARCH r1 USING COVERING INDEX reference_target (target=? AND rtype=? AND param=? AND target_type=?)
+        SEARCH v1t USING COVERING INDEX version_template (template=?) LEFT-JOIN
+        SEARCH v1 USING INTEGER PRIMARY KEY (rowid=?)
+        SEARCH x EXISTS USING PRIMARY KEY (vid=? AND param=? AND code=?)
+        USE TEMP B-TREE FOR ORDER BY
+    "#]],
     );
 }
 

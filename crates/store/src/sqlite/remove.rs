@@ -5,6 +5,7 @@ use crate::{
     extract::extract,
     put::{PutError, Removal},
     select::VALUE_TABLES,
+    template::opened,
 };
 use record::Digest;
 use rusqlite::{OptionalExtension, params};
@@ -61,17 +62,34 @@ impl Writer {
         for table in VALUE_TABLES {
             self.db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([vid])?;
         }
-        self.db.prepare_cached("DELETE FROM version WHERE vid = ?1")?.execute([vid])?;
-        Ok(())
+        let delete = "DELETE FROM version WHERE vid = ?1 RETURNING template";
+        let template = self.db.prepare_cached(delete)?.query_row([vid], |columns| columns.get(0)).optional()?;
+        template.flatten().map_or(Ok(()), |place| self.leave_template(place))
+    }
+
+    /// Deletes a template with its values once no version has it: it may name somebody.
+    fn leave_template(&self, place: i64) -> rusqlite::Result<()> {
+        let delete = "DELETE FROM template WHERE place = ?1 \
+            AND NOT EXISTS (SELECT 1 FROM version INDEXED BY version_template WHERE template = ?1)";
+        if self.db.prepare_cached(delete)?.execute([place])? == 0 {
+            return Ok(());
+        }
+        VALUE_TABLES.iter().try_for_each(|table| {
+            self.db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([place]).map(|_| ())
+        })
     }
 
     fn promote(&self, vid: i64) -> Result<(), PutError> {
         self.db.prepare_cached("UPDATE version SET current = 1 WHERE vid = ?1")?.execute([vid])?;
-        let row: (String, bool, Vec<u8>) = self
+        let row: (String, bool, Vec<u8>, Option<Vec<u8>>) = self
             .db
-            .prepare_cached("SELECT CAST(rtype AS TEXT), deleted <> 0, bytes FROM version WHERE vid = ?1")?
-            .query_row([vid], |columns| Ok((columns.get(0)?, columns.get(1)?, columns.get(2)?)))?;
-        let (rtype, deleted, bytes) = row;
+            .prepare_cached(
+                "SELECT CAST(v.rtype AS TEXT), v.deleted <> 0, v.bytes, t.sample FROM version v \
+                 LEFT JOIN template t ON t.place = v.template WHERE v.vid = ?1",
+            )?
+            .query_row([vid], |columns| Ok((columns.get(0)?, columns.get(1)?, columns.get(2)?, columns.get(3)?)))?;
+        let (rtype, deleted, filed, sample) = row;
+        let bytes = opened(&filed, sample.as_deref()).unwrap_or_default();
         match serde_json::from_slice(&bytes) {
             Ok(resource) if !deleted => Ok(values::insert(&self.db, vid, &rtype, &extract(&rtype, &resource))?),
             // A deletion is found by nothing, and what is no JSON was not written by a gateway.

@@ -12,7 +12,7 @@ use std::{
 /// Marks a database file as ours: "VtTr".
 const APPLICATION_ID: i64 = 0x5674_5472;
 /// Version of the tables below.
-const FORMAT: i64 = 5;
+const FORMAT: i64 = 6;
 /// The version whose search values are filed anew.
 const FORMAT_1: i64 = 1;
 /// The version in which all tokens stood in the index, and no row opened its commitment.
@@ -21,6 +21,8 @@ const FORMAT_2: i64 = 2;
 const FORMAT_3: i64 = 3;
 /// The version in which nothing stayed of frames that were let go.
 const FORMAT_4: i64 = 4;
+/// The version in which no version had a template.
+const FORMAT_5: i64 = 5;
 
 /// The largest value or statement that SQLite may handle, in bytes.
 const VALUE_BYTES_MAX: i32 = 64 << 20;
@@ -85,8 +87,15 @@ CREATE TABLE let_go (
 CREATE INDEX let_go_digest ON let_go (digest);
 ";
 
-/// Search values are filed under the version (`vid`), so that they go with it, and indexed by value. `about` is the patient that
-/// the record's references name: empty for none, or where tokens are filed in their order; `*` when they do not name exactly one; see `select`. Values of one version with the
+/// What versions have in common; see `template`. Places are below zero, where no version stands.
+const TEMPLATES: &str = "
+CREATE TABLE template (place INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, sample BLOB NOT NULL) STRICT;
+ALTER TABLE version ADD COLUMN template INTEGER;
+CREATE INDEX version_template ON version (template) WHERE template IS NOT NULL;
+";
+
+/// Search values are filed under the version (`vid`), so that they go with it, or under a template, and indexed by value. `about` is the
+/// patient that the record's references name: empty for none, `*` when they do not name exactly one; see `select`. Values of one version with the
 /// same `part` that is not negative stand together in a composite. `words` says in words what a token is, normalised, one on each line.
 /// Addresses are tokens without system. Quantities and common tokens have no index of their own: a search for one alone walks through its
 /// type.
@@ -152,6 +161,7 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(VALUES)?;
         transaction.execute_batch(LET_GO)?;
+        transaction.execute_batch(TEMPLATES)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
@@ -163,7 +173,7 @@ fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
     let (application, format) = (pragma("application_id")?, pragma("user_version")?);
-    if application != APPLICATION_ID || ![FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4].contains(&format) {
+    if application != APPLICATION_ID || ![FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5].contains(&format) {
         return Ok(());
     }
     if [FORMAT_1, FORMAT_2].contains(&format) {
@@ -174,10 +184,13 @@ fn bring_up(connection: &mut Connection) -> Result<(), OpenError> {
         };
         values.map_err(failed)?;
     }
-    if format != FORMAT_4 {
+    if [FORMAT_1, FORMAT_2, FORMAT_3].contains(&format) {
         transaction.execute_batch(KINDS).map_err(failed)?;
     }
-    transaction.execute_batch(LET_GO).map_err(failed)?;
+    if format != FORMAT_5 {
+        transaction.execute_batch(LET_GO).map_err(failed)?;
+    }
+    transaction.execute_batch(TEMPLATES).map_err(failed)?;
     transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
@@ -246,7 +259,10 @@ fn failed(error: rusqlite::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::readers::{FrameFilter, FrameQuery, Kinds};
+    use crate::{
+        readers::{FrameFilter, FrameQuery, Kinds},
+        search::{Criterion, Search},
+    };
     use std::sync::Barrier;
 
     /// Four organisations start at the same moment on a database that is not there yet. One of them was told that the database is
@@ -434,6 +450,36 @@ mod tests {
             let db = open_writer(&path).unwrap();
             assert_eq!(check_format(&path), Ok(()));
             assert_eq!(db.query_row("SELECT count(*) FROM let_go", [], |row| row.get::<_, i64>(0)), Ok(0));
+        }
+    }
+
+    /// The tokens of its audit events are filed about their patients, as in no later format: they are found as they were.
+    #[test]
+    fn a_database_of_format_5_keeps_its_versions_which_have_no_template() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloud.db");
+        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
+        db.execute_batch(&format!("{TABLES}{VALUES}{LET_GO}")).unwrap();
+        let salt = "zeroblob(32)";
+        db.execute_batch(&format!(
+            "INSERT INTO version (current, rtype, id, version, deleted, written_at, patient, author, entry, salt, tag, label, bytes) \
+             VALUES (1, 'AuditEvent', 'a', 1, 0, 7, 'p', 'ems', zeroblob(16), {salt}, {salt}, 'N', CAST('{{}}' AS BLOB)); \
+             INSERT INTO token VALUES (1, 'outcome', '8', '', 0, '', 'AuditEvent', 'p', 0); \
+             INSERT INTO reference VALUES (1, 'patient', 'p', 'Patient', 0, 'AuditEvent');"
+        ))
+        .unwrap();
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        db.pragma_update(None, "user_version", FORMAT_5).unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let db = open_writer(&path).unwrap();
+            assert_eq!(check_format(&path), Ok(()));
+            let read = crate::sqlite::read(&db, "AuditEvent", "a").unwrap().unwrap();
+            assert_eq!((read.bytes.as_slice(), read.written_at.0), (b"{}".as_slice(), 7));
+            let of_patient = Search::of("AuditEvent").with(Criterion::reference("patient", "Patient", "p"));
+            for search in [of_patient.clone(), of_patient.with(Criterion::code("outcome", "8"))] {
+                assert_eq!(crate::sqlite::search(&db, &search).unwrap().found.rows, std::slice::from_ref(&read));
+            }
         }
     }
 

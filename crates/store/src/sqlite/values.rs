@@ -2,21 +2,20 @@
 
 use crate::{
     extract::{COMMON, IndexRow, IndexValue, cut, extract, is_common, normalise},
-    select::{VALUE_TABLES, filed_about, is_in_order},
+    select::{VALUE_TABLES, filed_about},
 };
 use rusqlite::{Connection, params};
 
 /// How often it is told how far the filing anew is, in rows.
 const TOLD_EVERY_ROWS: u64 = 20_000;
 
-/// Files the values of a version. The same value again is no error.
+/// Files the values of a version, or of a template. The same value again is no error.
 pub(super) fn insert(db: &Connection, vid: i64, rtype: &str, rows: &[IndexRow]) -> rusqlite::Result<()> {
     const TOKEN: &str = "INSERT OR IGNORE INTO token (vid, param, code, system, part, words, rtype, about, common) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    let of_record = filed_about(rows);
+    let about = filed_about(rtype, rows);
     for IndexRow { param, part, value } in rows {
         let param = param.as_ref();
-        let about = if is_in_order(rtype, param) { "" } else { of_record };
         match value {
             IndexValue::Token { system, code, text } => {
                 let common = is_common(rtype, param, code);

@@ -11,6 +11,7 @@ use crate::{
     seal::SealedSubmission,
     select::{Dialect, VALUE_TABLES, ids},
     store::OpenError,
+    template::{self, Template},
 };
 use record::OrgId;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
@@ -211,6 +212,7 @@ impl Writer {
         }
         let number = int(*version, "a version number that is too large")?;
         int(new.row.written_at.0, TOO_LATE)?;
+        template::check(new)?;
         let newest: Option<Newest> = self
             .db
             .prepare_cached(
@@ -246,7 +248,7 @@ impl Writer {
         if let (true, Some(replaced)) = (current, newest) {
             self.retire(rtype, id, replaced.vid)?;
         }
-        let vid = self.row(&new.row, number, current)?;
+        let vid = self.row(new, number, current)?;
         if current && !new.row.deleted {
             values::insert(&self.db, vid, rtype, &new.index)?;
         }
@@ -264,12 +266,28 @@ impl Writer {
         Ok(())
     }
 
-    fn row(&self, row: &Row, number: i64, current: bool) -> Result<i64, PutError> {
+    /// The place of a template, under which its values stand.
+    fn template(&self, template: &Template) -> rusqlite::Result<i64> {
+        let name = template.name.as_bytes();
+        let mut there = self.db.prepare_cached("SELECT place FROM template WHERE name = ?1")?;
+        if let Some(place) = there.query_row([name], |columns| columns.get(0)).optional()? {
+            return Ok(place);
+        }
+        let new = "INSERT INTO template (place, name, sample) \
+            VALUES ((SELECT coalesce(min(place), 0) - 1 FROM template), ?1, ?2) RETURNING place";
+        let place = self.db.prepare_cached(new)?.query_row(params![name, template.sample], |columns| columns.get(0))?;
+        values::insert(&self.db, place, &template.rtype, &template.index)?;
+        Ok(place)
+    }
+
+    fn row(&self, new: &NewVersion, number: i64, current: bool) -> Result<i64, PutError> {
+        let row = &new.row;
+        let template = new.template.as_deref().map(|template| self.template(template)).transpose()?;
         self.db
             .prepare_cached(
                 "INSERT INTO version (current, rtype, id, version, deleted, written_at, patient, author, entry, salt, tag, \
-                 pseudonym, label, bytes, gathered) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 pseudonym, label, bytes, gathered, template) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?
             .execute(params![
                 current,
@@ -285,8 +303,9 @@ impl Writer {
                 row.tag.0.as_bytes(),
                 row.pseudonym.as_ref().map(|pseudonym| pseudonym.0.as_bytes()),
                 row.label,
-                row.bytes,
+                template::filed(new),
                 row.gathered,
+                template,
             ])?;
         Ok(self.db.last_insert_rowid())
     }

@@ -14,6 +14,7 @@ mod server;
 mod sqlite;
 mod suite;
 mod synthea;
+mod templates;
 mod wire;
 
 use postgres::Postgres;
@@ -43,6 +44,9 @@ trait Backend {
         opened.start(seal).unwrap()
     }
 
+    /// How many rows a table has, or some of it.
+    fn count(&self, folder: &Path, of: &str) -> i64;
+
     fn store(&self, folder: &Path) -> Store {
         self.open(folder, "ems", Box::new(Numbering::default()))
     }
@@ -53,6 +57,11 @@ struct Sqlite;
 impl Backend for Sqlite {
     fn database(&self, folder: &Path) -> Address {
         folder.join("cloud.db").into()
+    }
+
+    fn count(&self, folder: &Path, of: &str) -> i64 {
+        let db = rusqlite::Connection::open(folder.join("cloud.db")).unwrap();
+        db.query_row(&format!("SELECT count(*) FROM {of}"), [], |columns| columns.get(0)).unwrap()
     }
 }
 
@@ -106,6 +115,10 @@ on_every_database! {
     search::searches_agree_with_a_plain_filter,
     search::every_type_of_fhir_is_searched_at_once,
     search::pages_follow_each_other_while_records_arrive,
+    templates::templates_change_nothing_about_what_is_found_and_read,
+    templates::a_template_goes_with_the_last_version_that_has_it,
+    templates::a_put_that_fails_has_no_template_and_the_next_has_its_own,
+    templates::a_version_with_a_template_that_is_current_again_is_found,
 }
 
 /// A seal that never works.

@@ -47,6 +47,10 @@ impl Backend for Postgres<'_> {
         }
         self.0.address(&name).parse().unwrap()
     }
+
+    fn count(&self, folder: &Path, of: &str) -> i64 {
+        self.sql(folder, &format!("SELECT count(*) FROM {of}")).parse().unwrap()
+    }
 }
 
 impl Postgres<'_> {
@@ -142,8 +146,12 @@ async fn rows_in_another_form_are_taken_out_and_erased() {
     let store = postgres.store(folder.path());
     for id in ["a", "b"] {
         store.put(create(row("Observation", id, 1, b"{}"), vec![])).await.unwrap();
-        let second =
-            NewVersion { row: row("Observation", id, 2, b"{}"), index: vec![], expected: Expected::Version(1) };
+        let second = NewVersion {
+            row: row("Observation", id, 2, b"{}"),
+            index: vec![],
+            expected: Expected::Version(1),
+            template: None,
+        };
         store.put(Put { records: vec![second], ..Put::default() }).await.unwrap();
     }
     for column in ["current", "deleted", "bytes", "entry", "patient", "version"] {
@@ -234,6 +242,9 @@ async fn a_server_of_format_1_is_brought_to_this_one_by_whoever_opens_it_first()
     store.put(Put { frames: vec![frame("ox1", 1, b"frame")], ..Put::default() }).await.unwrap();
     store.close().await;
     for statement in [
+        "DROP TABLE template",
+        "DROP INDEX version_template",
+        "ALTER TABLE version DROP COLUMN template",
         "DROP TABLE let_go",
         "DROP INDEX frame_patient",
         "ALTER TABLE frame DROP COLUMN kind",
@@ -268,7 +279,7 @@ fn a_server_with_a_later_format_is_left_alone() {
     drop(postgres.store(folder.path()));
     let tables = "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'";
     let before = postgres.sql(folder.path(), tables);
-    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 5");
+    postgres.sql(folder.path(), "UPDATE vitaltrace SET format = 6");
     assert!(matches!(Store::open(postgres.config(folder.path(), "ems")), Err(OpenError::Format { .. })));
     assert!(matches!(Reader::open(&postgres.database(folder.path()), 1), Err(OpenError::Format { .. })));
     assert_eq!(postgres.sql(folder.path(), tables), before);

@@ -57,12 +57,12 @@ pub(crate) fn token(param: &'static str, code: &str) -> IndexRow {
 }
 
 pub(crate) fn create(row: Row, index: Vec<IndexRow>) -> Put {
-    Put { records: vec![NewVersion { row, expected: Expected::New, index }], ..Put::default() }
+    Put { records: vec![NewVersion { row, expected: Expected::New, index, template: None }], ..Put::default() }
 }
 
 fn update(row: Row) -> Put {
     let expected = Expected::Version(row.version - 1);
-    Put { records: vec![NewVersion { row, expected, index: vec![] }], ..Put::default() }
+    Put { records: vec![NewVersion { row, expected, index: vec![], template: None }], ..Put::default() }
 }
 
 fn entry(number: u8, record: Option<VersionKey>) -> NewEntry {
@@ -205,7 +205,7 @@ pub(crate) async fn a_put_that_fails_leaves_nothing(backend: &impl Backend) {
             let fails = i % 3 == 0;
             let last = row("Patient", if fails { "taken" } else { "free" }, 1, b"second");
             if fails {
-                put.records.push(NewVersion { row: last, expected: Expected::New, index: vec![] });
+                put.records.push(NewVersion { row: last, expected: Expected::New, index: vec![], template: None });
             }
             (i, store.put(put).await)
         })
@@ -306,8 +306,12 @@ pub(crate) async fn recovery_inserts_versions_in_any_order(backend: &impl Backen
     let store = backend.store(folder.path());
     for version in [3, 1, 4, 2] {
         let index = vec![token("code", &format!("v{version}"))];
-        let new =
-            NewVersion { row: row("Observation", "a", version, &[version as u8]), expected: Expected::Any, index };
+        let new = NewVersion {
+            row: row("Observation", "a", version, &[version as u8]),
+            expected: Expected::Any,
+            index,
+            template: None,
+        };
         store.put(Put { records: vec![new.clone()], ..Put::default() }).await.unwrap();
         let again = store.put(Put { records: vec![new], ..Put::default() }).await;
         assert!(matches!(again, Err(PutError::Conflict { .. })));
@@ -786,7 +790,10 @@ pub(crate) async fn a_row_taken_out_gives_way_to_the_one_below(backend: &impl Ba
         let row = row("Observation", "a", version, coded(&format!("v{version}")).as_bytes());
         let index = vec![token("code", &format!("v{version}"))];
         store
-            .put(Put { records: vec![NewVersion { row, expected: Expected::Any, index }], ..Put::default() })
+            .put(Put {
+                records: vec![NewVersion { row, expected: Expected::Any, index, template: None }],
+                ..Put::default()
+            })
             .await
             .unwrap();
     }
@@ -798,7 +805,12 @@ pub(crate) async fn a_row_taken_out_gives_way_to_the_one_below(backend: &impl Ba
 
     // Replaced: out and in again in one write.
     let good = row("Observation", "a", 2, b"good");
-    let records = vec![NewVersion { row: good.clone(), expected: Expected::Any, index: vec![token("code", "good")] }];
+    let records = vec![NewVersion {
+        row: good.clone(),
+        expected: Expected::Any,
+        index: vec![token("code", "good")],
+        template: None,
+    }];
     store.put(Put { removals: vec![key(2)], records, ..Put::default() }).await.unwrap();
     assert_eq!(store.read("Observation", "a").await.unwrap(), Some(good));
     assert_eq!(
@@ -832,7 +844,11 @@ pub(crate) async fn an_erased_patient_is_gone_from_every_table_and_others_stay(b
             let expected = Expected::Any;
             let entries = vec![entry(number, Some(row.key()))];
             store
-                .put(Put { records: vec![NewVersion { row, expected, index }], entries, ..Put::default() })
+                .put(Put {
+                    records: vec![NewVersion { row, expected, index, template: None }],
+                    entries,
+                    ..Put::default()
+                })
                 .await
                 .unwrap();
         }
