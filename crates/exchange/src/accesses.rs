@@ -111,6 +111,8 @@ pub enum AccessesError {
 pub(crate) struct Access {
     pub(crate) new: NewVersion,
     pub(crate) entry: NewEntry,
+    /// What the entry says.
+    says: Entry,
 }
 
 /// An audit event as it is written down, and what it is found by.
@@ -130,7 +132,7 @@ impl AuditedBytes {
 
 impl Access {
     /// `entry` commits to the audit event with `salt`. None if it is of no access.
-    pub(crate) fn of(event: AuditedBytes, patient: Option<String>, salt: Salt, entry: &Entry) -> Option<Self> {
+    pub(crate) fn of(event: AuditedBytes, patient: Option<String>, salt: Salt, entry: Entry) -> Option<Self> {
         let Body::Access { audit, .. } = &entry.body else { return None };
         let AuditedBytes { id, bytes, filed } = event;
         let key = VersionKey { rtype: AUDIT_EVENT.to_owned(), id: id.clone(), version: 1 };
@@ -152,13 +154,14 @@ impl Access {
         };
         let Filed { index, template } = filed;
         let new = NewVersion { row, expected: Expected::New, index, template };
-        Some(Self { new, entry: NewEntry { id: entry.id, bytes: entry.to_bytes(), record: Some(key) } })
+        let bytes = entry.to_bytes();
+        Some(Self { new, entry: NewEntry { id: entry.id, bytes, record: Some(key) }, says: entry })
     }
 
     /// The same from what was written down.
     fn read(id: String, patient: Option<String>, salt: Salt, entry: &[u8], bytes: Vec<u8>) -> Option<Self> {
         let entry = Entry::from_bytes(entry).ok()?;
-        Self::of(AuditedBytes::read(id, bytes)?, patient, salt, &entry)
+        Self::of(AuditedBytes::read(id, bytes)?, patient, salt, entry)
     }
 }
 

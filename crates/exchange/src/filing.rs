@@ -6,20 +6,18 @@
 
 use crate::{failure::Failure, recent::Recent, set::AUDIT_EVENT};
 use record::{TimeMs, fhir::AuditEvent};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     hash::{Hash, Hasher},
     sync::Arc,
 };
-use store::{IndexRow, Template, extract, extract_some};
+use store::{DateRange, IndexRow, IndexValue, Template, extract, reference};
 
 /// Kinds that are kept: people, by what they come through, in a role, for a purpose, and what they do.
 const KINDS_MAX: usize = 2_048;
 /// Room for all that most events say.
 const NAME_BYTES: usize = 512;
-/// The search parameters under which an event has values of its own, beside those of its kind.
-const OWN: [&str; 3] = ["date", "entity", "patient"];
-/// The one of them under which its kind has none.
+/// The search parameter under which a kind has no value.
 const TIME: &str = "date";
 
 /// Templates of audit events, by their kinds.
@@ -87,17 +85,28 @@ impl Filing {
             let event = serde_json::from_slice(&event.to_json());
             return event.map(|event| Filed::alone(&event)).map_err(|e| Failure::ours("an audit event is no JSON", e));
         };
-        let index = extract_some(AUDIT_EVENT, &about(event), |param| OWN.contains(&param));
-        Ok(Filed { index, template: Some(template) })
+        Ok(Filed { index: own(event), template: Some(template) })
     }
 }
 
-/// The elements of an event that differ from those of others of its kind.
-fn about(event: &AuditEvent<'_>) -> Value {
-    let record = |name: &str| json!({"what": {"reference": name}});
-    let records = event.patient.iter().chain(event.data).map(|name| record(name));
-    let request = event.request_id.map(|id| json!({"what": {"identifier": {"value": id}}}));
-    json!({"recorded": event.recorded.to_instant(), "entity": records.chain(request).collect::<Vec<_>>()})
+/// What an event is found by beside others of its kind, as it would be found in it: its time, what it is about, and its request.
+fn own(event: &AuditEvent<'_>) -> Vec<IndexRow> {
+    let at = i64::try_from(event.recorded.0).unwrap_or(i64::MAX - 1);
+    let mut rows = vec![IndexRow::whole("date", IndexValue::Date(DateRange { lo_ms: at, hi_ms: at + 1 }))];
+    for value in event.patient.iter().chain(event.data).filter_map(|name| reference(name)) {
+        if matches!(&value, IndexValue::Reference { rtype, .. } if rtype == "Patient") {
+            rows.push(IndexRow::whole("patient", value.clone()));
+        }
+        rows.push(IndexRow::whole("entity", value));
+    }
+    if let Some(request) = event.request_id.filter(|request| !request.is_empty()) {
+        let name = IndexValue::Token { system: String::new(), code: request.to_owned(), text: String::new() };
+        rows.push(IndexRow::whole("entity:identifier", name.clone()));
+        rows.push(IndexRow::whole("patient:identifier", name));
+    }
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
 #[cfg(test)]

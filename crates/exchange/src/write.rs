@@ -213,7 +213,7 @@ impl Node {
         if !self.does(Part::Audit) {
             return Ok(());
         }
-        let Access { new, entry } = self.access(caller, time, touched, trail)?;
+        let Access { new, entry, .. } = self.access(caller, time, touched, trail)?;
         gathered.names.push(Named::of(&new.row));
         gathered.put.records.push(new);
         gathered.put.entries.push(entry);
@@ -294,7 +294,7 @@ impl Node {
             .map_err(|e| Failure::ours("no entry could be derived", e))?;
         let row = derived.row.ok_or_else(|| Failure::Ours("an audit event's entry came without a row".to_owned()))?;
         let event = AuditedBytes { id: id.to_owned(), bytes, filed };
-        Access::of(event, subject.patient.clone(), row.salt, &derived.entry)
+        Access::of(event, subject.patient.clone(), row.salt, derived.entry)
             .ok_or_else(|| Failure::Ours("the entry of an audit event is no access".to_owned()))
     }
 

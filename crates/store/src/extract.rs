@@ -262,8 +262,7 @@ fn texts(element: &Value, push: &mut impl FnMut(&str)) {
 fn references(parameter: &Parameter, wanted: Option<&str>, element: &Value, part: i32, rows: &mut Vec<IndexRow>) {
     let declared = element.get("type").and_then(Value::as_str);
     let text = element.as_str().or_else(|| element.get("reference").and_then(Value::as_str));
-    // A reference with a query is a condition that the writer has not resolved.
-    if let Some(text) = text.filter(|text| !text.is_empty() && !text.starts_with('#') && !text.contains('?')) {
+    if let Some(text) = text.filter(|text| leads_somewhere(text)) {
         let (rtype, id) = target(text);
         let shown = rtype.as_deref().or(declared).or_else(|| type_in_address(text));
         if wanted.is_none_or(|wanted| shown == Some(wanted)) {
@@ -277,6 +276,19 @@ fn references(parameter: &Parameter, wanted: Option<&str>, element: &Value, part
         let param = Cow::Borrowed(parameter.identifier);
         tokens(identifier, &mut |value| rows.push(IndexRow { param: param.clone(), part, value }));
     }
+}
+
+/// Whether a reference names something outside of its resource. One with a query is a condition that the writer has not resolved.
+fn leads_somewhere(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('#') && !text.contains('?')
+}
+
+/// The value that a reference with this text is found by, if it is found by any.
+pub fn reference(text: &str) -> Option<IndexValue> {
+    leads_somewhere(text).then(|| {
+        let (rtype, id) = target(text);
+        IndexValue::Reference { rtype: rtype.unwrap_or_default(), id }
+    })
 }
 
 /// Type and id of a relative reference, its version cut off; of any other no type and the whole text.

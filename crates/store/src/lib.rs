@@ -47,7 +47,7 @@ pub use chain::{CHAIN_LINKS_MAX, rests_on};
 pub use compartment::{compartments, types_within};
 pub use extract::{
     APART, DateRange, INDEX_TEXT_BYTES_MAX, IndexRow, IndexValue, Kind, Number, WHOLE, Written, extract, extract_some,
-    filed, indexed, kind, normalise, parts, reference_targets,
+    filed, indexed, kind, normalise, parts, reference, reference_targets,
 };
 pub use journal::JournalError;
 pub use order::{Cursor, SORT_KEYS_MAX, Sort};

@@ -146,49 +146,49 @@ struct Set {
 /// Puts together what one person did to one patient's records within a second; what may not be gathered, or is alone, keeps its own entry.
 /// The derivation policy allows whole seconds, of which the ledger takes one.
 fn sets(accesses: Vec<Access>, mut new_id: impl FnMut() -> Result<Id16, Failure>) -> Result<Vec<Set>, Failure> {
-    let mut groups: Vec<Vec<(Entry, Access)>> = Vec::new();
+    let mut groups: Vec<Vec<Access>> = Vec::new();
     // The group of each kind that is still open.
     let mut open: HashMap<(Option<Pseudonym>, Digest, Purpose, Digest), usize> = HashMap::new();
     for access in accesses {
-        let unreadable = |e| Failure::ours("an entry of our own cannot be read", e);
-        let entry = Entry::from_bytes(&access.entry.bytes).map_err(unreadable)?;
+        let entry = &access.says;
         let kind = (entry.patient, entry.actor, entry.purpose, entry.policy);
-        let may = may_be_gathered(&entry);
-        let takes = |group: &usize| takes(&groups[*group], &entry, access.new.row.bytes.len());
-        let group = open.get(&kind).copied().filter(|group| may && takes(group));
+        let may = may_be_gathered(entry);
+        let group = open.get(&kind).copied().filter(|group| may && takes(&groups[*group], &access));
         match group {
-            Some(group) => groups[group].push((entry, access)),
+            Some(group) => groups[group].push(access),
             None => {
                 if may {
                     open.insert(kind, groups.len());
                 }
-                groups.push(vec![(entry, access)]);
+                groups.push(vec![access]);
             }
         }
     }
     groups.into_iter().map(|group| set(group, &mut new_id)).collect()
 }
 
-/// Whether an access is of the same second as those of a group, and has room there with an audit event of so many bytes.
-fn takes(group: &[(Entry, Access)], entry: &Entry, bytes: usize) -> bool {
-    let times = group.iter().map(|(entry, _)| entry.time.0).chain([entry.time.0]);
-    let (first, last) = times.fold((u64::MAX, 0), |(first, last), time| (first.min(time), last.max(time)));
-    let bytes = group.iter().map(|(_, access)| access.new.row.bytes.len()).sum::<usize>() + bytes;
+/// Whether an access is of the same second as those of a group, and has room there with its audit event.
+fn takes(group: &[Access], access: &Access) -> bool {
+    let all = || group.iter().chain([access]);
+    let (first, last) =
+        all().map(|one| one.says.time.0).fold((u64::MAX, 0), |(first, last), time| (first.min(time), last.max(time)));
+    let bytes = all().map(|one| one.new.row.bytes.len()).sum::<usize>();
     group.len() < SET_LEN_MAX && bytes <= SET_BYTES_MAX && last - first <= u64::from(GATHERED_MS_MAX)
 }
 
-fn set(mut group: Vec<(Entry, Access)>, new_id: &mut impl FnMut() -> Result<Id16, Failure>) -> Result<Set, Failure> {
+fn set(mut group: Vec<Access>, new_id: &mut impl FnMut() -> Result<Id16, Failure>) -> Result<Set, Failure> {
     if let [_] = group.as_slice() {
-        let alone = group.into_iter().map(|(_, Access { new, entry })| Set { entry, records: vec![new] }).next();
+        let alone = group.into_iter().map(|Access { new, entry, .. }| Set { entry, records: vec![new] }).next();
         return alone.ok_or_else(|| Failure::Ours("a group of accesses is empty".to_owned()));
     }
     // Those of one millisecond keep the order in which they were noted.
-    group.sort_by_key(|(entry, _)| entry.time);
-    let (entries, accesses): (Vec<Entry>, Vec<Access>) = group.into_iter().unzip();
+    group.sort_by_key(|access| access.says.time);
+    let (entries, records): (Vec<Entry>, Vec<NewVersion>) =
+        group.into_iter().map(|Access { new, says, .. }| (says, new)).unzip();
     let id = new_id()?;
     let gathered = gather(id, &entries);
     let (entry, opened) = gathered.ok_or_else(|| Failure::Ours("accesses could not be gathered".to_owned()))?;
-    let records = accesses.into_iter().zip(opened).map(|(Access { new, .. }, opened)| NewVersion {
+    let records = records.into_iter().zip(opened).map(|(new, opened)| NewVersion {
         row: Row { entry: id, gathered: Some(opened.to_bytes()), ..new.row },
         ..new
     });

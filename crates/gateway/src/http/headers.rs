@@ -2,12 +2,9 @@
 //!
 //! Source: FHIR R4 `http.html`; RFC 7240 (`Prefer`), RFC 9110 (the others).
 
-use super::outcome;
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, Request, header},
-    middleware::Next,
-    response::Response,
 };
 use exchange::{Failure, Handling, names_version};
 use record::fhir::{IssueType, JSON_PATCH};
@@ -127,17 +124,13 @@ fn takes_json(query: &str, headers: &HeaderMap) -> bool {
     lines.is_empty() || ranges.any(taken)
 }
 
-/// Refuses FHIR requests whose answer the caller could not read.
-pub(super) async fn in_json(request: Request<Body>, next: Next) -> Response {
+/// Whether the caller could read the answer to a FHIR request.
+pub(super) fn takes_what_is_there(request: &Request<Body>) -> bool {
     let uri = request.uri();
     // Files of exports are no JSON documents.
-    if uri.path().starts_with("/fhir")
-        && !(uri.path().starts_with("/fhir/$export/") && uri.path().ends_with(".ndjson"))
-        && !takes_json(uri.query().unwrap_or_default(), request.headers())
-    {
-        return outcome::not_acceptable();
-    }
-    next.run(request).await
+    !uri.path().starts_with("/fhir")
+        || (uri.path().starts_with("/fhir/$export/") && uri.path().ends_with(".ndjson"))
+        || takes_json(uri.query().unwrap_or_default(), request.headers())
 }
 
 #[cfg(test)]

@@ -126,10 +126,8 @@ pub(crate) fn router(doors: Doors) -> Router {
         .method_not_allowed_fallback(outcome::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
-        .layer(middleware::map_response(outcome::in_our_form))
-        .layer(middleware::from_fn(headers::in_json))
-        .layer(middleware::from_fn_with_state(doors.clone(), policy::one_policy))
-        .layer(middleware::from_fn_with_state(doors.clone(), bounded))
+        // One for all four: each layer costs a request some allocations, and copies of all those below it.
+        .layer(middleware::from_fn_with_state(doors.clone(), let_in))
         .layer(CatchPanicLayer::custom(outcome::panicked))
         .layer(middleware::from_fn_with_state(doors.clone(), watch::measured))
         .layer(cross::layer(&doors))
@@ -137,8 +135,9 @@ pub(crate) fn router(doors: Doors) -> Router {
         .with_state(doors)
 }
 
-/// Refuses a request when too many are being worked on, or when it announces a body that is too large.
-async fn bounded(
+/// Refuses a request when too many are being worked on, when it announces a body that is too large, or when it takes no JSON where there is
+/// nothing else; carries it out under the policies in force at its beginning, and sees to it that a refusal has our form.
+async fn let_in(
     axum::extract::State(doors): axum::extract::State<Doors>,
     request: Request<axum::body::Body>,
     next: middleware::Next,
@@ -148,10 +147,13 @@ async fn bounded(
     if announced > BODY_BYTES_MAX as u64 {
         return outcome::too_large();
     }
-    match doors.places.clone().try_acquire_owned() {
-        Ok(_place) => next.run(request).await,
-        Err(_) => outcome::respond(&exchange::Failure::Busy),
+    let Ok(_place) = doors.places.clone().try_acquire_owned() else {
+        return outcome::respond(&exchange::Failure::Busy);
+    };
+    if !headers::takes_what_is_there(&request) {
+        return outcome::not_acceptable();
     }
+    outcome::in_our_form(doors.node.under_one_policy(next.run(request)).await).await
 }
 
 /// Gives every request a name, its own if it brought a reasonable one, and says it in the answer.

@@ -4,9 +4,8 @@ use super::{Doors, auth::Known, outcome::Refusal};
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, State},
     http::{StatusCode, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use contract::PolicyKind;
@@ -17,11 +16,6 @@ use serde_json::json;
 
 /// The header that says of which kind a document is.
 pub(crate) const POLICY_KIND: &str = "x-policy-kind";
-
-/// Carries out each request under the policies in force at its beginning.
-pub(crate) async fn one_policy(State(doors): State<Doors>, request: Request, next: Next) -> Response {
-    doors.node.under_one_policy(next.run(request)).await
-}
 
 pub(crate) async fn list(State(doors): State<Doors>) -> Result<Response, Refusal> {
     Ok(Json(doors.node.policies_shown().await?).into_response())
