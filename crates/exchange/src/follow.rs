@@ -6,7 +6,7 @@ use crate::{
 };
 use contract::{Body, CustodyStep, Entry, PolicyStep, Reject};
 use record::{Digest, Pseudonym};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Blocks that are mirrored in one transaction while catching up.
 const BLOCKS_AT_ONCE: usize = 64;
@@ -46,21 +46,22 @@ impl Node {
             while run.len() < BLOCKS_AT_ONCE && blocks.next_height() <= head {
                 run.push(final_block(&*blocks.next().await?));
             }
-            let entries: Vec<(Entry, FinalEntry)> = run.iter().flat_map(|block| block.entries.clone()).collect();
-            self.mirror.extend(run).await?;
-            self.settle_own(&entries).await?;
+            let run: Arc<[FinalBlock]> = run.into();
+            self.mirror.extend(Arc::clone(&run)).await?;
+            let entries = run.iter().flat_map(|block| &block.entries);
+            self.settle_own(entries.clone()).await?;
             let of_us = |(entry, _): &(Entry, FinalEntry)| matches!(&entry.body, Body::Member { member, .. } if *member == self.org);
-            if entries.iter().any(of_us) || self.signer.is_unsure() {
+            if entries.clone().any(of_us) || self.signer.is_unsure() {
                 // What fails here is tried again with the next block, and holds up nothing else.
                 self.look_for_entry_key().await;
             }
             let activated = |(entry, place): &(Entry, FinalEntry)| {
                 place.refused == 0 && matches!(entry.body, Body::Policy { step: PolicyStep::Activated, .. })
             };
-            if entries.iter().any(activated) {
+            if entries.clone().any(activated) {
                 self.follow_policies().await?;
             }
-            for (entry, _) in entries.iter().filter(|(_, place)| place.refused == 0) {
+            for (entry, _) in entries.filter(|(_, place)| place.refused == 0) {
                 if let (Body::Custody { step: CustodyStep::Erased, .. }, Some(patient)) = (&entry.body, entry.patient) {
                     self.erase_copies(patient).await?;
                     self.exports.clear();
@@ -80,9 +81,9 @@ impl Node {
 
     async fn settle_own(
         &self,
-        entries: &[(Entry, FinalEntry)],
+        entries: impl Iterator<Item = &(Entry, FinalEntry)>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let own = entries.iter().filter(|(entry, place)| entry.org == self.org && place.lane == self.lane.number());
+        let own = entries.filter(|(entry, place)| entry.org == self.org && place.lane == self.lane.number());
         let mut last = None;
         for (entry, place) in own {
             last = last.max(Some(place.seq));

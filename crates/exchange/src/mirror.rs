@@ -227,7 +227,7 @@ pub enum MirrorError {
 }
 
 /// Blocks that somebody waits for.
-type Extension = (Vec<FinalBlock>, oneshot::Sender<Result<(), MirrorError>>);
+type Extension = (Arc<[FinalBlock]>, oneshot::Sender<Result<(), MirrorError>>);
 
 /// Readers and the one writer of the mirror's file. Cheap to clone.
 #[derive(Clone)]
@@ -325,7 +325,7 @@ impl Mirror {
     }
 
     /// Adds consecutive blocks.
-    pub(crate) async fn extend(&self, blocks: Vec<FinalBlock>) -> Result<(), MirrorError> {
+    pub(crate) async fn extend(&self, blocks: Arc<[FinalBlock]>) -> Result<(), MirrorError> {
         let (answer, answered) = oneshot::channel();
         self.blocks.send((blocks, answer)).map_err(|_| MirrorError::Closed)?;
         answered.await.map_err(|_| MirrorError::Closed)?
