@@ -61,6 +61,9 @@ pub(super) fn check(sources: &Sources) -> Checked {
     }
 }
 
+/// How the list of functions begins that a macro makes a test of for every database.
+const SUITE: &str = "on_every_database! {";
+
 fn promises(page: &str) -> Vec<Promise<'_>> {
     let mut promises: Vec<Promise<'_>> = Vec::new();
     let mut open = false;
@@ -78,7 +81,7 @@ fn promises(page: &str) -> Vec<Promise<'_>> {
     promises
 }
 
-/// Functions under a test attribute, as `crate::name`; those inside `proptest!` carry one too. Tests of Node as `web::name`, where each
+/// Functions under a test attribute, as `crate::name`; those inside `proptest!` carry one too, and [`SUITE`] names others. Tests of Node as `web::name`, where each
 /// run of other characters than letters and digits in their title is a `_`.
 fn test_names(sources: &Sources) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
@@ -93,7 +96,12 @@ fn test_names(sources: &Sources) -> BTreeSet<String> {
     for file in sources.ending(".rs") {
         let crate_name = crate_name(&file.path);
         let mut marked = false;
+        let mut in_suite = false;
         for line in file.text.lines().map(str::trim) {
+            in_suite = if in_suite { line != "}" } else { line == SUITE };
+            if let Some((_, name)) = line.trim_end_matches(',').rsplit_once("::").filter(|_| in_suite) {
+                names.insert(format!("{crate_name}::{name}"));
+            }
             if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 marked = true;
             }
@@ -121,6 +129,8 @@ mod tests {
     const TESTS: &str =
         "#[test]\n#[cfg(unix)]\nfn it_holds() {}\nfn no_test() {}\n    #[tokio::test]\n    async fn it_waits() {}\n";
 
+    const LISTED: &str = "on_every_database! {\n    suite::it_holds_everywhere,\n}\nuse suite::it_is_no_test,\n";
+
     const WEB: &str = "test(\"it holds, also in `TypeScript`\", () => {\n  // test(\"no test\")\n});\n";
 
     #[track_caller]
@@ -128,6 +138,7 @@ mod tests {
         let files = [
             (PAGE, page),
             ("crates/ledger/src/a.rs", TESTS),
+            ("crates/store/tests/main.rs", LISTED),
             ("web/verify/src/tests/a.test.ts", WEB),
             ("web/other/a.test.ts", "test(\"it is elsewhere\", () => {});\n"),
         ];
@@ -151,6 +162,14 @@ mod tests {
     fn tests_of_the_second_verifier_are_named_by_their_titles() {
         check_page("- **P-1** One. Held by `web::it_holds_also_in_TypeScript`.\n", &[]);
         for name in ["web::it_holds", "web::no_test", "web::it_is_elsewhere", "verify::it_holds_also_in_TypeScript"] {
+            check_page(&format!("- **P-1** One. Held by `{name}`.\n"), &["which is not in the sources"]);
+        }
+    }
+
+    #[test]
+    fn tests_that_are_made_for_every_database_are_named_as_the_function() {
+        check_page("- **P-1** One. Held by `store::it_holds_everywhere`.\n", &[]);
+        for name in ["store::it_is_no_test", "ledger::it_holds_everywhere"] {
             check_page(&format!("- **P-1** One. Held by `{name}`.\n"), &["which is not in the sources"]);
         }
     }
