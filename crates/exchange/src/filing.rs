@@ -5,7 +5,10 @@
 //! write down for each what all of a kind say took most of the database.
 
 use crate::{failure::Failure, recent::Recent, set::AUDIT_EVENT};
-use record::{TimeMs, fhir::AuditEvent};
+use record::{
+    TimeMs,
+    fhir::{AuditEvent, Event},
+};
 use serde_json::Value;
 use std::{
     hash::{Hash, Hasher},
@@ -22,7 +25,8 @@ const TIME: &str = "date";
 
 /// Templates of audit events, by their kinds.
 pub(crate) struct Filing {
-    kinds: Recent<Name, Arc<Template>>,
+    /// None where one event of the kind was seen: what is said once, such as why somebody broke the glass, needs no template.
+    kinds: Recent<Name, Option<Arc<Template>>>,
 }
 
 /// What an audit event is found by: values of its own, and those of its template.
@@ -70,15 +74,23 @@ impl Filing {
             data: if event.data.is_empty() { &[] } else { &[""] },
             query: event.query.map(|_| ""),
             request_id: event.request_id.map(|_| ""),
+            event: match event.event {
+                Event::OverrideStarted { .. } => Event::OverrideStarted { reason: "", until: TimeMs(0) },
+                event => event,
+            },
             ..*event
         };
         let mut name = Name(Vec::with_capacity(NAME_BYTES));
         kind.hash(&mut name);
         let template = match self.kinds.get(&name) {
-            Some(template) => Some(template),
-            None => {
+            Some(Some(template)) => Some(template),
+            Some(None) => {
                 let template = Template::of(AUDIT_EVENT, kind.to_json(), |param| param != TIME);
-                template.inspect(|template| self.kinds.put(name, Arc::clone(template)))
+                template.inspect(|template| self.kinds.put(name, Some(Arc::clone(template))))
+            }
+            None => {
+                self.kinds.put(name, None);
+                None
             }
         };
         let Some(template) = template else {
@@ -89,10 +101,12 @@ impl Filing {
     }
 }
 
-/// What an event is found by beside others of its kind, as it would be found in it: its time, what it is about, and its request.
+/// What an event is found by beside others of its kind, as it would be found in it: its time, what it is about, by relative references, and its
+/// request.
 fn own(event: &AuditEvent<'_>) -> Vec<IndexRow> {
-    let at = i64::try_from(event.recorded.0).unwrap_or(i64::MAX - 1);
-    let mut rows = vec![IndexRow::whole("date", IndexValue::Date(DateRange { lo_ms: at, hi_ms: at + 1 }))];
+    let at = i64::try_from(event.recorded.0).unwrap_or(i64::MAX);
+    let mut rows =
+        vec![IndexRow::whole("date", IndexValue::Date(DateRange { lo_ms: at, hi_ms: at.saturating_add(1) }))];
     for value in event.patient.iter().chain(event.data).filter_map(|name| reference(name)) {
         if matches!(&value, IndexValue::Reference { rtype, .. } if rtype == "Patient") {
             rows.push(IndexRow::whole("patient", value.clone()));
@@ -134,7 +148,7 @@ mod tests {
 
     fn all(filed: &Filed) -> Vec<IndexRow> {
         let mut all = filed.index.clone();
-        all.extend_from_slice(filed.template.as_ref().unwrap().index());
+        all.extend(filed.template.iter().flat_map(|template| template.index()).cloned());
         all.sort_unstable();
         all.dedup();
         all
@@ -190,13 +204,22 @@ mod tests {
             };
             let read: Value = serde_json::from_slice(&event.to_json()).unwrap();
             let filing = Filing::new();
-            for _time in ["made", "kept"] {
-                prop_assert_eq!(all(&filing.of(&event).unwrap()), extract(AUDIT_EVENT, &read));
+            for (time, has_template) in [("first", false), ("second", true), ("third", true)] {
+                let filed = filing.of(&event).unwrap();
+                prop_assert_eq!(filed.template.is_some(), has_template, "{}", time);
+                prop_assert_eq!(all(&filed), extract(AUDIT_EVENT, &read));
             }
             // Another of its kind takes nothing of it.
-            let other = AuditEvent { data: &["Basic/2"], recorded: TimeMs(1), request_id: Some("r"), ..event };
+            let again = match event.event {
+                AuditedEvent::OverrideStarted { .. } => AuditedEvent::OverrideStarted { reason: "lost", until: TimeMs(9) },
+                event => event,
+            };
+            let other = AuditEvent { data: &["Basic/2"], recorded: TimeMs(1), request_id: Some("r"), event: again, ..event };
             let read: Value = serde_json::from_slice(&other.to_json()).unwrap();
-            prop_assert_eq!(all(&filing.of(&other).unwrap()), extract(AUDIT_EVENT, &read));
+            let filed = filing.of(&other).unwrap();
+            prop_assert_eq!(all(&filed), extract(AUDIT_EVENT, &read));
+            let has_data = !data.is_empty();
+            prop_assert_eq!(filed.template.is_some(), has_data && request.is_some(), "nothing else makes a kind of its own");
         }
     }
 }

@@ -8,7 +8,8 @@ use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
 
 /// The columns of a version in the order that [`version`] reads them.
 pub(crate) const VERSION: &str = "v.vid, v.rtype, v.id, v.version, v.deleted, v.written_at, v.patient, v.author, v.entry, v.salt, \
-    v.tag, v.pseudonym, v.label, v.bytes, v.gathered, (SELECT t.sample FROM template t WHERE t.place = v.template)";
+    v.tag, v.pseudonym, v.label, v.bytes, v.gathered, \
+    (SELECT t.sample FROM template t WHERE t.number = ~v.template AND length(t.sample) <= 65536)";
 /// The columns of a frame in the order that [`frame`] reads them.
 pub(crate) const FRAME: &str = "fid, device, counter, binding, patient, received_at, measured_at, kind, digest, bytes";
 
@@ -58,7 +59,8 @@ pub(crate) fn version(columns: &impl Cells) -> Result<Row, Malformed> {
 }
 
 fn try_version(columns: &impl Cells) -> Result<Row, &'static str> {
-    let sample = columns.bytes_or_null(15).ok_or("template")?;
+    // Whoever changed the form of templates is not to make rows unreadable that have none.
+    let sample = columns.bytes_or_null(15).flatten();
     let pseudonym = columns.bytes_or_null(11).ok_or("pseudonym")?;
     let pseudonym = pseudonym.map(|bytes| <[u8; 32]>::try_from(bytes).map_err(|_| "pseudonym")).transpose()?;
     Ok(Row {

@@ -329,6 +329,8 @@ fn rank_of(rtype: &str, param: &str, value: &Match, about_known: bool) -> Option
         Match::Token { code: Some(_), .. } if param == "_id" => Some(0),
         Match::Token { code: Some(_), .. } if param == "identifier" => Some(1),
         Match::Token { code: Some(_), .. } if about_known && !has_templates(rtype) => Some(2),
+        // Whoever asks for a patient's records asks for fewer than any of their templates has.
+        Match::Reference { .. } if has_templates(rtype) && PATIENT_PARAMS.contains(&param) => Some(2),
         Match::Reference { .. } => Some(3),
         Match::Text { how: TextMatch::Prefix | TextMatch::Exact, .. } => Some(4),
         Match::Token { code: Some(_), .. } | Match::Uri { how: UriMatch::Exact, .. } => Some(5),

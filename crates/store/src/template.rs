@@ -10,13 +10,21 @@ use crate::{
     put::{NewVersion, PutError},
 };
 use record::{Digest, sha256};
-use std::{borrow::Cow, cell::RefCell, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::Arc,
+};
 use zstd::zstd_safe::{CCtx, CDict, DCtx, compress_bound, get_frame_content_size};
 
 /// The type whose versions may have a template. Search asks for the values of templates where it asks for these alone.
 const OF_TYPE: &str = "AuditEvent";
 /// The longest bytes of a version that are compressed against a sample, and the longest sample.
 const BYTES_MAX: usize = 64 << 10;
+/// How many dictionaries a thread that writes keeps ready.
+const DICTIONARIES_MAX: usize = 64;
 /// How hard is tried: most of what there is to gain is in the sample already.
 const LEVEL: i32 = 1;
 /// How compressed bytes begin, which no JSON does (RFC 8878, section 3.1.1).
@@ -29,7 +37,6 @@ pub struct Template {
     pub(crate) rtype: String,
     pub(crate) sample: Vec<u8>,
     pub(crate) index: Vec<IndexRow>,
-    dictionary: CDict<'static>,
 }
 
 impl Template {
@@ -44,8 +51,7 @@ impl Template {
         // Another release may file other values.
         let values: Vec<String> = index.iter().map(|row| format!("\0{row:?}")).collect();
         name.extend(values.iter().map(String::as_bytes));
-        let (name, dictionary) = (sha256(&name), CDict::try_create(&sample, LEVEL)?);
-        Some(Arc::new(Self { name, rtype: rtype.to_owned(), sample, index, dictionary }))
+        Some(Arc::new(Self { name: sha256(&name), rtype: rtype.to_owned(), sample, index }))
     }
 
     /// The search values that all versions with it have, beside their own.
@@ -55,14 +61,37 @@ impl Template {
 
     /// A version's bytes compressed; none where that is no use.
     fn press(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        thread_local! { static CONTEXT: RefCell<CCtx<'static>> = RefCell::new(CCtx::create()); }
+        thread_local! { static PRESS: RefCell<Press> = RefCell::new(Press::new()); }
         if bytes.len() > BYTES_MAX {
             return None;
         }
+        let pressed = PRESS.with_borrow_mut(|press| press.compress(self, bytes))?;
+        (pressed.len() < bytes.len()).then_some(pressed)
+    }
+}
+
+/// What one thread compresses with: dictionaries of some fifty kilobytes each, of the templates that it used last.
+struct Press {
+    context: CCtx<'static>,
+    dictionaries: HashMap<Digest, CDict<'static>>,
+}
+
+impl Press {
+    fn new() -> Self {
+        Self { context: CCtx::create(), dictionaries: HashMap::new() }
+    }
+
+    fn compress(&mut self, template: &Template, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.dictionaries.len() >= DICTIONARIES_MAX && !self.dictionaries.contains_key(&template.name) {
+            self.dictionaries.clear();
+        }
+        let dictionary = match self.dictionaries.entry(template.name) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => place.insert(CDict::try_create(&template.sample, LEVEL)?),
+        };
         let mut pressed = Vec::with_capacity(compress_bound(bytes.len()));
-        let done =
-            CONTEXT.with_borrow_mut(|context| context.compress_using_cdict(&mut pressed, bytes, &self.dictionary));
-        (done.is_ok() && pressed.len() < bytes.len()).then_some(pressed)
+        self.context.compress_using_cdict(&mut pressed, bytes, dictionary).ok()?;
+        Some(pressed)
     }
 }
 

@@ -200,7 +200,11 @@ fn audit_outcomes(database: &Path) -> Vec<String> {
     let sql = "SELECT t.code FROM version v JOIN token t ON t.vid IN (v.vid, v.template) WHERE v.rtype = 'AuditEvent' AND t.param = 'outcome'";
     let mut select = connection.prepare(sql).unwrap();
     let outcomes = select.query_map([], |row| row.get(0)).unwrap();
-    outcomes.map(Result::unwrap).collect()
+    let outcomes: Vec<String> = outcomes.map(Result::unwrap).collect();
+    let events = "SELECT count(*) FROM version WHERE rtype = 'AuditEvent'";
+    let events: i64 = connection.query_row(events, [], |row| row.get(0)).unwrap();
+    assert_eq!(outcomes.len() as i64, events, "each event has one outcome");
+    outcomes
 }
 
 fn observation(patient: &str) -> Value {

@@ -58,16 +58,19 @@ async fn delete_versions(session: &Session, vids: &[i64]) -> Result<(), ServerEr
         session.execute(sql, &[&vids]).await?;
     }
     let deleted = session.query("DELETE FROM version WHERE vid = ANY($1) RETURNING template", &[&vids]).await?;
-    let templates: BTreeSet<i64> = deleted.iter().filter_map(|columns| columns.try_get(0).ok()).collect();
-    let templates: Vec<i64> = templates.into_iter().collect();
-    if templates.is_empty() {
+    let places: BTreeSet<i64> =
+        deleted.iter().filter_map(|columns| columns.try_get(0).ok()).filter(|place| *place < 0).collect();
+    let places: Vec<i64> = places.into_iter().collect();
+    if places.is_empty() {
         return Ok(());
     }
     // A template goes with the last version that has it: it may name somebody.
-    let left = "DELETE FROM template t WHERE t.place = ANY($1) \
-         AND NOT EXISTS (SELECT 1 FROM version v WHERE v.template = t.place) RETURNING t.place";
-    let left = session.query(left, &[&templates]).await?;
+    let left = "SELECT k.place FROM unnest($1::int8[]) AS k (place) \
+         WHERE NOT EXISTS (SELECT 1 FROM version v WHERE v.template = k.place OFFSET 0)";
+    let left = session.query(left, &[&places]).await?;
     let left: Vec<i64> = left.iter().map(|columns| columns.try_get(0)).collect::<Result<_, _>>()?;
+    let numbers: Vec<i64> = left.iter().map(|place| !place).collect();
+    session.execute("DELETE FROM template WHERE number = ANY($1)", &[&numbers]).await?;
     for sql in &without_values() {
         session.execute(sql, &[&left]).await?;
     }
@@ -76,7 +79,7 @@ async fn delete_versions(session: &Session, vids: &[i64]) -> Result<(), ServerEr
 
 async fn promote(session: &Session, vid: i64) -> Result<(), ServerError> {
     let sql = "UPDATE version SET current = 1 WHERE vid = $1 RETURNING rtype, deleted, bytes, \
-         (SELECT t.sample FROM template t WHERE t.place = template)";
+         (SELECT t.sample FROM template t WHERE t.number = ~template)";
     let rows = session.query(sql, &[&vid]).await?;
     let Some(columns) = rows.first() else { return Ok(()) };
     let (rtype, deleted, filed, sample) = (

@@ -108,9 +108,10 @@ CREATE TABLE let_go (
 CREATE INDEX let_go_digest ON let_go (digest);
 "#;
 
-/// What versions have in common; see `template`. Places are below zero, where no version stands.
+/// What versions have in common; see `template`. Its place among the values is the complement of its number: below zero, where no version stands.
 const TEMPLATES: &str = "
-CREATE TABLE template (place BIGINT PRIMARY KEY, name BYTEA NOT NULL UNIQUE, sample BYTEA NOT NULL);
+CREATE SEQUENCE template_number;
+CREATE TABLE template (number BIGINT PRIMARY KEY, name BYTEA NOT NULL UNIQUE, sample BYTEA NOT NULL);
 ALTER TABLE version ADD COLUMN template BIGINT;
 CREATE INDEX version_template ON version (template, vid) WHERE template IS NOT NULL;
 ";
@@ -123,11 +124,17 @@ CREATE INDEX frame_patient ON frame (patient, kind, measured_at, fid);
 UPDATE vitaltrace SET format = 3;
 ";
 
+/// Whether the database is to be brought from an earlier format to this one.
+pub(super) async fn is_behind(session: &Session) -> Result<bool, OpenError> {
+    Ok(found(session).await?.iter().any(|format| (FORMAT_1..FORMAT).contains(format)))
+}
+
 /// Makes the tables if nobody has, or brings them to this format, in one transaction.
 pub(super) async fn bring_up(session: &Session) -> Result<(), OpenError> {
     let client = &session.client;
     let failed = |error: tokio_postgres::Error| ServerError::from(error);
-    client.batch_execute("BEGIN").await.map_err(failed)?;
+    // To bring a large database up takes as long as it takes.
+    client.batch_execute("BEGIN; SET LOCAL statement_timeout = 0").await.map_err(failed)?;
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&FORMAT_LOCK]).await.map_err(failed)?;
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
     let tables: i64 = client.query_one(tables, &[]).await.map_err(failed)?.try_get(0).map_err(failed)?;

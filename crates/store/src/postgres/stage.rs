@@ -37,7 +37,7 @@ pub(super) struct Stage<'a> {
     /// Versions that are there, of those that puts with [`Expected::Any`] bring.
     there: HashSet<(&'a str, &'a str, i64)>,
     next_vid: i64,
-    templates: Templates,
+    templates: HashMap<&'a [u8], Standing>,
     rows: Rows<'a>,
 }
 
@@ -61,25 +61,13 @@ struct Version<'a> {
     new: &'a NewVersion,
 }
 
-/// The templates that the database has, of those that puts bring.
-#[derive(Default)]
-pub(super) struct Templates {
-    /// Their places by their names.
-    pub(super) there: HashMap<Digest, i64>,
-    /// The least place of any.
-    pub(super) least: i64,
-}
-
-impl Templates {
-    /// The place of a template, and whether it is new.
-    fn place(&mut self, name: Digest) -> (i64, bool) {
-        if let Some(place) = self.there.get(&name) {
-            return (*place, false);
-        }
-        self.least -= 1;
-        self.there.insert(name, self.least);
-        (self.least, true)
-    }
+/// A template in the database, of those that puts bring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// Its number, also if it is not there yet.
+    pub(super) number: i64,
+    /// Whether it is there as it should be.
+    pub(super) is_sound: bool,
 }
 
 /// What a put changed so far, for taking it back.
@@ -98,7 +86,7 @@ impl<'a> Stage<'a> {
         newest: HashMap<Key<'a>, Newest>,
         there: HashSet<(&'a str, &'a str, i64)>,
         next_vid: i64,
-        templates: Templates,
+        templates: HashMap<&'a [u8], Standing>,
     ) -> Self {
         Self { newest, there, next_vid, templates, rows: Rows::default() }
     }
@@ -425,7 +413,7 @@ impl<'a> Rows<'a> {
         self,
         session: &Session,
         savepoint: &'static str,
-        known: &mut Templates,
+        known: &mut HashMap<&'a [u8], Standing>,
     ) -> Result<Option<&'a Frame>, ServerError> {
         let mut steps = vec![Step::new(savepoint, &[])];
         let removals = without_values();
@@ -462,24 +450,31 @@ impl<'a> Rows<'a> {
         let bytes: Vec<Cow<'_, [u8]>> = versions.iter().map(|version| template::filed(version.new)).collect();
         let bytes: Vec<&[u8]> = bytes.iter().map(AsRef::as_ref).collect();
         let mut values = Values::default();
-        let (mut new_places, mut new_names, mut new_samples) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut new_numbers, mut new_names, mut new_samples) = (Vec::new(), Vec::new(), Vec::new());
         let mut templates: Vec<Option<i64>> = Vec::with_capacity(versions.len());
         for template in versions.iter().map(|version| version.new.template.as_deref()) {
-            templates.push(template.map(|template| {
-                let (place, is_new) = known.place(template.name);
-                if is_new {
-                    new_places.push(place);
-                    new_names.push(template.name.as_bytes().as_slice());
-                    new_samples.push(template.sample.as_slice());
-                    values.add(place, &template.rtype, &template.index);
-                }
-                place
-            }));
+            let name = template.map(|template| template.name.as_bytes().as_slice());
+            // Each was asked for.
+            let known = name.and_then(|name| known.get_mut(name));
+            templates.push(known.as_ref().map(|known| !known.number));
+            if let (Some(template), Some(name), Some(known)) = (template, name, known)
+                && !known.is_sound
+            {
+                new_numbers.push(known.number);
+                new_names.push(name);
+                new_samples.push(template.sample.as_slice());
+                values.add(!known.number, &template.rtype, &template.index);
+                known.is_sound = true;
+            }
         }
+        let new_places: Vec<i64> = new_numbers.iter().map(|number| !number).collect();
         if !new_places.is_empty() {
+            // What stands under a name, or a place, that somebody damaged.
+            steps.push(Step::new("DELETE FROM template WHERE name = ANY($1)", &[&new_names]));
+            steps.extend(removals.iter().map(|sql| Step::new(sql, &[&new_places])));
             steps.push(Step::new(
-                "INSERT INTO template (place, name, sample) SELECT * FROM unnest($1::int8[], $2::bytea[], $3::bytea[])",
-                &[&new_places, &new_names, &new_samples],
+                "INSERT INTO template (number, name, sample) SELECT * FROM unnest($1::int8[], $2::bytea[], $3::bytea[])",
+                &[&new_numbers, &new_names, &new_samples],
             ));
         }
         let gathered: Vec<Option<&[u8]>> = versions.iter().map(|version| version.row.gathered.as_deref()).collect();

@@ -14,7 +14,7 @@ use super::{
     schema,
     server::{Server, ServerError},
     session::{Purpose, Session, Step, TURN_S_MAX, WRITE_S_MAX},
-    stage::{Newest, Stage, Templates},
+    stage::{Newest, Stage, Standing},
 };
 use crate::{
     int64::{clamp, int},
@@ -24,10 +24,10 @@ use crate::{
     select::{Dialect, ids},
     store::OpenError,
 };
-use record::{Digest, OrgId};
+use record::OrgId;
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::RandomState},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
     time::{Duration, Instant},
 };
@@ -47,6 +47,8 @@ const CONDITION_S_MAX: u64 = 10;
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
 /// How long it may take to undo a transaction. Then the connection is given up, which undoes it as well.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
+/// How long it may take to bring a database from an earlier format to this one.
+const FORMAT_WAIT: Duration = Duration::from_secs(3_600);
 /// How long it may take to gather statistics.
 const STATISTICS_WAIT: Duration = Duration::from_secs(3_600);
 /// The least time that the server is given to say what became of a commit, of which it waits for its turn all but the last part.
@@ -67,6 +69,10 @@ const SEEN: &str = "UPDATE fence SET at = now() WHERE writer = $1 AND last = $2 
 const BATCH: &str = "SAVEPOINT batch";
 const PUT: &str = "SAVEPOINT put";
 const CONDITIONS: &str = "SAVEPOINT conditions";
+/// What the database has of templates, by the place of their names: a number, whether that has the sample, and the number that it would have
+/// otherwise.
+const TEMPLATES: &str = "SELECT k.place, t.number, t.sample = k.sample, nextval('template_number') \
+    FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS k (name, sample, place) LEFT JOIN template t ON t.name = k.name";
 /// The longest that a statement may run from here on in the transaction.
 const LONGEST: &str = "SELECT set_config('statement_timeout', $1, true)";
 
@@ -111,8 +117,13 @@ impl From<ServerError> for PutError {
 
 impl Writer {
     pub(crate) fn open(server: Server, org: OrgId) -> Result<Self, OpenError> {
-        let session = server.wait_for(WORK_WAIT, async {
+        let opened = server.wait_for(WORK_WAIT, async {
             let session = Session::open(&server, Purpose::Write).await?;
+            let is_behind = schema::is_behind(&session).await?;
+            Ok::<_, OpenError>((session, is_behind))
+        });
+        let (session, is_behind) = opened?;
+        let session = server.wait_for(if is_behind { FORMAT_WAIT } else { WORK_WAIT }, async {
             schema::bring_up(&session).await?;
             let old = format!("DELETE FROM fence WHERE at < now() - interval '{FENCE_KEPT}'");
             session.execute(&old, &[]).await?;
@@ -499,8 +510,9 @@ struct Wanted<'a> {
     any_rtypes: Vec<Cow<'a, str>>,
     any_ids: Vec<Cow<'a, str>>,
     any_numbers: Vec<i64>,
-    /// Names of templates, each once.
+    /// Names of templates, each once, and their samples.
     templates: Vec<&'a [u8]>,
+    samples: Vec<&'a [u8]>,
     records: i64,
 }
 
@@ -513,9 +525,11 @@ impl<'a> Wanted<'a> {
         let any: Vec<_> =
             any.map(|new| (new.row.rtype.as_str(), new.row.id.as_str(), clamp(new.row.version))).collect();
         let templates = rows().filter_map(|new| new.template.as_deref());
-        let templates: BTreeSet<&[u8]> = templates.map(|template| template.name.as_bytes().as_slice()).collect();
+        let templates: BTreeMap<&[u8], &[u8]> =
+            templates.map(|template| (template.name.as_bytes().as_slice(), template.sample.as_slice())).collect();
         Self {
-            templates: templates.into_iter().collect(),
+            templates: templates.keys().copied().collect(),
+            samples: templates.values().copied().collect(),
             rtypes: keys.iter().map(|(rtype, _)| filed(rtype)).collect(),
             ids: keys.iter().map(|(_, id)| filed(id)).collect(),
             keys,
@@ -548,8 +562,7 @@ impl<'a> Wanted<'a> {
             ));
         }
         if !self.templates.is_empty() {
-            steps.push(Step::new("SELECT name, place FROM template WHERE name = ANY($1)", &[&self.templates]));
-            steps.push(Step::new("SELECT coalesce(min(place), 0) FROM template", &[]));
+            steps.push(Step::new(TEMPLATES, &[&self.templates, &self.samples]));
         }
         steps
     }
@@ -572,15 +585,17 @@ impl<'a> Wanted<'a> {
                 there.extend(self.any.get(at(columns.try_get(0)?)).copied());
             }
         }
-        let mut templates = Templates::default();
+        let mut templates = HashMap::new();
         for columns in answers.next().unwrap_or_default() {
-            let name: Result<[u8; 32], _> = columns.try_get::<_, &[u8]>(0)?.try_into();
-            // One under another name is nobody's.
-            let Ok(name) = name else { continue };
-            templates.there.insert(Digest(name), columns.try_get(1)?);
-        }
-        if let Some(columns) = answers.next().unwrap_or_default().first() {
-            templates.least = columns.try_get(0)?;
+            let Some(name) = self.templates.get(at(columns.try_get(0)?)) else { continue };
+            // A number that is none of ours may be a version's place.
+            let found = columns.try_get::<_, Option<i64>>(1)?.filter(|number| *number > 0);
+            let is_sound: Option<bool> = columns.try_get(2)?;
+            let number = match found {
+                Some(number) => number,
+                None => columns.try_get(3)?,
+            };
+            templates.insert(*name, Standing { number, is_sound: found.is_some() && is_sound == Some(true) });
         }
         Ok(Stage::new(newest, there, last.saturating_sub(self.records).saturating_add(1), templates))
     }

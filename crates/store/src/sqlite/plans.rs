@@ -7,7 +7,7 @@ use super::{
 use crate::{
     extract::DateRange,
     search::{Criterion, Match, Prefix, Search, TextMatch},
-    select::{Dialect, page},
+    select::{Dialect, Value, page},
 };
 use expect_test::{Expect, expect};
 use rusqlite::params_from_iter;
@@ -43,6 +43,10 @@ fn patient_and_code_are_one_look_into_one_index() {
 #[test]
 fn what_audit_events_say_is_looked_for_among_those_of_the_patient() {
     let of_patient = Search::of("AuditEvent").with(Criterion::reference("patient", "Patient", "1"));
+    let by_agent = Search::of("AuditEvent").with(Criterion::reference("agent", "Device", "1"));
+    let by_agent = by_agent.with(Criterion::reference("patient", "Patient", "1"));
+    let driving = page(Dialect::Sqlite, &by_agent).unwrap().values;
+    assert_eq!(driving.get(1), Some(&Value::Text("patient".into())), "{driving:?}");
     check(
         &of_patient.with(Criterion::token("outcome", "", "8")),
         expect![[r#"

@@ -4,7 +4,6 @@ use super::{values, write::Writer};
 use crate::{
     extract::extract,
     put::{PutError, Removal},
-    select::VALUE_TABLES,
     template::opened,
 };
 use record::Digest;
@@ -59,9 +58,7 @@ impl Writer {
     }
 
     fn delete_version(&self, vid: i64) -> rusqlite::Result<()> {
-        for table in VALUE_TABLES {
-            self.db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([vid])?;
-        }
+        values::take_away(&self.db, vid)?;
         let delete = "DELETE FROM version WHERE vid = ?1 RETURNING template";
         let template = self.db.prepare_cached(delete)?.query_row([vid], |columns| columns.get(0)).optional()?;
         template.flatten().map_or(Ok(()), |place| self.leave_template(place))
@@ -69,14 +66,12 @@ impl Writer {
 
     /// Deletes a template with its values once no version has it: it may name somebody.
     fn leave_template(&self, place: i64) -> rusqlite::Result<()> {
-        let delete = "DELETE FROM template WHERE place = ?1 \
-            AND NOT EXISTS (SELECT 1 FROM version INDEXED BY version_template WHERE template = ?1)";
-        if self.db.prepare_cached(delete)?.execute([place])? == 0 {
+        let has = "SELECT 1 FROM version INDEXED BY version_template WHERE template = ?1";
+        if place >= 0 || self.db.prepare_cached(has)?.exists([place])? {
             return Ok(());
         }
-        VALUE_TABLES.iter().try_for_each(|table| {
-            self.db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([place]).map(|_| ())
-        })
+        self.db.prepare_cached("DELETE FROM template WHERE number = ~?1")?.execute([place])?;
+        values::take_away(&self.db, place)
     }
 
     fn promote(&self, vid: i64) -> Result<(), PutError> {
@@ -85,7 +80,7 @@ impl Writer {
             .db
             .prepare_cached(
                 "SELECT CAST(v.rtype AS TEXT), v.deleted <> 0, v.bytes, t.sample FROM version v \
-                 LEFT JOIN template t ON t.place = v.template WHERE v.vid = ?1",
+                 LEFT JOIN template t ON t.number = ~v.template WHERE v.vid = ?1",
             )?
             .query_row([vid], |columns| Ok((columns.get(0)?, columns.get(1)?, columns.get(2)?, columns.get(3)?)))?;
         let (rtype, deleted, filed, sample) = row;

@@ -87,15 +87,15 @@ CREATE TABLE let_go (
 CREATE INDEX let_go_digest ON let_go (digest);
 ";
 
-/// What versions have in common; see `template`. Places are below zero, where no version stands.
+/// What versions have in common; see `template`. Its place among the values is the complement of its number: below zero, where no version stands.
 const TEMPLATES: &str = "
-CREATE TABLE template (place INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, sample BLOB NOT NULL) STRICT;
+CREATE TABLE template (number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE, sample BLOB NOT NULL) STRICT;
 ALTER TABLE version ADD COLUMN template INTEGER;
 CREATE INDEX version_template ON version (template) WHERE template IS NOT NULL;
 ";
 
 /// Search values are filed under the version (`vid`), so that they go with it, or under a template, and indexed by value. `about` is the
-/// patient that the record's references name: empty for none, `*` when they do not name exactly one; see `select`. Values of one version with the
+/// patient that the record's references name: empty for none and for types that have templates, `*` when they do not name exactly one; see `select`. Values of one version with the
 /// same `part` that is not negative stand together in a composite. `words` says in words what a token is, normalised, one on each line.
 /// Addresses are tokens without system. Quantities and common tokens have no index of their own: a search for one alone walks through its
 /// type.

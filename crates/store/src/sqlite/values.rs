@@ -52,6 +52,13 @@ pub(super) fn insert(db: &Connection, vid: i64, rtype: &str, rows: &[IndexRow]) 
     Ok(())
 }
 
+/// Takes the values of a version, or of a template, away.
+pub(super) fn take_away(db: &Connection, vid: i64) -> rusqlite::Result<()> {
+    VALUE_TABLES.iter().try_for_each(|table| {
+        db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([vid]).map(|_| ())
+    })
+}
+
 /// Takes common tokens of a database of format 2 out of the index.
 pub(super) fn mark_common(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch("ALTER TABLE token ADD COLUMN common INTEGER NOT NULL DEFAULT 0")?;

@@ -9,13 +9,14 @@ use crate::{
     put::{Expected, KEY_BYTES_MAX, NewVersion, Put, PutError, Unless},
     row::{EntryPlace, Frame, Row},
     seal::SealedSubmission,
-    select::{Dialect, VALUE_TABLES, ids},
+    select::{Dialect, ids},
     store::OpenError,
     template::{self, Template},
 };
-use record::OrgId;
+use record::{Digest, OrgId};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use std::{
+    cell::RefCell,
     collections::HashSet,
     fs::{File, TryLockError},
     path::Path,
@@ -28,6 +29,9 @@ const TOO_LATE: &str = "a time that is too late";
 const TURN_WAIT: Duration = Duration::from_secs(60);
 const TURN_POLL: Duration = Duration::from_micros(250);
 
+/// Names of templates that are remembered.
+const TEMPLATES_MAX: usize = 8_192;
+
 /// The one connection of this process that writes.
 ///
 /// Writers of several processes take turns: who waits for the database's write lock holds the turn file's lock, so a process that
@@ -37,6 +41,8 @@ pub(crate) struct Writer {
     pub(super) db: Connection,
     pub(super) log: Log,
     turn: File,
+    /// Names of templates whose values this process has filed.
+    templates: RefCell<HashSet<Digest>>,
 }
 
 /// The newest version of a record in the database.
@@ -75,7 +81,7 @@ impl Writer {
         let turn = turn.map_err(|error| OpenError::Database(error.to_string()))?;
         let mut db = schema::open_writer(path)?;
         let log = Log::start(path, &mut db, log::PAGES, before_writing)?;
-        Ok(Self { db, log, turn })
+        Ok(Self { db, log, turn, templates: RefCell::default() })
     }
 
     /// Which of the submissions the database has, decided for good.
@@ -260,24 +266,48 @@ impl Writer {
         self.db
             .prepare_cached("UPDATE version SET current = 0 WHERE rtype = ?1 AND id = ?2 AND current = 1")?
             .execute(params![rtype, id])?;
-        for table in VALUE_TABLES {
-            self.db.prepare_cached(&format!("DELETE FROM {table} WHERE vid = ?1"))?.execute([vid])?;
-        }
-        Ok(())
+        Ok(values::take_away(&self.db, vid)?)
     }
 
-    /// The place of a template, under which its values stand.
+    /// The place of a template, under which its values stand. Whoever damaged it, or its values before this process first used it, has
+    /// damaged nothing for good: its name says what it is.
     fn template(&self, template: &Template) -> rusqlite::Result<i64> {
-        let name = template.name.as_bytes();
-        let mut there = self.db.prepare_cached("SELECT place FROM template WHERE name = ?1")?;
-        if let Some(place) = there.query_row([name], |columns| columns.get(0)).optional()? {
-            return Ok(place);
+        let Template { name, rtype, sample, index } = template;
+        let mut there = self.db.prepare_cached("SELECT number, sample = ?2 FROM template WHERE name = ?1")?;
+        let found: Option<(i64, bool)> = there
+            .query_row(params![name.as_bytes(), sample], |columns| Ok((columns.get(0)?, columns.get(1)?)))
+            .optional()?;
+        if let Some((number, true)) = found
+            && number > 0
+            && self.templates.borrow().contains(name)
+        {
+            return Ok(!number);
         }
-        let new = "INSERT INTO template (place, name, sample) \
-            VALUES ((SELECT coalesce(min(place), 0) - 1 FROM template), ?1, ?2) RETURNING place";
-        let place = self.db.prepare_cached(new)?.query_row(params![name, template.sample], |columns| columns.get(0))?;
-        values::insert(&self.db, place, &template.rtype, &template.index)?;
-        Ok(place)
+        let number = match found {
+            Some((number, is_sound)) if number > 0 => {
+                if !is_sound {
+                    tracing::error!(number, "a template of audit events was changed, and is filed anew");
+                    let anew = "UPDATE template SET sample = ?2 WHERE number = ?1";
+                    self.db.prepare_cached(anew)?.execute(params![number, sample])?;
+                }
+                number
+            }
+            _ => {
+                // A number that is none of ours may be a version's place.
+                self.db.prepare_cached("DELETE FROM template WHERE name = ?1")?.execute([name.as_bytes()])?;
+                let new = "INSERT INTO template (name, sample) VALUES (?1, ?2)";
+                self.db.prepare_cached(new)?.execute(params![name.as_bytes(), sample])?;
+                self.db.last_insert_rowid()
+            }
+        };
+        values::take_away(&self.db, !number)?;
+        values::insert(&self.db, !number, rtype, index)?;
+        let mut templates = self.templates.borrow_mut();
+        if templates.len() >= TEMPLATES_MAX {
+            templates.clear();
+        }
+        templates.insert(*name);
+        Ok(!number)
     }
 
     fn row(&self, new: &NewVersion, number: i64, current: bool) -> Result<i64, PutError> {

@@ -44,6 +44,9 @@ trait Backend {
         opened.start(seal).unwrap()
     }
 
+    /// Carries out a statement, as somebody else who may write to the database.
+    fn run(&self, folder: &Path, statement: &str);
+
     /// How many rows a table has, or some of it.
     fn count(&self, folder: &Path, of: &str) -> i64;
 
@@ -57,6 +60,10 @@ struct Sqlite;
 impl Backend for Sqlite {
     fn database(&self, folder: &Path) -> Address {
         folder.join("cloud.db").into()
+    }
+
+    fn run(&self, folder: &Path, statement: &str) {
+        rusqlite::Connection::open(folder.join("cloud.db")).unwrap().execute_batch(statement).unwrap();
     }
 
     fn count(&self, folder: &Path, of: &str) -> i64 {
@@ -117,6 +124,8 @@ on_every_database! {
     search::pages_follow_each_other_while_records_arrive,
     templates::templates_change_nothing_about_what_is_found_and_read,
     templates::a_template_goes_with_the_last_version_that_has_it,
+    templates::a_damaged_template_is_filed_anew_with_the_next_event_that_has_it,
+    templates::a_place_that_is_none_of_ours_is_no_templates_place,
     templates::a_put_that_fails_has_no_template_and_the_next_has_its_own,
     templates::a_version_with_a_template_that_is_current_again_is_found,
 }

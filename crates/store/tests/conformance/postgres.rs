@@ -48,6 +48,10 @@ impl Backend for Postgres<'_> {
         self.0.address(&name).parse().unwrap()
     }
 
+    fn run(&self, folder: &Path, statement: &str) {
+        self.sql(folder, statement);
+    }
+
     fn count(&self, folder: &Path, of: &str) -> i64 {
         self.sql(folder, &format!("SELECT count(*) FROM {of}")).parse().unwrap()
     }
@@ -243,6 +247,7 @@ async fn a_server_of_format_1_is_brought_to_this_one_by_whoever_opens_it_first()
     store.close().await;
     for statement in [
         "DROP TABLE template",
+        "DROP SEQUENCE template_number",
         "DROP INDEX version_template",
         "ALTER TABLE version DROP COLUMN template",
         "DROP TABLE let_go",

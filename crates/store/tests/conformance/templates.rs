@@ -86,7 +86,7 @@ async fn found(store: &Store, search: &Search) -> (Vec<String>, Option<u64>) {
 }
 
 /// Each search, and how many events it finds.
-const SEARCHES: [(&str, &[(&str, &str)], usize); 27] = [
+const SEARCHES: [(&str, &[(&str, &str)], usize); 30] = [
     ("AuditEvent", &[], 24),
     ("AuditEvent", &[("action", "D")], 12),
     ("AuditEvent", &[("action:not", "D")], 12),
@@ -109,6 +109,9 @@ const SEARCHES: [(&str, &[(&str, &str)], usize); 27] = [
     ("AuditEvent", &[("address:exact", "ward-7"), ("date", "gt2026-12-01T10:00:50Z")], 9),
     ("AuditEvent", &[("policy:missing", "true")], 24),
     ("AuditEvent", &[("site:missing", "true")], 0),
+    ("AuditEvent", &[("agent", "Practitioner/d"), ("patient", "Patient/p1")], 4),
+    ("Practitioner", &[("_has:AuditEvent:agent:site:missing", "true")], 0),
+    ("Practitioner", &[("_has:AuditEvent:agent:action:not", "D")], 1),
     ("AuditEvent", &[("_id", "event-03,event-04"), ("agent", "Practitioner/d")], 1),
     ("AuditEvent", &[("agent:Practitioner.family", "House")], 12),
     ("AuditEvent", &[("agent:Practitioner.family", "Wilson")], 0),
@@ -154,9 +157,15 @@ pub(crate) async fn templates_change_nothing_about_what_is_found_and_read(backen
             assert_eq!((ids, total), found(&without, &search).await, "{search:?}");
         }
     }
-    let by_agent =
-        Search { sort: vec![Sort::ascending("agent"), Sort::descending("date")], ..Search::of("AuditEvent") };
+    // Pages whose links say what a template says; and several types at once.
+    let sort = vec![Sort::ascending("agent"), Sort::descending("date")];
+    let by_agent = Search { sort, count: 5, total: true, ..Search::of("AuditEvent") };
     assert_eq!(found(&with, &by_agent).await, found(&without, &by_agent).await);
+    let sort = vec![Sort::descending("_lastUpdated"), Sort::ascending("_id")];
+    let of_both = Search { also: vec!["Practitioner".into()], sort, count: 5, total: true, ..Search::of("AuditEvent") };
+    let (ids, total) = found(&with, &of_both).await;
+    assert_eq!((ids.len(), total), (EVENTS + 1, Some(EVENTS as u64 + 1)));
+    assert_eq!((ids, total), found(&without, &of_both).await);
 }
 
 pub(crate) async fn a_template_goes_with_the_last_version_that_has_it(backend: &impl Backend) {
@@ -190,6 +199,56 @@ pub(crate) async fn a_template_goes_with_the_last_version_that_has_it(backend: &
     store.put(Put { removals, ..Put::default() }).await.unwrap();
     assert_eq!(agents().await.0, ids(&[&["event-00"], &[]]));
     assert_eq!(backend.count(folder.path(), "template"), 1);
+}
+
+/// Every event that has it, also those to come, would be of no use.
+pub(crate) async fn a_damaged_template_is_filed_anew_with_the_next_event_that_has_it(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    put(&store, vec![new(0, true), new(1, true)]).await;
+    let number = "(SELECT min(number) FROM template)";
+    let damages = [
+        format!("UPDATE template SET sample = (SELECT min(salt) FROM version) WHERE number = {number}"),
+        format!("DELETE FROM template WHERE number = {number}"),
+    ];
+    for (damage, next) in damages.iter().zip([4, 8]) {
+        backend.run(folder.path(), damage);
+        let read = store.read("AuditEvent", "event-00").await;
+        assert!(!read.is_ok_and(|row| row.is_some_and(|row| row == new(0, true).row)), "{damage}");
+        let other = store.read("AuditEvent", "event-01").await.unwrap().unwrap();
+        assert_eq!(other, new(1, true).row, "{damage}");
+        put(&store, vec![new(next, true)]).await;
+        let id = format!("event-{next:02}");
+        assert_eq!(store.read("AuditEvent", &id).await.unwrap().unwrap(), new(next, true).row, "{damage}");
+        let sound = store.read("AuditEvent", "event-00").await;
+        // A template that is gone has another number when it comes again: its events are lost to whoever has no copy.
+        assert_eq!(sound.is_ok_and(|row| row.is_some_and(|row| row == new(0, true).row)), next == 4, "{damage}");
+    }
+    let agent = Search::of("AuditEvent").with(Criterion::parse("AuditEvent", "agent", "Practitioner/d").unwrap());
+    let ids = found(&store, &agent).await.0;
+    assert!(ids.contains(&"event-08".to_owned()), "{ids:?}");
+}
+
+/// A number below zero would be a version's place: the values of the template would be that version's, and go with it.
+pub(crate) async fn a_place_that_is_none_of_ours_is_no_templates_place(backend: &impl Backend) {
+    let folder = tempdir().unwrap();
+    let store = backend.store(folder.path());
+    put(&store, vec![new(0, true), new(1, true)]).await;
+    backend.run(folder.path(), "UPDATE template SET number = -2 WHERE number = (SELECT min(number) FROM template)");
+    put(&store, vec![new(4, true), new(5, true)]).await;
+    assert_eq!(backend.count(folder.path(), "template WHERE number <= 0"), 0);
+    let agent = Search::of("AuditEvent").with(Criterion::parse("AuditEvent", "agent", "Practitioner/d").unwrap());
+    assert!(found(&store, &agent).await.0.contains(&"event-04".to_owned()));
+    assert_eq!(store.read("AuditEvent", "event-04").await.unwrap().unwrap(), new(4, true).row);
+    // A version that says so of itself stops nobody.
+    for place in ["-9223372036854775808", "9223372036854775807", "0", "7"] {
+        backend.run(folder.path(), &format!("UPDATE version SET template = {place} WHERE id = 'event-00'"));
+        assert_eq!(store.read("AuditEvent", "event-05").await.unwrap().unwrap(), new(5, true).row);
+        store.rows(0, 100).await.unwrap();
+        let removals = vec![Removal::Version(new(0, true).row.key())];
+        store.put(Put { removals, ..Put::default() }).await.unwrap();
+        put(&store, vec![new(0, true)]).await;
+    }
 }
 
 pub(crate) async fn a_put_that_fails_has_no_template_and_the_next_has_its_own(backend: &impl Backend) {
