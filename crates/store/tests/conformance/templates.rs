@@ -208,7 +208,9 @@ pub(crate) async fn a_damaged_template_is_filed_anew_with_the_next_event_that_ha
     put(&store, vec![new(0, true), new(1, true)]).await;
     let number = "(SELECT min(number) FROM template)";
     let damages = [
-        format!("UPDATE template SET sample = (SELECT salt FROM version WHERE id = 'event-01') WHERE number = {number}"),
+        format!(
+            "UPDATE template SET sample = (SELECT salt FROM version WHERE id = 'event-01') WHERE number = {number}"
+        ),
         format!("DELETE FROM template WHERE number = {number}"),
     ];
     for (damage, next) in damages.iter().zip([4, 8]) {
