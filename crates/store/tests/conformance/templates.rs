@@ -85,8 +85,9 @@ async fn found(store: &Store, search: &Search) -> (Vec<String>, Option<u64>) {
     }
 }
 
-/// Each search, and how many events it finds.
-const SEARCHES: [(&str, &[(&str, &str)], usize); 30] = [
+/// A type, parameters with their values, and how many that finds.
+type Asked = (&'static str, &'static [(&'static str, &'static str)], usize);
+const SEARCHES: [Asked; 30] = [
     ("AuditEvent", &[], 24),
     ("AuditEvent", &[("action", "D")], 12),
     ("AuditEvent", &[("action:not", "D")], 12),
