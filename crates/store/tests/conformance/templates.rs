@@ -207,7 +207,7 @@ pub(crate) async fn a_damaged_template_is_filed_anew_with_the_next_event_that_ha
     let folder = tempdir().unwrap();
     let store = backend.store(folder.path());
     put(&store, vec![new(0, true), new(1, true)]).await;
-    let number = "(SELECT min(number) FROM template)";
+    let number = "(SELECT ~template FROM version WHERE id = 'event-00')";
     let damages = [
         format!(
             "UPDATE template SET sample = (SELECT salt FROM version WHERE id = 'event-01') WHERE number = {number}"
@@ -237,7 +237,10 @@ pub(crate) async fn a_place_that_is_none_of_ours_is_no_templates_place(backend: 
     let folder = tempdir().unwrap();
     let store = backend.store(folder.path());
     put(&store, vec![new(0, true), new(1, true)]).await;
-    backend.run(folder.path(), "UPDATE template SET number = -2 WHERE number = (SELECT min(number) FROM template)");
+    backend.run(
+        folder.path(),
+        "UPDATE template SET number = -2 WHERE number = (SELECT ~template FROM version WHERE id = 'event-00')",
+    );
     put(&store, vec![new(4, true), new(5, true)]).await;
     assert_eq!(backend.count(folder.path(), "template WHERE number <= 0"), 0);
     let agent = Search::of("AuditEvent").with(Criterion::parse("AuditEvent", "agent", "Practitioner/d").unwrap());
