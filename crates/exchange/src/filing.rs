@@ -25,7 +25,7 @@ const TIME: &str = "date";
 
 /// Templates of audit events, by their kinds.
 pub(crate) struct Filing {
-    /// None where one event of the kind was seen: what is said once, such as why somebody broke the glass, needs no template.
+    /// None where one event of the kind was seen: what is said once, such as who failed to log in from where, needs no template.
     kinds: Recent<Name, Option<Arc<Template>>>,
 }
 

@@ -6,7 +6,8 @@ use crate::{
 };
 use record::{Digest, Id16, OrgId, Pseudonym, RecordTag, TimeMs};
 
-/// The columns of a version in the order that [`version`] reads them.
+/// The columns of a version in the order that [`version`] reads them, the last of them its template's sample if that is no longer than any of
+/// ours ([`crate::template::BYTES_MAX`]).
 pub(crate) const VERSION: &str = "v.vid, v.rtype, v.id, v.version, v.deleted, v.written_at, v.patient, v.author, v.entry, v.salt, \
     v.tag, v.pseudonym, v.label, v.bytes, v.gathered, \
     (SELECT t.sample FROM template t WHERE t.number = ~v.template AND length(t.sample) <= 65536)";

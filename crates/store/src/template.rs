@@ -22,7 +22,7 @@ use zstd::zstd_safe::{CCtx, CDict, DCtx, compress_bound, get_frame_content_size}
 /// The type whose versions may have a template. Search asks for the values of templates where it asks for these alone.
 const OF_TYPE: &str = "AuditEvent";
 /// The longest bytes of a version that are compressed against a sample, and the longest sample.
-const BYTES_MAX: usize = 64 << 10;
+pub(crate) const BYTES_MAX: usize = 64 << 10;
 /// How many dictionaries a thread that writes keeps ready.
 const DICTIONARIES_MAX: usize = 64;
 /// How hard is tried: most of what there is to gain is in the sample already.
@@ -229,6 +229,11 @@ mod tests {
         for new in [other, deleted] {
             assert!(matches!(check(&new), Err(PutError::Invalid(_))));
         }
+    }
+
+    #[test]
+    fn no_longer_sample_is_asked_for_than_any_of_ours() {
+        assert!(crate::columns::VERSION.ends_with(&format!("length(t.sample) <= {BYTES_MAX})")));
     }
 
     #[test]

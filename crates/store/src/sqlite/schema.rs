@@ -324,10 +324,18 @@ mod tests {
             .replace("(patient, kind, measured_at)", "(patient, measured_at)")
     }
 
+    /// A database of a format, with the tables that it had.
+    fn of_format(path: &Path, format: i64, tables: &str) -> Connection {
+        let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
+        db.execute_batch(tables).unwrap();
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        db.pragma_update(None, "user_version", format).unwrap();
+        db
+    }
+
     /// A database of format 1: a current record, a version before it, a deletion, and a current one that is no JSON.
     fn of_format_1(path: &Path) -> Connection {
-        let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        db.execute_batch(&format!("{}{VALUES_1}", tables_before())).unwrap();
+        let db = of_format(path, FORMAT_1, &format!("{}{VALUES_1}", tables_before()));
         for (current, id, version, deleted, bytes) in
             [(0, "a", 1, 0, PRESSURE), (1, "a", 2, 0, PRESSURE), (1, "b", 1, 1, PRESSURE), (1, "c", 1, 0, "no JSON")]
         {
@@ -340,8 +348,6 @@ mod tests {
         }
         db.execute("INSERT INTO token VALUES (2, 'combo-code', '85354-9', 'http://loinc.org', 'Observation', 'p')", [])
             .unwrap();
-        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-        db.pragma_update(None, "user_version", 1).unwrap();
         db
     }
 
@@ -391,18 +397,14 @@ mod tests {
     fn a_database_of_format_2_keeps_its_values_and_the_index_loses_the_common_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cloud.db");
-        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        db.execute_batch(&tables_before()).unwrap();
         let values = VALUES.replace(" common INTEGER NOT NULL DEFAULT 0,", "").replace(" WHERE common = 0", "");
-        db.execute_batch(&values).unwrap();
+        let db = of_format(&path, FORMAT_2, &(tables_before() + &values));
         for (code, about) in [("R", "p"), ("D", "p"), ("R", "")] {
             let sql =
                 "INSERT INTO token VALUES ((SELECT count(*) FROM token), 'action', ?1, 's', 0, '', 'AuditEvent', ?2)";
             db.execute(sql, [code, about]).unwrap();
         }
         let before = filed(&db);
-        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-        db.pragma_update(None, "user_version", 2).unwrap();
         drop(db);
         for _ in 0..2 {
             let db = open_writer(&path).unwrap();
@@ -418,15 +420,12 @@ mod tests {
     fn a_database_of_format_3_keeps_its_frames_and_finds_them_by_kind() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cloud.db");
-        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        db.execute_batch(&format!("{}{VALUES}", tables_without_kinds())).unwrap();
+        let db = of_format(&path, FORMAT_3, &format!("{}{VALUES}", tables_without_kinds()));
         for counter in 1..=3 {
             let sql = "INSERT INTO frame (device, counter, binding, patient, received_at, measured_at, digest, bytes) \
                 VALUES ('d', ?1, zeroblob(16), 'p', ?1, ?1, zeroblob(32), x'd2')";
             db.execute(sql, [counter]).unwrap();
         }
-        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-        db.pragma_update(None, "user_version", FORMAT_3).unwrap();
         drop(db);
         for _ in 0..2 {
             let db = open_writer(&path).unwrap();
@@ -441,11 +440,7 @@ mod tests {
     fn a_database_of_format_4_gets_a_place_for_what_stays_of_frames() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cloud.db");
-        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        db.execute_batch(&format!("{TABLES}{VALUES}")).unwrap();
-        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-        db.pragma_update(None, "user_version", FORMAT_4).unwrap();
-        drop(db);
+        drop(of_format(&path, FORMAT_4, &format!("{TABLES}{VALUES}")));
         for _ in 0..2 {
             let db = open_writer(&path).unwrap();
             assert_eq!(check_format(&path), Ok(()));
@@ -458,8 +453,7 @@ mod tests {
     fn a_database_of_format_5_keeps_its_versions_which_have_no_template() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cloud.db");
-        let db = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        db.execute_batch(&format!("{TABLES}{VALUES}{LET_GO}")).unwrap();
+        let db = of_format(&path, FORMAT_5, &format!("{TABLES}{VALUES}{LET_GO}"));
         let salt = "zeroblob(32)";
         db.execute_batch(&format!(
             "INSERT INTO version (current, rtype, id, version, deleted, written_at, patient, author, entry, salt, tag, label, bytes) \
@@ -468,8 +462,6 @@ mod tests {
              INSERT INTO reference VALUES (1, 'patient', 'p', 'Patient', 0, 'AuditEvent');"
         ))
         .unwrap();
-        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-        db.pragma_update(None, "user_version", FORMAT_5).unwrap();
         drop(db);
         for _ in 0..2 {
             let db = open_writer(&path).unwrap();

@@ -200,6 +200,11 @@ pub(crate) async fn a_template_goes_with_the_last_version_that_has_it(backend: &
     store.put(Put { removals, ..Put::default() }).await.unwrap();
     assert_eq!(agents().await.0, ids(&[&["event-00"], &[]]));
     assert_eq!(backend.count(folder.path(), "template"), 1);
+    // Its values go also where somebody took the template itself away before.
+    backend.run(folder.path(), "DELETE FROM template");
+    assert!(backend.count(folder.path(), "token WHERE vid < 0") > 0);
+    assert_eq!(store.erase("p0", &[]).await.unwrap(), 1);
+    assert_eq!(backend.count(folder.path(), "token WHERE vid < 0"), 0);
 }
 
 /// Every event that has it, also those to come, would be of no use.
